@@ -1,0 +1,1 @@
+"""Exact, distributed instruction-data selection by Maximizing Information Gain on Spark."""

@@ -1,0 +1,268 @@
+"""One typed config: the command line, the jobs, the notebooks and the tests all build the same object.
+
+Unknown keys, ill-typed values and impossible combinations are refused when the config is built, with the key's full
+name and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mig_spark.errors import ConfigError
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+#: Cosine scales differ by model: 0.9 is what the paper used with E5-Mistral; short phrases under MiniLM that mean the
+#: same lie lower (docs/parameters.md shows the pairs that each threshold joins).
+MODEL_THRESHOLDS = {"all-MiniLM-L6-v2": 0.75}
+PAPER_THRESHOLD = 0.9
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+class PoolConfig(_Model):
+    """Where the rows come from and how to read them."""
+
+    path: str | list[str] = Field(description="file, folder, glob, Delta path or catalog table; or a list of them")
+    format: Literal["auto", "delta", "parquet", "jsonl", "json"] = "auto"
+    schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field("auto", alias="schema")
+    columns: dict[
+        Literal["id", "source", "prompt", "response", "input", "system", "messages", "labels", "score", "quality",
+                "complexity"], str
+    ] = Field(default_factory=dict, description="your column's name for a role it plays, e.g. {prompt: question}")
+    source: str | None = Field(None, description="one source name for all rows that bring none")
+
+
+class OutputConfig(_Model):
+    """Where the tables, the selection and the report go: a folder, or a catalog and database."""
+
+    path: str | None = None
+    catalog: str | None = None
+    database: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> OutputConfig:
+        if not self.path and not self.database:
+            raise ValueError("give output.path (a folder), or output.database with or without output.catalog")
+        return self
+
+
+class ColumnTagger(_Model):
+    """Labels that the pool brought."""
+
+    kind: Literal["column"] = "column"
+    valid_labels: str | None = Field(None, description="JSON list of labels; labels outside it are left out, counted")
+
+
+class EmbeddingTagger(_Model):
+    """Zero-shot: the labels of the vocabulary that are nearest to the row's text, by a sentence-transformers model."""
+
+    kind: Literal["embedding"] = "embedding"
+    model: str = DEFAULT_MODEL
+    vocabulary: str = Field("builtin", description="builtin, or a JSON list of labels, one path")
+    top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
+    floor: float = Field(0.22, ge=-1, le=1, description="least cosine similarity of a label")
+    margin: float = Field(0.12, ge=0, le=2, description="labels further than this below the best one are left out")
+    batch_tokens: int = Field(8192, ge=64, description="tokens a batch, padding included")
+    max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
+
+
+Tagger = Annotated[ColumnTagger | EmbeddingTagger, Field(discriminator="kind")]
+
+
+class ColumnScorer(_Model):
+    """Scores that the pool brought."""
+
+    kind: Literal["column"] = "column"
+
+
+class HeuristicScorer(_Model):
+    """Transparent rules over the text, no model; docs/heuristics.md lists them."""
+
+    kind: Literal["heuristic"] = "heuristic"
+
+
+Scorer = Annotated[ColumnScorer | HeuristicScorer, Field(discriminator="kind")]
+
+
+class AnnotateConfig(_Model):
+    """Who labels and who scores."""
+
+    tagger: Tagger = EmbeddingTagger()
+    scorer: Scorer = HeuristicScorer()
+    allow_degenerate: bool = Field(False, description="go on when scores are constant or most rows have no label")
+
+
+class GraphConfig(_Model):
+    """The label graph and the propagation matrix."""
+
+    threshold: float | None = Field(None, ge=-1, le=1, description="least cosine of an edge; default by the model")
+    prop_weight: float = Field(1.0, ge=0)
+    cooccurrence_weight: float = Field(0.0, ge=0)
+    cooccurrence_min_count: int = Field(5, ge=1)
+    normalize: Literal["receiver", "sender"] = "receiver"
+    embedding_model: str = DEFAULT_MODEL
+    edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
+
+    def resolved_threshold(self) -> float:
+        """The threshold in force: the configured one, else the one that suits the embedding model."""
+        if self.threshold is not None:
+            return self.threshold
+        return MODEL_THRESHOLDS.get(self.embedding_model.rsplit("/", 1)[-1], PAPER_THRESHOLD)
+
+
+class PhiConfig(_Model):
+    """The concave function: pow is phi(x) = (x + a)^b, exp has phi'(x) = alpha exp(-alpha x)."""
+
+    kind: Literal["pow", "exp"] = "pow"
+    a: float = Field(1e-6, ge=0)
+    b: float = Field(0.8, gt=0, lt=1)
+    alpha: float = Field(1.0, gt=0)
+
+
+class SelectConfig(_Model):
+    """What to select and how."""
+
+    budget: int = Field(1000, ge=0)
+    phi: PhiConfig = PhiConfig()
+    gain: Literal["gradient", "exact"] = "gradient"
+    norm: bool = Field(False, description="divide a row's score by its number of labels")
+    engine: Literal["auto", "rounds", "local"] = "auto"
+    candidates: int | None = Field(None, ge=1, description="rows asked for in a round (M); default near the budget")
+    block_rows: int = Field(100_000, ge=1, le=5_000_000)
+    max_rounds: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _gradient_needs_a(self) -> SelectConfig:
+        if self.gain == "gradient" and self.phi.kind == "pow" and self.phi.a == 0:
+            raise ValueError("phi.a = 0 makes the gradient of an empty label infinite; set phi.a > 0 or gain: exact")
+        return self
+
+
+class SparkConfig(_Model):
+    """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
+
+    master: str | None = None
+    driver_memory: str = "2g"
+    jars_dir: str | None = Field(None, description="folder of jars, where no Maven repository is reached")
+    conf: dict[str, str] = Field(default_factory=dict)
+
+
+class Config(_Model):
+    """A whole run."""
+
+    pool: PoolConfig
+    output: OutputConfig
+    annotate: AnnotateConfig = AnnotateConfig()
+    graph: GraphConfig = GraphConfig()
+    select: SelectConfig = SelectConfig()
+    spark: SparkConfig = SparkConfig()
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, keys as in YAML."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def hash(self) -> str:
+        """sha256 of everything that can change a result: all but the Spark session and where output goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output")}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML config and apply `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: no such file, broken YAML, unknown or ill-typed keys; the message names each one.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"no config file at {path}: write one with `mig-spark config > config.yaml`")
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(e).split())}") from None
+    if plain is None:
+        plain = {}
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} holds a {type(plain).__name__}; a config is a mapping, see `mig-spark config`")
+    for text in overrides:
+        _override(plain, text)
+    return build_config(plain, where=str(path))
+
+
+def build_config(plain: Mapping[str, Any], *, where: str = "config") -> Config:
+    """Check a mapping and build the config.
+
+    Raises:
+        ConfigError: with one clause a problem.
+    """
+    try:
+        return Config.model_validate(dict(plain))
+    except ValidationError as e:
+        problems = "; ".join(_explain(dict(err)) for err in e.errors())
+        raise ConfigError(f"{where}: {problems} (see `mig-spark config`)") from None
+
+
+def _override(plain: dict[str, Any], text: str) -> None:
+    key, sep, value = text.partition("=")
+    if not sep or not key.strip():
+        raise ConfigError(f"--set {text!r}: write it as key.sub=value, for example --set select.budget=50000")
+    parts = key.strip().split(".")
+    here = plain
+    for part in parts[:-1]:
+        nxt = here.setdefault(part, {})
+        if not isinstance(nxt, dict):
+            raise ConfigError(f"--set {text!r}: {part!r} is a value, not a section")
+        here = nxt
+    try:
+        here[parts[-1]] = _number(yaml.safe_load(value))
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from None
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-6` as text; read it as the number that was meant."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() and value[:1] in "+-.0123456789" else value
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(err: dict[str, Any]) -> str:
+    loc = [str(p) for p in err["loc"] if p not in ("column", "embedding", "heuristic")]
+    name = ".".join(loc) or "config"
+    if err["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(loc[-1], _known_keys(), n=1)
+        return f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+    if err["type"] == "missing":
+        return f"{name!r} is missing"
+    given = repr(err.get("input"))
+    return f"{name} = {given if len(given) < 80 else given[:77] + '...'}: {err['msg'].removeprefix('Value error, ')}"
+
+
+def _known_keys() -> set[str]:
+    keys: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            keys.update(node.get("properties", {}))
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(Config.model_json_schema(by_alias=True))
+    return keys

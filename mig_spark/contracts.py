@@ -1,0 +1,158 @@
+"""The tables: names, columns, types, comments and checks, declared once and imported by everything else.
+
+Types are Spark DDL strings, so this module needs no Spark. A name in `UPPER_CASE` is a table, `T.columns` its columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `type` is a Spark DDL type, `comment` what a reader of the catalog sees."""
+
+    name: str
+    type: str
+    comment: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns in order, and CHECK constraints by name (SQL that holds for every row)."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    checks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+    def ddl(self) -> str:
+        """The schema as a DDL string, for `spark.createDataFrame` and `StructType.fromDDL`."""
+        return ", ".join(f"{c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns)
+
+
+MESSAGES_TYPE = "array<struct<role:string,content:string>>"
+GIVEN_TYPE = "struct<labels:array<string>,quality:double,complexity:double,score:double,ifd:double>"
+
+ROLES = ("system", "user", "assistant", "tool", "function_call")
+
+POOL = Table(
+    "pool",
+    "Normalised rows of the source, one per id",
+    (
+        Column("id", "string", "the row's own id, else the hash of its content", nullable=False),
+        Column("content_hash", "string", "sha256 of the messages", nullable=False),
+        Column("messages", MESSAGES_TYPE, "turns in order; roles: " + ", ".join(ROLES), nullable=False),
+        Column("source", "string", "where the row comes from: its own source column, else the file or table"),
+        Column("schema", "string", "the input schema that was recognised"),
+        Column("given", GIVEN_TYPE, "labels and scores that the row brought with it, null where it brought none"),
+        Column("raw", "string", "the original record as JSON text, untouched"),
+    ),
+    {"id_not_empty": "length(id) > 0"},
+)
+
+REJECTED = Table(
+    "rejected",
+    "Rows that could not be used, each with the stage and the reason; nothing is dropped silently",
+    (
+        Column("stage", "string", "ingest, annotate or select", nullable=False),
+        Column("reason", "string", "a short fixed phrase, counted in the summary", nullable=False),
+        Column("detail", "string", "what exactly was wrong with this row"),
+        Column("id", "string", "the row's id where one could be read"),
+        Column("source", "string", "the file or table it came from"),
+        Column("raw", "string", "the original record, untouched"),
+        Column("run_id", "string", "the run that rejected it", nullable=False),
+    ),
+)
+
+ANNOTATIONS = Table(
+    "annotations",
+    "What taggers and scorers say of a row's content; the cache: one row a content hash and version pair",
+    (
+        Column("content_hash", "string", "key: hash of what was annotated", nullable=False),
+        Column("labels", "array<string>", "labels in the order the tagger gave them, no repeats", nullable=False),
+        Column("quality", "double", "quality score where the scorer gives one"),
+        Column("complexity", "double", "complexity score where the scorer gives one"),
+        Column("score", "double", "the row's score, >= 0: what the selection uses", nullable=False),
+        Column("flags", "array<string>", "truncated, refusal, ...: notes on this row"),
+        Column("tagger", "string", "tagger kind and model", nullable=False),
+        Column("tagger_version", "string", "changes with the model, prompt or vocabulary", nullable=False),
+        Column("scorer", "string", "scorer kind and model", nullable=False),
+        Column("scorer_version", "string", "changes with the model, prompt or parameters", nullable=False),
+        Column("run_id", "string", "the run that paid for it", nullable=False),
+        Column("annotated_at", "timestamp", "when it was written"),
+    ),
+    {"score_not_negative": "score >= 0"},
+)
+
+LABELS = Table(
+    "labels",
+    "The vertices of the label graph: the vocabulary in use",
+    (
+        Column("label_id", "int", "position in the sorted vocabulary", nullable=False),
+        Column("label", "string", "the label", nullable=False),
+        Column("frequency", "bigint", "pool rows that carry it", nullable=False),
+        Column("degree", "int", "edges that take part in the propagation, without the self-loop", nullable=False),
+        Column("weight_sum", "double", "the sum that its propagation weights were divided by", nullable=False),
+    ),
+    {"frequency_not_negative": "frequency >= 0"},
+)
+
+LABEL_EDGES = Table(
+    "label_edges",
+    "The edges of the label graph. similarity and cooccurrence: once a pair, src < dst. propagation: the matrix P, "
+    "directed, self-loops included: one unit on src sends `weight` to dst",
+    (
+        Column("src", "string", "label", nullable=False),
+        Column("dst", "string", "label", nullable=False),
+        Column("kind", "string", "similarity, cooccurrence or propagation", nullable=False),
+        Column("weight", "double", "cosine, normalised PMI, or P[src, dst]", nullable=False),
+        Column("count", "bigint", "rows that carry both labels (cooccurrence)"),
+    ),
+    {"kind_known": "kind in ('similarity', 'cooccurrence', 'propagation')"},
+)
+
+SELECTION = Table(
+    "selection",
+    "The chosen rows in order. Nested: the first k rows are the selection for budget k",
+    (
+        Column("rank", "int", "1 for the first row taken", nullable=False),
+        Column("id", "string", "pool row", nullable=False),
+        Column("gain", "double", "what this row added when it was taken, in the config's gain", nullable=False),
+        Column("objective", "double", "E of the first `rank` rows", nullable=False),
+        Column("labels", "array<string>", "its labels", nullable=False),
+        Column("score", "double", "its score", nullable=False),
+        Column("source", "string", "its source"),
+        Column("run_id", "string", "the run that selected it", nullable=False),
+    ),
+    {"rank_positive": "rank >= 1"},
+)
+
+RUNS = Table(
+    "runs",
+    "One row an execution: what went in, what came out, how long it took, and the certificate",
+    (
+        Column("run_id", "string", "unique id", nullable=False),
+        Column("started_at", "timestamp", "UTC", nullable=False),
+        Column("ended_at", "timestamp", "UTC"),
+        Column("status", "string", "ok or failed", nullable=False),
+        Column("command", "string", "the stages that ran", nullable=False),
+        Column("config", "string", "resolved config as JSON, secrets masked", nullable=False),
+        Column("config_hash", "string", "sha256 of the config", nullable=False),
+        Column("code_version", "string", "version of this package", nullable=False),
+        Column("inputs", "string", "JSON: table versions and file listings that were read", nullable=False),
+        Column("versions", "string", "JSON: packages and models", nullable=False),
+        Column("counts", "string", "JSON: rows in and out of every stage, rejected by reason", nullable=False),
+        Column("seconds", "string", "JSON: wall seconds a stage", nullable=False),
+        Column("certificate", "string", "JSON: rounds, evaluations, bounds, hashes, objective and its upper bound"),
+        Column("error", "string", "what went wrong, where something did"),
+    ),
+)
+
+TABLES = {t.name: t for t in (POOL, REJECTED, ANNOTATIONS, LABELS, LABEL_EDGES, SELECTION, RUNS)}

@@ -1,0 +1,37 @@
+"""The error family: every error that a user can cause says what was given, why it cannot work and what to do."""
+
+from __future__ import annotations
+
+
+class MigError(Exception):
+    """Base of all errors raised on purpose; the command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(MigError, ValueError):
+    """A config has an unknown key, a value of the wrong type, or values that cannot go together."""
+
+
+class InputError(MigError, ValueError):
+    """A pool, table or file given by the user is missing, unreadable or has nothing usable in it."""
+
+
+class ContractError(MigError, ValueError):
+    """A table does not have the columns that its contract declares."""
+
+
+class DependencyError(MigError, ImportError):
+    """An optional package or a JVM library that this step needs is not there."""
+
+
+class PlatformError(MigError, RuntimeError):
+    """The Spark platform lacks something that this step needs (a JVM gateway, a writable folder, a checkpoint)."""
+
+
+class NotCertifiedError(MigError, RuntimeError):
+    """The exact selection could not be certified within the limits that the config sets."""
+
+
+class AnnotationError(MigError, RuntimeError):
+    """Annotation went wrong for so many rows, or in such a way, that going on would waste money or mislead."""
