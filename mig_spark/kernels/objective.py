@@ -1,0 +1,219 @@
+"""The objective: the concave function, the propagation matrix and the gains.
+
+x is what the rows selected so far have put on each label, E = sum_l w_l phi(x_l). Row i with labels L_i and score s_i
+adds v_i P, v_i being s_i on L_i. With g = phi'(x) and h = P g its gradient gain is s_i * sum_{l in L_i} h_l (what the
+published code computes); its exact gain is sum_m phi(x_m + (v_i P)_m) - phi(x_m) (the paper's eq. 9).
+
+Everything that decides is float64, in this module, and summed left to right over ascending labels. g is the running
+minimum of phi'(x): floating-point sums and products of non-negative numbers keep order, so gains that are computed from
+a g that never rises never rise themselves, bit for bit, whatever the platform's pow does in its last place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+F64: TypeAlias = npt.NDArray[np.float64]
+I32: TypeAlias = npt.NDArray[np.int32]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+POW, EXP = 0, 1
+
+
+@dataclass(frozen=True)
+class Phi:
+    """The concave function of every label: `pow` w (x + a)^b, `exp` w (1 - exp(-a x)); arrays of length L."""
+
+    kind: int
+    a: F64
+    b: F64
+    weight: F64
+
+    @staticmethod
+    def power(n: int, *, a: float = 1e-6, b: float = 0.8) -> Phi:
+        """phi(x) = (x + a)^b on n labels."""
+        return Phi(POW, np.full(n, a), np.full(n, b), np.ones(n))
+
+    @staticmethod
+    def exponential(n: int, *, alpha: float = 1.0) -> Phi:
+        """phi'(x) = alpha exp(-alpha x) on n labels, phi(0) = 0."""
+        return Phi(EXP, np.full(n, alpha), np.ones(n), np.ones(n))
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """P by rows (CSR, columns ascending): row l says where one unit of information on label l goes.
+
+    Shapes: indptr int64 (L + 1), indices int32 (nnz), weights float64 (nnz).
+    """
+
+    indptr: I64
+    indices: I32
+    weights: F64
+
+    @property
+    def size(self) -> int:
+        """Number of labels L."""
+        return len(self.indptr) - 1
+
+    @staticmethod
+    def identity(n: int) -> Propagation:
+        """No edges: every label keeps its own information."""
+        return Propagation(np.arange(n + 1, dtype=np.int64), np.arange(n, dtype=np.int32), np.ones(n))
+
+    @staticmethod
+    def from_triplets(n: int, rows: I32, cols: I32, weights: F64) -> Propagation:
+        """P from its entries, in any order.
+
+        Raises:
+            ValueError: a label out of range, a weight that is negative or not finite, or the same entry twice.
+        """
+        if len(rows) and (min(rows.min(), cols.min()) < 0 or max(rows.max(), cols.max()) >= n):
+            raise ValueError(f"an entry names a label outside 0..{n - 1}")
+        if not np.isfinite(weights).all() or (len(weights) and weights.min() < 0):
+            raise ValueError("propagation weights must be finite and not negative")
+        order = np.lexsort((cols, rows))
+        rows, cols, weights = rows[order], cols[order], weights[order]
+        if len(rows) > 1 and ((rows[1:] == rows[:-1]) & (cols[1:] == cols[:-1])).any():
+            raise ValueError("the same entry is given twice")
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
+        return Propagation(indptr, cols.astype(np.int32), weights.astype(np.float64))
+
+    def transpose_pattern(self) -> tuple[I64, I32]:
+        """For each column m, the rows l with P[l, m] stored (CSC pattern): whose h changes when g_m does."""
+        rows = np.repeat(np.arange(self.size, dtype=np.int32), np.diff(self.indptr))
+        order = np.lexsort((rows, self.indices))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.indices, minlength=self.size))]).astype(np.int64)
+        return indptr, rows[order]
+
+
+def build_propagation(
+    n: int, i: I32, j: I32, w: F64, *, prop_weight: float = 1.0, normalize: str = "receiver"
+) -> Propagation:
+    """P from undirected edges, each pair once: A = I + prop_weight * W, then each column (`receiver`, the published
+    code) or row (`sender`, the paper's text) of A is divided by its sum, summed over ascending labels.
+
+    Args:
+        n: number of labels.
+        i, j: int32 (edges,) label numbers, i != j.
+        w: float64 (edges,) weights as given; the threshold was applied before.
+
+    Raises:
+        ValueError: a self-loop, a repeated pair, or a label or weight out of range.
+    """
+    if (i == j).any():
+        raise ValueError("an edge joins a label to itself; self-loops are added here")
+    loops = np.arange(n, dtype=np.int32)
+    rows = np.concatenate([i, j, loops]).astype(np.int32)
+    cols = np.concatenate([j, i, loops]).astype(np.int32)
+    values = np.concatenate([w * prop_weight, w * prop_weight, np.ones(n)]).astype(np.float64)
+    a = Propagation.from_triplets(n, rows, cols, values)
+    # A is symmetric, so the sum of column m over ascending rows is the sum of row m over ascending columns
+    sums = np.zeros(n)
+    _row_sums(a.indptr, a.weights, sums)
+    by = np.repeat(sums, np.diff(a.indptr)) if normalize == "sender" else sums[a.indices]
+    return Propagation(a.indptr, a.indices, a.weights / by)
+
+
+def objective(phi: Phi, x: F64) -> float:
+    """E = sum_l w_l phi(x_l)."""
+    if phi.kind == POW:
+        return float(np.sum(phi.weight * (x + phi.a) ** phi.b))
+    return float(np.sum(phi.weight * -np.expm1(-phi.a * x)))
+
+
+@njit(cache=True)
+def _row_sums(indptr, weights, out):  # type: ignore[no-untyped-def]
+    for r in range(len(indptr) - 1):
+        total = 0.0
+        for k in range(indptr[r], indptr[r + 1]):
+            total += weights[k]
+        out[r] = total
+
+
+@njit(cache=True)
+def phi_prime(kind, a, b, weight, x):  # type: ignore[no-untyped-def]
+    """phi'(x) of one label."""
+    if kind == POW:
+        return weight * (b * (x + a) ** (b - 1.0))
+    return weight * (a * np.exp(-a * x))
+
+
+@njit(cache=True)
+def phi_rise(kind, a, b, weight, x, d):  # type: ignore[no-untyped-def]
+    """phi(x + d) - phi(x) of one label, to full relative precision however small d is beside x."""
+    if d == 0.0:
+        return 0.0
+    if kind == POW:
+        base = x + a
+        if base == 0.0:
+            return weight * d**b
+        return weight * (base**b * np.expm1(b * np.log1p(d / base)))
+    return weight * (np.exp(-a * x) * -np.expm1(-a * d))
+
+
+@njit(cache=True)
+def lower_g(kind, a, b, weight, x, g):  # type: ignore[no-untyped-def]
+    """g = min(g, phi'(x)) on all labels, in place."""
+    for m in range(len(x)):
+        value = phi_prime(kind, a[m], b[m], weight[m], x[m])
+        if value < g[m]:
+            g[m] = value
+
+
+@njit(cache=True)
+def spread(indptr, indices, weights, g, l):  # type: ignore[no-untyped-def]  # noqa: E741
+    """h_l = sum_m P[l, m] g_m over ascending m."""
+    total = 0.0
+    for k in range(indptr[l], indptr[l + 1]):
+        total += weights[k] * g[indices[k]]
+    return total
+
+
+@njit(cache=True)
+def fill_h(indptr, indices, weights, g, h):  # type: ignore[no-untyped-def]
+    """h = P g, in place."""
+    for l in range(len(h)):  # noqa: E741
+        h[l] = spread(indptr, indices, weights, g, l)
+
+
+@njit(cache=True)
+def label_sum(labels, lo, hi, h):  # type: ignore[no-untyped-def]
+    """H of a label set: sum of h over labels[lo:hi], which ascend."""
+    total = 0.0
+    for k in range(lo, hi):
+        total += h[labels[k]]
+    return total
+
+
+@njit(cache=True)
+def exact_gain(labels, lo, hi, s, indptr, indices, weights, kind, a, b, weight, x, d, touched):  # type: ignore[no-untyped-def]
+    """The exact gain of a row with labels[lo:hi] and score s.
+
+    `d` is float64 (L,) of zeros and is left so; `touched` is int32 (L,) scratch.
+    """
+    if s == 0.0:
+        return 0.0
+    n = 0
+    for k in range(lo, hi):
+        row = labels[k]
+        for e in range(indptr[row], indptr[row + 1]):
+            m = indices[e]
+            more = weights[e] * s
+            if more == 0.0:
+                continue
+            if d[m] == 0.0:
+                touched[n] = m
+                n += 1
+            d[m] += more
+    total = 0.0
+    for t in range(n):
+        m = touched[t]
+        total += phi_rise(kind, a[m], b[m], weight[m], x[m], d[m])
+        d[m] = 0.0
+    return total

@@ -1,0 +1,242 @@
+"""The rounds protocol: exact greedy over blocks that stay where they are.
+
+Each round every block sends the groups whose gain reaches a threshold and a bound on all it keeps; the driver runs
+lazy greedy over all rows sent so far for as long as the best one comes before every bound. Each such pick is the one
+that greedy over the whole pool takes next, because no row that was kept can have gained since (certified distributed
+lazy greedy: threshold-algorithm stopping applied to Minoux bounds).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mig_spark.errors import NotCertifiedError
+from mig_spark.kernels.blocks import Block
+from mig_spark.kernels.candidates import Candidates, Chosen
+from mig_spark.kernels.greedy import TINY, Picks, run_greedy
+from mig_spark.kernels.offers import Ask, Offer
+from mig_spark.kernels.sampling import RowSample
+from mig_spark.kernels.state import State
+
+logger = logging.getLogger(__name__)
+
+F64: TypeAlias = npt.NDArray[np.float64]
+Bool: TypeAlias = npt.NDArray[np.bool_]
+
+#: Rows of the pool that the driver keeps as a sample, to choose a round's threshold.
+SAMPLE_ROWS = 50_000
+#: Sample rows above the threshold that make it trustworthy; with fewer, every block sends its own best instead.
+LEAST_SAMPLED = 30
+LEAST_CANDIDATES = 20_000
+#: Executors' exact gains use their own libm: a pick must beat their bound by more than any libm's last places.
+EXACT_GUARD = 1e-12
+
+
+class BlockPool(Protocol):
+    """Where the blocks are: in this process (tests), or in Spark executors."""
+
+    def sizes(self) -> dict[int, int]:
+        """Rows of each block, by its number."""
+
+    def ask(self, ask: Ask, sent: dict[int, Bool]) -> list[Offer]:
+        """Put `ask` to every block; `sent` marks the rows that the driver has (a block without an entry: none)."""
+
+    def sample(self, rows: int) -> RowSample:
+        """About `rows` rows of the pool, drawn by the hash of their id."""
+
+    def collect(self) -> dict[int, Block]:
+        """All blocks, here, by number."""
+
+
+@dataclass
+class Certificate:
+    """What shows that a selection is the one that sequential greedy over the whole pool makes."""
+
+    engine: str
+    certified: bool = True
+    rounds: int = 0
+    evaluations: int = 0
+    rows_sent: int = 0
+    margin: float = np.inf
+    bounds: list[float] = field(default_factory=list)
+    certified_by_round: list[int] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, picks: Picks) -> None:
+        """Count a greedy run."""
+        self.evaluations += picks.evaluations
+        self.margin = min(self.margin, picks.margin)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: plain values; the smallest lead of a pick over any bound below it is None where nothing was."""
+        return {**self.__dict__, "margin": None if not np.isfinite(self.margin) else self.margin}
+
+
+def select_local(blocks: Sequence[Block], state: State, budget: int) -> tuple[Chosen, Certificate]:
+    """Lazy greedy over all rows at once."""
+    certificate = Certificate("local", rounds=1, digests=[state.digest()])
+    candidates = Candidates.concat([Candidates.of_block(b) for b in blocks])
+    certificate.rows_sent = len(candidates.scores)
+    parts = _finish(candidates, state, budget, certificate)
+    certificate.certified_by_round.append(sum(c.size for c in parts))
+    return Chosen.concat(parts), certificate
+
+
+def _finish(candidates: Candidates, state: State, budget: int, certificate: Certificate) -> list[Chosen]:
+    """Greedy to the end over candidates that are the whole rest of the pool."""
+    parts: list[Chosen] = []
+    grouped = True
+    while budget > 0:
+        keys, _ = candidates.keys()
+        picks = run_greedy(state, candidates.units(keys), budget, head=candidates.head, bound=candidates.bound,
+                           grouped=grouped)
+        certificate.add(picks)
+        parts.append(Chosen.of_picks(candidates, picks))
+        budget -= len(picks.rows)
+        if picks.stop != TINY:
+            break
+        note_underflow(state, certificate)
+        grouped = False
+        candidates = candidates.ungrouped()
+    return parts
+
+
+def note_underflow(state: State, certificate: Certificate) -> None:
+    """Say so when phi' has vanished on labels that rows still carry: the rest is chosen by id, not by information."""
+    vanished = int((state.g == 0.0).sum())
+    if vanished and not state.exact:
+        note = (f"phi' underflowed to zero on {vanished} labels: rows that carry only those gain nothing any more and "
+                "are taken in order of their id; a smaller phi.alpha, or phi: pow, avoids it")
+        if note not in certificate.notes:
+            certificate.notes.append(note)
+            logger.warning("%s", note)
+
+
+@dataclass
+class Rounds:
+    """One run of the protocol; `progress` is called after each round with the number of rows certified so far."""
+
+    pool: BlockPool
+    state: State
+    budget: int
+    candidates_asked: int | None = None
+    max_rounds: int = 200
+    finish_locally: bool = True
+    progress: Callable[[int, int], None] | None = None
+
+    def run(self) -> tuple[Chosen, Certificate]:
+        """Select.
+
+        Raises:
+            NotCertifiedError: `max_rounds` is used up and the rest may not be finished at the driver.
+        """
+        certificate = Certificate("rounds")
+        sizes = self.pool.sizes()
+        budget = min(self.budget, sum(sizes.values()))
+        asked = self.candidates_asked or max(budget, LEAST_CANDIDATES)
+        sent: dict[int, Bool] = {}
+        sample = self.pool.sample(SAMPLE_ROWS) if budget else None
+        held = Candidates.concat([])
+        parts: list[Chosen] = []
+        count, grouped = 0, True
+        while count < budget:
+            if certificate.rounds >= self.max_rounds:
+                self._may_finish(certificate, count, budget)
+                parts += _finish_with(self.pool, held, sent, self.state, budget - count, certificate)
+                break
+            assert sample is not None
+            ask = self._ask(asked, sizes, sent, sample, by_key=not grouped)
+            offers = self.pool.ask(ask, sent)
+            certificate.digests.append(self.state.digest())
+            _mark(sent, sizes, offers)
+            held = held.with_offers(offers)
+            picks, ceiling = self._pick(held, offers, budget - count, grouped)
+            certificate.rounds += 1
+            certificate.rows_sent += sum(len(o.scores) for o in offers)
+            certificate.add(picks)
+            certificate.bounds.append(ceiling)
+            certificate.certified_by_round.append(len(picks.rows))
+            parts.append(Chosen.of_picks(held, picks))
+            count += len(picks.rows)
+            logger.info("round %d: %d candidates, %d of %d rows certified", certificate.rounds, len(held.scores),
+                        count, budget)
+            if self.progress:
+                self.progress(count, budget)
+            if picks.stop == TINY and grouped:
+                note_underflow(self.state, certificate)
+                if picks.stop_gain > 0.0:
+                    self._may_finish(certificate, count, budget)
+                    parts += _finish_with(self.pool, held, sent, self.state, budget - count, certificate)
+                    break
+                grouped = False
+                held = held.ungrouped()
+            elif certificate.rounds >= 4 and len(picks.rows) < 0.02 * asked:
+                asked *= 2
+        return Chosen.concat(parts), certificate
+
+    def _pick(
+        self, held: Candidates, offers: Sequence[Offer], budget: int, grouped: bool
+    ) -> tuple[Picks, float]:
+        residuals = [o for o in offers if o.residual >= 0]
+        ids = [o.ids[o.id_ptr[-2] : o.id_ptr[-1]].tobytes() for o in residuals]
+        keys, kept_keys = held.keys(ids)
+        ceiling, ceiling_key = -1.0, -1
+        for offer, key in zip(residuals, kept_keys, strict=True):
+            if offer.residual > ceiling or (offer.residual == ceiling and key < ceiling_key):
+                ceiling, ceiling_key = offer.residual, int(key)
+        if self.state.exact and ceiling > 0:
+            ceiling *= 1 + EXACT_GUARD
+        picks = run_greedy(self.state, held.units(keys), budget, head=held.head, bound=held.bound, ceiling=ceiling,
+                           ceiling_key=ceiling_key, grouped=grouped)
+        return picks, ceiling
+
+    def _ask(
+        self, asked: int, sizes: dict[int, int], sent: dict[int, Bool], sample: RowSample, *, by_key: bool
+    ) -> Ask:
+        view = self.state.view()
+        left = sum(sizes.values()) - sum(int(m.sum()) for m in sent.values())
+        share = int(np.ceil(1.2 * asked / max(1, len(sizes)))) + 1
+        if by_key:
+            return Ask(view, 0.0, share, by_key=True)
+        if asked >= left:
+            return Ask(view, -1.0, max(sizes.values()))
+        gains = np.sort(sample.gains(view, sent))[::-1]
+        place = int(len(gains) * asked / left)
+        if place < LEAST_SAMPLED:
+            return Ask(view, -1.0, share)
+        return Ask(view, float(gains[place]), 2 * asked)
+
+    def _may_finish(self, certificate: Certificate, count: int, budget: int) -> None:
+        if not self.finish_locally:
+            raise NotCertifiedError(
+                f"only {count} of {budget} rows are certified after {certificate.rounds} rounds: raise "
+                "select.max_rounds or select.candidates, or use engine: local where the pool fits the driver"
+            )
+        certificate.notes.append(f"finished at the driver after {certificate.rounds} rounds")
+
+
+def _mark(sent: dict[int, Bool], sizes: dict[int, int], offers: Sequence[Offer]) -> None:
+    for offer in offers:
+        if len(offer.rows):
+            sent.setdefault(offer.block, np.zeros(sizes[offer.block], bool))[offer.rows] = True
+
+
+def _finish_with(
+    pool: BlockPool, held: Candidates, sent: dict[int, Bool], state: State, budget: int, certificate: Certificate
+) -> list[Chosen]:
+    """Collect what was never sent and run the rest at the driver."""
+    parts = [held.ungrouped()]
+    for number, block in pool.collect().items():
+        mask = sent.get(number)
+        rows = np.arange(block.rows) if mask is None else np.flatnonzero(~mask)
+        parts.append(Candidates.of_rows(block, rows))
+    chosen = _finish(Candidates.concat(parts), state, budget, certificate)
+    certificate.certified_by_round.append(sum(c.size for c in chosen))
+    return chosen
