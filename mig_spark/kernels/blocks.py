@@ -84,6 +84,13 @@ def block_ddl() -> str:
     return ", ".join([*counts, "vocabulary binary", *(f"{name} binary" for name in ARRAYS)])
 
 
+BLOCK_SCHEMA = pa.schema(
+    [*((name, pa.int64()) for name in ("block", "rows", "groups", "left_out")),
+     *((reason_column(k), pa.int64()) for k in range(len(REASONS))),
+     *((name, pa.binary()) for name in ("vocabulary", *ARRAYS))]
+)
+
+
 @dataclass(frozen=True)
 class Packed:
     """A block, the labels that its numbers stand for (None: the vocabulary that was given), and what was counted:
@@ -342,3 +349,12 @@ def decode_labels(data: Any) -> pa.Array:
     """What `encode_labels` was given."""
     with pa.ipc.open_stream(data) as reader:
         return reader.read_all()["label"].combine_chunks()
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The blocks in a batch of `block_ddl` columns, each as buffers that are not copied."""
+    names = [name for name in ("vocabulary", *ARRAYS) if name in batch.schema.names]
+    for k in range(batch.num_rows):
+        values = {name: batch.column(name)[k] for name in names}
+        buffers = {name: v.as_buffer() if v.is_valid else None for name, v in values.items()}
+        yield {"block": batch.column("block")[k].as_py(), **buffers}

@@ -1,0 +1,58 @@
+"""What differs between classic Spark and Spark Connect, in one place: shipping values and collecting Arrow tables."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def has_spark_context(spark: SparkSession) -> bool:
+    """False on Spark Connect and serverless compute."""
+    return type(spark).__module__ == "pyspark.sql.session"
+
+
+@contextlib.contextmanager
+def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
+    """A getter that executors can call for `value`: a broadcast, destroyed at the end of the block (only `destroy`
+    frees the driver's copy on disk); in the function's closure where there is no SparkContext."""
+    if not has_spark_context(spark):
+        yield lambda: value
+        return
+    broadcast: Any = spark.sparkContext.broadcast(value)
+    try:
+        yield lambda: broadcast.value
+    finally:
+        broadcast.destroy()
+
+
+def collect_arrow(df: DataFrame) -> pa.Table:
+    """All rows at the driver as an Arrow table."""
+    if hasattr(df, "toArrow"):
+        return df.toArrow()
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    batches = df._collect_as_arrow()
+    return pa.Table.from_batches(batches, schema=None if batches else to_arrow_schema(df.schema))
+
+
+def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """An Arrow table as a DataFrame (Spark 3.5 takes it by way of pandas)."""
+    if int(spark.version.split(".")[0]) >= 4:
+        return spark.createDataFrame(table)
+    return spark.createDataFrame(table.to_pandas())
+
+
+def describe_job(spark: SparkSession, text: str) -> None:
+    """Name the jobs that follow in the Spark UI."""
+    if has_spark_context(spark):
+        spark.sparkContext.setJobDescription(text)

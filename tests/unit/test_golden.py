@@ -1,0 +1,48 @@
+"""The published tool's own selections, where they are at hand (they are not part of this project)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.objective import Phi, build_propagation
+from mig_spark.kernels.rounds import select_local
+from mig_spark.kernels.state import State
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+pytestmark = pytest.mark.skipif(not (GOLDEN / "make_pool.py").is_file(), reason="no ../shared/golden here")
+
+
+def golden_pool(rows, labels):
+    spec = importlib.util.spec_from_file_location("make_pool", GOLDEN / "make_pool.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make_pool(rows, labels, 0)
+
+
+@pytest.mark.parametrize("kind", ["pow", "exp"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("prop_weight", [1.0, 0.5])
+def test_same_rows_in_the_same_order_as_the_published_tool(kind, norm, prop_weight):
+    pool = golden_pool(1000, 500)
+    golden = np.load(GOLDEN / "n1000_k50.npz")
+    want = golden[f"{kind}_norm{int(norm)}_pw{prop_weight}"]
+    meta = json.loads(str(golden["meta"]))
+    assert meta, "the golden file says what it was made with"
+
+    names = pa.array([f"label-{k:05d}" for k in range(500)])
+    labels = pa.ListArray.from_arrays(pa.array(pool["indptr"], pa.int32()), names.take(pa.array(pool["indices"])))
+    ids = pa.array([k.to_bytes(8, "big") for k in range(1000)], pa.binary())
+    batch = pa.RecordBatch.from_arrays([ids, labels, pa.array(pool["scores"])], ["id", "labels", "score"])
+    blocks = [decode_block(encode_block(0, p)) for p in pack_batches(iter([batch]), names, block_rows=300, norm=norm)]
+    p = build_propagation(500, pool["edge_i"], pool["edge_j"], pool["edge_sim"].astype(np.float64),
+                          prop_weight=prop_weight)
+    phi = Phi.power(500) if kind == "pow" else Phi.exponential(500)
+    chosen, _ = select_local(blocks, State.start(p, phi), len(want))
+    assert [int.from_bytes(i, "big") for i in chosen.id_list()] == want.tolist()
