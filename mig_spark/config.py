@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,6 +29,9 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
 
 
+_M = TypeVar("_M", bound=_Model)
+
+
 class PoolConfig(_Model):
     """Where the rows come from and how to read them."""
 
@@ -43,7 +46,10 @@ class PoolConfig(_Model):
 
 
 class OutputConfig(_Model):
-    """Where the tables, the selection and the report go: a folder, or a catalog and database."""
+    """Where the tables, the selection and the report go: a folder, or a catalog and database.
+
+    With a database the tables go there; a path as well then takes the report and the selection file.
+    """
 
     path: str | None = None
     catalog: str | None = None
@@ -114,9 +120,12 @@ class GraphConfig(_Model):
     edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
 
     def resolved_threshold(self) -> float:
-        """The threshold in force: the configured one, else the one that suits the embedding model."""
+        """The threshold in force: the configured one, else the one that suits the embedding model; edges that the user
+        brings are all taken unless a threshold is configured."""
         if self.threshold is not None:
             return self.threshold
+        if self.edges_path is not None:
+            return -1.0
         return MODEL_THRESHOLDS.get(self.embedding_model.rsplit("/", 1)[-1], PAPER_THRESHOLD)
 
 
@@ -140,6 +149,7 @@ class SelectConfig(_Model):
     candidates: int | None = Field(None, ge=1, description="rows asked for in a round (M); default near the budget")
     block_rows: int = Field(100_000, ge=1, le=5_000_000)
     max_rounds: int = Field(200, ge=1)
+    upper_bound: bool = Field(True, description="bound the best possible objective too; a few passes over the pool")
 
     @model_validator(mode="after")
     def _gradient_needs_a(self) -> SelectConfig:
@@ -206,8 +216,13 @@ def build_config(plain: Mapping[str, Any], *, where: str = "config") -> Config:
     Raises:
         ConfigError: with one clause a problem.
     """
+    return build_part(Config, plain, where=where)
+
+
+def build_part(kind: type[_M], plain: Mapping[str, Any], *, where: str) -> _M:
+    """The same for a section of it."""
     try:
-        return Config.model_validate(dict(plain))
+        return kind.model_validate(dict(plain))
     except ValidationError as e:
         problems = "; ".join(_explain(dict(err)) for err in e.errors())
         raise ConfigError(f"{where}: {problems} (see `mig-spark config`)") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,12 +21,14 @@ import pyarrow.compute as pc
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.blocks import ARRAYS, REASONS, Block, block_ddl, decode_block, decode_labels, reason_column, rows_of
+from mig_spark.kernels.bounds import PREFIXES, choose_thetas, exact_view, upper_bound
 from mig_spark.kernels.candidates import Chosen
 from mig_spark.kernels.objective import Phi, Propagation
 from mig_spark.kernels.offers import Ask, Offer
+from mig_spark.kernels.replay import replay
 from mig_spark.kernels.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.sampling import RowSample
-from mig_spark.kernels.state import State
+from mig_spark.kernels.state import State, View
 from mig_spark.kernels.wire import BlockTask, decode
 from mig_spark.runtime import collect_arrow, describe_job, from_arrow, shipped
 from mig_spark.udfs import offer_from_blocks, pack_blocks
@@ -40,6 +42,8 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 #: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
 LOCAL_COPIES = 4
+_LABELS = "array<string>"
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 #: Share of the free memory that `auto` lets the local engine take.
 LOCAL_SHARE = 0.5
 
@@ -62,18 +66,21 @@ class LabelGraph:
 class Selection:
     """The rows taken, in order, and how it went.
 
-    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select.
+    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select; `integer_ids`: the ids are numbers.
     """
 
     chosen: Chosen
+    integer_ids: bool
     graph: LabelGraph
     certificate: Certificate
     counts: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def ids(self) -> list[str]:
-        """Ids in order of selection."""
+    def ids(self) -> list[Any]:
+        """Ids in order of selection: strings, or integers where the pool's ids are."""
+        if self.integer_ids:
+            return (self.chosen.ids.view(">u8").astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64).tolist()
         return [i.decode("utf-8") for i in self.chosen.id_list()]
 
     @property
@@ -89,7 +96,7 @@ class Selection:
         )
         return pa.table({
             "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
-            "id": pa.array(self.ids, pa.string()),
+            "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
             "gain": pa.array(c.gains),
             "objective": pa.array(c.objectives),
             "labels": labels,
@@ -117,7 +124,7 @@ def select_rows(
     """Select `config.budget` rows of a DataFrame by maximizing information gain.
 
     Args:
-        df: columns `id` (string or binary, unique), `labels` (array<string>), `score` (number, >= 0).
+        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, >= 0).
         graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
             labels in use, where no vocabulary is given.
         config: budget, phi, gain, norm, engine.
@@ -151,10 +158,35 @@ def select_rows(
                 pool, state, config.budget, candidates_asked=config.candidates, max_rounds=config.max_rounds,
                 finish_locally=fits_driver(pool.nbytes()), progress=progress,
             ).run()
+        seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
+        if config.upper_bound and chosen.size:
+            certificate.upper_bound = bound_objective(pool, chosen, State.start(state.propagation, state.phi))
+            seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
     finally:
         pool.release()
-    seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
-    return Selection(chosen, graph, certificate, counts, seconds)
+    return Selection(chosen, pool.integer_ids, graph, certificate, counts, seconds)
+
+
+def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State) -> float:
+    """No selection of as many rows has a higher objective than this; see `kernels.bounds`.
+
+    Args:
+        state: the start, nothing selected; moved along.
+    """
+    rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
+    sample = pool.sample(min(rows, 50_000))
+    best = np.inf
+    for share in PREFIXES:
+        upto = max(1, int(budget * share))
+        if upto <= done:
+            continue
+        ptr = chosen.label_ptr[done : upto + 1]
+        replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
+        done = upto
+        view = exact_view(state)
+        thetas = choose_thetas(sample, view, budget, rows)
+        best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
+    return float(best)
 
 
 def fits_driver(packed_bytes: int) -> bool:
@@ -178,6 +210,7 @@ class SparkBlocks:
     blocks: DataFrame
     meta: pa.Table
     vocabulary: pa.Array | None
+    integer_ids: bool
 
     @staticmethod
     def pack(df: DataFrame, vocabulary: Sequence[str] | None, config: SelectConfig) -> SparkBlocks:
@@ -190,16 +223,18 @@ class SparkBlocks:
 
         describe_job(df.sparkSession, "mig-spark select: pack the pool into blocks")
         known = None if vocabulary is None else list(vocabulary)
-        blocks = _typed(df).mapInArrow(
+        typed = _typed(df)
+        blocks = typed.mapInArrow(
             pack_blocks(known, block_rows=config.block_rows, norm=config.norm), block_ddl()
         ).persist(StorageLevel.DISK_ONLY)
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
         names = ["block", "rows", "groups", "left_out", *(reason_column(k) for k in range(len(REASONS))), "vocabulary"]
-        return SparkBlocks(blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None)
+        return SparkBlocks(blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None,
+                           dict(typed.dtypes)["id"] == "bigint")
 
     def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
         """The same blocks, their own label numbers read as places in `labels` (sorted)."""
-        return SparkBlocks(self.blocks, self.meta.drop(["vocabulary"]), pa.array(labels, pa.string()))
+        return replace(self, meta=self.meta.drop(["vocabulary"]), vocabulary=pa.array(labels, pa.string()))
 
     def labels(self) -> list[str]:
         """The sorted labels in use, where the blocks number their own."""
@@ -233,6 +268,11 @@ class SparkBlocks:
         share = rows / max(1, sum(self.sizes().values()))
         return RowSample.concat([decode(RowSample, a) for a in self._answers(BlockTask(self.vocabulary, share=share))])
 
+    def excess(self, view: View, thetas: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """sum_i max(gain_i - theta, 0) over all rows, for each theta."""
+        answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
+        return np.sum([np.frombuffer(a) for a in answers], axis=0)
+
     def collect(self) -> dict[int, Block]:
         """All blocks at the driver."""
         table = collect_arrow(self.blocks.select("block", "vocabulary", *ARRAYS))
@@ -256,14 +296,12 @@ class SparkBlocks:
 def _typed(df: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
-    want = {"id": ("string", "binary"), "labels": ("array<string>",), "score": None}
     have = dict(df.dtypes)
-    problems = [f"no column {name!r}" for name in want if name not in have]
-    problems += [
-        f"{name!r} is {have[name]}, not {kinds[0]}" for name, kinds in want.items()
-        if kinds and name in have and have[name] not in kinds and name != "id"
-    ]
+    problems = [f"no column {name!r}" for name in ("id", "labels", "score") if name not in have]
+    if have.get("labels", _LABELS) != _LABELS:
+        problems.append(f"'labels' is {have['labels']}, not {_LABELS}")
     if problems:
         raise ContractError(f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})")
-    key = F.col("id") if have["id"] in ("string", "binary") else F.col("id").cast("string")
+    kind = have["id"]
+    key = F.col("id").cast("bigint" if kind in _INTEGERS else "string")
     return df.select(key.alias("id"), "labels", F.col("score").cast("double").alias("score"))

@@ -108,7 +108,7 @@ def pack_batches(
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
 
     Args:
-        batches: columns `id` (string or binary), `labels` (list of strings), `score` (double).
+        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double).
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
@@ -135,17 +135,26 @@ def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool) -> Packed:
     keep, rejected = _usable(table)
     if not keep.all():
         table = table.filter(pa.array(keep)).combine_chunks()
-    column = _one_chunk(table["labels"])
-    own = _sorted_distinct(column) if vocabulary is None else None
-    offsets, codes = _codes(column, own if vocabulary is None else vocabulary)
-    ptr, labels, left_out = _label_sets(offsets, codes)
+    own = _sorted_distinct(_one_chunk(table["labels"])) if vocabulary is None else None
+    ptr, labels, scores, left_out = _sets_and_scores(table, own if vocabulary is None else vocabulary, norm)
+    id_ptr, id_bytes = _bytes_of(_one_chunk(table["id"]))
+    return Packed(build_block(ptr, labels, scores, id_ptr, id_bytes), own, left_out, rejected)
+
+
+def label_sets_of(table: pa.Table, vocabulary: pa.Array, *, norm: bool) -> tuple[I64, I32, F64]:
+    """Label sets (CSR, ascending) and scores, as the gain uses them, of usable rows (`labels`, `score`) in order."""
+    ptr, labels, scores, _ = _sets_and_scores(table.combine_chunks(), vocabulary, norm)
+    return ptr, labels, scores
+
+
+def _sets_and_scores(table: pa.Table, vocabulary: pa.Array, norm: bool) -> tuple[I64, I32, F64, int]:
+    ptr, labels, left_out = _label_sets(*_codes(_one_chunk(table["labels"]), vocabulary))
     scores = np.array(_one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
     if norm:
         scores = scores / np.maximum(np.diff(ptr), 1)
+    # a row without labels gains nothing, whatever its score: among such rows order goes by id alone
     scores[np.diff(ptr) == 0] = 0.0
-    ids = _one_chunk(table["id"]).cast(pa.large_binary())
-    id_ptr, id_bytes = _bytes_of(ids)
-    return Packed(build_block(ptr, labels, scores, id_ptr, id_bytes), own, int(left_out), rejected)
+    return ptr, labels, scores, int(left_out)
 
 
 def build_block(ptr: I64, labels: I32, scores: F64, id_ptr: I64, ids: U8) -> Block:
@@ -201,6 +210,11 @@ def _codes(labels: pa.Array, vocabulary: pa.Array) -> tuple[I64, I32]:
 
 
 def _bytes_of(ids: pa.Array) -> tuple[I64, U8]:
+    if pa.types.is_integer(ids.type):
+        # big-endian and offset by 2^63, so that byte order is the order of the numbers
+        numbers = ids.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64) ^ np.uint64(1 << 63)
+        return np.arange(0, 8 * len(ids) + 8, 8, dtype=np.int64), numbers.astype(">u8").view(np.uint8)
+    ids = ids.cast(pa.large_binary())
     _, offsets_buffer, data = ids.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int64)[ids.offset : ids.offset + len(ids) + 1]
     content = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)

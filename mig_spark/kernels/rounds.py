@@ -64,6 +64,7 @@ class Certificate:
     evaluations: int = 0
     rows_sent: int = 0
     margin: float = np.inf
+    upper_bound: float | None = None
     bounds: list[float] = field(default_factory=list)
     certified_by_round: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)

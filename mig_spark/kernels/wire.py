@@ -13,15 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mig_spark.kernels.blocks import decode_block
+from mig_spark.kernels.bounds import excess
 from mig_spark.kernels.offers import Ask, Offer, make_offer
 from mig_spark.kernels.sampling import RowSample, sample_block
+from mig_spark.kernels.state import View
 
 T = TypeVar("T", Offer, RowSample)
 
 
 @dataclass(frozen=True)
 class BlockTask:
-    """One question to every block: an `ask`, with the rows that the driver has (packed bits by block), or a sample.
+    """One question to every block: an `ask`, with the rows that the driver has (packed bits by block); the excess of
+    its gains over `thetas` (float64 bytes come back); or a sample.
 
     Attributes:
         labels: the sorted vocabulary, for blocks that number their own labels; None where none does.
@@ -31,6 +34,8 @@ class BlockTask:
     labels: pa.Array | None
     ask: Ask | None = None
     sent: Mapping[int, npt.NDArray[np.uint8]] = dataclasses.field(default_factory=dict)
+    view: View | None = None
+    thetas: npt.NDArray[np.float64] | None = None
     share: float = 0.0
     seed: int = 0
 
@@ -38,6 +43,8 @@ class BlockTask:
         """The answer of one block, given as a row of `block_ddl`."""
         number = int(row["block"])
         block = decode_block(row, self.labels)
+        if self.view is not None and self.thetas is not None:
+            return excess(block, self.view, self.thetas).tobytes()
         if self.ask is None:
             return encode(sample_block(number, block, self.share, seed=self.seed))
         bits = self.sent.get(number)

@@ -1,0 +1,223 @@
+"""The command line: one command a capability. The jobs call the same functions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config
+from mig_spark.errors import MigError
+from mig_spark.export import write_lines
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(package_name="mig-spark")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def cli(verbose: bool, quiet: bool) -> None:
+    """Select the rows of an instruction-tuning pool that carry the most information (MIG), exactly, with Spark.
+
+    First time: mig-spark quickstart. Your own pool: mig-spark config > config.yaml, edit, mig-spark run config.yaml.
+    """
+    _set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+def _set_up_logging(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    root = logging.getLogger("mig_spark")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(level)
+
+
+def _stage_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                     help="Override a config value, e.g. --set select.budget=50000. Repeatable."),
+        click.argument("config", type=click.Path(dir_okay=False)),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
+@_stage_options
+def run(config: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Run the whole flow on your pool: ingest, annotate, label graph, select, report.
+
+    CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
+    every key, its default and what it means.
+    """
+    from mig_spark.pipeline import STAGES
+
+    _run(load_config(config, overrides), STAGES, as_json=as_json)
+
+
+def _add_stage(name: str, help_text: str) -> None:
+    @cli.command(name, help=help_text, short_help=help_text.split(".")[0])
+    @_stage_options
+    def stage(config: str, overrides: Sequence[str], as_json: bool) -> None:
+        _run(load_config(config, overrides), (name,), as_json=as_json)
+
+
+_add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
+_add_stage("annotate", "Label and score what is new in the pool, into the table `annotations`.")
+_add_stage("graph", "Build the label graph: the tables `labels` and `label_edges`.")
+_add_stage("select", "Select the budget: the table `selection` and selection.jsonl.")
+_add_stage("report", "Write report.html from the tables.")
+
+
+@cli.command()
+@click.option("--output", default="mig-quickstart", show_default=True, metavar="DIR", help="Where everything goes.")
+@click.option("--budget", default=100, show_default=True, type=click.IntRange(min=0), help="Rows to select.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line.")
+def quickstart(output: str, budget: int, as_json: bool) -> None:
+    """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
+    from mig_spark.data import sample_paths
+    from mig_spark.pipeline import STAGES
+
+    config = build_config({
+        "pool": {"path": [str(p) for p in sample_paths()]},
+        "output": {"path": str(Path(output).absolute())},
+        "select": {"budget": budget},
+    }, where="quickstart")
+    _run(config, STAGES, as_json=as_json)
+    click.echo(_next_steps(output))
+
+
+@cli.command()
+@click.argument("src", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="OUT.jsonl", help="Where the selected records go, unchanged, in order.")
+@click.option("-n", "--num", "budget", required=True, type=click.IntRange(min=0), metavar="N", help="Rows to select.")
+@click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out. Default: all labels.")
+@click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight; then no model is loaded.")
+@click.option("--sim-threshold", default=0.9, show_default=True, help="Similarities below it count as 0.")
+@click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
+@click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
+@click.option("--phi-alpha", default=1.0, show_default=True, help="exp: phi'(x) = alpha exp(-alpha x).")
+@click.option("--phi-a", default=1e-6, show_default=True, help="pow: phi(x) = (x + a)^b.")
+@click.option("--phi-b", default=0.8, show_default=True)
+@click.option("--prop-weight", default=1.0, show_default=True, help="Weight of the label graph's edges.")
+@click.option("--norm/--no-norm", default=False, show_default=True, help="Divide a row's score by its number of labels.")
+@click.option("--sampler-type", default="mig", show_default=True, type=click.Choice(["mig", "random"]))
+@click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
+@click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]))
+@click.option("--seed", default=0, show_default=True, help="For --sampler-type random.")
+@click.option("--stats", metavar="FILE.json", help="Write counts, objective, timings and peak memory there.")
+@click.option("--driver-memory", default="2g", show_default=True, help="JVM memory of the local session.")
+def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> None:
+    """Select records of annotated files: a drop-in for the published tool's `mig sample`.
+
+    SRC: annotated JSONL or JSON (dialogs, annotation.instag, annotation.deita; or labels and score at the top level),
+    Parquet or Delta with id, labels, score. Ties go by input position.
+    """
+    from mig_spark.memory import watch_memory
+    from mig_spark.sample import SampleOptions
+    from mig_spark.sample import sample as run_sample
+    from mig_spark.session import open_session
+
+    options = SampleOptions(
+        src, out, valid_tag_path=given["valid_tag_path"], label_graph=given["label_graph"],
+        sim_threshold=given["sim_threshold"], embedding_model=given["embedding_model"],
+        prop_weight=given["prop_weight"], sampler_type=given["sampler_type"], seed=given["seed"],
+        select=_select_config(given),
+    )
+    with watch_memory() as peak:
+        started = time.perf_counter()
+        with open_session(SparkConfig(driver_memory=given["driver_memory"])) as session:
+            ready = time.perf_counter() - started
+            done = run_sample(session.spark, options)
+    done["seconds"] = {"session": round(ready, 3), **done["seconds"]}
+    done["peak_memory_gb"] = peak.gb
+    if stats:
+        write_lines([json.dumps(done, indent=2)], stats)
+    click.echo(_sample_summary(done, out))
+
+
+def _select_config(given: dict[str, Any]) -> SelectConfig:
+    phi = {"kind": given["phi_type"], "a": given["phi_a"], "b": given["phi_b"], "alpha": given["phi_alpha"]}
+    plain = {name: given[name] for name in ("budget", "gain", "norm", "engine")}
+    return build_part(SelectConfig, {**plain, "phi": phi, "upper_bound": False}, where="sample")
+
+
+def _sample_summary(done: dict[str, Any], out: str) -> str:
+    rejected = ", ".join(f"{n:,} {why}" for why, n in done["rejected"].items())
+    lines = [
+        f"  rows         {done['rows']:,}" + (f"  (rejected: {rejected})" if rejected else ""),
+        f"  labels       {done['labels']:,}, {done['edges']:,} edges"
+        + (f"  ({done['labels_left_out']:,} labels of rows outside the list left out)" if done["labels_left_out"] else ""),
+        f"  selected     {done['selected']:,} in {out}",
+        f"  objective    {done['objective']:,.4f}",
+        f"  engine       {done['engine']}, {done['rounds']} round{'s' if done['rounds'] != 1 else ''}",
+    ]
+    return "\n".join([*lines, *(f"  note: {note}" for note in done["notes"])])
+
+
+@cli.command("config")
+@click.option("--schema", is_flag=True, help="Print the JSON schema instead.")
+def config_command(schema: bool) -> None:
+    """Print a commented example config with every key and its default."""
+    if schema:
+        click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
+    else:
+        example = Path(__file__).parent / "data" / "config.example.yaml"
+        click.echo(example.read_text(encoding="utf-8"), nl=False)
+
+
+def _run(config: Config, stages: Sequence[str], *, as_json: bool) -> dict[str, Any]:
+    from mig_spark.pipeline import run_pipeline
+    from mig_spark.session import open_session
+    from mig_spark.summary import summarise
+
+    with open_session(config.spark) as session:
+        done = run_pipeline(session.spark, config, stages)
+    click.echo(summarise(done, stages))
+    if as_json:
+        click.echo(json.dumps({k: v for k, v in done.items() if k not in ("random_curve", "config")}))
+    return done
+
+
+def _next_steps(output: str) -> str:
+    return (
+        "\nWhat to do next\n"
+        f"  look:            open {output}/report.html in a browser\n"
+        "  your own data:   mig-spark config > config.yaml, set pool.path, then mig-spark run config.yaml\n"
+        "  from Python:     from mig_spark import select  (README, section Python)"
+    )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: errors that a user can cause end in one line on stderr and exit code 2."""
+    try:
+        code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+    except MigError as e:
+        click.echo(f"mig-spark: {' '.join(str(e).split())}", err=True)
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mig-spark: stopped", err=True)
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def job(command: str, args: Sequence[str] | None = None) -> None:
+    """What every job does: its stage in the session that spark-submit gives, the run as JSON in stdout's last line."""
+    parser = argparse.ArgumentParser(description=f"mig-spark {command}, for spark-submit")
+    parser.add_argument("--config", required=True, help="YAML config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    given = parser.parse_args(args)
+    main([command, given.config, "--json", *(part for text in given.set for part in ("--set", text))])

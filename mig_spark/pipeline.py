@@ -1,0 +1,147 @@
+"""The stages in order: the table of contents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotate import annotate_pool, annotated_pool, annotation_versions
+from mig_spark.baselines import random_objective
+from mig_spark.config import Config
+from mig_spark.contracts import SELECTION
+from mig_spark.errors import MigError
+from mig_spark.export import SELECTION_NAME, export_selection
+from mig_spark.kernels.objective import Propagation
+from mig_spark.label_graph import build_label_graph, read_propagation
+from mig_spark.pool import ingest_pool
+from mig_spark.report.collect import collect_report_data
+from mig_spark.report.render import render_report
+from mig_spark.report.write import REPORT_NAME, write_report
+from mig_spark.runs import Run
+from mig_spark.selection import LabelGraph, select_rows
+from mig_spark.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("ingest", "annotate", "graph", "select", "report")
+
+
+def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = STAGES) -> dict[str, Any]:
+    """Run stages in order over the tables of `config.output` and record the run.
+
+    Returns:
+        The run as the report and the summary read it: run_id, counts, seconds, certificate, files.
+
+    Raises:
+        MigError: what the stages raise; the failed run is recorded where an earlier stage has written tables.
+    """
+    store = Store(spark, config.output)
+    run = Run.start(store, config, " ".join(stages))
+    files = _files(config)
+    done: list[str] = []
+    try:
+        for stage in STAGES:
+            if stage not in stages:
+                continue
+            if stage == "report":
+                # the report reads the run's record, and a report that fails must not lose the selection's
+                run.record(store)
+            with run.timed(stage):
+                _STAGES[stage](store, run, files)
+            done.append(stage)
+    except MigError as e:
+        if done and "report" not in stages[: len(done) + 1]:
+            run.record(store, error=f"{type(e).__name__} in {stages[len(done)]}: {e}")
+        raise
+    if "report" not in stages:
+        run.record(store)
+    return {**run.as_dict(), "files": {k: v for k, v in files.items() if v}}
+
+
+def _files(config: Config) -> dict[str, str | None]:
+    base = config.output.path.rstrip("/") if config.output.path else None
+    return {"selection": base and f"{base}/{SELECTION_NAME}", "report": base and f"{base}/{REPORT_NAME}",
+            "tables": base and f"{base}/tables"}
+
+
+def _ingest(store: Store, run: Run, files: dict[str, str | None]) -> None:
+    counts = ingest_pool(store, run.config, run.run_id)
+    run.inputs = {"pool": counts.pop("inputs")}
+    run.counts = {"ingest": counts}
+
+
+def _annotate(store: Store, run: Run, files: dict[str, str | None]) -> None:
+    run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
+    run.inputs["annotators"] = annotation_versions(store, run.config)
+
+
+def _graph(store: Store, run: Run, files: dict[str, str | None]) -> None:
+    run.counts["graph"] = build_label_graph(store, run.config, run.run_id)
+
+
+def _select(store: Store, run: Run, files: dict[str, str | None]) -> None:
+    from pyspark.sql import functions as F
+
+    config = run.config.select
+    annotated = annotated_pool(store, run.config)
+    graph = load_graph(store)
+    selection = select_rows(annotated.select("id", "labels", "score"), graph, config)
+    chosen = selection.to_df(store.spark).drop("labels")
+    rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
+    store.write(SELECTION, rows.withColumn("run_id", F.lit(run.run_id)))
+    if files["selection"]:
+        export_selection(store, files["selection"])
+    curve = random_objective(annotated, graph, config, rows=selection.counts["rows"], seed=run.config.seed)
+    run.counts["select"] = {**selection.counts, "selected": selection.chosen.size}
+    run.certificate = {
+        **selection.certificate.to_dict(),
+        "objective": selection.objective,
+        "random_objective": curve[-1]["objective"] if curve else None,
+        "random_curve": curve,
+        "seconds": selection.seconds,
+    }
+
+
+def _report(store: Store, run: Run, files: dict[str, str | None]) -> None:
+    if files["report"] is None:
+        logger.warning("no report: output.path is not set; with it, the report goes to <path>/%s", REPORT_NAME)
+        return
+    plain = run.as_dict()
+    data = collect_report_data(
+        store, annotated_pool(store, run.config), {**plain, "counts": flat_counts(plain["counts"])}
+    )
+    write_report(render_report(data), files["report"])
+
+
+_STAGES = {"ingest": _ingest, "annotate": _annotate, "graph": _graph, "select": _select, "report": _report}
+
+
+def load_graph(store: Store) -> LabelGraph:
+    """The label graph of the tables `labels` and `label_edges`."""
+    labels, rows, cols, weights = read_propagation(store)
+    return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
+
+
+def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
+    """The funnel over all stages: read, pool, rejected by reason, annotated, labels, edges, selected."""
+    ingest, annotate = counts.get("ingest", {}), counts.get("annotate", {})
+    graph, select = counts.get("graph", {}), counts.get("select", {})
+    rejected = dict(ingest.get("rejected", {}))
+    for part in (annotate.get("rejected", {}), select.get("rejected", {})):
+        for reason, n in part.items():
+            rejected[reason] = rejected.get(reason, 0) + n
+    return {
+        "read": ingest.get("read"),
+        "pool": ingest.get("pool"),
+        "rejected": dict(sorted(rejected.items(), key=lambda kv: (-kv[1], kv[0]))),
+        "annotated": annotate.get("health", {}).get("rows"),
+        "labels": graph.get("labels"),
+        "edges": graph.get("similarity_edges", graph.get("edges")),
+        "selected": select.get("selected"),
+    }
+
+

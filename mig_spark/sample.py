@@ -1,0 +1,242 @@
+"""`mig-spark sample`: the published tool's `mig sample` over Spark. Annotated records in, the selected ones out.
+
+Ties go by input position, as there: files in the order given, rows in the order of their file. A Delta table has no
+positions; its rows tie by id.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.annotators import read_label_list
+from mig_spark.baselines import random_objective, random_rows
+from mig_spark.config import PoolConfig, SelectConfig
+from mig_spark.errors import InputError
+from mig_spark.export import write_lines
+from mig_spark.kernels.objective import build_propagation
+from mig_spark.label_edges import read_edges, similarity_edges
+from mig_spark.pool import parse_parts, read_table_part, said_plainly
+from mig_spark.runtime import collect_arrow, from_arrow
+from mig_spark.selection import LabelGraph, Selection, select_rows
+from mig_spark.sources import Part, find_parts
+from mig_spark.tables import quote
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: A row's position is the number of its split (a file, or a part of one) times this, plus its place there.
+_STRIDE = 1 << 36
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What the command line gives; names and defaults as the published tool's."""
+
+    sources: Sequence[str]
+    out: str
+    valid_tag_path: str | None = None
+    label_graph: str | None = None
+    sim_threshold: float = 0.9
+    embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    prop_weight: float = 1.0
+    sampler_type: str = "mig"
+    seed: int = 0
+    select: SelectConfig = field(default_factory=SelectConfig)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One kind of source: `rows` has key, labels, score; `records` has key, raw (the record as text)."""
+
+    rows: DataFrame
+    records: DataFrame
+    rejected: dict[str, int]
+
+
+def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
+    """Select and write the records.
+
+    Returns:
+        rows, labels, edges, selected, rejected (by reason), rounds, evaluations, objective, engine, seconds.
+
+    Raises:
+        InputError: a source or list is missing or unusable; then nothing is written.
+    """
+    scratch = tempfile.mkdtemp(prefix="mig-spark-sample-")
+    clock = _Clock()
+    try:
+        inputs = _load(spark, options.sources, scratch)
+        rows = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
+        rejected = _added(i.rejected for i in inputs)
+        clock.lap("load")
+        graph = _Graph(spark, options)
+        chosen: Selection = select_rows(rows, graph.known() or graph.over, options.select)
+        clock.lap("select")
+        keys = chosen.to_arrow().select(["rank", "id"])
+        objective = chosen.objective
+        if options.sampler_type == "random":
+            keys, objective = _random(rows, chosen, options)
+        _write(spark, inputs, keys, options.out)
+        clock.lap("write")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    seconds = {"load": clock.seconds["load"], "graph": graph.seconds, **chosen.seconds, "write": clock.seconds["write"]}
+    return {
+        "rows": chosen.counts["rows"],
+        "labels": len(chosen.graph.labels),
+        "edges": graph.edges,
+        "labels_left_out": chosen.counts["labels_left_out"],
+        "selected": keys.num_rows,
+        "rejected": _added([rejected, chosen.counts["rejected"]]),
+        "rounds": chosen.certificate.rounds,
+        "evaluations": chosen.certificate.evaluations,
+        "objective": objective,
+        "engine": chosen.certificate.engine,
+        "notes": chosen.certificate.notes,
+        "seconds": {k: round(v, 3) for k, v in seconds.items()},
+    }
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def _added(parts: Any) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for reason, n in part.items():
+            total[reason] = total.get(reason, 0) + n
+    return total
+
+
+class _Graph:
+    """Makes the label graph once its labels are known, and remembers what that took."""
+
+    def __init__(self, spark: SparkSession, options: SampleOptions) -> None:
+        self.spark, self.options = spark, options
+        self.edges, self.seconds = 0, 0.0
+
+    def known(self) -> LabelGraph | None:
+        """The graph over the valid tags, where a list of them is given."""
+        path = self.options.valid_tag_path
+        return None if path is None else self.over(sorted(set(read_label_list(path))))
+
+    def over(self, labels: list[str]) -> LabelGraph:
+        """The graph over sorted labels. P is computed here and not by GraphFrames, which gives the same bits."""
+        start = time.perf_counter()
+        o = self.options
+        if o.label_graph is not None:
+            table = read_edges(self.spark, o.label_graph, labels, threshold=o.sim_threshold, option="--label-graph")
+        else:
+            table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=o.sim_threshold)
+        names = pa.array(labels, pa.string())
+        i, j = (pc.index_in(table[c].combine_chunks(), value_set=names).to_numpy() for c in ("src", "dst"))
+        self.edges = table.num_rows
+        p = build_propagation(len(labels), i, j, table["weight"].to_numpy(), prop_weight=o.prop_weight)
+        self.seconds = time.perf_counter() - start
+        return LabelGraph(labels, p)
+
+
+def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_Input]:
+    """The sources in order. JSON is parsed once, into a scratch file; tables are read where they are."""
+    parts = [part for source in sources for part in find_parts(spark, PoolConfig(path=source))]
+    if len(parts) > 1 and any(p.kind in ("delta", "table") for p in parts):
+        raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
+    inputs, base = [], 0
+    with said_plainly(PoolConfig(path=list(sources))):
+        for n, part in enumerate(parts):
+            read = _json_input if part.kind in ("lines", "files") else _table_input
+            loaded, places = read(spark, part, base, f"{scratch}/{n}")
+            inputs.append(loaded)
+            base += places
+    return inputs
+
+
+def _table_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tuple[_Input, int]:
+    from pyspark.sql import functions as F
+
+    df = read_table_part(spark, part)
+    missing = [name for name in ("id", "labels", "score") if name not in df.columns]
+    if missing:
+        raise InputError(
+            f"{part.name} has no column {', '.join(missing)}: a table to sample from has id, labels and score "
+            f"(it has {', '.join(df.columns)})"
+        )
+    record = F.to_json(F.struct(*(F.col(quote(c)) for c in df.columns)), {"ignoreNullFields": "false"}).alias("raw")
+    if part.kind != "parquet":
+        return _Input(_rows(df, F.col("id")), df.select(F.col("id").alias("key"), record), {}), 1
+    file = F.col("_metadata.file_path")
+    if len(part.files) == 1:
+        key = F.lit(base * _STRIDE) + F.col("_metadata.row_index")
+        return _Input(_rows(df, key), df.select(key.alias("key"), record), {}), 1
+    found = sorted(r[0] for r in df.select(file).distinct().collect())
+    places = pa.table({"_file": pa.array(found, pa.string()), "_place": pa.array(range(len(found)), pa.int64())})
+    key = (F.lit(base) + F.col("_place")) * F.lit(_STRIDE) + F.col("_row")
+    placed = df.select("*", file.alias("_file"), F.col("_metadata.row_index").alias("_row")).join(
+        F.broadcast(from_arrow(spark, places)), "_file"
+    )
+    return _Input(_rows(placed, key), placed.select(key.alias("key"), record), {}), len(found)
+
+
+def _rows(df: DataFrame, key: Column) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return df.select(key.alias("key"), "labels", F.col("score").cast("double").alias("score"))
+
+
+def _json_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tuple[_Input, int]:
+    from pyspark.sql import functions as F
+
+    parsed = parse_parts(spark, [part], PoolConfig(path=part.name), schema="annotation")
+    parsed.select("file", "block", "seq", "given", "raw", "reason").write.parquet(scratch)
+    staged = spark.read.parquet(scratch)
+    splits = sorted((r["file"], r["block"]) for r in staged.select("file", "block").distinct().collect())
+    places = pa.table({
+        "file": pa.array([s[0] for s in splits], pa.string()),
+        "block": pa.array([s[1] for s in splits], pa.int64()),
+        "_place": pa.array(range(base, base + len(splits)), pa.int64()),
+    })
+    rejected = {r[0]: r[1] for r in staged.where("reason is not null").groupBy("reason").count().collect()}
+    keyed = staged.where("reason is null").join(F.broadcast(from_arrow(spark, places)), ["file", "block"])
+    keyed = keyed.withColumn("key", F.col("_place") * F.lit(_STRIDE) + F.col("seq"))
+    rows = keyed.selectExpr("key", "given.labels as labels", "given.score as score")
+    return _Input(rows, keyed.select("key", "raw"), rejected), len(splits)
+
+
+def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple[pa.Table, float]:
+    """As many rows at random: their keys in order, and their objective."""
+    usable = rows.where("labels is not null and score >= 0 and not isnan(score)")
+    count = chosen.counts["rows"]
+    drawn = collect_arrow(random_rows(usable, options.select.budget, rows=count, seed=options.seed).select("_hash", "id"))
+    drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])
+    curve = random_objective(usable, chosen.graph, options.select, rows=count, seed=options.seed)
+    ranks = pa.array(range(1, drawn.num_rows + 1), pa.int32())
+    return pa.table({"rank": ranks, "id": drawn["id"]}), curve[-1]["objective"] if curve else 0.0
+
+
+def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: str) -> None:
+    """The selected records, unchanged, in order of selection."""
+    from pyspark.sql import functions as F
+
+    records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
+    wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
+    found = records.join(F.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
+    write_lines((row["raw"] for row in found.toLocalIterator(prefetchPartitions=True)), out)

@@ -1,0 +1,54 @@
+"""The few lines that a run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mig_spark.pipeline import flat_counts
+
+
+def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
+    """A run in words: the funnel, the objective, where the files are."""
+    counts = flat_counts(run["counts"])
+    certificate = run["certificate"] if "select" in stages else {}
+    lines = [f"run {run['run_id']}  ({sum(run['seconds'].get(s, 0) for s in stages):.0f} s)"]
+    lines += _funnel(counts, stages)
+    if certificate:
+        lines += _objective(certificate)
+    for name, path in run.get("files", {}).items():
+        if name == "tables" or (name == "selection" and "select" in stages) or name in stages:
+            lines.append(f"  {name:<12} {path}")
+    return "\n".join(lines)
+
+
+def _funnel(counts: dict[str, Any], stages: Sequence[str]) -> list[str]:
+    shown = []
+    if "ingest" in stages:
+        shown.append(("rows in", f"{counts['read']:,}"))
+    if {"ingest", "annotate"} & set(stages):
+        rejected = counts["rejected"]
+        why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())
+        shown.append(("rejected", f"{sum(rejected.values()):,}" + (f"  ({why})" if why else "")))
+    if "annotate" in stages:
+        shown.append(("annotated", f"{counts['annotated']:,}"))
+    if "graph" in stages:
+        shown += [("labels", f"{counts['labels']:,}"), ("edges", f"{counts['edges']:,}")]
+    if "select" in stages:
+        shown.append(("selected", f"{counts['selected']:,}"))
+    return [f"  {name:<12} {value}" for name, value in shown]
+
+
+def _objective(certificate: dict[str, Any]) -> list[str]:
+    mine, random = certificate["objective"], certificate.get("random_objective")
+    text = f"{mine:,.1f}"
+    if random:
+        text += f"  (a random selection of the same size: {random:,.1f}, this is {mine / random:.2f} x)"
+    lines = [f"  {'objective':<12} {text}"]
+    engine = f"engine {certificate['engine']}, {certificate['rounds']} round{'s' if certificate['rounds'] != 1 else ''}"
+    bound = certificate.get("upper_bound")
+    if bound:
+        engine += f"; no selection of this size can exceed {bound:,.1f}, so this has at least {mine / bound:.0%} of the best"
+    lines.append(f"  {'certificate':<12} {engine}")
+    lines += [f"  note: {note}" for note in certificate.get("notes", ())]
+    return lines
