@@ -1,0 +1,240 @@
+"""From the tables of a run to the few numbers and rows that a report shows.
+
+Everything is aggregated in Spark; what reaches the driver is bounded by the size of the vocabulary (three numbers a
+label), by the sampled ranks and by the handful of rows to read, never by the size of the pool.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION
+from mig_spark.report.data import (
+    Counts,
+    Curve,
+    Edge,
+    Floats,
+    GraphFacts,
+    LabelFacts,
+    ReportData,
+    ScoreFacts,
+    Share,
+)
+from mig_spark.report.excerpts import rejected_rows, rows_to_read
+from mig_spark.report.labels import label_facts, sample_ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame
+
+    from mig_spark.tables import Store
+
+SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
+UNKNOWN = "unknown"
+_JSON_KEYS = ("counts", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
+
+
+def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, Any]) -> ReportData:
+    """Read a run's tables and aggregate what its report shows.
+
+    `annotated` is read about five times, a few columns each: hand over a table or a cached DataFrame, not a chain of
+    models.
+
+    Args:
+        store: where POOL, REJECTED, LABELS, LABEL_EDGES and SELECTION of this run are.
+        annotated: the annotated pool, one row an id: id, labels array<string>, score double, source string.
+        run: run_id, started_at, counts, seconds, certificate, config, random_curve, versions, inputs, each plain or as
+            the JSON text that RUNS holds; what is missing is counted from the tables or left out.
+
+    Raises:
+        InputError: SELECTION is not there: the selection has not run yet.
+        ContractError: a table has other columns than its contract says.
+    """
+    run = {key: _parsed(value) if key in _JSON_KEYS else value for key, value in run.items()}
+    selection = store.read(SELECTION)
+    selected = selection.count()
+    scores, rows = _score_facts(annotated, selection, selected)
+    label_table = _label_table(store, selection)
+    facts = _label_facts(label_table, rows, selected)
+    first, last, passed = rows_to_read(store, annotated, selection, selected, rows, label_table)
+    rejected, examples = rejected_rows(store, str(run.get("run_id", "")))
+    objective, gains = _curves(selection, selected)
+    return ReportData(
+        run_id=str(run.get("run_id", "unknown run")),
+        started_at=_when(run.get("started_at")),
+        counts=_counts(store, run.get("counts") or {}, rejected, rows, selected),
+        objective=objective,
+        gains=gains,
+        random=_random_curve(run.get("random_curve")),
+        labels=facts,
+        sources=_sources(annotated, selection, rows, selected),
+        scores=scores,
+        graph=_graph_facts(store, label_table),
+        first=first,
+        last=last,
+        passed_over=passed,
+        rejected_examples=examples,
+        seconds=run.get("seconds") or {},
+        certificate=run.get("certificate") or {},
+        config=run.get("config") or {},
+        versions=run.get("versions") or {},
+        inputs=run.get("inputs"),
+    )
+
+
+def _score_facts(annotated: DataFrame, selection: DataFrame, selected: int) -> tuple[ScoreFacts, int]:
+    """The histogram of scores, and the number of annotated rows (counted in the same pass)."""
+    from pyspark.sql import functions as sf
+
+    usable = sf.when(~sf.isnan("score"), sf.col("score"))
+    facts = annotated.agg(
+        sf.count(sf.lit(1)).alias("rows"),
+        sf.min(usable).alias("low"),
+        sf.max(usable).alias("high"),
+        sf.percentile_approx(usable, [0.5, 0.999], 2000).alias("mid"),
+    ).first()
+    assert facts is not None
+    if facts.low is None or not math.isfinite(facts.high):
+        return ScoreFacts(), facts.rows
+    # a few huge scores would squeeze everything else into one bin: the last bin takes them in
+    high = facts.mid[1] if facts.mid[1] - facts.low < 0.5 * (facts.high - facts.low) else facts.high
+    # scores that are all the same, but for rounding, still need bins of some width
+    high = high if high - facts.low > 1e-9 * max(abs(facts.low), 1e-9) else facts.low + max(abs(facts.low), 1.0)
+    edges = np.linspace(facts.low, high, SCORE_BINS + 1)
+    middle = selection.agg(sf.percentile_approx(usable, 0.5, 2000).alias("mid")).first() if selected else None
+    histogram = ScoreFacts(
+        edges=edges,
+        pool=_histogram(annotated, edges),
+        selection=_histogram(selection, edges),
+        pool_median=facts.mid[0],
+        selection_median=middle.mid if middle is not None else None,
+    )
+    return histogram, facts.rows
+
+
+def _histogram(df: DataFrame, edges: Floats) -> Floats:
+    from pyspark.sql import functions as sf
+
+    place = (sf.col("score") - float(edges[0])) / float(edges[1] - edges[0])
+    place = sf.floor(sf.least(sf.greatest(place, sf.lit(0.0)), sf.lit(len(edges) - 2.0))).cast("int")
+    counted = df.where(sf.col("score").isNotNull() & ~sf.isnan("score")).groupBy(place.alias("bin")).count().collect()
+    rows = np.zeros(len(edges) - 1)
+    for line in counted:
+        rows[line.bin] = line["count"]
+    return rows
+
+
+def _label_table(store: Store, selection: DataFrame) -> pd.DataFrame:
+    """One line a label: label, frequency, degree, uses (selected rows that carry it), first_rank (0: none)."""
+    from pyspark.sql import functions as sf
+
+    used = selection.select("rank", sf.explode(sf.array_distinct("labels")).alias("label"))
+    used = used.groupBy("label").agg(sf.count(sf.lit(1)).alias("uses"), sf.min("rank").alias("first_rank"))
+    columns = ["label", "frequency", "degree"]
+    if store.exists(LABELS):
+        table = store.read(LABELS).select(*columns).join(used, "label", "full")
+    else:
+        table = used.withColumn("frequency", sf.col("uses")).withColumn("degree", sf.lit(0))
+    numbers = [sf.coalesce(c, sf.lit(0)).cast("bigint").alias(c) for c in (*columns[1:], "uses", "first_rank")]
+    return table.select("label", *numbers).toPandas()
+
+
+def _label_facts(table: pd.DataFrame, rows: int, selected: int) -> LabelFacts:
+    numbers = (table[c].to_numpy(dtype=np.int64) for c in ("frequency", "uses", "first_rank"))
+    return label_facts(table["label"].tolist(), *numbers, rows=rows, selected=selected)
+
+
+def _curves(selection: DataFrame, selected: int) -> tuple[Curve, Curve]:
+    """The objective and the gain at sampled ranks."""
+    from pyspark.sql import functions as sf
+
+    ranks = [int(r) for r in sample_ranks(selected)]
+    points = selection.where(sf.col("rank").isin(ranks)).select("rank", "objective", "gain").orderBy("rank").collect()
+    return _curve([(p["rank"], p.objective) for p in points]), _curve([(p["rank"], p.gain) for p in points])
+
+
+def _random_curve(points: Any) -> Curve:
+    return _curve(sorted((p["rank"], p["objective"]) for p in points or ()))
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> Curve:
+    both = np.array(points, dtype=np.float64).reshape(-1, 2)
+    both = both[np.isfinite(both).all(axis=1)]
+    return Curve(both[:, 0], both[:, 1])
+
+
+def _sources(annotated: DataFrame, selection: DataFrame, rows: int, selected: int) -> tuple[Share, ...]:
+    from pyspark.sql import functions as sf
+
+    def by_source(df: DataFrame, name: str) -> DataFrame:
+        source = sf.coalesce(sf.col("source"), sf.lit(UNKNOWN)).alias("source")
+        return df.groupBy(source).agg(sf.count(sf.lit(1)).alias(name))
+
+    both = by_source(annotated, "pool").join(by_source(selection, "chosen"), "source", "full").fillna(0)
+    top = both.orderBy(sf.desc("pool"), sf.desc("chosen"), "source").limit(SOURCES).collect()
+    shares = [Share(s.source, s.pool / max(rows, 1), s.chosen / max(selected, 1)) for s in top]
+    if sum(s.pool for s in top) < rows:
+        rest = Share("all others", 1 - sum(s.pool for s in shares), max(1 - sum(s.selection for s in shares), 0.0))
+        shares.append(rest if selected else Share(rest.name, rest.pool, 0.0))
+    return tuple(shares)
+
+
+def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
+    from pyspark.sql import functions as sf
+
+    used = table[table["frequency"] > 0]
+    degrees, many = np.unique(used["degree"].to_numpy(dtype=np.float64), return_counts=True)
+    kinds: dict[str, int] = {}
+    strongest = []
+    if store.exists(LABEL_EDGES):
+        edges = store.read(LABEL_EDGES)
+        kinds = {line.kind: line["count"] for line in edges.groupBy("kind").count().collect()}
+        similar = edges.where(sf.col("kind") == "similarity")
+        strongest = similar.orderBy(sf.desc("weight"), "src", "dst").limit(STRONGEST_EDGES).collect()
+    return GraphFacts(
+        labels=len(used),
+        edges=kinds.get("similarity", 0),
+        cooccurrences=kinds.get("cooccurrence", 0),
+        degrees=degrees,
+        degree_labels=many.astype(np.float64),
+        strongest=tuple(Edge(e.src, e.dst, e.weight) for e in strongest),
+    )
+
+
+def _counts(store: Store, given: Mapping[str, Any], rejected: Mapping[str, int], rows: int, selected: int) -> Counts:
+    stated = given.get("rejected")
+    reasons = {str(k): int(v) for k, v in (stated if isinstance(stated, Mapping) else rejected).items()}
+    given = {k: v for k, v in given.items() if v is not None}
+    pool = given.get("pool")
+    if pool is None:
+        pool = store.read(POOL).count() if store.exists(POOL) else rows
+    return Counts(
+        read=int(given.get("read", pool + sum(reasons.values()))),
+        rejected=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        pool=int(pool),
+        annotated=int(given.get("annotated", rows)),
+        selected=selected,
+    )
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else value
+
+
+def _when(started: Any) -> str:
+    if isinstance(started, str):
+        try:
+            started = dt.datetime.fromisoformat(started.replace("Z", "+00:00"))
+        except ValueError:
+            return str(started)
+    if not isinstance(started, dt.datetime):
+        return ""
+    if started.tzinfo is not None:
+        started = started.astimezone(dt.timezone.utc)
+    return f"{started.day} {started:%B %Y, %H:%M} UTC"

@@ -1,0 +1,151 @@
+"""What a report shows, as plain values: everything that rendering needs, nothing that needs Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def _empty() -> Floats:
+    return np.zeros(0, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity by rank: both arrays have one shape, ranks ascending and >= 1."""
+
+    rank: Floats = field(default_factory=_empty)
+    value: Floats = field(default_factory=_empty)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows after each step; `rejected` is (reason, rows), most frequent first."""
+
+    read: int = 0
+    rejected: tuple[tuple[str, int], ...] = ()
+    pool: int = 0
+    annotated: int = 0
+    selected: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of rows, 0 to 1, that have something: before (pool) and after (selection)."""
+
+    name: str
+    pool: float
+    selection: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Labels of about the same frequency: how many there are, are covered, and would be by a random selection."""
+
+    name: str
+    labels: int
+    covered: int
+    random: float
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Coverage of the labels in use. `random` values are expectations over all selections of the same size."""
+
+    used: int = 0
+    covered: int = 0
+    random: float = 0.0
+    curve: Curve = Curve()
+    random_curve: Curve = Curve()
+    bands: tuple[Band, ...] = ()
+    top: tuple[Share, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """Histogram of scores: `edges` has one entry more than the two arrays of row counts."""
+
+    edges: Floats = field(default_factory=_empty)
+    pool: Floats = field(default_factory=_empty)
+    selection: Floats = field(default_factory=_empty)
+    pool_median: float | None = None
+    selection_median: float | None = None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A similarity edge of the label graph."""
+
+    src: str
+    dst: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """The label graph; `degree_labels[i]` labels have `degrees[i]` neighbours."""
+
+    labels: int = 0
+    edges: int = 0
+    cooccurrences: int = 0
+    degrees: Floats = field(default_factory=_empty)
+    degree_labels: Floats = field(default_factory=_empty)
+    strongest: tuple[Edge, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowExcerpt:
+    """One pool row, cut for reading. `uses[i]` selected rows carry `labels[i]` (empty where it does not matter)."""
+
+    id: str
+    prompt: str
+    answer: str
+    labels: tuple[str, ...] = ()
+    score: float | None = None
+    source: str | None = None
+    rank: int | None = None
+    gain: float | None = None
+    uses: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class RejectedExample:
+    """A row that could not be used, and why."""
+
+    stage: str
+    reason: str
+    detail: str | None = None
+    id: str | None = None
+    source: str | None = None
+    raw: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole report. `config` may hold secrets: rendering masks them."""
+
+    run_id: str
+    started_at: str = ""
+    counts: Counts = Counts()
+    objective: Curve = Curve()
+    gains: Curve = Curve()
+    random: Curve = Curve()
+    labels: LabelFacts = LabelFacts()
+    sources: tuple[Share, ...] = ()
+    scores: ScoreFacts = ScoreFacts()
+    graph: GraphFacts = GraphFacts()
+    first: tuple[RowExcerpt, ...] = ()
+    last: tuple[RowExcerpt, ...] = ()
+    passed_over: tuple[RowExcerpt, ...] = ()
+    rejected_examples: tuple[RejectedExample, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Any = None

@@ -1,0 +1,129 @@
+"""Pieces of HTML that the sections are made of. Every function escapes what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mig_spark.report.data import RowExcerpt
+from mig_spark.report.figures import Figure
+from mig_spark.report.text import clean, count, esc, excerpt, number
+
+MAX_CHIPS = 8
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: rows of cards, each card a figure or finished HTML."""
+
+    anchor: str
+    title: str
+    takeaway: str
+    rows: Sequence[Sequence[Figure | str]]
+
+
+def tile(label: str, value: str, sub: str) -> str:
+    """One headline number; `value` and `sub` are plain text."""
+    return (
+        f'<div class="tile"><div class="tile-label">{esc(label)}</div>'
+        f'<div class="tile-value">{esc(value)}</div><div class="tile-sub">{esc(sub)}</div></div>'
+    )
+
+
+def tiles(items: Iterable[tuple[str, str, str]]) -> str:
+    """A strip of headline numbers."""
+    shown = [tile(*item) for item in items]
+    return f'<div class="tiles tiles-{len(shown)}">{"".join(shown)}</div>'
+
+
+def card(title: str, note: str, body: str) -> str:
+    """A titled box; `body` is HTML."""
+    note_html = f'<p class="note">{esc(note)}</p>' if note else ""
+    return f'<div class="card"><h3>{esc(title)}</h3>{note_html}{body}</div>'
+
+
+def figure(item: Figure) -> str:
+    """A titled box whose plot the page's script draws."""
+    key = "".join(f'<span class="key key-{esc(c)}">{esc(words)}</span>' for c, words in item.key)
+    keys = f'<div class="keys">{key}</div>' if key else ""
+    plot = (
+        f'<div class="plot" id="plot-{esc(item.id)}" role="img" aria-label="{esc(item.title)}: {esc(item.note)}" '
+        f'style="height:{item.height}px"></div>'
+    )
+    return f'<div class="card"><h3>{esc(item.title)}</h3><p class="note">{esc(item.note)}</p>{keys}{plot}</div>'
+
+
+def table(
+    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], *, bars: Sequence[float] | None = None
+) -> str:
+    """A table; columns are (title, class), cells are plain text. `bars`, 0 to 1 a row, underline the first cell."""
+    head = "".join(f'<th class="{esc(kind)}" scope="col">{esc(title)}</th>' for title, kind in columns)
+    body = []
+    for i, row in enumerate(rows):
+        cells = []
+        for j, (value, (title, kind)) in enumerate(zip(row, columns, strict=True)):
+            bar = f'<i class="bar" style="width:{100 * bars[i]:.1f}%"></i>' if bars is not None and j == 0 else ""
+            cells.append(f'<td class="{esc(kind)}" data-title="{esc(title)}">{esc(value)}{bar}</td>')
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def pairs(items: Iterable[tuple[str, Any]]) -> str:
+    """Facts as a two-column list."""
+    rows = "".join(f"<div><dt>{esc(key)}</dt><dd>{esc(fact(value))}</dd></div>" for key, value in items)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def fact(value: Any) -> str:
+    """A config value or certificate entry as a person would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        shown = ", ".join(fact(v) for v in value[:12])
+        return shown + (f", … {len(value) - 12} more" if len(value) > 12 else "") if value else "none"
+    text = str(value)
+    return text if len(text) <= 400 else text[:399] + "…"
+
+
+def empty(words: str) -> str:
+    """A quiet line where there is nothing to show."""
+    return f'<div class="card empty">{esc(words)}</div>'
+
+
+def pool_row(row: RowExcerpt) -> str:
+    """One row of the pool: its rank, what was asked and answered, its labels, score and gain."""
+    rank = f'<div class="rank">{count(row.rank)}</div>' if row.rank is not None else '<div class="rank off">–</div>'
+    facts = [("score", number(row.score))]
+    if row.gain is not None:
+        facts.append(("gain", number(row.gain)))
+    if row.source:
+        facts.append(("source", _short(row.source, 40)))
+    side = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts)
+    return (
+        f'<article class="row">{rank}<div class="turns"><p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
+        f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>{_chips(row)}</div>'
+        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{esc(_short(row.id, 28))}</div></dl></article>'
+    )
+
+
+def _chips(row: RowExcerpt) -> str:
+    uses: Sequence[int | None] = row.uses if len(row.uses) == len(row.labels) else [None] * len(row.labels)
+    shown = [
+        f"<li>{esc(_short(label, 48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
+        for label, n in list(zip(row.labels, uses, strict=True))[:MAX_CHIPS]
+    ]
+    if len(row.labels) > MAX_CHIPS:
+        shown.append(f"<li>+{len(row.labels) - MAX_CHIPS}</li>")
+    return f'<ul class="chips">{"".join(shown)}</ul>' if shown else ""
+
+
+def _short(text: str, limit: int) -> str:
+    line = " ".join(clean(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

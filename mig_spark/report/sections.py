@@ -1,0 +1,224 @@
+"""The sections of the report in reading order, each with the one sentence that it is there to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mig_spark.report import figures
+from mig_spark.report.data import Curve, ReportData, RowExcerpt
+from mig_spark.report.figures import Figure
+from mig_spark.report.parts import Section, card, empty, fact, pairs, pool_row, table, tiles
+from mig_spark.report.text import count, excerpt, flatten, number, percent, plural, seconds
+
+MIN_POINTS = 2
+_NOTHING = "No row was selected, so there is nothing to compare here."
+
+
+def all_sections(data: ReportData) -> list[Section]:
+    """Every section that has something to say."""
+    return [flow(data), information(data), labels(data), mix(data), graph(data), rows(data), *rejected(data), run(data)]
+
+
+def flow(data: ReportData) -> Section:
+    """From rows read to rows selected."""
+    c = data.counts
+    refused = sum(n for _, n in c.rejected)
+    take = f"{plural(c.read, 'row')} read, {count(refused)} rejected, {count(c.selected)} selected."
+    if c.annotated:
+        take += f" The selection keeps {percent(c.selected / c.annotated)} of the annotated pool."
+    if c.rejected:
+        top = max(n for _, n in c.rejected)
+        reasons = table(
+            [("Reason", "wide"), ("Rows", "num"), ("Of read", "num")],
+            [(reason, count(n), percent(n / c.read) if c.read else "–") for reason, n in c.rejected],
+            bars=[n / top if top else 0.0 for _, n in c.rejected],
+        )
+        side = card(
+            "Rejected by reason", "Nothing is dropped silently: each of these is in the table rejected.", reasons
+        )
+    else:
+        side = card("Rejected by reason", "Every row that was read could be used.", "")
+    return Section("flow", "From pool to selection", take, [[figures.funnel(c), side]])
+
+
+def information(data: ReportData) -> Section:
+    """The objective beside random."""
+    if data.objective.rank.size == 0:
+        return Section("information", "Information gained", _NOTHING, [])
+    here = float(data.objective.value[-1])
+    there = random_objective(data)
+    take = f"The selection carries {number(here)} of information."
+    if there and there > 0:
+        take = f"The selection carries {here / there:.2f} times the information of as many random rows."
+        reached = np.flatnonzero(data.objective.value >= there)
+        rank = data.objective.rank[reached[0]] if reached.size else None
+        if rank is not None and rank < data.counts.selected:
+            take += (
+                f" Its first {plural(rank, 'row')} already carry what {count(data.counts.selected)} random rows carry."
+            )
+    plots: list[Figure | str] = [figures.objective(data.objective, data.random)]
+    if data.objective.rank.size > MIN_POINTS:
+        plots.append(figures.steps(data.objective, data.random, Curve() if _gain_is_rise(data) else data.gains))
+    return Section("information", "Information gained", take, [plots])
+
+
+def _gain_is_rise(data: ReportData) -> bool:
+    """With `gain: exact` the gain that ordered the rows is the rise of the objective itself."""
+    select = data.config.get("select")
+    return isinstance(select, Mapping) and select.get("gain") == "exact"
+
+
+def labels(data: ReportData) -> Section:
+    """Which labels are covered, and how that compares."""
+    facts = data.labels
+    if not facts.used or facts.curve.rank.size == 0:
+        return Section("labels", "Labels covered", _NOTHING if facts.used else "The pool has no labels.", [])
+    take = (
+        f"{count(facts.covered)} of {plural(facts.used, 'label')} ({percent(facts.covered / facts.used)}) are covered; "
+        f"a random selection of this size would cover {percent(facts.random / facts.used)} on average."
+    )
+    return Section("labels", "Labels covered", take, [[figures.coverage(facts), figures.bands(facts.bands)]])
+
+
+def mix(data: ReportData) -> Section:
+    """Shares of labels, sources and scores before and after."""
+    if not data.counts.selected:
+        return Section("mix", "Before and after", _NOTHING, [])
+    left: list[Figure | str] = []
+    right: list[Figure | str] = []
+    if data.labels.top:
+        note = "Share of rows that carry the label, in the pool and in the selection."
+        left.append(figures.shares("top-labels", "Most frequent labels", note, data.labels.top))
+    if data.sources:
+        note = "Where the rows come from, in the pool and in the selection."
+        right.append(figures.shares("sources", "Sources", note, data.sources))
+    if data.scores.edges.size > 1:
+        right.append(figures.scores(data.scores))
+    return Section("mix", "Before and after", _mix_takeaway(data), [left, right])
+
+
+def _mix_takeaway(data: ReportData) -> str:
+    words = []
+    if len(data.sources) > 1:
+        up = max(data.sources, key=lambda s: s.selection - s.pool)
+        down = min(data.sources, key=lambda s: s.selection - s.pool)
+        words.append(
+            f"{excerpt(up.name, limit=40)} grows from {percent(up.pool)} of the pool to {percent(up.selection)} of the "
+            f"selection; {excerpt(down.name, limit=40)} goes from {percent(down.pool)} to {percent(down.selection)}."
+        )
+    s = data.scores
+    if s.pool_median is not None and s.selection_median is not None:
+        words.append(f"The median score is {number(s.pool_median, 3)} before, {number(s.selection_median, 3)} after.")
+    return " ".join(words)
+
+
+def graph(data: ReportData) -> Section:
+    """The label graph."""
+    g = data.graph
+    if not g.labels:
+        return Section("graph", "Label graph", "There is no label graph: the pool has no labels.", [])
+    alone = float(g.degree_labels[g.degrees == 0].sum())
+    take = "Information on a label also counts, in part, for the labels beside it in this graph."
+    strip = tiles(
+        [
+            ("Labels", count(g.labels), "vertices"),
+            ("Similarity edges", count(g.edges), f"and {count(g.cooccurrences)} by co-occurrence"),
+            ("Mean neighbours", number(round(float(g.degrees @ g.degree_labels) / g.labels, 2)), "a label"),
+            ("On their own", percent(alone / g.labels), plural(alone, "label") + " without neighbours"),
+        ]
+    )
+    cards: list[Figure | str] = [figures.degrees(g)]
+    if g.strongest:
+        edges = table(
+            [("Label", ""), ("Label", ""), ("Similarity", "num")],
+            [(excerpt(e.src, limit=60), excerpt(e.dst, limit=60), f"{e.weight:.3f}") for e in g.strongest],
+        )
+        cards.append(card("Strongest edges", "Pairs of labels that mean nearly the same.", edges))
+    else:
+        cards.append(empty("No two labels are similar enough for an edge; every label stands alone."))
+    return Section("graph", "Label graph", take, [[strip], cards])
+
+
+def rows(data: ReportData) -> Section:
+    """Rows to read."""
+    take = "The order is nested: the first k rows are the selection for a budget of k."
+    blocks: list[list[Figure | str]] = []
+    if data.first:
+        blocks.append([_row_list("Taken first", "Much score on labels that nothing covered yet.", data.first)])
+    if data.last:
+        blocks.append([_row_list("Taken last", "What one more row still added when the budget was met.", data.last)])
+    if data.passed_over:
+        note = "High score, not selected: the number beside a label is how many selected rows already carry it."
+        blocks.append([_row_list("Passed over", note, data.passed_over)])
+    return Section("rows", "Rows to read", take if data.first else _NOTHING, blocks)
+
+
+def _row_list(title: str, note: str, items: tuple[RowExcerpt, ...]) -> str:
+    return card(title, note, f'<div class="rows">{"".join(pool_row(r) for r in items)}</div>')
+
+
+def rejected(data: ReportData) -> list[Section]:
+    """Examples of rejected rows, where there are any."""
+    if not data.rejected_examples:
+        return []
+    columns = [("Reason", "reason"), ("Stage", "dim"), ("What was wrong", ""), ("Row", "raw wide")]
+    lines = []
+    for e in data.rejected_examples:
+        origin = " · ".join(part for part in (e.id, e.source) if part)
+        raw = excerpt(e.raw, limit=200)
+        lines.append((e.reason, e.stage, e.detail or "–", f"{origin}\n{raw}" if origin else raw or "–"))
+    return [Section("rejected", "Rejected rows", "Some of each reason, as they came in.",
+                    [[card("Examples", "", table(columns, lines))]])]  # fmt: skip
+
+
+def run(data: ReportData) -> Section:
+    """The facts of the run."""
+    spent = [(stage, float(s)) for stage, s in data.seconds.items() if isinstance(s, (int, float))]
+    most = max((s for _, s in spent), default=0.0)
+    total = sum(s for _, s in spent)
+    blocks: list[list[Figure | str]] = [[], []]
+    if data.certificate:
+        blocks[0].append(card("Certificate", "What makes this the exact greedy selection, and how good it can be.",
+                              pairs(_certificate(data.certificate))))  # fmt: skip
+    if spent:
+        timing = table([("Stage", "wide"), ("Time", "num")], [(stage, seconds(s)) for stage, s in spent],
+                       bars=[s / most if most else 0.0 for _, s in spent])  # fmt: skip
+        blocks[0].append(card("Time", f"{seconds(total)} in all.", timing))
+    if data.versions:
+        blocks[1].append(card("Versions", "", pairs(flatten(data.versions))))
+    if data.inputs:
+        blocks[1].append(card("Inputs", "", pairs(_inputs(data.inputs))))
+    if data.config:
+        config = f"<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"
+        blocks.append([card("Config", "As resolved for this run; secrets are masked.", config)])
+    take = " · ".join(part for part in (data.run_id, data.started_at) if part)
+    return Section("run", "About this run", take, [b for b in blocks if b])
+
+
+def random_objective(data: ReportData) -> float | None:
+    """The objective of a random selection of the same size, where one is known."""
+    given = data.certificate.get("random_objective")
+    if isinstance(given, (int, float)) and np.isfinite(given):
+        return float(given)
+    known = data.random.rank.size and data.random.rank[-1] >= data.counts.selected
+    return float(data.random.value[-1]) if known else None
+
+
+def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    found = []
+    # the curve is plotted
+    for key, value in flatten({k: v for k, v in certificate.items() if k != "random_curve"}):
+        many = isinstance(value, (list, tuple)) and len(value) > 3
+        words = key.replace("_", " ")
+        found.append((words, f"{len(value)} entries, last {fact(value[-1])}") if many else (words, value))
+    return found
+
+
+def _inputs(inputs: Any) -> list[tuple[str, Any]]:
+    if isinstance(inputs, Mapping):
+        return flatten(inputs)
+    items = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    return [pair for i, item in enumerate(items, 1) for pair in flatten({str(i): item})]

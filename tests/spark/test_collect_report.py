@@ -1,0 +1,173 @@
+"""Collecting a report from real Delta tables: every number against the same thing counted in plain Python."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from mig_spark.config import OutputConfig
+from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, Table
+from mig_spark.errors import InputError
+from mig_spark.report import collect_report_data, render_report
+from mig_spark.report.collect import SCORE_BINS, SOURCES
+from mig_spark.tables import Store
+
+N, K = 60, 20
+LONG = "word " * 2000
+
+
+def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(spark, OutputConfig(path=str(tmp_path)))
+    rows = _pool_rows()
+    annotated = spark.createDataFrame(
+        [(r["id"], r["labels"], r["score"], r["source"]) for r in rows],
+        "id string, labels array<string>, score double, source string",
+    )
+    with pytest.raises(InputError, match="selection"):
+        collect_report_data(store, annotated, {"run_id": "r1"})
+    chosen = rows[::3][:K]
+    _write_tables(spark, store, rows, chosen)
+    run = _run()
+
+    data = collect_report_data(store, annotated, run)
+
+    assert data.started_at == "2 March 2026, 14:05 UTC"
+    assert (data.counts.read, data.counts.pool, data.counts.annotated, data.counts.selected) == (70, N, N, K)
+    assert data.counts.rejected == (("empty content", 7), ("broken JSON", 3))
+
+    assert list(data.objective.rank) == list(range(1, K + 1))
+    assert list(data.objective.value) == [10.0 * r for r in range(1, K + 1)]
+    assert list(data.gains.value) == [1.0 / r for r in range(1, K + 1)]
+    assert (list(data.random.rank), list(data.random.value)) == ([1, 20], [4.0, 80.0])
+
+    frequency = Counter(v for r in rows for v in r["labels"])
+    uses = Counter(v for r in chosen for v in r["labels"])
+    assert data.labels.used == len(frequency)
+    assert data.labels.covered == len(uses)
+    assert list(data.labels.curve.value) == [len({v for r in chosen[:k] for v in r["labels"]}) for k in range(1, K + 1)]
+    for share in data.labels.top:
+        assert (share.pool, share.selection) == (frequency[share.name] / N, uses[share.name] / K)
+
+    before, after = (Counter(r["source"] or "unknown" for r in part) for part in (rows, chosen))
+    shown, (rest,) = data.sources[:SOURCES], data.sources[SOURCES:]
+    assert {s.name: (s.pool, s.selection) for s in shown} == {
+        s.name: (before[s.name] / N, after[s.name] / K) for s in shown
+    }
+    assert rest.name == "all others"
+    assert rest.pool == pytest.approx(1 - sum(s.pool for s in shown))
+    assert rest.selection == pytest.approx(1 - sum(s.selection for s in shown))
+
+    scores = np.array([r["score"] for r in rows])
+    assert data.scores.edges.size == SCORE_BINS + 1
+    assert data.scores.edges[-1] == scores.max()
+    assert list(data.scores.pool) == list(np.histogram(scores, data.scores.edges)[0])
+    assert list(data.scores.selection) == list(np.histogram([r["score"] for r in chosen], data.scores.edges)[0])
+    assert data.scores.pool_median == sorted(scores)[N // 2 - 1]
+
+    assert (data.graph.labels, data.graph.edges, data.graph.cooccurrences) == (len(frequency), 2, 1)
+    assert [(e.src, e.dst, e.weight) for e in data.graph.strongest] == [("l1", "l3", 0.95), ("l0", "l2", 0.9)]
+    assert data.graph.degrees @ data.graph.degree_labels == 4
+
+    assert [r.rank for r in (*data.first, *data.last)] == [1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 18, 19, 20]
+    top = data.first[0]
+    assert (top.id, top.prompt, top.gain, list(top.labels)) == (
+        chosen[0]["id"],
+        f"ask {chosen[0]['id']}",
+        1.0,
+        chosen[0]["labels"],
+    )
+    assert top.answer.startswith("word word")
+    assert len(top.answer) <= 1000
+    left = sorted((r for r in rows if r not in chosen), key=lambda r: (-r["score"], r["id"]))[:5]
+    assert [r.id for r in data.passed_over] == [r["id"] for r in left]
+    assert [r.uses for r in data.passed_over] == [tuple(uses[v] for v in r["labels"]) for r in left]
+
+    assert [(e.reason, e.detail) for e in data.rejected_examples] == [
+        ("empty content", "turn 0"), ("empty content", "turn 6"), ("broken JSON", "line 0"), ("broken JSON", "line 2"),
+    ]  # fmt: skip
+    assert data.seconds == {"select": 1.5}, "RUNS holds JSON text"
+    page = render_report(data)
+    assert "certified exact" in page
+    assert "another run" not in page
+
+    _nothing_selected(spark, store, annotated)
+
+
+def _nothing_selected(spark: SparkSession, store: Store, annotated: DataFrame) -> None:
+    """Budget 0, and a run that says nothing of itself: counted from the tables."""
+    _write(store, spark, SELECTION, [])
+    data = collect_report_data(
+        store, annotated.withColumn("score", sf.lit(0.1) + sf.lit(0.2)), {"counts": {"read": None}}
+    )
+    assert (data.scores.pool[0], data.scores.pool.sum()) == (N, N), "all scores the same"
+    assert data.counts.selected == 0
+    assert data.counts.pool == N
+    assert dict(data.counts.rejected) == {"empty content": 7, "broken JSON": 3, "another run": 1}
+    assert data.objective.rank.size == 0
+    assert data.labels.covered == 0
+    assert data.passed_over == ()
+    assert "No row was selected" in render_report(data)
+
+
+def _pool_rows() -> list[dict[str, Any]]:
+    rows = []
+    for i in range(N):
+        source = None if i % 11 == 0 else f"source {i % 14:02d}"
+        labels = sorted({f"l{i % 4}", f"l{i % 7}", f"rare {i // 6}"})
+        rows.append({"id": f"id-{i:03d}", "labels": labels, "score": 0.25 * (i % 13), "source": source})
+    return rows
+
+
+def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]], chosen: list[dict[str, Any]]) -> None:
+    pool = []
+    for r in rows:
+        turns = [
+            ("system", "be kind"),
+            ("user", f"  ask {r['id']}"),
+            ("assistant", "first"),
+            ("user", "more"),
+            ("assistant", LONG),
+        ]
+        pool.append((r["id"], "h" + r["id"], turns, r["source"], "messages", None, json.dumps(r)))
+    _write(store, spark, POOL, pool)
+    selection = [
+        (i, r["id"], 1.0 / i, 10.0 * i, r["labels"], r["score"], r["source"], "r1") for i, r in enumerate(chosen, 1)
+    ]
+    _write(store, spark, SELECTION, selection)
+    frequency = Counter(v for r in rows for v in r["labels"])
+    linked = ("l0", "l1", "l2", "l3")
+    labels = [(i, v, n, int(v in linked), 1.0) for i, (v, n) in enumerate(sorted(frequency.items()))]
+    _write(store, spark, LABELS, labels)
+    _write(store, spark, LABEL_EDGES, [
+        ("l0", "l2", "similarity", 0.9, None), ("l1", "l3", "similarity", 0.95, None),
+        ("l0", "l1", "cooccurrence", 0.4, 12), ("l0", "l0", "propagation", 0.5, None),
+        ("l0", "l2", "propagation", 0.5, None),
+    ])  # fmt: skip
+    rejected = [("ingest", "empty content", f"turn {i}", None, "a.jsonl", "{}", "r1") for i in range(7)]
+    rejected += [("ingest", "broken JSON", f"line {i}", None, "a.jsonl", '{"x', "r1") for i in range(3)]
+    rejected += [("ingest", "another run", None, None, "a.jsonl", "{}", "r0")]
+    _write(store, spark, REJECTED, rejected)
+
+
+def _write(store: Store, spark: SparkSession, table: Table, rows: list[Any]) -> None:
+    store.write(table, spark.createDataFrame(rows, table.ddl()))
+
+
+def _run() -> dict[str, Any]:
+    return {
+        "run_id": "r1",
+        "started_at": dt.datetime(2026, 3, 2, 15, 5, tzinfo=dt.timezone(dt.timedelta(hours=1))),
+        "counts": {"read": 70, "rejected": {"broken JSON": 3, "empty content": 7}, "pool": N, "annotated": N},
+        "seconds": '{"select": 1.5}',
+        "certificate": {"engine": "local", "rounds": 1, "objective": 200.0, "upper_bound": 210.0},
+        "config": {"select": {"budget": K}},
+        "random_curve": [{"rank": 20, "objective": 80.0}, {"rank": 1, "objective": 4.0}],
+    }

@@ -1,0 +1,283 @@
+"""The report's page: what it says, that nothing from the data gets out of its place, that it needs no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_data import HOSTILE, Tags, filled, invented, nothing_selected
+
+from mig_spark.errors import InputError
+from mig_spark.masking import MASK
+from mig_spark.report import ReportData, render_report, write_report
+from mig_spark.report.data import Counts, Curve, RowExcerpt, ScoreFacts, Share
+from mig_spark.report.labels import expected_covered, label_facts, sample_ranks
+from mig_spark.report.parts import pairs, pool_row, table
+from mig_spark.report.text import excerpt, percent, plot_text, script_json
+
+AWKWARD = st.text(alphabet=st.sampled_from("<>&'\"/! scriptx=\x00\u2028\u202e\ud800\n–"), max_size=60)
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return invented(rows=1500, budget=90)
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> Tags:
+    return Tags(render_report(data))
+
+
+def test_headline_says_what_was_selected(data: ReportData, page: Tags) -> None:
+    ratio = data.objective.value[-1] / data.random.value[-1]
+    assert f"of 1,500 rows · {percent(90 / 1500)}" in page.text
+    assert f"{ratio:.2f} × random" in page.text
+    assert f"{data.labels.covered} of {data.labels.used}" in page.text
+    assert "≥ 97.7%" in page.text, "1 / 1.0234 rounded down"
+    assert "certified exact" in page.text
+    assert "engine rounds · 4 rounds" in page.text
+
+
+def test_every_part_is_there(page: Tags) -> None:
+    assert [f["id"] for f in page.figures] == [
+        f"plot-{name}"
+        for name in ("funnel", "objective", "steps", "coverage", "bands", "top-labels", "sources", "scores", "degrees")
+    ]
+    for words in ("Rejected by reason", "Taken first", "Taken last", "Passed over", "Strongest edges", "broken JSON",
+                  "Certificate", "smallest margin", "Versions", "delta-spark", "Inputs", "max_tokens"):  # fmt: skip
+        assert words in page.text
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {f["id"] for f in page.figures} <= set(ids)
+
+
+def test_plots_are_valid_plotly_figures(page: Tags) -> None:
+    import plotly.graph_objects as go
+
+    def paint(node: Any) -> Any:
+        if isinstance(node, dict):
+            return "#123456" if set(node) == {"$color"} else {k: paint(v) for k, v in node.items()}
+        return [paint(v) for v in node] if isinstance(node, list) else node
+
+    for figure in page.figures:
+        built = go.Figure(paint(figure["data"]), paint(figure["layout"]))
+        assert all(len(trace.x) == len(trace.y) > 0 for trace in built.data), figure["id"]
+
+
+def test_every_colour_named_in_a_plot_is_in_the_style_sheet(data: ReportData, page: Tags) -> None:
+    sheet = re.search(r"<style>(.*?)</style>", render_report(data), re.DOTALL)
+    assert sheet is not None
+    named = set(re.findall(r'{"\$color":"([a-z0-9-]+)"}', page.scripts[0]))
+    light, dark = sheet[1].split("prefers-color-scheme: dark")
+    for name in named:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+def test_the_file_asks_for_nothing_from_outside(page: Tags) -> None:
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "action", "data", "srcset", "poster", "formaction", "xlink:href"):
+            assert value.startswith("#"), (tag, name, value)
+    assert {tag for tag, _ in page.seen}.isdisjoint({"link", "iframe", "object", "embed", "img", "base", "form"})
+    policy = next(v for _, name, v in page.attributes if name == "content" and "default-src" in v)
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy.split("script-src")[1]
+    assert len(page.scripts) == 3, "the figures, plotly.js once, and the page's own"
+    style = re.search(r"<style>(.*?)</style>", render_report(nothing_selected()), re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_hostile_text_changes_no_element_of_the_page(data: ReportData) -> None:
+    plain, hostile = Tags(render_report(filled(data, "plain"))), Tags(render_report(filled(data, HOSTILE)))
+    assert hostile.seen == plain.seen
+    assert not [a for a in hostile.attributes if a[1].startswith("on")]
+    assert hostile.scripts[1:] == plain.scripts[1:]
+    assert "<" not in hostile.scripts[0]
+    shown = json.dumps(hostile.figures)
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "<a " not in shown
+    assert "&lt;/script&gt;" in shown, "plotly shows it as text"
+    assert "</script><script>document.title='owned'</script>" in hostile.text, "readable, as it came in"
+    for gone in ("\x00", "\u202e", "\ud800"):
+        assert gone not in hostile.text
+
+
+@given(text=AWKWARD)
+def test_no_text_leaves_its_element(text: str) -> None:
+    row = RowExcerpt(text, text, text, (text, text), 1.0, text, 3, 0.5, (4, 5))
+    calm = RowExcerpt("a", "b", "c", ("d", "e"), 1.0, "f" if text else "", 3, 0.5, (4, 5))
+    for built, expected in (
+        (pool_row(row), pool_row(calm)),
+        (table([(text, "num"), ("b", "")], [(text, text)]), table([("a", "num"), ("b", "")], [("c", "d")])),
+        (pairs([(text, text)]), pairs([("a", "b")])),
+    ):
+        found = Tags(built)
+        assert found.seen == Tags(expected).seen
+        built.encode("utf-8")
+
+
+@given(value=st.recursive(AWKWARD | st.integers(-(2**40), 2**40) | st.none(), st.lists, max_leaves=8))
+def test_script_json_is_the_same_json_and_holds_no_markup(value: Any) -> None:
+    text = script_json({"v": value})
+    assert json.loads(text)["v"] == value
+    assert not set("<>&\u2028\u2029") & set(text)
+
+
+@given(text=st.text(max_size=400))
+def test_plot_text_is_one_short_line_that_reads_as_it_was(text: str) -> None:
+    shown = plot_text(text, limit=30)
+    assert "<" not in shown
+    assert "\n" not in shown
+    assert len(html.unescape(shown)) <= 30
+
+
+@given(text=st.text(max_size=600), limit=st.integers(5, 300))
+def test_excerpt_is_a_beginning_of_the_text(text: str, limit: int) -> None:
+    cut = excerpt(text, limit=limit)
+    assert len(cut) <= limit
+    words = re.sub(r"\s+", "", text)
+    assert words.startswith(re.sub(r"\s+", "", cut.removesuffix("…") if cut != text.strip() else cut))
+
+
+def test_nothing_selected_is_said_and_not_plotted() -> None:
+    page = Tags(render_report(nothing_selected()))
+    assert "No row was selected" in page.text
+    assert {f["id"] for f in page.figures} == {"plot-funnel", "plot-degrees"}
+    assert "Of the best possible" not in page.text
+
+
+def test_the_least_report_is_a_page() -> None:
+    page = Tags(render_report(ReportData(run_id="r1")))
+    assert "not certified" in page.text
+    assert "The pool has no labels." in page.text
+    assert "Every row that was read could be used." in page.text
+    assert "Rejected rows" not in page.text
+
+
+def test_one_row_with_one_label() -> None:
+    one = np.ones(1)
+    ints = np.ones(1, dtype=np.int64)
+    page = Tags(
+        render_report(
+            ReportData(
+                run_id="r1",
+                counts=Counts(1, (), 1, 1, 1),
+                objective=Curve(one, one),
+                gains=Curve(one, one),
+                labels=label_facts(["only"], ints, ints, ints, rows=1, selected=1),
+                sources=(Share("here", 1.0, 1.0),),
+                scores=ScoreFacts(np.array([0.0, 1.0]), one, one, 0.5, 0.5),
+                certificate={"engine": "local", "objective": 1.0, "upper_bound": 1.0},
+            )
+        )
+    )
+    assert "1 of 1 label (100%)" in page.text
+    assert "≥ 100.0%" in page.text
+    assert "no random selection to compare with" in page.text
+
+
+def test_numbers_that_are_none_never_reach_the_page(data: ReportData) -> None:
+    bad = np.array([np.nan, np.inf, -np.inf])
+    broken = dataclasses.replace(
+        data,
+        random=Curve(np.array([1.0, 2.0, 90.0]), bad),
+        gains=Curve(np.array([1.0, 2.0, 90.0]), bad),
+        seconds={"select": math.nan},
+        certificate={**data.certificate, "random_objective": math.nan, "upper_bound": math.inf},
+        first=(dataclasses.replace(data.first[0], score=math.nan, gain=math.inf),),
+    )
+    page = Tags(render_report(broken))
+    assert page.figures, "parsed without NaN or Infinity"
+    # a rejected row's reason may say NaN: it is a quotation
+    assert not re.search(r"\b(nan|inf|infinity)\b", page.text.replace("score is NaN", ""), re.IGNORECASE)
+
+
+def test_secrets_are_masked(data: ReportData, page: Tags) -> None:
+    assert "canary-4711" not in render_report(data)
+    assert MASK in page.text
+
+
+@settings(deadline=None)
+@given(
+    frequency=st.lists(st.integers(0, 30), min_size=1, max_size=6),
+    extra=st.integers(0, 20),
+    sizes=st.lists(st.integers(0, 50), min_size=1, max_size=4),
+)
+def test_expected_coverage_is_the_exact_expectation(frequency: list[int], extra: int, sizes: list[int]) -> None:
+    n = max(frequency) + extra
+    got = expected_covered(np.array(frequency), n, np.array(sizes))
+    for k, value in zip(sizes, got, strict=True):
+        k = min(k, n)
+        want = sum(1 - math.comb(n - f, k) / math.comb(n, k) for f in frequency)
+        assert value == pytest.approx(want, abs=1e-9)
+
+
+def test_expected_coverage_of_a_huge_pool() -> None:
+    got = expected_covered(np.array([1, 10]), 10**8, np.array([10**7]))
+    assert got[0] == pytest.approx(0.1 + 1 - 0.9**10, rel=1e-4)
+
+
+@given(selected=st.integers(0, 10**7))
+def test_sampled_ranks_are_few_and_have_both_ends(selected: int) -> None:
+    ranks = sample_ranks(selected)
+    assert ranks.size <= min(selected, 500)
+    assert (np.diff(ranks) > 0).all()
+    if selected:
+        assert (ranks[0], ranks[-1]) == (1, selected)
+
+
+def test_label_facts_count_what_the_rows_carry() -> None:
+    rng = np.random.default_rng(3)
+    has = rng.random((200, 30)) < rng.random(30) * 0.2
+    has[:, 7] = False
+    chosen = rng.permutation(200)[:25]
+    uses = has[chosen].sum(axis=0)
+    first = np.where(uses > 0, has[chosen].argmax(axis=0) + 1, 0)
+    names = [f"label {i}" for i in range(30)]
+    facts = label_facts(names, has.sum(axis=0), uses, first, rows=200, selected=25)
+    assert facts.used == has.any(axis=0).sum() < 30
+    for rank, covered in zip(facts.curve.rank, facts.curve.value, strict=True):
+        assert covered == has[chosen[: int(rank)]].any(axis=0).sum()
+    assert sum(b.labels for b in facts.bands) == facts.used
+    assert sum(b.covered for b in facts.bands) == facts.covered == facts.curve.value[-1]
+    assert sum(b.random for b in facts.bands) == pytest.approx(facts.random)
+    top = facts.top[0]
+    i = names.index(top.name)
+    assert top.pool == has.mean(axis=0).max() == has[:, i].mean()
+    assert top.selection == has[chosen, i].mean()
+
+
+def test_write_report_replaces_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "report.html"
+    write_report("old", target)
+    assert write_report("new – ü", target.as_uri()) == str(target)
+    assert target.read_text(encoding="utf-8") == "new – ü"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("where", ["blocked/report.html", "nosuchstore://bucket/report.html", "dbfs:/report.html"])
+def test_write_report_says_why_it_cannot(tmp_path: Path, where: str) -> None:
+    (tmp_path / "blocked").write_text("a file, not a folder")
+    path = where if ":/" in where else str(tmp_path / where)
+    with pytest.raises(InputError, match="cannot write the report"):
+        write_report("x", path)
+
+
+def test_importing_the_report_loads_nothing_heavy() -> None:
+    code = "import sys, mig_spark.report; print(sorted({'pyspark', 'plotly', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
