@@ -29,13 +29,13 @@ def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFram
     Args:
         rows: how many rows `df` has.
     """
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
-    key = F.xxhash64(F.col("id").cast("string"), F.lit(seed))
+    key = sf.xxhash64(sf.col("id").cast("string"), sf.lit(seed))
     share = min(1.0, _SLACK * budget / max(1, rows) + 100 / max(1, rows))
     near = df.withColumn("_hash", key)
     if share < 1.0:
-        near = near.where(F.col("_hash") < F.lit(int(-(2**63) + share * 2**64)))
+        near = near.where(sf.col("_hash") < sf.lit(int(-(2**63) + share * 2**64)))
     return near.orderBy("_hash", "id").limit(budget)
 
 
@@ -54,5 +54,5 @@ def random_objective(
     ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
     state = State.start(graph.propagation, make_phi(config.phi, len(graph.labels)))
     objectives = replay(state, ptr, labels, scores)
-    places = np.unique(np.linspace(1, len(scores), CURVE_POINTS).astype(int)) if len(scores) else []
-    return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]
+    places = np.unique(np.linspace(min(1, len(scores)), len(scores), CURVE_POINTS).astype(int))
+    return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places if k]

@@ -44,8 +44,13 @@ def _set_up_logging(level: int) -> None:
 def _stage_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                     help="Override a config value, e.g. --set select.budget=50000. Repeatable."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Override a config value, e.g. --set select.budget=50000. Repeatable.",
+        ),
         click.argument("config", type=click.Path(dir_okay=False)),
     ):
         command = option(command)
@@ -88,11 +93,14 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
     from mig_spark.data import sample_paths
     from mig_spark.pipeline import STAGES
 
-    config = build_config({
-        "pool": {"path": [str(p) for p in sample_paths()]},
-        "output": {"path": str(Path(output).absolute())},
-        "select": {"budget": budget},
-    }, where="quickstart")
+    config = build_config(
+        {
+            "pool": {"path": [str(p) for p in sample_paths()]},
+            "output": {"path": str(Path(output).absolute())},
+            "select": {"budget": budget},
+        },
+        where="quickstart",
+    )
     _run(config, STAGES, as_json=as_json)
     click.echo(_next_steps(output))
 
@@ -110,7 +118,9 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
 @click.option("--phi-a", default=1e-6, show_default=True, help="pow: phi(x) = (x + a)^b.")
 @click.option("--phi-b", default=0.8, show_default=True)
 @click.option("--prop-weight", default=1.0, show_default=True, help="Weight of the label graph's edges.")
-@click.option("--norm/--no-norm", default=False, show_default=True, help="Divide a row's score by its number of labels.")
+@click.option(
+    "--norm/--no-norm", default=False, show_default=True, help="Divide a row's score by its number of labels."
+)
 @click.option("--sampler-type", default="mig", show_default=True, type=click.Choice(["mig", "random"]))
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
 @click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]))
@@ -129,9 +139,15 @@ def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> N
     from mig_spark.session import open_session
 
     options = SampleOptions(
-        src, out, valid_tag_path=given["valid_tag_path"], label_graph=given["label_graph"],
-        sim_threshold=given["sim_threshold"], embedding_model=given["embedding_model"],
-        prop_weight=given["prop_weight"], sampler_type=given["sampler_type"], seed=given["seed"],
+        src,
+        out,
+        valid_tag_path=given["valid_tag_path"],
+        label_graph=given["label_graph"],
+        sim_threshold=given["sim_threshold"],
+        embedding_model=given["embedding_model"],
+        prop_weight=given["prop_weight"],
+        sampler_type=given["sampler_type"],
+        seed=given["seed"],
         select=_select_config(given),
     )
     with watch_memory() as peak:
@@ -157,7 +173,11 @@ def _sample_summary(done: dict[str, Any], out: str) -> str:
     lines = [
         f"  rows         {done['rows']:,}" + (f"  (rejected: {rejected})" if rejected else ""),
         f"  labels       {done['labels']:,}, {done['edges']:,} edges"
-        + (f"  ({done['labels_left_out']:,} labels of rows outside the list left out)" if done["labels_left_out"] else ""),
+        + (
+            f"  ({done['labels_left_out']:,} labels of rows outside the list left out)"
+            if done["labels_left_out"]
+            else ""
+        ),
         f"  selected     {done['selected']:,} in {out}",
         f"  objective    {done['objective']:,.4f}",
         f"  engine       {done['engine']}, {done['rounds']} round{'s' if done['rounds'] != 1 else ''}",

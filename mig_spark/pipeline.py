@@ -41,7 +41,6 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
     """
     store = Store(spark, config.output)
     run = Run.start(store, config, " ".join(stages))
-    files = _files(config)
     done: list[str] = []
     try:
         for stage in STAGES:
@@ -51,7 +50,7 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
                 # the report reads the run's record, and a report that fails must not lose the selection's
                 run.record(store)
             with run.timed(stage):
-                _STAGES[stage](store, run, files)
+                _STAGES[stage](store, run)
             done.append(stage)
     except MigError as e:
         if done and "report" not in stages[: len(done) + 1]:
@@ -59,32 +58,34 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
         raise
     if "report" not in stages:
         run.record(store)
-    return {**run.as_dict(), "files": {k: v for k, v in files.items() if v}}
+    return {**run.as_dict(), "files": output_files(config)}
 
 
-def _files(config: Config) -> dict[str, str | None]:
-    base = config.output.path.rstrip("/") if config.output.path else None
-    return {"selection": base and f"{base}/{SELECTION_NAME}", "report": base and f"{base}/{REPORT_NAME}",
-            "tables": base and f"{base}/tables"}
+def output_files(config: Config) -> dict[str, str]:
+    """Where a run's files go: selection, report, tables; nothing where only a catalog is configured."""
+    if not config.output.path:
+        return {}
+    base = config.output.path.rstrip("/")
+    return {"selection": f"{base}/{SELECTION_NAME}", "report": f"{base}/{REPORT_NAME}", "tables": f"{base}/tables"}
 
 
-def _ingest(store: Store, run: Run, files: dict[str, str | None]) -> None:
+def _ingest(store: Store, run: Run) -> None:
     counts = ingest_pool(store, run.config, run.run_id)
     run.inputs = {"pool": counts.pop("inputs")}
     run.counts = {"ingest": counts}
 
 
-def _annotate(store: Store, run: Run, files: dict[str, str | None]) -> None:
+def _annotate(store: Store, run: Run) -> None:
     run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
     run.inputs["annotators"] = annotation_versions(store, run.config)
 
 
-def _graph(store: Store, run: Run, files: dict[str, str | None]) -> None:
+def _graph(store: Store, run: Run) -> None:
     run.counts["graph"] = build_label_graph(store, run.config, run.run_id)
 
 
-def _select(store: Store, run: Run, files: dict[str, str | None]) -> None:
-    from pyspark.sql import functions as F
+def _select(store: Store, run: Run) -> None:
+    from pyspark.sql import functions as sf
 
     config = run.config.select
     annotated = annotated_pool(store, run.config)
@@ -92,8 +93,9 @@ def _select(store: Store, run: Run, files: dict[str, str | None]) -> None:
     selection = select_rows(annotated.select("id", "labels", "score"), graph, config)
     chosen = selection.to_df(store.spark).drop("labels")
     rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
-    store.write(SELECTION, rows.withColumn("run_id", F.lit(run.run_id)))
-    if files["selection"]:
+    store.write(SELECTION, rows.withColumn("run_id", sf.lit(run.run_id)))
+    files = output_files(run.config)
+    if "selection" in files:
         export_selection(store, files["selection"])
     curve = random_objective(annotated, graph, config, rows=selection.counts["rows"], seed=run.config.seed)
     run.counts["select"] = {**selection.counts, "selected": selection.chosen.size}
@@ -106,8 +108,9 @@ def _select(store: Store, run: Run, files: dict[str, str | None]) -> None:
     }
 
 
-def _report(store: Store, run: Run, files: dict[str, str | None]) -> None:
-    if files["report"] is None:
+def _report(store: Store, run: Run) -> None:
+    files = output_files(run.config)
+    if "report" not in files:
         logger.warning("no report: output.path is not set; with it, the report goes to <path>/%s", REPORT_NAME)
         return
     plain = run.as_dict()
@@ -143,5 +146,3 @@ def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
         "edges": graph.get("similarity_edges", graph.get("edges")),
         "selected": select.get("selected"),
     }
-
-

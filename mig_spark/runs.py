@@ -19,8 +19,18 @@ from mig_spark.tables import Store
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("pyspark", "delta-spark", "graphframes-py", "numpy", "numba", "pyarrow", "pandas", "sentence-transformers",
-             "transformers", "torch")
+_PACKAGES = (
+    "pyspark",
+    "delta-spark",
+    "graphframes-py",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "pandas",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+)
 _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
@@ -56,11 +66,18 @@ class Run:
 
     def as_dict(self) -> dict[str, Any]:
         """What the report and the summary read."""
-        return {"run_id": self.run_id, "started_at": self.started_at.isoformat(timespec="seconds"),
-                "config": self.config.to_dict(), "command": self.command, "inputs": self.inputs,
-                "counts": self.counts, "seconds": self.seconds, "certificate": self.certificate,
-                "versions": package_versions(),
-                "random_curve": self.certificate.get("random_curve", [])}
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at.isoformat(timespec="seconds"),
+            "config": self.config.to_dict(),
+            "command": self.command,
+            "inputs": self.inputs,
+            "counts": self.counts,
+            "seconds": self.seconds,
+            "certificate": self.certificate,
+            "versions": package_versions(),
+            "random_curve": self.certificate.get("random_curve", []),
+        }
 
     def record(self, store: Store, *, error: str | None = None) -> None:
         """Append the run to `runs`."""
@@ -83,11 +100,11 @@ class Run:
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run that ended well, its JSON columns read; None where there is none."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     if not store.exists(RUNS):
         return None
-    row = store.read(RUNS).where("status = 'ok'").orderBy(F.col("started_at").desc()).first()
+    row = store.read(RUNS).where("status = 'ok'").orderBy(sf.col("started_at").desc()).first()
     if row is None:
         return None
     plain = row.asDict()

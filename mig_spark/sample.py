@@ -16,14 +16,13 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mig_spark.annotators import read_label_list
+from mig_spark.api import graph_of
 from mig_spark.baselines import random_objective, random_rows
 from mig_spark.config import PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.export import write_lines
-from mig_spark.kernels.objective import build_propagation
 from mig_spark.label_edges import read_edges, similarity_edges
 from mig_spark.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.runtime import collect_arrow, from_arrow
@@ -92,7 +91,14 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         clock.lap("write")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    seconds = {"load": clock.seconds["load"], "graph": graph.seconds, **chosen.seconds, "write": clock.seconds["write"]}
+    seconds = {
+        "load": clock.seconds["load"],
+        "graph": graph.seconds,
+        # where no list of labels is given, the graph is built between packing and selecting
+        "pack": chosen.seconds["pack"] - (graph.seconds if options.valid_tag_path is None else 0.0),
+        "select": chosen.seconds["select"],
+        "write": clock.seconds["write"],
+    }
     return {
         "rows": chosen.counts["rows"],
         "labels": len(chosen.graph.labels),
@@ -147,12 +153,10 @@ class _Graph:
             table = read_edges(self.spark, o.label_graph, labels, threshold=o.sim_threshold, option="--label-graph")
         else:
             table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=o.sim_threshold)
-        names = pa.array(labels, pa.string())
-        i, j = (pc.index_in(table[c].combine_chunks(), value_set=names).to_numpy() for c in ("src", "dst"))
         self.edges = table.num_rows
-        p = build_propagation(len(labels), i, j, table["weight"].to_numpy(), prop_weight=o.prop_weight)
+        graph = graph_of(labels, table, prop_weight=o.prop_weight)
         self.seconds = time.perf_counter() - start
-        return LabelGraph(labels, p)
+        return graph
 
 
 def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_Input]:
@@ -160,18 +164,21 @@ def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_In
     parts = [part for source in sources for part in find_parts(spark, PoolConfig(path=source))]
     if len(parts) > 1 and any(p.kind in ("delta", "table") for p in parts):
         raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
-    inputs, base = [], 0
+    inputs: list[_Input] = []
+    base = 0
     with said_plainly(PoolConfig(path=list(sources))):
         for n, part in enumerate(parts):
-            read = _json_input if part.kind in ("lines", "files") else _table_input
-            loaded, places = read(spark, part, base, f"{scratch}/{n}")
+            if part.kind in ("lines", "files"):
+                loaded, places = _json_input(spark, part, base, f"{scratch}/{n}")
+            else:
+                loaded, places = _table_input(spark, part, base)
             inputs.append(loaded)
             base += places
     return inputs
 
 
-def _table_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tuple[_Input, int]:
-    from pyspark.sql import functions as F
+def _table_input(spark: SparkSession, part: Part, base: int) -> tuple[_Input, int]:
+    from pyspark.sql import functions as sf
 
     df = read_table_part(spark, part)
     missing = [name for name in ("id", "labels", "score") if name not in df.columns]
@@ -180,43 +187,45 @@ def _table_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tu
             f"{part.name} has no column {', '.join(missing)}: a table to sample from has id, labels and score "
             f"(it has {', '.join(df.columns)})"
         )
-    record = F.to_json(F.struct(*(F.col(quote(c)) for c in df.columns)), {"ignoreNullFields": "false"}).alias("raw")
+    record = sf.to_json(sf.struct(*(sf.col(quote(c)) for c in df.columns)), {"ignoreNullFields": "false"}).alias("raw")
     if part.kind != "parquet":
-        return _Input(_rows(df, F.col("id")), df.select(F.col("id").alias("key"), record), {}), 1
-    file = F.col("_metadata.file_path")
+        return _Input(_rows(df, sf.col("id")), df.select(sf.col("id").alias("key"), record), {}), 1
+    file = sf.col("_metadata.file_path")
     if len(part.files) == 1:
-        key = F.lit(base * _STRIDE) + F.col("_metadata.row_index")
+        key = sf.lit(base * _STRIDE) + sf.col("_metadata.row_index")
         return _Input(_rows(df, key), df.select(key.alias("key"), record), {}), 1
     found = sorted(r[0] for r in df.select(file).distinct().collect())
     places = pa.table({"_file": pa.array(found, pa.string()), "_place": pa.array(range(len(found)), pa.int64())})
-    key = (F.lit(base) + F.col("_place")) * F.lit(_STRIDE) + F.col("_row")
-    placed = df.select("*", file.alias("_file"), F.col("_metadata.row_index").alias("_row")).join(
-        F.broadcast(from_arrow(spark, places)), "_file"
+    key = (sf.lit(base) + sf.col("_place")) * sf.lit(_STRIDE) + sf.col("_row")
+    placed = df.select("*", file.alias("_file"), sf.col("_metadata.row_index").alias("_row")).join(
+        sf.broadcast(from_arrow(spark, places)), "_file"
     )
     return _Input(_rows(placed, key), placed.select(key.alias("key"), record), {}), len(found)
 
 
 def _rows(df: DataFrame, key: Column) -> DataFrame:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
-    return df.select(key.alias("key"), "labels", F.col("score").cast("double").alias("score"))
+    return df.select(key.alias("key"), "labels", sf.col("score").cast("double").alias("score"))
 
 
 def _json_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tuple[_Input, int]:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     parsed = parse_parts(spark, [part], PoolConfig(path=part.name), schema="annotation")
     parsed.select("file", "block", "seq", "given", "raw", "reason").write.parquet(scratch)
     staged = spark.read.parquet(scratch)
     splits = sorted((r["file"], r["block"]) for r in staged.select("file", "block").distinct().collect())
-    places = pa.table({
-        "file": pa.array([s[0] for s in splits], pa.string()),
-        "block": pa.array([s[1] for s in splits], pa.int64()),
-        "_place": pa.array(range(base, base + len(splits)), pa.int64()),
-    })
+    places = pa.table(
+        {
+            "file": pa.array([s[0] for s in splits], pa.string()),
+            "block": pa.array([s[1] for s in splits], pa.int64()),
+            "_place": pa.array(range(base, base + len(splits)), pa.int64()),
+        }
+    )
     rejected = {r[0]: r[1] for r in staged.where("reason is not null").groupBy("reason").count().collect()}
-    keyed = staged.where("reason is null").join(F.broadcast(from_arrow(spark, places)), ["file", "block"])
-    keyed = keyed.withColumn("key", F.col("_place") * F.lit(_STRIDE) + F.col("seq"))
+    keyed = staged.where("reason is null").join(sf.broadcast(from_arrow(spark, places)), ["file", "block"])
+    keyed = keyed.withColumn("key", sf.col("_place") * sf.lit(_STRIDE) + sf.col("seq"))
     rows = keyed.selectExpr("key", "given.labels as labels", "given.score as score")
     return _Input(rows, keyed.select("key", "raw"), rejected), len(splits)
 
@@ -225,7 +234,9 @@ def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple
     """As many rows at random: their keys in order, and their objective."""
     usable = rows.where("labels is not null and score >= 0 and not isnan(score)")
     count = chosen.counts["rows"]
-    drawn = collect_arrow(random_rows(usable, options.select.budget, rows=count, seed=options.seed).select("_hash", "id"))
+    drawn = collect_arrow(
+        random_rows(usable, options.select.budget, rows=count, seed=options.seed).select("_hash", "id")
+    )
     drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])
     curve = random_objective(usable, chosen.graph, options.select, rows=count, seed=options.seed)
     ranks = pa.array(range(1, drawn.num_rows + 1), pa.int32())
@@ -234,9 +245,9 @@ def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple
 
 def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: str) -> None:
     """The selected records, unchanged, in order of selection."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
     wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
-    found = records.join(F.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
+    found = records.join(sf.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
     write_lines((row["raw"] for row in found.toLocalIterator(prefetchPartitions=True)), out)

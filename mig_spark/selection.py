@@ -20,7 +20,16 @@ import pyarrow.compute as pc
 
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
-from mig_spark.kernels.blocks import ARRAYS, REASONS, Block, block_ddl, decode_block, decode_labels, reason_column, rows_of
+from mig_spark.kernels.blocks import (
+    ARRAYS,
+    REASONS,
+    Block,
+    block_ddl,
+    decode_block,
+    decode_labels,
+    reason_column,
+    rows_of,
+)
 from mig_spark.kernels.bounds import PREFIXES, choose_thetas, exact_view, upper_bound
 from mig_spark.kernels.candidates import Chosen
 from mig_spark.kernels.objective import Phi, Propagation
@@ -80,7 +89,7 @@ class Selection:
     def ids(self) -> list[Any]:
         """Ids in order of selection: strings, or integers where the pool's ids are."""
         if self.integer_ids:
-            return (self.chosen.ids.view(">u8").astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64).tolist()
+            return list((self.chosen.ids.view(">u8").astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64).tolist())
         return [i.decode("utf-8") for i in self.chosen.id_list()]
 
     @property
@@ -94,13 +103,15 @@ class Selection:
         labels = pa.ListArray.from_arrays(
             pa.array(c.label_ptr, pa.int32()), pa.array(self.graph.labels, pa.string()).take(pa.array(c.labels))
         )
-        return pa.table({
-            "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
-            "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
-            "gain": pa.array(c.gains),
-            "objective": pa.array(c.objectives),
-            "labels": labels,
-        })
+        return pa.table(
+            {
+                "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
+                "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
+                "gain": pa.array(c.gains),
+                "objective": pa.array(c.objectives),
+                "labels": labels,
+            }
+        )
 
     def to_df(self, spark: SparkSession) -> DataFrame:
         """`to_arrow` as a DataFrame."""
@@ -155,8 +166,13 @@ def select_rows(
             chosen, certificate = select_local(list(pool.collect().values()), state, config.budget)
         else:
             chosen, certificate = Rounds(
-                pool, state, config.budget, candidates_asked=config.candidates, max_rounds=config.max_rounds,
-                finish_locally=fits_driver(pool.nbytes()), progress=progress,
+                pool,
+                state,
+                config.budget,
+                candidates_asked=config.candidates,
+                max_rounds=config.max_rounds,
+                finish_locally=fits_driver(pool.nbytes()),
+                progress=progress,
             ).run()
         seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
         if config.upper_bound and chosen.size:
@@ -191,7 +207,7 @@ def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State) -> float:
 
 def fits_driver(packed_bytes: int) -> bool:
     """Whether the local engine has room for a pool of this size."""
-    return packed_bytes * LOCAL_COPIES < psutil.virtual_memory().available * LOCAL_SHARE
+    return bool(packed_bytes * LOCAL_COPIES < psutil.virtual_memory().available * LOCAL_SHARE)
 
 
 def choose_engine(asked: str, packed_bytes: int) -> str:
@@ -229,8 +245,9 @@ class SparkBlocks:
         ).persist(StorageLevel.DISK_ONLY)
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
         names = ["block", "rows", "groups", "left_out", *(reason_column(k) for k in range(len(REASONS))), "vocabulary"]
-        return SparkBlocks(blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None,
-                           dict(typed.dtypes)["id"] == "bigint")
+        return SparkBlocks(
+            blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None, dict(typed.dtypes)["id"] == "bigint"
+        )
 
     def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
         """The same blocks, their own label numbers read as places in `labels` (sorted)."""
@@ -243,11 +260,18 @@ class SparkBlocks:
 
     def counts(self) -> dict[str, Any]:
         """Rows, label sets, labels left out, rejected rows by reason."""
-        total = {name: int(pc.sum(self.meta[name]).as_py() or 0) for name in self.meta.column_names
-                 if name not in ("block", "vocabulary", *ARRAYS)}
+        total = {
+            name: int(pc.sum(self.meta[name]).as_py() or 0)
+            for name in self.meta.column_names
+            if name not in ("block", "vocabulary", *ARRAYS)
+        }
         rejected = {why: total[reason_column(k)] for k, why in enumerate(REASONS) if total[reason_column(k)]}
-        return {"rows": total["rows"], "groups": total["groups"], "labels_left_out": total["left_out"],
-                "rejected": rejected}
+        return {
+            "rows": total["rows"],
+            "groups": total["groups"],
+            "labels_left_out": total["left_out"],
+            "rejected": rejected,
+        }
 
     def nbytes(self) -> int:
         """Size of all arrays."""
@@ -271,7 +295,7 @@ class SparkBlocks:
     def excess(self, view: View, thetas: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """sum_i max(gain_i - theta, 0) over all rows, for each theta."""
         answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
-        return np.sum([np.frombuffer(a) for a in answers], axis=0)
+        return np.asarray(np.sum([np.frombuffer(a) for a in answers], axis=0))
 
     def collect(self) -> dict[int, Block]:
         """All blocks at the driver."""
@@ -286,22 +310,25 @@ class SparkBlocks:
         """In order of the block's number: what the driver does must not depend on which task ends first."""
         with shipped(self.blocks.sparkSession, task) as payload:
             table = collect_arrow(
-                self.blocks.select("block", "vocabulary", *ARRAYS)
-                .mapInArrow(offer_from_blocks(payload), "block bigint, answer binary")
+                self.blocks.select("block", "vocabulary", *ARRAYS).mapInArrow(
+                    offer_from_blocks(payload), "block bigint, answer binary"
+                )
             )
         rows = sorted(zip(table["block"].to_pylist(), table["answer"], strict=True), key=lambda r: r[0])
         return [answer.as_py() for _, answer in rows]
 
 
 def _typed(df: DataFrame) -> DataFrame:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     have = dict(df.dtypes)
     problems = [f"no column {name!r}" for name in ("id", "labels", "score") if name not in have]
     if have.get("labels", _LABELS) != _LABELS:
         problems.append(f"'labels' is {have['labels']}, not {_LABELS}")
     if problems:
-        raise ContractError(f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})")
+        raise ContractError(
+            f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})"
+        )
     kind = have["id"]
-    key = F.col("id").cast("bigint" if kind in _INTEGERS else "string")
-    return df.select(key.alias("id"), "labels", F.col("score").cast("double").alias("score"))
+    key = sf.col("id").cast("bigint" if kind in _INTEGERS else "string")
+    return df.select(key.alias("id"), "labels", sf.col("score").cast("double").alias("score"))

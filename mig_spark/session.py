@@ -167,6 +167,12 @@ def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
     )
 
 
+def prepare() -> None:
+    """Set-up that a first run would otherwise do: see that there is a Java, fetch the jars."""
+    _ensure_java()
+    resolve_jars()
+
+
 def _resolve_packages(packages: str) -> tuple[list[str], str]:
     with tempfile.TemporaryDirectory() as tmp:
         script = Path(tmp) / "print_jars.py"
@@ -174,8 +180,10 @@ def _resolve_packages(packages: str) -> tuple[list[str], str]:
         submit = _spark_home() / "bin" / "spark-submit"
         done = subprocess.run(
             [str(submit), "--packages", packages, str(script)],
-            capture_output=True, text=True, check=False, env={**os.environ, "PYSPARK_PYTHON": sys.executable,
-                                                             "SPARK_HOME": str(_spark_home())},
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_HOME": str(_spark_home())},
         )
     for line in done.stdout.splitlines():
         if line.startswith("JARS="):

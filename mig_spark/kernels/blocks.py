@@ -68,8 +68,15 @@ class Block:
         return sum(getattr(self, f.name).nbytes for f in fields(self))
 
 
-ARRAYS = {"label_ptr": np.int32, "labels": np.int32, "row_ptr": np.int32, "scores": np.float64, "id_ptr": np.int32,
-          "ids": np.uint8, "rank": np.int32}
+ARRAYS = {
+    "label_ptr": np.int32,
+    "labels": np.int32,
+    "row_ptr": np.int32,
+    "scores": np.float64,
+    "id_ptr": np.int32,
+    "ids": np.uint8,
+    "rank": np.int32,
+}
 
 
 def reason_column(k: int) -> str:
@@ -85,9 +92,11 @@ def block_ddl() -> str:
 
 
 BLOCK_SCHEMA = pa.schema(
-    [*((name, pa.int64()) for name in ("block", "rows", "groups", "left_out")),
-     *((reason_column(k), pa.int64()) for k in range(len(REASONS))),
-     *((name, pa.binary()) for name in ("vocabulary", *ARRAYS))]
+    [
+        *((name, pa.int64()) for name in ("block", "rows", "groups", "left_out")),
+        *((reason_column(k), pa.int64()) for k in range(len(REASONS))),
+        *((name, pa.binary()) for name in ("vocabulary", *ARRAYS)),
+    ]
 )
 
 
@@ -222,7 +231,7 @@ def _bytes_of(ids: pa.Array) -> tuple[I64, U8]:
 
 
 @njit(cache=True)
-def _label_sets(offsets, codes):  # type: ignore[no-untyped-def]
+def _label_sets(offsets, codes):
     """Sort each row's labels, drop repeats and labels outside the vocabulary (-1), which are counted."""
     n = len(offsets) - 1
     ptr = np.zeros(n + 1, np.int64)
@@ -250,7 +259,7 @@ def _label_sets(offsets, codes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _signatures(ptr, labels):  # type: ignore[no-untyped-def]
+def _signatures(ptr, labels):
     """A 64-bit hash of every row's label set; equal sets have equal hashes, and groups are checked label by label."""
     out = np.empty(len(ptr) - 1, np.uint64)
     for i in range(len(ptr) - 1):
@@ -277,7 +286,7 @@ def _order_within(order: I64, signature: npt.NDArray[np.uint64], scores: F64, ra
 
 
 @njit(cache=True)
-def _groups(order, ptr, labels, scores):  # type: ignore[no-untyped-def]
+def _groups(order, ptr, labels, scores):
     n = len(order)
     row_ptr = np.empty(n + 1, np.int32)
     label_ptr = np.empty(n + 1, np.int32)
@@ -312,7 +321,7 @@ def _groups(order, ptr, labels, scores):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _gather_bytes(order, ptr, data):  # type: ignore[no-untyped-def]
+def _gather_bytes(order, ptr, data):
     out_ptr = np.zeros(len(order) + 1, np.int32)
     for k in range(len(order)):
         out_ptr[k + 1] = out_ptr[k] + np.int32(ptr[order[k] + 1] - ptr[order[k]])

@@ -40,8 +40,15 @@ class Candidates:
     @staticmethod
     def of_block(block: Block) -> Candidates:
         """Every row of a block, nothing elsewhere."""
-        return _fresh(block.label_ptr, block.labels, block.row_ptr, block.scores, block.id_ptr, block.ids,
-                      np.zeros(block.groups, bool))
+        return _fresh(
+            block.label_ptr,
+            block.labels,
+            block.row_ptr,
+            block.scores,
+            block.id_ptr,
+            block.ids,
+            np.zeros(block.groups, bool),
+        )
 
     @staticmethod
     def of_rows(block: Block, rows: I64) -> Candidates:
@@ -49,15 +56,29 @@ class Candidates:
         group = np.searchsorted(block.row_ptr, rows, side="right") - 1
         label_ptr, at = ranges(block.label_ptr[group], block.label_ptr[group + 1])
         id_ptr, id_at = ranges(block.id_ptr[rows], block.id_ptr[rows + 1])
-        return _fresh(label_ptr, block.labels[at], np.arange(len(rows) + 1), block.scores[rows], id_ptr,
-                      block.ids[id_at], np.zeros(len(rows), bool))
+        return _fresh(
+            label_ptr,
+            block.labels[at],
+            np.arange(len(rows) + 1),
+            block.scores[rows],
+            id_ptr,
+            block.ids[id_at],
+            np.zeros(len(rows), bool),
+        )
 
     @staticmethod
     def of_offer(offer: Offer) -> Candidates:
         """The rows that a block sent."""
         n = len(offer.scores)
-        return _fresh(offer.label_ptr, offer.labels, offer.row_ptr, offer.scores, offer.id_ptr[: n + 1],
-                      offer.ids[: offer.id_ptr[n]], offer.more)
+        return _fresh(
+            offer.label_ptr,
+            offer.labels,
+            offer.row_ptr,
+            offer.scores,
+            offer.id_ptr[: n + 1],
+            offer.ids[: offer.id_ptr[n]],
+            offer.more,
+        )
 
     @staticmethod
     def concat(parts: Sequence[Candidates]) -> Candidates:
@@ -69,9 +90,15 @@ class Candidates:
         heads = [c.head + s for c, s in zip(parts, starts, strict=False)]
         none = np.zeros(0)
         return Candidates(
-            label_ptr, labels, row_ptr.astype(np.int64), np.concatenate([none, *[c.scores for c in parts]]), id_ptr,
-            ids, np.concatenate([none.astype(bool), *[c.more for c in parts]]),
-            np.concatenate([none, *heads]).astype(np.int64), np.concatenate([none, *[c.bound for c in parts]]),
+            label_ptr,
+            labels,
+            row_ptr.astype(np.int64),
+            np.concatenate([none, *[c.scores for c in parts]]),
+            id_ptr,
+            ids,
+            np.concatenate([none.astype(bool), *[c.more for c in parts]]),
+            np.concatenate([none, *heads]).astype(np.int64),
+            np.concatenate([none, *[c.bound for c in parts]]),
         )
 
     def with_offers(self, offers: Sequence[Offer]) -> Candidates:
@@ -87,8 +114,17 @@ class Candidates:
         label_ptr, at = ranges(self.label_ptr[units], self.label_ptr[units + 1])
         row_ptr, rows = ranges(self.head[units], end[units])
         id_ptr, id_at = ranges(self.id_ptr[rows], self.id_ptr[rows + 1])
-        return Candidates(label_ptr, self.labels[at], row_ptr, self.scores[rows], id_ptr, self.ids[id_at],
-                          self.more[units], row_ptr[:-1].copy(), self.bound[units])
+        return Candidates(
+            label_ptr,
+            self.labels[at],
+            row_ptr,
+            self.scores[rows],
+            id_ptr,
+            self.ids[id_at],
+            self.more[units],
+            row_ptr[:-1].copy(),
+            self.bound[units],
+        )
 
     def ungrouped(self) -> Candidates:
         """Every row left as a unit of its own."""
@@ -97,8 +133,17 @@ class Candidates:
         label_ptr, at = ranges(left.label_ptr[unit], left.label_ptr[unit + 1])
         n = len(unit)
         row_ptr = np.arange(n + 1, dtype=np.int64)
-        return Candidates(label_ptr, left.labels[at], row_ptr, left.scores, left.id_ptr, left.ids, np.zeros(n, bool),
-                          row_ptr[:-1].copy(), np.full(n, np.nan))
+        return Candidates(
+            label_ptr,
+            left.labels[at],
+            row_ptr,
+            left.scores,
+            left.id_ptr,
+            left.ids,
+            np.zeros(n, bool),
+            row_ptr[:-1].copy(),
+            np.full(n, np.nan),
+        )
 
     def keys(self, others: Sequence[bytes] = ()) -> tuple[I64, I64]:
         """Places in id order: of the rows here, and of `others` (ids that are not here).
@@ -127,13 +172,27 @@ class Candidates:
 
 
 def _fresh(
-    label_ptr: npt.NDArray[Any], labels: I32, row_ptr: npt.NDArray[Any], scores: F64, id_ptr: npt.NDArray[Any],
-    ids: U8, more: Bool,
+    label_ptr: npt.NDArray[Any],
+    labels: I32,
+    row_ptr: npt.NDArray[Any],
+    scores: F64,
+    id_ptr: npt.NDArray[Any],
+    ids: U8,
+    more: Bool,
 ) -> Candidates:
     """Units of which nothing was taken or evaluated yet."""
     row_ptr = row_ptr.astype(np.int64)
-    return Candidates(label_ptr.astype(np.int64), labels, row_ptr, scores, id_ptr.astype(np.int64), ids, more,
-                      row_ptr[:-1].copy(), np.full(len(more), np.nan))
+    return Candidates(
+        label_ptr.astype(np.int64),
+        labels,
+        row_ptr,
+        scores,
+        id_ptr.astype(np.int64),
+        ids,
+        more,
+        row_ptr[:-1].copy(),
+        np.full(len(more), np.nan),
+    )
 
 
 @dataclass(frozen=True)
@@ -158,8 +217,15 @@ class Chosen:
         """The rows that a greedy run took."""
         id_ptr, id_at = ranges(candidates.id_ptr[picks.rows], candidates.id_ptr[picks.rows + 1])
         label_ptr, at = ranges(candidates.label_ptr[picks.units], candidates.label_ptr[picks.units + 1])
-        return Chosen(id_ptr, candidates.ids[id_at], candidates.scores[picks.rows], label_ptr, candidates.labels[at],
-                      picks.gains, picks.objectives)
+        return Chosen(
+            id_ptr,
+            candidates.ids[id_at],
+            candidates.scores[picks.rows],
+            label_ptr,
+            candidates.labels[at],
+            picks.gains,
+            picks.objectives,
+        )
 
     @staticmethod
     def concat(parts: Sequence[Chosen]) -> Chosen:
@@ -167,9 +233,15 @@ class Chosen:
         id_ptr, ids = concat_ragged([(c.id_ptr, c.ids) for c in parts], np.uint8)
         label_ptr, labels = concat_ragged([(c.label_ptr, c.labels) for c in parts], np.int32)
         none = np.zeros(0)
-        return Chosen(id_ptr, ids, np.concatenate([none, *[c.scores for c in parts]]), label_ptr, labels,
-                      np.concatenate([none, *[c.gains for c in parts]]),
-                      np.concatenate([none, *[c.objectives for c in parts]]))
+        return Chosen(
+            id_ptr,
+            ids,
+            np.concatenate([none, *[c.scores for c in parts]]),
+            label_ptr,
+            labels,
+            np.concatenate([none, *[c.gains for c in parts]]),
+            np.concatenate([none, *[c.objectives for c in parts]]),
+        )
 
     def id_list(self) -> list[bytes]:
         """The ids as bytes."""

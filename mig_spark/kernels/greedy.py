@@ -68,8 +68,15 @@ class Picks:
 
 
 def run_greedy(
-    state: State, units: Units, budget: int, *, head: I64 | None = None, bound: F64 | None = None,
-    ceiling: float = -1.0, ceiling_key: int = -1, grouped: bool = True,
+    state: State,
+    units: Units,
+    budget: int,
+    *,
+    head: I64 | None = None,
+    bound: F64 | None = None,
+    ceiling: float = -1.0,
+    ceiling_key: int = -1,
+    grouped: bool = True,
 ) -> Picks:
     """Pick up to `budget` rows, moving `state` along.
 
@@ -89,22 +96,58 @@ def run_greedy(
     gains, objectives = np.empty(budget), np.empty(budget)
     p, phi = state.propagation, state.phi
     count, stop, evaluations, margin, stop_gain, state.total, state.lost = _greedy(
-        units.label_ptr, units.labels, units.row_ptr, units.scores, units.keys, units.more, head, bound,
-        p.indptr, p.indices, p.weights, state.column_ptr, state.column_rows, phi.kind, phi.a, phi.b, phi.weight,
-        state.x, state.g, state.h, state.exact, ceiling, ceiling_key, TINY_GAIN if grouped else -1.0,
-        state.total, state.lost, rows, taken, gains, objectives,
+        units.label_ptr,
+        units.labels,
+        units.row_ptr,
+        units.scores,
+        units.keys,
+        units.more,
+        head,
+        bound,
+        p.indptr,
+        p.indices,
+        p.weights,
+        state.column_ptr,
+        state.column_rows,
+        phi.kind,
+        phi.a,
+        phi.b,
+        phi.weight,
+        state.x,
+        state.g,
+        state.h,
+        state.exact,
+        ceiling,
+        ceiling_key,
+        TINY_GAIN if grouped else -1.0,
+        state.total,
+        state.lost,
+        rows,
+        taken,
+        gains,
+        objectives,
     )
-    return Picks(rows[:count], taken[:count], gains[:count], objectives[:count], stop, evaluations, margin, stop_gain,
-                 head, bound)
+    return Picks(
+        rows[:count],
+        taken[:count],
+        gains[:count],
+        objectives[:count],
+        stop,
+        evaluations,
+        margin,
+        stop_gain,
+        head,
+        bound,
+    )
 
 
 @njit(cache=True)
-def _before(gain_a, key_a, gain_b, key_b):  # type: ignore[no-untyped-def]
+def _before(gain_a, key_a, gain_b, key_b):
     return gain_a > gain_b or (gain_a == gain_b and key_a < key_b)
 
 
 @njit(cache=True)
-def _sift_down(heap, size, at, bound, key):  # type: ignore[no-untyped-def]
+def _sift_down(heap, size, at, bound, key):
     u = heap[at]
     while True:
         child = 2 * at + 1
@@ -121,16 +164,38 @@ def _sift_down(heap, size, at, bound, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _evaluate(u, s, label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w, x, d, touched):  # type: ignore[no-untyped-def]
+def _evaluate(u, s, label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w, x, d, touched):
     if exact:
-        return exact_gain(labels, label_ptr[u], label_ptr[u + 1], s, indptr, indices, weights, kind, a, b, w, x, d,
-                          touched)
+        return exact_gain(
+            labels, label_ptr[u], label_ptr[u + 1], s, indptr, indices, weights, kind, a, b, w, x, d, touched
+        )
     return s * label_sum(labels, label_ptr[u], label_ptr[u + 1], h)
 
 
 @njit(cache=True)
-def _take(lo, hi, s, labels, indptr, indices, weights, column_ptr, column_rows, kind, a, b, w, x, g, h, exact,  # type: ignore[no-untyped-def]
-          before, seen, touched, dirty):
+def _take(
+    lo,
+    hi,
+    s,
+    labels,
+    indptr,
+    indices,
+    weights,
+    column_ptr,
+    column_rows,
+    kind,
+    a,
+    b,
+    w,
+    x,
+    g,
+    h,
+    exact,
+    before,
+    seen,
+    touched,
+    dirty,
+):
     """Add a row's information to x, and bring g and h along. Returns the rise of the objective.
 
     `before` float64 (L,), `seen` int8 (L,) zeros, `touched` and `dirty` int32 (L,) are scratch.
@@ -171,9 +236,38 @@ def _take(lo, hi, s, labels, indptr, indices, weights, column_ptr, column_rows, 
 
 
 @njit(cache=True)
-def _greedy(label_ptr, labels, row_ptr, scores, keys, more, head, bound, indptr, indices, weights, column_ptr,  # type: ignore[no-untyped-def]
-            column_rows, kind, a, b, w, x, g, h, exact, ceiling, ceiling_key, tiny, objective, carry, out_rows, out_units,
-            out_gains, out_objectives):
+def _greedy(
+    label_ptr,
+    labels,
+    row_ptr,
+    scores,
+    keys,
+    more,
+    head,
+    bound,
+    indptr,
+    indices,
+    weights,
+    column_ptr,
+    column_rows,
+    kind,
+    a,
+    b,
+    w,
+    x,
+    g,
+    h,
+    exact,
+    ceiling,
+    ceiling_key,
+    tiny,
+    objective,
+    carry,
+    out_rows,
+    out_units,
+    out_gains,
+    out_objectives,
+):
     size_l = len(x)
     d, before = np.zeros(size_l, np.float64), np.zeros(size_l, np.float64)
     touched, dirty = np.empty(size_l, np.int32), np.empty(size_l, np.int32)
@@ -191,8 +285,9 @@ def _greedy(label_ptr, labels, row_ptr, scores, keys, more, head, bound, indptr,
         at = min(head[u], end - 1)
         key[u] = keys[at]
         if np.isnan(bound[u]):
-            bound[u] = _evaluate(u, scores[at], label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w,
-                                 x, d, touched)
+            bound[u] = _evaluate(
+                u, scores[at], label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w, x, d, touched
+            )
             stamp[u] = 0
             evaluations += 1
         heap[size] = u
@@ -211,8 +306,24 @@ def _greedy(label_ptr, labels, row_ptr, scores, keys, more, head, bound, indptr,
         u = heap[0]
         end = row_ptr[u + 1]
         if stamp[u] != count:
-            bound[u] = _evaluate(u, scores[min(head[u], end - 1)], label_ptr, labels, h, exact, indptr, indices,
-                                 weights, kind, a, b, w, x, d, touched)
+            bound[u] = _evaluate(
+                u,
+                scores[min(head[u], end - 1)],
+                label_ptr,
+                labels,
+                h,
+                exact,
+                indptr,
+                indices,
+                weights,
+                kind,
+                a,
+                b,
+                w,
+                x,
+                d,
+                touched,
+            )
             stamp[u] = count
             evaluations += 1
             _sift_down(heap, size, 0, bound, key)
@@ -233,8 +344,29 @@ def _greedy(label_ptr, labels, row_ptr, scores, keys, more, head, bound, indptr,
         if gain > 0.0:
             margin = min(margin, (gain - second) / gain)
         row = head[u]
-        rise = _take(label_ptr[u], label_ptr[u + 1], scores[row], labels, indptr, indices, weights, column_ptr,
-                     column_rows, kind, a, b, w, x, g, h, exact, before, seen, touched, dirty)
+        rise = _take(
+            label_ptr[u],
+            label_ptr[u + 1],
+            scores[row],
+            labels,
+            indptr,
+            indices,
+            weights,
+            column_ptr,
+            column_rows,
+            kind,
+            a,
+            b,
+            w,
+            x,
+            g,
+            h,
+            exact,
+            before,
+            seen,
+            touched,
+            dirty,
+        )
         # Neumaier summation: a million small rises on a large objective
         total = objective + rise
         lost = (objective - total) + rise if objective >= rise else (rise - total) + objective
@@ -252,8 +384,9 @@ def _greedy(label_ptr, labels, row_ptr, scores, keys, more, head, bound, indptr,
         else:
             at = min(row + 1, end - 1)
             key[u] = keys[at]
-            bound[u] = _evaluate(u, scores[at], label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w,
-                                 x, d, touched)
+            bound[u] = _evaluate(
+                u, scores[at], label_ptr, labels, h, exact, indptr, indices, weights, kind, a, b, w, x, d, touched
+            )
             stamp[u] = count
             evaluations += 1
         if size > 0:

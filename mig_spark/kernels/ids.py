@@ -73,7 +73,7 @@ def _tied_runs(
 
 
 @njit(cache=True)
-def _common_prefix(data, offsets):  # type: ignore[no-untyped-def]
+def _common_prefix(data, offsets):
     n = len(offsets) - 1
     common = offsets[1] - offsets[0]
     for i in range(1, n):
@@ -88,7 +88,7 @@ def _common_prefix(data, offsets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _words(data, offsets, rows, start):  # type: ignore[no-untyped-def]
+def _words(data, offsets, rows, start):
     out = np.zeros(len(rows), np.uint64)
     for r in range(len(rows)):
         lo = offsets[rows[r]] + start
@@ -101,7 +101,7 @@ def _words(data, offsets, rows, start):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _same_as_next(data, offsets, order):  # type: ignore[no-untyped-def]
+def _same_as_next(data, offsets, order):
     out = np.zeros(max(len(order) - 1, 0), np.bool_)
     for k in range(len(order) - 1):
         a, b = order[k], order[k + 1]

@@ -128,7 +128,7 @@ def objective(phi: Phi, x: F64) -> float:
 
 
 @njit(cache=True)
-def _row_sums(indptr, weights, out):  # type: ignore[no-untyped-def]
+def _row_sums(indptr, weights, out):
     for r in range(len(indptr) - 1):
         total = 0.0
         for k in range(indptr[r], indptr[r + 1]):
@@ -137,7 +137,7 @@ def _row_sums(indptr, weights, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def phi_prime(kind, a, b, weight, x):  # type: ignore[no-untyped-def]
+def phi_prime(kind, a, b, weight, x):
     """phi'(x) of one label."""
     if kind == POW:
         return weight * (b * (x + a) ** (b - 1.0))
@@ -145,7 +145,7 @@ def phi_prime(kind, a, b, weight, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def phi_rise(kind, a, b, weight, x, d):  # type: ignore[no-untyped-def]
+def phi_rise(kind, a, b, weight, x, d):
     """phi(x + d) - phi(x) of one label, to full relative precision however small d is beside x."""
     if d == 0.0:
         return 0.0
@@ -158,7 +158,7 @@ def phi_rise(kind, a, b, weight, x, d):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def lower_g(kind, a, b, weight, x, g):  # type: ignore[no-untyped-def]
+def lower_g(kind, a, b, weight, x, g):
     """g = min(g, phi'(x)) on all labels, in place."""
     for m in range(len(x)):
         value = phi_prime(kind, a[m], b[m], weight[m], x[m])
@@ -167,7 +167,7 @@ def lower_g(kind, a, b, weight, x, g):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def spread(indptr, indices, weights, g, l):  # type: ignore[no-untyped-def]  # noqa: E741
+def spread(indptr, indices, weights, g, l):  # noqa: E741
     """h_l = sum_m P[l, m] g_m over ascending m."""
     total = 0.0
     for k in range(indptr[l], indptr[l + 1]):
@@ -176,14 +176,14 @@ def spread(indptr, indices, weights, g, l):  # type: ignore[no-untyped-def]  # n
 
 
 @njit(cache=True)
-def fill_h(indptr, indices, weights, g, h):  # type: ignore[no-untyped-def]
+def fill_h(indptr, indices, weights, g, h):
     """h = P g, in place."""
     for l in range(len(h)):  # noqa: E741
         h[l] = spread(indptr, indices, weights, g, l)
 
 
 @njit(cache=True)
-def label_sum(labels, lo, hi, h):  # type: ignore[no-untyped-def]
+def label_sum(labels, lo, hi, h):
     """H of a label set: sum of h over labels[lo:hi], which ascend."""
     total = 0.0
     for k in range(lo, hi):
@@ -192,7 +192,7 @@ def label_sum(labels, lo, hi, h):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def exact_gain(labels, lo, hi, s, indptr, indices, weights, kind, a, b, weight, x, d, touched):  # type: ignore[no-untyped-def]
+def exact_gain(labels, lo, hi, s, indptr, indices, weights, kind, a, b, weight, x, d, touched):
     """The exact gain of a row with labels[lo:hi] and score s.
 
     `d` is float64 (L,) of zeros and is left so; `touched` is int32 (L,) scratch.

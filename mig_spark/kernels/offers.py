@@ -101,8 +101,21 @@ def gains_of(
     assert view.phi is not None
     phi = view.phi
     return np.asarray(
-        _exact_gains(label_ptr, labels, scores, sets, rows, view.indptr, view.indices, view.weights, phi.kind, phi.a,
-                     phi.b, phi.weight, view.x)
+        _exact_gains(
+            label_ptr,
+            labels,
+            scores,
+            sets,
+            rows,
+            view.indptr,
+            view.indices,
+            view.weights,
+            phi.kind,
+            phi.a,
+            phi.b,
+            phi.weight,
+            view.x,
+        )
     )
 
 
@@ -113,9 +126,7 @@ def _offer_by_key(number: int, block: Block, sent: Bool, cap: int) -> Offer:
     group_of = np.searchsorted(block.row_ptr, rows, side="right") - 1
     first = rows.astype(np.int64)
     residual, residual_row = (0.0, int(kept[0])) if len(kept) else (-1.0, -1)
-    return _assemble(
-        number, block, group_of, first, first + 1, np.zeros(len(rows), bool), residual, residual_row
-    )
+    return _assemble(number, block, group_of, first, first + 1, np.zeros(len(rows), bool), residual, residual_row)
 
 
 def _assemble(
@@ -127,12 +138,23 @@ def _assemble(
     id_ptr, id_at = ranges(block.id_ptr[with_residual], block.id_ptr[with_residual + 1])
     if residual_row < 0:
         id_ptr = np.append(id_ptr, id_ptr[-1])
-    return Offer(number, label_ptr, block.labels[label_at], row_ptr, block.scores[rows], rows.astype(np.int32), id_ptr,
-                 block.ids[id_at], more, residual, block.groups)
+    return Offer(
+        number,
+        label_ptr,
+        block.labels[label_at],
+        row_ptr,
+        block.scores[rows],
+        rows.astype(np.int32),
+        id_ptr,
+        block.ids[id_at],
+        more,
+        residual,
+        block.groups,
+    )
 
 
 @njit(cache=True)
-def _heads(row_ptr, sent):  # type: ignore[no-untyped-def]
+def _heads(row_ptr, sent):
     """First row of every group that is not sent, -1 where all are."""
     out = np.full(len(row_ptr) - 1, -1, np.int32)
     for u in range(len(row_ptr) - 1):
@@ -144,7 +166,7 @@ def _heads(row_ptr, sent):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _gradient_gains(label_ptr, labels, scores, groups, heads, h):  # type: ignore[no-untyped-def]
+def _gradient_gains(label_ptr, labels, scores, groups, heads, h):
     out = np.empty(len(groups), np.float64)
     for k in range(len(groups)):
         u = groups[k]
@@ -153,12 +175,26 @@ def _gradient_gains(label_ptr, labels, scores, groups, heads, h):  # type: ignor
 
 
 @njit(cache=True)
-def _exact_gains(label_ptr, labels, scores, groups, heads, indptr, indices, weights, kind, a, b, w, x):  # type: ignore[no-untyped-def]
+def _exact_gains(label_ptr, labels, scores, groups, heads, indptr, indices, weights, kind, a, b, w, x):
     out = np.empty(len(groups), np.float64)
     d = np.zeros(len(x), np.float64)
     touched = np.empty(len(x), np.int32)
     for k in range(len(groups)):
         u = groups[k]
-        out[k] = exact_gain(labels, label_ptr[u], label_ptr[u + 1], scores[heads[k]], indptr, indices, weights, kind,
-                            a, b, w, x, d, touched)
+        out[k] = exact_gain(
+            labels,
+            label_ptr[u],
+            label_ptr[u + 1],
+            scores[heads[k]],
+            indptr,
+            indices,
+            weights,
+            kind,
+            a,
+            b,
+            w,
+            x,
+            d,
+            touched,
+        )
     return out

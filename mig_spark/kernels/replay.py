@@ -27,22 +27,79 @@ def replay(state: State, label_ptr: I64, labels: I32, scores: F64) -> F64:
     p, phi = state.propagation, state.phi
     objectives = np.empty(len(scores))
     state.total, state.lost = _replay(
-        label_ptr, labels, scores, p.indptr, p.indices, p.weights, state.column_ptr, state.column_rows, phi.kind,
-        phi.a, phi.b, phi.weight, state.x, state.g, state.h, state.exact, state.total, state.lost, objectives,
+        label_ptr,
+        labels,
+        scores,
+        p.indptr,
+        p.indices,
+        p.weights,
+        state.column_ptr,
+        state.column_rows,
+        phi.kind,
+        phi.a,
+        phi.b,
+        phi.weight,
+        state.x,
+        state.g,
+        state.h,
+        state.exact,
+        state.total,
+        state.lost,
+        objectives,
     )
     return objectives
 
 
 @njit(cache=True)
-def _replay(label_ptr, labels, scores, indptr, indices, weights, column_ptr, column_rows, kind, a, b, w, x, g, h,  # type: ignore[no-untyped-def]
-            exact, total, lost, out):
+def _replay(
+    label_ptr,
+    labels,
+    scores,
+    indptr,
+    indices,
+    weights,
+    column_ptr,
+    column_rows,
+    kind,
+    a,
+    b,
+    w,
+    x,
+    g,
+    h,
+    exact,
+    total,
+    lost,
+    out,
+):
     n = len(x)
     before = np.zeros(n, np.float64)
     touched, dirty = np.empty(n, np.int32), np.empty(n, np.int32)
     seen = np.zeros(n, np.int8)
     for k in range(len(scores)):
-        rise = _take(label_ptr[k], label_ptr[k + 1], scores[k], labels, indptr, indices, weights, column_ptr,
-                     column_rows, kind, a, b, w, x, g, h, exact, before, seen, touched, dirty)
+        rise = _take(
+            label_ptr[k],
+            label_ptr[k + 1],
+            scores[k],
+            labels,
+            indptr,
+            indices,
+            weights,
+            column_ptr,
+            column_rows,
+            kind,
+            a,
+            b,
+            w,
+            x,
+            g,
+            h,
+            exact,
+            before,
+            seen,
+            touched,
+            dirty,
+        )
         new = total + rise
         lost += (total - new) + rise if total >= rise else (rise - new) + total
         total = new

@@ -96,8 +96,9 @@ def _finish(candidates: Candidates, state: State, budget: int, certificate: Cert
     grouped = True
     while budget > 0:
         keys, _ = candidates.keys()
-        picks = run_greedy(state, candidates.units(keys), budget, head=candidates.head, bound=candidates.bound,
-                           grouped=grouped)
+        picks = run_greedy(
+            state, candidates.units(keys), budget, head=candidates.head, bound=candidates.bound, grouped=grouped
+        )
         certificate.add(picks)
         parts.append(Chosen.of_picks(candidates, picks))
         budget -= len(picks.rows)
@@ -113,8 +114,10 @@ def note_underflow(state: State, certificate: Certificate) -> None:
     """Say so when phi' has vanished on labels that rows still carry: the rest is chosen by id, not by information."""
     vanished = int((state.g == 0.0).sum())
     if vanished and not state.exact:
-        note = (f"phi' underflowed to zero on {vanished} labels: rows that carry only those gain nothing any more and "
-                "are taken in order of their id; a smaller phi.alpha, or phi: pow, avoids it")
+        note = (
+            f"phi' underflowed to zero on {vanished} labels: rows that carry only those gain nothing any more and "
+            "are taken in order of their id; a smaller phi.alpha, or phi: pow, avoids it"
+        )
         if note not in certificate.notes:
             certificate.notes.append(note)
             logger.warning("%s", note)
@@ -166,8 +169,9 @@ class Rounds:
             certificate.certified_by_round.append(len(picks.rows))
             parts.append(Chosen.of_picks(held, picks))
             count += len(picks.rows)
-            logger.info("round %d: %d candidates, %d of %d rows certified", certificate.rounds, len(held.scores),
-                        count, budget)
+            logger.info(
+                "round %d: %d candidates, %d of %d rows certified", certificate.rounds, len(held.scores), count, budget
+            )
             if self.progress:
                 self.progress(count, budget)
             if picks.stop == TINY and grouped:
@@ -182,9 +186,7 @@ class Rounds:
                 asked *= 2
         return Chosen.concat(parts), certificate
 
-    def _pick(
-        self, held: Candidates, offers: Sequence[Offer], budget: int, grouped: bool
-    ) -> tuple[Picks, float]:
+    def _pick(self, held: Candidates, offers: Sequence[Offer], budget: int, grouped: bool) -> tuple[Picks, float]:
         residuals = [o for o in offers if o.residual >= 0]
         ids = [o.ids[o.id_ptr[-2] : o.id_ptr[-1]].tobytes() for o in residuals]
         keys, kept_keys = held.keys(ids)
@@ -194,13 +196,19 @@ class Rounds:
                 ceiling, ceiling_key = offer.residual, int(key)
         if self.state.exact and ceiling > 0:
             ceiling *= 1 + EXACT_GUARD
-        picks = run_greedy(self.state, held.units(keys), budget, head=held.head, bound=held.bound, ceiling=ceiling,
-                           ceiling_key=ceiling_key, grouped=grouped)
+        picks = run_greedy(
+            self.state,
+            held.units(keys),
+            budget,
+            head=held.head,
+            bound=held.bound,
+            ceiling=ceiling,
+            ceiling_key=ceiling_key,
+            grouped=grouped,
+        )
         return picks, ceiling
 
-    def _ask(
-        self, asked: int, sizes: dict[int, int], sent: dict[int, Bool], sample: RowSample, *, by_key: bool
-    ) -> Ask:
+    def _ask(self, asked: int, sizes: dict[int, int], sent: dict[int, Bool], sample: RowSample, *, by_key: bool) -> Ask:
         view = self.state.view()
         left = sum(sizes.values()) - sum(int(m.sum()) for m in sent.values())
         share = int(np.ceil(1.2 * asked / max(1, len(sizes)))) + 1

@@ -45,9 +45,13 @@ class RowSample:
         """The samples of several blocks as one."""
         label_ptr, labels = concat_ragged([(p.label_ptr, p.labels) for p in parts], np.int32)
         none = np.zeros(0, np.int64)
-        return RowSample(label_ptr, labels, np.concatenate([np.zeros(0), *[p.scores for p in parts]]),
-                         np.concatenate([none, *[p.block for p in parts]]),
-                         np.concatenate([none, *[p.row for p in parts]]))
+        return RowSample(
+            label_ptr,
+            labels,
+            np.concatenate([np.zeros(0), *[p.scores for p in parts]]),
+            np.concatenate([none, *[p.block for p in parts]]),
+            np.concatenate([none, *[p.row for p in parts]]),
+        )
 
 
 def sample_block(number: int, block: Block, share: float, *, seed: int = 0) -> RowSample:
@@ -55,12 +59,13 @@ def sample_block(number: int, block: Block, share: float, *, seed: int = 0) -> R
     rows = np.flatnonzero(hash_ids(block.ids, block.id_ptr, seed) <= np.uint64(min(1.0, share) * (2**64 - 2048)))
     group = np.searchsorted(block.row_ptr, rows, side="right") - 1
     label_ptr, at = ranges(block.label_ptr[group], block.label_ptr[group + 1])
-    return RowSample(label_ptr, block.labels[at], block.scores[rows], np.full(len(rows), number, np.int64),
-                     rows.astype(np.int64))
+    return RowSample(
+        label_ptr, block.labels[at], block.scores[rows], np.full(len(rows), number, np.int64), rows.astype(np.int64)
+    )
 
 
 @njit(cache=True)
-def hash_ids(data, ptr, seed):  # type: ignore[no-untyped-def]
+def hash_ids(data, ptr, seed):
     """uint64 hash of every id: FNV-1a, then the finaliser of splitmix64, so that all bits of short ids spread."""
     out = np.empty(len(ptr) - 1, np.uint64)
     for i in range(len(ptr) - 1):

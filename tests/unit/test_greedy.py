@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dense import Row, dense_greedy, dense_propagation
 from mig_spark.errors import InputError, NotCertifiedError
 from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
 from mig_spark.kernels.objective import Phi, build_propagation
@@ -16,6 +15,8 @@ from mig_spark.kernels.offers import make_offer
 from mig_spark.kernels.rounds import Rounds, select_local
 from mig_spark.kernels.sampling import RowSample, sample_block
 from mig_spark.kernels.state import State
+
+from dense import Row, dense_greedy, dense_propagation
 
 
 class InProcess:
@@ -56,7 +57,9 @@ def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False):
     return blocks
 
 
-def make_state(n, edges, *, kind="pow", gain="gradient", prop_weight=1.0, normalize="receiver", a=1e-6, b=0.8, alpha=1.0):
+def make_state(
+    n, edges, *, kind="pow", gain="gradient", prop_weight=1.0, normalize="receiver", a=1e-6, b=0.8, alpha=1.0
+):
     i = np.array([e[0] for e in edges], np.int32)
     j = np.array([e[1] for e in edges], np.int32)
     w = np.array([e[2] for e in edges], np.float64)
@@ -108,9 +111,7 @@ def utf8(key):
     block_rows=st.integers(1, 20),
     asked=st.integers(1, 12),
 )
-def test_rounds_and_local_match_the_dense_greedy(
-    pool, budget, kind, gain, norm, normalize, parts, block_rows, asked
-):
+def test_rounds_and_local_match_the_dense_greedy(pool, budget, kind, gain, norm, normalize, parts, block_rows, asked):
     n, rows, edges = pool
     P = dense_propagation(n, edges, normalize=normalize)
     want, want_gains = dense_greedy(rows, P, budget, kind=kind, gain=gain, norm=norm)
@@ -142,8 +143,14 @@ def test_the_rest_is_finished_at_the_driver_when_rounds_run_out(pool, asked, max
 
 def test_running_out_of_rounds_without_a_driver_to_finish_is_an_error():
     rows = [Row(f"{k:03d}", (k % 20,), 1.0) for k in range(200)]
-    rounds = Rounds(InProcess(pack(rows, 20, block_rows=10)), make_state(20, []), 150, candidates_asked=1,
-                    max_rounds=1, finish_locally=False)
+    rounds = Rounds(
+        InProcess(pack(rows, 20, block_rows=10)),
+        make_state(20, []),
+        150,
+        candidates_asked=1,
+        max_rounds=1,
+        finish_locally=False,
+    )
     with pytest.raises(NotCertifiedError, match="of 150 rows are certified after 1 rounds"):
         rounds.run()
 
@@ -164,8 +171,9 @@ def test_underflow_of_exp_is_told_and_the_rest_goes_by_id():
 
 def test_many_equal_groups_take_few_rounds():
     rows = [Row(f"{i:05d}", (i % 50,), 1.0) for i in range(5000)]
-    chosen, certificate = Rounds(InProcess(pack(rows, 50, block_rows=500)), make_state(50, []), 500,
-                                 candidates_asked=500).run()
+    chosen, certificate = Rounds(
+        InProcess(pack(rows, 50, block_rows=500)), make_state(50, []), 500, candidates_asked=500
+    ).run()
     assert ids(chosen) == dense_greedy(rows[:500], np.eye(50), 500)[0]
     assert certificate.rounds <= 3
 

@@ -1,0 +1,50 @@
+# Three verbs for people: make quickstart, make test, make lint. `make` alone lists all.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-unit test-faults test-matrix lint format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready ## create the environment in .venv (once)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed; none was found. Install one, or: make $(MAKECMDGOALS) PYTHON=/path/to/python"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time: torch is large)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,dev]' \
+		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,dev]'
+	@$(BIN)/python -c 'from mig_spark.session import prepare; prepare()'
+	@touch $@
+
+quickstart: setup ## run the whole flow on the bundled sample
+	@$(BIN)/mig-spark quickstart
+
+test: setup ## all tests that fit in ten minutes on two cores
+	@$(BIN)/python -m pytest -q -m "not faults" tests
+
+test-unit: setup ## the tests that need no JVM
+	@$(BIN)/python -m pytest -q tests/unit
+
+test-faults: setup ## the tests that kill processes
+	@$(BIN)/python -m pytest -q -m faults tests/cluster
+
+lint: setup ## style, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## let ruff rewrite the code's layout
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check -q --fix .
+
+bench: setup ## measure; prints tables
+	@$(BIN)/python benchmarks/select.py --suite
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart

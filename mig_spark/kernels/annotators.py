@@ -1,0 +1,151 @@
+"""What a tagger or scorer does to one Arrow batch: the table of kernels that the stage `annotate` runs in executors.
+
+A kernel takes a batch and its parameters and returns the columns it makes, one value a row, and what it cost. All the
+kernels of a run go over a batch in one Python process, so that a model is in memory once a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.kernels import embedding, heuristics
+
+TAGS = ("labels", "tag_flags")
+SCORES = ("quality", "complexity", "score", "score_flags")
+ARROW_TYPES = {
+    "labels": pa.list_(pa.string()),
+    "tag_flags": pa.list_(pa.string()),
+    "quality": pa.float64(),
+    "complexity": pa.float64(),
+    "score": pa.float64(),
+    "score_flags": pa.list_(pa.string()),
+}
+#: private columns that carry a batch's `Cost`
+COST_COLUMNS = ("_rows", "_seconds", "_model_loads", "_load_seconds")
+#: a label that the row brought is not on the list of valid ones
+OUTSIDE = "label_outside"
+TRUNCATED = "truncated"
+
+
+@dataclass
+class Cost:
+    """What a batch cost: rows that a kernel worked on, seconds of work, models loaded and the seconds of that."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    model_loads: int = 0
+    load_seconds: float = 0.0
+
+
+Made: TypeAlias = dict[str, pa.Array]
+Kernel: TypeAlias = Callable[..., Made]
+Step: TypeAlias = tuple[str, Mapping[str, Any]]
+
+
+def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, Cost]:
+    """Run the kernels one after the other; a row that already has a step's result is not worked on again.
+
+    Args:
+        batch: columns that the kernels read, and the columns that they make: null where they are to be made.
+        steps: (kernel name, parameters).
+
+    Returns:
+        The made columns, one value a row of the batch, and the cost.
+    """
+    made: Made = {}
+    cost = Cost()
+    loaded, load_seconds, started = embedding.loaded_models(), embedding.seconds_loading(), time.perf_counter()
+    worked = np.zeros(batch.num_rows, dtype=np.bool_)
+    for name, parameters in steps:
+        kernel, columns = KERNELS[name]
+        # the first column (labels, or the score) tells whether a row has been through this kind of step before
+        missing = np.asarray(batch.column("score" if columns == SCORES else "labels").is_null())
+        worked |= missing
+        todo = batch.filter(pa.array(missing)) if not missing.all() else batch
+        fresh = kernel(todo, **parameters) if todo.num_rows else {}
+        for column in columns:
+            kept = batch.column(column).cast(ARROW_TYPES[column])
+            made[column] = _merge(missing, fresh[column], kept) if fresh else kept
+    cost.rows = int(worked.sum())
+    cost.model_loads = embedding.loaded_models() - loaded
+    cost.load_seconds = embedding.seconds_loading() - load_seconds
+    cost.seconds = time.perf_counter() - started - cost.load_seconds
+    return made, cost
+
+
+def _merge(missing: np.ndarray, fresh: pa.Array, kept: pa.Array) -> pa.Array:
+    """`fresh` in order where `missing`, `kept` elsewhere."""
+    if missing.all():
+        return fresh
+    both = pa.concat_arrays([fresh, kept])
+    where = np.where(missing, np.cumsum(missing) - 1, len(fresh) + np.arange(len(missing)))
+    return both.take(pa.array(where))
+
+
+def embedding_labels(
+    batch: pa.RecordBatch,
+    *,
+    model: str,
+    vocabulary: Sequence[str],
+    top: int,
+    floor: float,
+    margin: float,
+    batch_tokens: int,
+    max_tokens: int,
+    threads: int,
+) -> Made:
+    """Labels of `messages` by similarity to the vocabulary; the flag `truncated` where the model saw only the start."""
+    encoder = embedding.load_model(model, threads=threads)
+    label_vectors = embedding.embed_labels(vocabulary, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
+    vectors, truncated = embedding.embed_texts(texts, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    found = embedding.tag_rows(vectors, label_vectors, top=top, floor=floor, margin=margin)
+    # a row without text has a vector too, but it says nothing
+    labels = [[vocabulary[v] for v in near] if text else [] for text, near in zip(texts, found, strict=True)]
+    return {
+        "labels": pa.array(labels, ARROW_TYPES["labels"]),
+        "tag_flags": pa.array([[TRUNCATED] if cut else [] for cut in truncated], ARROW_TYPES["tag_flags"]),
+    }
+
+
+def valid_labels(batch: pa.RecordBatch, *, valid: Sequence[str]) -> Made:
+    """The labels in `given` that are on the list, each once, in order; the flag `label_outside` where some are not."""
+    given = pc.struct_field(batch.column("given"), "labels")
+    good = pc.is_in(given.flatten(), value_set=pa.array(valid, pa.string())).to_pylist()
+    labels, flags, at = [], [], 0
+    for row in given.to_pylist():
+        here = row or []
+        kept = [label for label, ok in zip(here, good[at : at + len(here)], strict=True) if ok]
+        flags.append([OUTSIDE] if len(kept) < len(here) else [])
+        labels.append(list(dict.fromkeys(kept)))
+        at += len(here)
+    return {
+        "labels": pa.array(labels, ARROW_TYPES["labels"]),
+        "tag_flags": pa.array(flags, ARROW_TYPES["tag_flags"]),
+    }
+
+
+def heuristic_scores(batch: pa.RecordBatch) -> Made:
+    """Quality, complexity and their product by the rules of docs/heuristics.md."""
+    quality, complexity, flags = heuristics.score_rows(batch.column("messages").to_pylist())
+    return {
+        "quality": pa.array(quality),
+        "complexity": pa.array(complexity),
+        "score": pa.array(quality * complexity),
+        "score_flags": pa.array(flags, ARROW_TYPES["score_flags"]),
+    }
+
+
+#: kernel name: the function, and the columns that it makes (`TAGS` or `SCORES`)
+KERNELS: dict[str, tuple[Kernel, tuple[str, ...]]] = {
+    "embedding": (embedding_labels, TAGS),
+    "valid_labels": (valid_labels, TAGS),
+    "heuristic": (heuristic_scores, SCORES),
+}

@@ -1,0 +1,205 @@
+"""Quality and complexity of a row by transparent rules: no model, any script. docs/heuristics.md has the formulas.
+
+Length is measured as information: the bytes that zlib leaves of the UTF-8 text. It needs no words or spaces, treats one
+Chinese character like the few Latin letters it stands for, and sees repetition for what it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+F64: TypeAlias = npt.NDArray[np.float64]
+Message: TypeAlias = Mapping[str, str | None]
+
+#: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
+VERSION = 1
+FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
+
+# later text changes neither score by much, and zlib's time grows with it
+_MAX_CHARS = 20_000
+_MAX_TURNS = 16
+_ZLIB_EMPTY = len(zlib.compress(b"", 1))
+_FULL_INFORMATION = 1024.0
+
+_SENTENCE_END = re.compile(r"[.!?…](?=[\s\"'”’»)\]*_]|$)|[。！？｡؟।።]")
+_MARKED_LINE = re.compile(r"^[ \t]*(?:[-*+•‣–·]\s|[(（]?\d{1,3}[.)）、．:]|#{1,6}\s|\|.*\||(?:```|~~~))", re.MULTILINE)
+_GARBLED = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]|Ã[\x80-\xbf]|â€|&(?:amp|lt|gt|nbsp|quot|#\d+);"
+    r"|</?(?:br|p|div|span|font)\b[^>]*>"
+)
+_DEMANDS = (
+    re.compile(r"\d"),
+    re.compile(r"```|[{}\[\]<>;]|\w\(\w*\)|</\w"),
+    re.compile(r"[=+×÷√∑∫≤≥≠^%]|\d\s*[*/]\s*\d"),
+    re.compile(r"[\"“”«»「」『』]"),
+    re.compile(r"(?:[.!?](?:\s|$)|[。！？؟।])(?:.*?(?:[.!?](?:\s|$)|[。！？؟।])){2}", re.DOTALL),
+    re.compile(r"^[ \t]*(?:[-*+•]\s|[(（]?\d{1,2}[.)）、．])", re.MULTILINE),
+)
+# What an assistant opens with when it declines. Phrases of our own collection; each is matched in lower case.
+_REFUSAL = re.compile(
+    "|".join(
+        (
+            # English
+            r"\bas an? (?:ai|artificial intelligence)\b",
+            r"\b(?:sorry|apologi[sz]e|afraid)\b.{0,30}\b(?:can(?:no|'|’)t|can not|unable|not able|won['’]t|will not|"
+            r"do(?:n['’]t| not) (?:know|have))",
+            r"\bi(?: am|['’]m)? (?:can(?:no|'|’)t|can not|unable to|not able to|won['’]t|will not) "
+            r"(?:help|assist|provide|fulfil|comply|answer|do that|continue|create|generate|discuss|support)",
+            r"^(?:i )?(?:do not|don['’]t) know\W*$",
+            # Chinese, Japanese, Korean
+            r"(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,20}(?:无法|無法|不能|不会|不會|没有办法|沒有辦法)",
+            r"(?:作为|作為)(?:一个|一個|一名)?(?:人工智能|人工智慧|ai)",
+            r"我(?:无法|無法|不能)(?:帮助|幫助|提供|回答|协助|協助|满足|滿足|完成)",
+            r"(?:申し訳|すみません|恐れ入ります).{0,40}(?:できません|できかねます|いたしかねます|お答え)",
+            r"(?:죄송|미안).{0,40}(?:없습니다|없어요|못합니다|어렵습니다)",
+            # Romance languages
+            r"\b(?:lo siento|lamento|perd[oó]n|disculpa)\b.{0,30}\bno (?:puedo|me es posible|podr[eé]|tengo)",
+            r"\b(?:d[ée]sol[ée]e?|regrette|excuse)\b.{0,40}\b(?:ne (?:peux|puis|pourrai)|pas en mesure)",
+            r"\b(?:desculp|sinto muito|lamento).{0,30}\bn[ãa]o (?:posso|consigo|poderei)",
+            r"\b(?:mi dispiace|spiacente|scusa).{0,30}\bnon (?:posso|sono in grado|riesco)",
+            # German, Dutch, Slavic, Turkish, Arabic, Hindi, Vietnamese, Indonesian
+            r"\b(?:tut mir leid|entschuldig|bedaure|leider).{0,30}\b(?:kann ich|ich kann|bin ich)\b.{0,60}\bnicht\b",
+            r"\b(?:het spijt me|sorry|helaas).{0,30}\bkan ik\b.{0,60}\bniet\b",
+            r"(?:извини|прости|к сожалению|сожалею).{0,40}не (?:могу|смогу|в состоянии)",
+            r"(?:przepraszam|przykro mi|niestety).{0,40}nie (?:mog[ęe]|jestem w stanie)",
+            r"(?:üzgünüm|maalesef|özür dilerim).{0,60}(?:yapamam|edemem|veremem|yardımcı olamam|mümkün değil)",
+            r"(?:آسف|عذرا|عذرًا|أعتذر|للأسف).{0,40}(?:لا أستطيع|لا يمكنني|لن أتمكن)",
+            r"(?:क्षमा|माफ़|माफ|खेद).{0,60}(?:नहीं कर सकता|नहीं दे सकता|असमर्थ)",
+            r"(?:xin lỗi|rất tiếc).{0,40}không thể",
+            r"\b(?:maaf|mohon maaf).{0,40}tidak (?:dapat|bisa)",
+        )
+    )
+)
+
+
+def information(text: str) -> int:
+    """Bytes of information: what zlib (level 1) leaves of the UTF-8 text, its own frame not counted."""
+    return len(zlib.compress(text.encode("utf-8", "replace"), 1)) - _ZLIB_EMPTY
+
+
+def score_messages(messages: Sequence[Message] | None) -> tuple[float, float, list[str]]:
+    """Quality and complexity of one row, each in [1, 6], and the flags that explain a low quality."""
+    turns = _turns(messages or ())
+    flags: set[str] = set()
+    if not turns or not any(answer for _, answer in turns):
+        flags.add("no_answer")
+    graded = turns[:_MAX_TURNS]
+    quality = sum(_quality(asked, answer, flags) for asked, answer in graded) / len(graded) if graded else 1.0
+    return quality, _complexity(turns), sorted(flags)
+
+
+def score_rows(rows: Sequence[Sequence[Message] | None]) -> tuple[F64, F64, list[list[str]]]:
+    """`score_messages` of every row: quality (n,), complexity (n,) and flags."""
+    scored = [score_messages(messages) for messages in rows]
+    quality = np.array([q for q, _, _ in scored], dtype=np.float64)
+    complexity = np.array([c for _, c, _ in scored], dtype=np.float64)
+    return quality, complexity, [f for _, _, f in scored]
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """(what was asked, what was answered) in order; messages in a row by the same side are one text."""
+    turns: list[tuple[str, str]] = []
+    asked: list[str] = []
+    answered: list[str] = []
+    for message in messages:
+        content = (message["content"] or "").strip()[:_MAX_CHARS]
+        if message["role"] in ("assistant", "function_call"):
+            answered.append(content)
+        elif message["role"] == "user":
+            if answered:
+                turns.append(("\n".join(asked), "\n".join(answered)))
+                asked, answered = [], []
+            asked.append(content)
+    if asked or answered:
+        turns.append(("\n".join(asked), "\n".join(answered)))
+    return turns
+
+
+def _scale(amount: float) -> float:
+    """0 for nothing, 1 from 1,024 bytes of information on, logarithmic in between."""
+    return min(1.0, math.log2(1 + max(0.0, amount) / 16) / math.log2(1 + _FULL_INFORMATION / 16))
+
+
+def _quality(asked: str, answer: str, flags: set[str]) -> float:
+    if not answer:
+        return 1.0
+    told, wanted = information(answer), information(asked)
+    substance = _scale(told)
+    balance = told / (told + wanted / 4)
+    merits = 0.50 * substance + min(1.0, 4 * substance) * (
+        0.15 * _structure(answer) + 0.15 * _completeness(answer, told, flags) + 0.20 * balance
+    )
+    factor = _variety(answer, told, flags) * _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
+    if _REFUSAL.search(answer[:300].lower()):
+        flags.add("refusal")
+        # an answer that goes on at length after "as an AI" does help somewhat
+        factor *= 0.35 if told < 256 else 0.60
+    return 1 + 5 * merits * factor
+
+
+def _structure(answer: str) -> float:
+    """Sentences, lines and marked lines (lists, headings, tables, code), a third each."""
+    sentences = len(_SENTENCE_END.findall(answer))
+    lines = sum(1 for line in answer.split("\n") if line.strip())
+    marked = len(_MARKED_LINE.findall(answer))
+    return (min(1.0, sentences / 4) + min(1.0, (lines - 1) / 5) + min(1.0, marked / 3)) / 3
+
+
+def _completeness(answer: str, told: int, flags: set[str]) -> float:
+    """0.3 where the answer breaks off: an open code fence, or prose that stops at a letter, a comma or a dash."""
+    open_fence = answer.count("```") % 2 == 1
+    # scripts and genres without full stops (Thai, poems, lists) are no evidence of a cut
+    prose = told > 64 and len(_SENTENCE_END.findall(answer)) >= 2 and not _MARKED_LINE.match(answer.rsplit("\n", 1)[-1])
+    if open_fence or (prose and (answer[-1].isalpha() or answer[-1] in ",،，、;；-–—")):
+        flags.add("cut_off")
+        return 0.3
+    return 1.0
+
+
+def _variety(answer: str, told: int, flags: set[str]) -> float:
+    """1 for natural text and code, 0 where zlib leaves less than a tenth: the same words again and again."""
+    size = len(answer.encode("utf-8", "replace"))
+    if size < 32:
+        return 1.0
+    variety = min(1.0, max(0.0, (told / size - 0.10) / 0.15))
+    if variety < 0.5:
+        flags.add("repetitive")
+    return variety
+
+
+def _novelty(asked: str, answer: str, told: int, wanted: int, flags: set[str]) -> float:
+    """From 0.4 (the answer only repeats the request) to 1 (at least half of its information is new)."""
+    if not asked or told < 24:
+        return 1.0
+    new = max(0, information(asked + "\n" + answer) - wanted) / told
+    if new < 0.2:
+        flags.add("echo")
+    return 0.4 + 0.6 * min(1.0, new / 0.5)
+
+
+def _clean(answer: str, flags: set[str]) -> float:
+    """1 without broken characters or markup left from a web page; 0 where they are a tenth of the text."""
+    clean = max(0.0, 1 - 10 * len(_GARBLED.findall(answer)) / len(answer))
+    if clean < 0.8:
+        flags.add("garbled")
+    return clean
+
+
+def _complexity(turns: Sequence[tuple[str, str]]) -> float:
+    asked = "\n".join(question for question, _ in turns)[:_MAX_CHARS]
+    answered = "\n".join(answer for _, answer in turns)[:_MAX_CHARS]
+    demands = sum(1 for demand in _DEMANDS if demand.search(asked))
+    depth = math.log2(max(1, len(turns))) / 3
+    return 1 + 5 * (
+        0.35 * _scale(information(asked))
+        + 0.25 * _scale(information(answered))
+        + 0.25 * min(1.0, demands / 4)
+        + 0.15 * min(1.0, depth)
+    )
