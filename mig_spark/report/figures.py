@@ -67,7 +67,7 @@ def objective(selection: Curve, random: Curve) -> Figure:
         _layout(
             hovermode="x unified",
             xaxis=_axis("Rank (rows taken)", tickformat=","),
-            yaxis=_axis("Objective E", rangemode="tozero"),
+            yaxis=_axis("Objective E", rangemode="tozero", separatethousands=True),
         ),
         key=(RANDOM, SELECTION),
     )

@@ -109,7 +109,7 @@ def pool_row(row: RowExcerpt) -> str:
     return (
         f'<article class="row">{rank}<div class="turns"><p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
         f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>{_chips(row)}</div>'
-        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{esc(_short(row.id, 28))}</div></dl></article>'
+        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{esc(_short(row.id, 24))}</div></dl></article>'
     )
 
 

@@ -190,7 +190,9 @@ def run(data: ReportData) -> Section:
     if data.versions:
         blocks[1].append(card("Versions", "", pairs(flatten(data.versions))))
     if data.inputs:
-        blocks[1].append(card("Inputs", "", pairs(_inputs(data.inputs))))
+        blocks[1].append(
+            card("Inputs", "", pairs(flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")))
+        )
     if data.config:
         config = f"<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"
         blocks.append([card("Config", "As resolved for this run; secrets are masked.", config)])
@@ -209,16 +211,10 @@ def random_objective(data: ReportData) -> float | None:
 
 def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = []
-    # the curve is plotted
-    for key, value in flatten({k: v for k, v in certificate.items() if k != "random_curve"}):
+    # the curve is plotted; an empty entry is one that this engine does not fill
+    stated = {k: v for k, v in certificate.items() if k != "random_curve" and v is not None and v != []}
+    for key, value in flatten(stated):
         many = isinstance(value, (list, tuple)) and len(value) > 3
         words = key.replace("_", " ")
         found.append((words, f"{len(value)} entries, last {fact(value[-1])}") if many else (words, value))
     return found
-
-
-def _inputs(inputs: Any) -> list[tuple[str, Any]]:
-    if isinstance(inputs, Mapping):
-        return flatten(inputs)
-    items = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-    return [pair for i, item in enumerate(items, 1) for pair in flatten({str(i): item})]

@@ -42,7 +42,7 @@ def excerpt(text: str | None, *, limit: int = EXCERPT_CHARS) -> str:
         return body
     cut = body[: limit - 1]
     space = max(cut.rfind(" "), cut.rfind("\n"))
-    return (cut[:space] if space > limit * 0.8 else cut).rstrip() + "…"
+    return (cut[:space] if space > limit * 0.8 else cut).rstrip(" \n.,;:…") + "…"
 
 
 def count(value: float) -> str:
@@ -114,9 +114,15 @@ def script_json(value: Any) -> str:
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested mappings as (dotted key, value) pairs in order, secrets masked."""
+    """Nested mappings as (dotted key, value) pairs in order, secrets masked; of a list of mappings the first three."""
     if isinstance(value, Mapping):
         if not value and prefix:
             return [(prefix, "none")]
         return [pair for k, v in value.items() for pair in flatten(v, f"{prefix}.{k}" if prefix else str(k))]
+    if isinstance(value, (list, tuple)) and any(isinstance(v, Mapping) for v in value):
+        if len(value) == 1:
+            return flatten(value[0], prefix)
+        start = f"{prefix}." if prefix else ""
+        shown = [pair for i, v in enumerate(value[:3], 1) for pair in flatten(v, f"{start}{i}")]
+        return shown + ([(f"{start}…", f"{len(value) - 3:,} more")] if len(value) > 3 else [])
     return [(prefix, mask_secrets(value, key=prefix))]

@@ -24,7 +24,7 @@ from mig_spark.report import ReportData, render_report, write_report
 from mig_spark.report.data import Counts, Curve, RowExcerpt, ScoreFacts, Share
 from mig_spark.report.labels import expected_covered, label_facts, sample_ranks
 from mig_spark.report.parts import pairs, pool_row, table
-from mig_spark.report.text import excerpt, percent, plot_text, script_json
+from mig_spark.report.text import excerpt, flatten, percent, plot_text, script_json
 
 AWKWARD = st.text(alphabet=st.sampled_from("<>&'\"/! scriptx=\x00\u2028\u202e\ud800\n–"), max_size=60)
 
@@ -114,6 +114,16 @@ def test_hostile_text_changes_no_element_of_the_page(data: ReportData) -> None:
     assert "</script><script>document.title='owned'</script>" in hostile.text, "readable, as it came in"
     for gone in ("\x00", "\u202e", "\ud800"):
         assert gone not in hostile.text
+
+
+def test_flatten_reads_nested_facts_and_keeps_long_lists_short() -> None:
+    files = [{"path": f"a{i}", "bytes": i} for i in range(5)]
+    assert flatten({"pool": {"kind": "files", "files": files}, "seed": 0, "none": {}}) == [
+        ("pool.kind", "files"),
+        *[(f"pool.files.{i + 1}.{k}", v) for i, f in enumerate(files[:3]) for k, v in f.items()],
+        ("pool.files.…", "2 more"), ("seed", 0), ("none", "none"),
+    ]  # fmt: skip
+    assert flatten({"pool": [{"token": "c4n4ry"}]}) == [("pool.token", MASK)]
 
 
 @given(text=AWKWARD)
