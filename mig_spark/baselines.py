@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from mig_spark.config import SelectConfig
 from mig_spark.kernels.blocks import label_sets_of
 from mig_spark.kernels.replay import replay
 from mig_spark.kernels.state import State
+from mig_spark.report.labels import sample_ranks
 from mig_spark.runtime import collect_arrow
 from mig_spark.selection import LabelGraph, make_phi
 
@@ -54,5 +54,5 @@ def random_objective(
     ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
     state = State.start(graph.propagation, make_phi(config.phi, len(graph.labels)))
     objectives = replay(state, ptr, labels, scores)
-    places = np.unique(np.linspace(min(1, len(scores)), len(scores), CURVE_POINTS).astype(int))
-    return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places if k]
+    places = sample_ranks(len(scores), CURVE_POINTS)
+    return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]

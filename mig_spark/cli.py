@@ -15,7 +15,7 @@ import click
 
 from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config
 from mig_spark.errors import MigError
-from mig_spark.export import write_lines
+from mig_spark.files import write_lines
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

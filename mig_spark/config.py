@@ -39,8 +39,20 @@ class PoolConfig(_Model):
     format: Literal["auto", "delta", "parquet", "jsonl", "json"] = "auto"
     schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field("auto", alias="schema")
     columns: dict[
-        Literal["id", "source", "prompt", "response", "input", "system", "messages", "labels", "score", "quality",
-                "complexity"], str
+        Literal[
+            "id",
+            "source",
+            "prompt",
+            "response",
+            "input",
+            "system",
+            "messages",
+            "labels",
+            "score",
+            "quality",
+            "complexity",
+        ],
+        str,
     ] = Field(default_factory=dict, description="your column's name for a role it plays, e.g. {prompt: question}")
     source: str | None = Field(None, description="one source name for all rows that bring none")
 

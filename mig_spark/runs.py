@@ -15,6 +15,7 @@ from typing import Any
 
 from mig_spark.config import Config
 from mig_spark.contracts import RUNS
+from mig_spark.masking import mask_secrets
 from mig_spark.tables import Store
 
 logger = logging.getLogger(__name__)
@@ -69,9 +70,9 @@ class Run:
         return {
             "run_id": self.run_id,
             "started_at": self.started_at.isoformat(timespec="seconds"),
-            "config": self.config.to_dict(),
+            "config": mask_secrets(self.config.to_dict()),
             "command": self.command,
-            "inputs": self.inputs,
+            "inputs": mask_secrets(self.inputs),
             "counts": self.counts,
             "seconds": self.seconds,
             "certificate": self.certificate,

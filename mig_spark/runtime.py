@@ -37,7 +37,7 @@ def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
 
 def collect_arrow(df: DataFrame) -> pa.Table:
     """All rows at the driver as an Arrow table."""
-    if hasattr(df, "toArrow"):
+    if "toArrow" in dir(type(df)):
         return df.toArrow()
     from pyspark.sql.pandas.types import to_arrow_schema
 

@@ -22,7 +22,7 @@ from mig_spark.api import graph_of
 from mig_spark.baselines import random_objective, random_rows
 from mig_spark.config import PoolConfig, SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.export import write_lines
+from mig_spark.files import write_lines
 from mig_spark.label_edges import read_edges, similarity_edges
 from mig_spark.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.runtime import collect_arrow, from_arrow

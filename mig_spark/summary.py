@@ -48,7 +48,9 @@ def _objective(certificate: dict[str, Any]) -> list[str]:
     engine = f"engine {certificate['engine']}, {certificate['rounds']} round{'s' if certificate['rounds'] != 1 else ''}"
     bound = certificate.get("upper_bound")
     if bound:
-        engine += f"; no selection of this size can exceed {bound:,.1f}, so this has at least {mine / bound:.0%} of the best"
+        engine += (
+            f"; no selection of this size can exceed {bound:,.1f}, so this has at least {mine / bound:.0%} of the best"
+        )
     lines.append(f"  {'certificate':<12} {engine}")
     lines += [f"  note: {note}" for note in certificate.get("notes", ())]
     return lines

@@ -183,7 +183,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 def _usable(table: pa.Table) -> tuple[npt.NDArray[np.bool_], I64]:
     """Which rows can be used, and how many are rejected for each of REASONS (the first that applies)."""
     labels, score = _one_chunk(table["labels"]), _one_chunk(table["score"]).cast(pa.float64())
-    value = np.nan_to_num(pc.fill_null(score, 0.0).to_numpy(zero_copy_only=False), nan=np.inf)
+    value = pc.fill_null(score, 0.0).to_numpy(zero_copy_only=False)
     flat = labels.flatten()
     null_label = np.zeros(table.num_rows, bool)
     if flat.null_count:

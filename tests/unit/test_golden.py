@@ -41,8 +41,9 @@ def test_same_rows_in_the_same_order_as_the_published_tool(kind, norm, prop_weig
     ids = pa.array([k.to_bytes(8, "big") for k in range(1000)], pa.binary())
     batch = pa.RecordBatch.from_arrays([ids, labels, pa.array(pool["scores"])], ["id", "labels", "score"])
     blocks = [decode_block(encode_block(0, p)) for p in pack_batches(iter([batch]), names, block_rows=300, norm=norm)]
-    p = build_propagation(500, pool["edge_i"], pool["edge_j"], pool["edge_sim"].astype(np.float64),
-                          prop_weight=prop_weight)
+    p = build_propagation(
+        500, pool["edge_i"], pool["edge_j"], pool["edge_sim"].astype(np.float64), prop_weight=prop_weight
+    )
     phi = Phi.power(500) if kind == "pow" else Phi.exponential(500)
     chosen, _ = select_local(blocks, State.start(p, phi), len(want))
     assert [int.from_bytes(i, "big") for i in chosen.id_list()] == want.tolist()

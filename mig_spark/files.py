@@ -1,0 +1,77 @@
+"""Single files that people take away, written to a local folder or to an object store that pyarrow knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+
+from mig_spark.errors import InputError
+
+# two letters at least: `C:/` is a drive
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
+    """Write lines, each ended by a newline; returns how many.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    count = 0
+    with new_file(path) as out:
+        for line in lines:
+            out.write(line.encode("utf-8", "surrogatepass") + b"\n")
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write bytes to. A reader never sees half of a local one; an older file is replaced at the end.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    where = local_path(path)
+    try:
+        with _remote(where) if _REMOTE.match(where) else _local(Path(where)) as out:
+            yield out
+    except OSError as e:
+        reason = e.strerror or " ".join(str(e).split())
+        raise InputError(f"cannot write {where}: {reason}; give a place that can be written") from None
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """A `file:` URI as the path it stands for; anything else as it is."""
+    where = os.fspath(path)
+    return unquote(urlsplit(where).path) if where.startswith("file:") else where
+
+
+@contextlib.contextmanager
+def _local(target: Path) -> Iterator[IO[bytes]]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as out:
+            yield out
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _remote(uri: str) -> Iterator[IO[bytes]]:
+    import pyarrow as pa
+    from pyarrow import fs
+
+    try:
+        store, inside = fs.FileSystem.from_uri(re.sub("^s3[an]://", "s3://", uri))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise OSError(str(e)) from None
+    with store.open_output_stream(inside) as out:
+        yield out

@@ -1,0 +1,44 @@
+"""Small random pools for Hypothesis, and the package's state for them."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mig_spark.kernels.objective import Phi, build_propagation
+from mig_spark.kernels.state import State
+
+from oracles.dense import Row
+
+SCORES = st.one_of(
+    st.sampled_from([0.0, 1.0, 1.0, 2.0, 2.5, 7.25]),
+    st.floats(0, 36, allow_nan=False),
+    st.sampled_from([1.0 - 2**-53, 1.0 + 2**-52, 3.0 - 2**-51]),
+)
+
+
+@st.composite
+def pools(draw):
+    n = draw(st.integers(1, 8))
+    size = draw(st.integers(1, 40))
+    sets = draw(st.lists(st.lists(st.integers(0, n - 1), max_size=4), min_size=1, max_size=8))
+    rows = []
+    keys = draw(st.lists(st.text(min_size=1, max_size=12), min_size=size, max_size=size, unique=True))
+    for key in keys:
+        labels = draw(st.sampled_from(sets) if draw(st.booleans()) else st.lists(st.integers(0, n - 1), max_size=5))
+        rows.append(Row(key, tuple(labels), draw(SCORES)))
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=6)) if pairs else []
+    edges = [(i, j, draw(st.sampled_from([0.9, 0.95, 0.901234, 1.0]))) for i, j in chosen]
+    return n, rows, edges
+
+
+def make_state(
+    n, edges, *, kind="pow", gain="gradient", prop_weight=1.0, normalize="receiver", a=1e-6, b=0.8, alpha=1.0
+):
+    i = np.array([e[0] for e in edges], np.int32)
+    j = np.array([e[1] for e in edges], np.int32)
+    w = np.array([e[2] for e in edges], np.float64)
+    p = build_propagation(n, i, j, w, prop_weight=prop_weight, normalize=normalize)
+    phi = Phi.power(n, a=a, b=b) if kind == "pow" else Phi.exponential(n, alpha=alpha)
+    return State.start(p, phi, exact=gain == "exact")

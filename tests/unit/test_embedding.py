@@ -1,0 +1,156 @@
+"""The embedding kernel with the real model (marker `model`) and its pure parts without."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mig_spark.errors import DependencyError
+from mig_spark.kernels.embedding import (
+    ANSWER_CHARS,
+    Encoder,
+    _batches,
+    embed_labels,
+    embed_texts,
+    load_model,
+    loaded_models,
+    model_folder,
+    model_identity,
+    row_text,
+    tag_rows,
+)
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_model(MODEL, threads=2)
+
+
+@pytest.mark.model
+def test_the_nearest_labels_of_clear_texts(encoder: Encoder) -> None:
+    labels = ["baking bread", "sorting algorithms", "roman history", "personal finance", "vegetable gardening"]
+    texts = [
+        "Why does my sourdough loaf not rise in the oven?",
+        "Explain how quicksort picks a pivot and what its worst case is.",
+        "Who was emperor after Augustus?",
+        "How much of my salary should I save each month?",
+        "When should I plant tomatoes and carrots outside?",
+    ]
+    vectors, truncated = embed_texts(texts, encoder)
+    found = tag_rows(vectors, embed_labels(labels, encoder), top=1, floor=0.1, margin=0.5)
+    assert [near.tolist() for near in found] == [[0], [1], [2], [3], [4]]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+    assert not truncated.any()
+
+
+@pytest.mark.model
+def test_batching_and_padding_do_not_change_the_vectors(encoder: Encoder) -> None:
+    texts = [
+        "short",
+        "a much longer sentence about the weather in the mountains " * 5,
+        "",
+        "面包",
+        "mid length text here",
+    ]
+    expected = encoder.model.encode(texts, show_progress_bar=False, normalize_embeddings=True)
+    for batch_tokens in (64, 8192):
+        vectors, _ = embed_texts(texts, encoder, batch_tokens=batch_tokens)
+        np.testing.assert_allclose(vectors, expected, atol=2e-6)
+    assert embed_texts([], encoder)[0].shape == (0, expected.shape[1])
+
+
+@pytest.mark.model
+def test_truncation_is_told_exactly(encoder: Encoder) -> None:
+    # the model's two special tokens leave 14 of 16 for the text; "a" is one token
+    texts = ["a " * 14, "a " * 15, "a " * 5000, "a"]
+    vectors, truncated = embed_texts(texts, encoder, max_tokens=16)
+    assert truncated.tolist() == [False, True, True, False]
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=2e-6)
+    # the model's own limit of 256 tokens holds whatever is asked
+    assert embed_texts(["a " * 300], encoder, max_tokens=10_000)[1].tolist() == [True]
+
+
+@pytest.mark.model
+def test_one_load_a_process(encoder: Encoder, capfd: pytest.CaptureFixture[str]) -> None:
+    before = loaded_models()
+    assert load_model(MODEL, threads=1) is encoder
+    embed_labels(["a", "b"], encoder)
+    assert loaded_models() == before
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.model
+def test_a_folder_that_is_no_model(tmp_path: object, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    with pytest.raises(DependencyError, match="cannot load the embedding model"):
+        load_model(str(tmp_path))
+
+
+def test_the_bundled_model_needs_no_hub() -> None:
+    folder = model_folder("all-MiniLM-L6-v2")
+    assert folder is not None
+    assert (folder / "config.json").is_file()
+    assert model_identity("all-MiniLM-L6-v2") == model_identity(MODEL)
+    assert model_folder("someone/another-model") is None
+    assert model_identity("someone/another-model") == "someone/another-model"
+
+
+def unit(rows: list[list[float]]) -> np.ndarray:
+    v = np.array(rows, dtype=np.float32)
+    return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def test_labels_are_in_order_of_similarity_and_ties_in_order_of_number() -> None:
+    labels = unit([[0, 1], [1, 0], [1, 1], [1, 0], [-1, 0]])
+    near = tag_rows(unit([[1, 0], [1, 1], [0, -1]]), labels, top=3, floor=-1.0, margin=2.0)
+    assert [n.tolist() for n in near] == [[1, 3, 2], [2, 0, 1], [1, 3, 4]]
+    assert [n.tolist() for n in tag_rows(unit([[1, 0]]), labels, top=9, floor=0.5, margin=2.0)] == [[1, 3, 2]]
+    assert [n.tolist() for n in tag_rows(unit([[1, 0]]), labels, top=9, floor=0.5, margin=0.1)] == [[1, 3]]
+    assert [n.tolist() for n in tag_rows(unit([[0, -1]]), labels, top=9, floor=0.5, margin=2.0)] == [[]]
+    assert [n.tolist() for n in tag_rows(unit([[0, -1]]), labels[:0], top=9, floor=0.5, margin=2.0)] == [[]]
+
+
+@given(
+    st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 6), st.floats(-1, 1), st.floats(0, 2), st.integers(1, 20)
+)
+def test_same_labels_as_sorting_everything(
+    seed: int, n_labels: int, n: int, floor: float, margin: float, top: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # small whole numbers give many equal similarities
+    labels = unit((rng.integers(-2, 3, (n_labels, 3)) + np.array([0, 0, 0.5])).tolist())
+    rows = unit((rng.integers(-2, 3, (n, 3)) + np.array([0, 0, 0.5])).tolist())
+    cosine = np.round(rows @ labels.T, 6)
+    for row, near in zip(cosine, tag_rows(rows, labels, top=top, floor=floor, margin=margin), strict=True):
+        ranked = sorted(range(n_labels), key=lambda v: (-row[v], v))
+        least = max(np.float32(floor), row.max() - np.float32(margin))
+        assert near.tolist() == [v for v in ranked if row[v] >= least][:top]
+
+
+@given(st.lists(st.integers(1, 256), max_size=60), st.integers(64, 1024))
+def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], batch_tokens: int) -> None:
+    taken = [rows.tolist() for rows in _batches(np.array(lengths, dtype=np.int64), batch_tokens)]
+    assert sorted(r for rows in taken for r in rows) == list(range(len(lengths)))
+    for rows in taken:
+        assert len(rows) == 1 or len(rows) * max(lengths[r] for r in rows) <= batch_tokens
+
+
+def test_the_text_of_a_row() -> None:
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": " First question "},
+        {"role": "assistant", "content": "A" * 1000},
+        {"role": "user", "content": "Second question"},
+        {"role": "assistant", "content": "B"},
+    ]
+    assert row_text(messages) == "First question\n" + "A" * ANSWER_CHARS
+    assert row_text(messages[:2]) == "First question"
+    assert row_text([{"role": "user", "content": None}, {"role": "assistant", "content": "only"}]) == "only"
+    assert row_text(None) == row_text([]) == ""
