@@ -5,3 +5,148 @@ nothing of the driver travels to the executors.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from mig_spark.kernels.annotators import COST_COLUMNS, Step, annotate_batch
+from mig_spark.kernels.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
+from mig_spark.kernels.chat import column_names
+from mig_spark.kernels.embedding import embed_texts, load_model
+from mig_spark.kernels.records import Line, clean_line, digest, iter_file, plain_path, source_name
+from mig_spark.kernels.staged import Parsed, parse_item, to_batches
+from mig_spark.kernels.wire import BlockTask
+
+#: Rows of one partition that can be numbered apart from those of the next.
+_PARTITION_SHIFT = 40
+
+ArrowMap = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+def parse_records(schema: str, columns: Mapping[str, str], source: str | None, *, table: bool = False) -> ArrowMap:
+    """Records that Spark has split already: (`value` binary, `file` string, `block` long) to `contracts.STAGED`.
+
+    Args:
+        schema: `auto`, or the one schema of all records.
+        columns: the column that plays each role, as in `pool.columns`.
+        source: what rows without a source of their own are from; None: the file's base name.
+        table: the records are rows of a table, which have no place in a file: `block` is the partition's number, and in
+            the result a hash of the record, so that equal ids are told apart by content and not by partition.
+    """
+    names = column_names(columns)
+
+    def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
+        seq = 0
+        paths = _Paths(source)
+        for batch in batches:
+            values, files, blocks = (batch.column(name).to_pylist() for name in ("value", "file", "block"))
+            for value, file, block in zip(values, files, blocks, strict=True):
+                text = clean_line(value)
+                if text is not None:
+                    path, short = paths[file]
+                    outcome, raw = parse_item(Line(text), schema=schema, names=names)
+                    if table:
+                        yield Parsed(outcome, raw, short, path, digest(text), (block << _PARTITION_SHIFT) + seq)
+                    else:
+                        yield Parsed(outcome, raw, short, path, block, seq)
+                    seq += 1
+
+    return lambda batches: to_batches(parsed(batches))
+
+
+def parse_files(form: str, schema: str, columns: Mapping[str, str], source: str | None) -> ArrowMap:
+    """Whole files: (`content` binary, `file` string) to `contracts.STAGED`; see `parse_records` and `iter_file`."""
+    names = column_names(columns)
+
+    def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
+        paths = _Paths(source)
+        for batch in batches:
+            for content, file in zip(batch.column("content"), batch.column("file").to_pylist(), strict=True):
+                path, short = paths[file]
+                for seq, item in enumerate(iter_file(content.as_py(), form)):
+                    outcome, raw = parse_item(item, schema=schema, names=names)
+                    yield Parsed(outcome, raw, short, path, 0, seq)
+
+    return lambda batches: to_batches(parsed(batches))
+
+
+class _Paths(dict[str, tuple[str, str]]):
+    """A file's URI to its path as people write it and its rows' source; each is worked out once a task."""
+
+    def __init__(self, source: str | None) -> None:
+        super().__init__()
+        self._source = source
+
+    def __missing__(self, uri: str) -> tuple[str, str]:
+        path = plain_path(uri)
+        self[uri] = path, self._source or source_name(path)
+        return self[uri]
+
+
+def pack_blocks(vocabulary: list[str] | None, *, block_rows: int, norm: bool) -> ArrowMap:
+    """(`id`, `labels`, `score`) to packed blocks, columns as `blocks.block_ddl`; blocks are numbered by partition."""
+
+    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        first = (context.partitionId() if context else 0) << 32
+        known = None if vocabulary is None else pa.array(vocabulary, pa.string())
+        for k, packed in enumerate(pack_batches(batches, known, block_rows=block_rows, norm=norm)):
+            yield pa.RecordBatch.from_pylist([encode_block(first + k, packed)], schema=BLOCK_SCHEMA)
+
+    return pack
+
+
+def offer_from_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
+    """Blocks to their answers: (`block`, `answer`), the answer as `wire.encode`."""
+
+    def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        task = payload()
+        for batch in batches:
+            for row in rows_of(batch):
+                yield pa.RecordBatch.from_pydict(
+                    {"block": [row["block"]], "answer": [task.answer(row)]},
+                    schema=pa.schema([("block", pa.int64()), ("answer", pa.binary())]),
+                )
+
+    return answer
+
+
+def annotate_rows(steps: Sequence[Step], keep: Sequence[str], made: Sequence[str], *, with_cost: bool) -> ArrowMap:
+    """Rows through the kernels of `steps`: the columns `keep`, those `made`, and with `with_cost` what a batch cost.
+
+    The cost columns (`COST_COLUMNS`) have a batch's numbers in its first row and 0 below, so that their sums are right.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns, cost = annotate_batch(batch, steps)
+            arrays = [batch.column(name) for name in keep] + [columns[name] for name in made]
+            if with_cost:
+                rest = max(0, batch.num_rows - 1)
+                for name in COST_COLUMNS:
+                    value = float(getattr(cost, name[1:]))
+                    arrays.append(pa.array(([value] + [0.0] * rest)[: batch.num_rows], pa.float64()))
+            yield pa.RecordBatch.from_arrays(arrays, names=[*keep, *made, *(COST_COLUMNS if with_cost else ())])
+
+    return run
+
+
+def embed_chunks(model: str, *, threads: int) -> ArrowMap:
+    """(`chunk` int, `texts` array<string>) to (`chunk`, `vectors` binary: float32, one row a text).
+
+    A chunk is embedded by itself, so its vectors do not depend on how Spark has spread the chunks.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in batch.to_pylist():
+                vectors, _ = embed_texts(row["texts"], load_model(model, threads=threads))
+                yield pa.RecordBatch.from_pydict(
+                    {"chunk": [row["chunk"]], "vectors": [vectors.tobytes()]},
+                    schema=pa.schema([("chunk", pa.int32()), ("vectors", pa.binary())]),
+                )
+
+    return run

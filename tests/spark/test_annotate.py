@@ -1,0 +1,228 @@
+"""The stage `annotate` on small hand-written pools, through Delta."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyspark.errors import AnalysisException
+from pyspark.sql import Row, SparkSession
+
+from mig_spark.annotate import annotate_pool, annotated_pool
+from mig_spark.annotators import make_tagger, score_rows, tag_rows
+from mig_spark.config import Config, EmbeddingTagger, HeuristicScorer, build_config
+from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
+from mig_spark.errors import AnnotationError, ContractError, DependencyError
+from mig_spark.failures import executor_failures
+from mig_spark.kernels.heuristics import score_messages
+from mig_spark.tables import Store
+
+COLUMN = {"kind": "column"}
+
+
+def make_config(path: Path, **annotate: Any) -> Config:
+    return build_config({"pool": {"path": "unused"}, "output": {"path": str(path / "out")}, "annotate": annotate})
+
+
+def write_pool(store: Store, rows: list[dict[str, Any]]) -> None:
+    full = []
+    for k, row in enumerate(rows):
+        given = row.get("given")
+        if given is not None:
+            given = tuple(given.get(name) for name in ("labels", "quality", "complexity", "score", "ifd"))
+        question = row.get("question", f"question {k}")
+        messages = [("user", question), ("assistant", row.get("answer", f"answer {k}."))]
+        content = row.get("hash", f"hash of {question}")
+        full.append((f"row-{k}", content, messages, row.get("source", "here"), "messages", given, json.dumps(row)))
+    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+
+
+def by_id(store: Store, config: Config) -> dict[str, Row]:
+    return {row["id"]: row for row in annotated_pool(store, config).collect()}
+
+
+def test_what_the_pool_brought(spark: SparkSession, tmp_path: Path) -> None:
+    valid = tmp_path / "valid.json"
+    valid.write_text(json.dumps(["a", "b", "c"]))
+    config = make_config(tmp_path, tagger={**COLUMN, "valid_labels": str(valid)}, scorer=COLUMN)
+    store = Store(spark, config.output)
+    rows = [
+        {"given": {"labels": ["b", "a", "b"], "score": 3.0}},
+        {"given": {"labels": ["z", "c"], "quality": 2.0, "complexity": 4.0}},
+        {"given": {"labels": [], "score": 0.0}},
+        {"given": {"labels": None, "score": 1.0}},
+        {"given": {"labels": ["a"], "score": None, "quality": 2.0}},
+        {"given": None},
+        {"given": {"labels": ["a"], "score": float("nan")}},
+        {"given": {"labels": ["a"], "score": -1.0}},
+        # the content of row-0 with another annotation: the key covers what was given
+        {"given": {"labels": ["c"], "score": 9.0}, "question": "question 0"},
+    ]
+    write_pool(store, rows)
+    counts = annotate_pool(store, config, "run-1")
+    found = by_id(store, config)
+    assert {k: (r.labels, r.score) for k, r in found.items()} == {
+        "row-0": (["b", "a"], 3.0),
+        "row-1": (["c"], 8.0),
+        "row-2": ([], 0.0),
+        "row-8": (["c"], 9.0),
+    }
+    assert found["row-1"].flags == ["label_outside"]
+    reasons = {
+        "no labels": 1, "score missing": 1, "no annotation": 1, "score NaN or infinite": 1, "score negative": 1,
+    }  # fmt: skip
+    assert counts["rejected"] == reasons
+    assert (counts["pool"], counts["annotated"], counts["cached"], counts["model_loads"]) == (9, 4, 0, 0)
+    assert (counts["health"]["labels_outside"], counts["health"]["without_labels"]) == (1, 1)
+    rejected = store.read(REJECTED).collect()
+    assert sorted((r.id, r.stage, r.reason) for r in rejected)[0] == ("row-3", "annotate", "no labels")
+    assert all(json.loads(r.raw) is not None and r.source == "here" for r in rejected)
+
+    # a second run pays for nothing and does not double a rejected row; ingest's rows stay
+    ingest = spark.createDataFrame([("ingest", "broken JSON", None, None, "f", "{", "run-0")], REJECTED.ddl())
+    store.write(REJECTED, ingest, mode="append")
+    again = annotate_pool(store, config, "run-2")
+    assert (again["annotated"], again["cached"], again["rejected"]) == (0, 4, reasons)
+    assert store.read(ANNOTATIONS).count() == 4
+    stages = {
+        (r.stage, r.run_id): r["count"] for r in store.read(REJECTED).groupBy("stage", "run_id").count().collect()
+    }
+    assert stages == {("ingest", "run-0"): 1, ("annotate", "run-2"): 5}
+
+    # a better pool: one row's annotation changed, the others are all good
+    write_pool(store, [{"given": {"labels": ["a"], "score": 5.0}}, rows[1]])
+    better = annotate_pool(store, config, "run-3")
+    assert (better["annotated"], better["cached"], better["rejected"]) == (1, 1, {})
+    assert store.read(REJECTED).where("stage = 'annotate'").isEmpty()
+
+
+def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, tagger=COLUMN, scorer={"kind": "heuristic"})
+    store = Store(spark, config.output)
+    write_pool(store, [{"given": {"labels": ["x"]}, "answer": "A fine answer, short."}, {"given": None}])
+    counts = annotate_pool(store, config, "run-1")
+    assert counts["rejected"] == {"no labels": 1}
+    row = by_id(store, config)["row-0"]
+    talk = [{"role": "user", "content": "question 0"}, {"role": "assistant", "content": "A fine answer, short."}]
+    quality, complexity, flags = score_messages(talk)
+    assert (row.labels, row.quality, row.complexity, row.flags) == (["x"], quality, complexity, flags)
+    assert row.score == quality * complexity
+
+
+def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, scorer={"kind": "heuristic"})
+    store = Store(spark, config.output)
+    write_pool(store, [{}, {}])
+    tagger = make_tagger(config.annotate.tagger, spark)
+    # two runs at once had paid for hash-of-question-0: the first one counts, always
+    cache = [
+        (f"hash of question {k}", [label], None, None, 7.0, ["truncated", "other"], tagger.name, tagger.version,
+         "judge", "v1", "run-0", datetime(2026, 1, day))
+        for k, label, day in ((0, "from the cache", 1), (0, "paid later", 2), (1, "from the cache too", 1))
+    ]  # fmt: skip
+    store.write(ANNOTATIONS, spark.createDataFrame(cache, ANNOTATIONS.ddl()))
+    counts = annotate_pool(store, config, "run-1")
+    assert (counts["annotated"], counts["model_loads"]) == (2, 0)
+    found = by_id(store, config)
+    assert {k: r.labels for k, r in found.items()} == {"row-0": ["from the cache"], "row-1": ["from the cache too"]}
+    assert found["row-0"].flags == ["truncated"]
+    assert found["row-0"].score == found["row-0"].quality * found["row-0"].complexity
+
+
+@pytest.mark.model
+def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps(["baking bread", "sorting algorithms", "roman history"]))
+    tagger = {"kind": "embedding", "vocabulary": str(labels), "top": 1, "floor": 0.0}
+    config = make_config(tmp_path, tagger=tagger, scorer={"kind": "heuristic"})
+    store = Store(spark, config.output)
+    texts = [
+        ("Why does my loaf of bread not rise in the oven?", "baking bread"),
+        ("Write merge sort in Python and explain it.", "sorting algorithms"),
+        ("Who followed Augustus as emperor of Rome?", "roman history"),
+        ("How long should sourdough bread proof before baking? " * 60, "baking bread"),
+    ]
+    # the same content twice is annotated once
+    write_pool(store, [{"question": q} for q, _ in [*texts, texts[0]]])
+    counts = annotate_pool(store, config, "run-1")
+    found = by_id(store, config)
+    assert [found[f"row-{k}"].labels for k in range(5)] == [[label] for _, label in [*texts, texts[0]]]
+    assert (counts["pool"], counts["annotated"]) == (5, 4)
+    # at most one load a worker, and this session has two
+    assert counts["model_loads"] <= 2
+    assert counts["health"]["flags"]["truncated"] == 1
+    assert "truncated" in found["row-3"].flags
+
+    again = annotate_pool(store, config, "run-2")
+    assert (again["annotated"], again["cached"], again["model_loads"]) == (0, 4, 0)
+
+    labels.write_text(json.dumps(["baking bread", "sorting algorithms", "roman emperors"]))
+    changed = annotate_pool(store, config, "run-3")
+    assert changed["annotated"] == 4
+    assert by_id(store, config)["row-2"].labels == ["roman emperors"]
+    versions = {(r.tagger, r.tagger_version) for r in store.read(ANNOTATIONS).collect()}
+    assert len(versions) == 2
+    assert all(name.startswith("embedding sentence-transformers/all-MiniLM-L6-v2@") for name, _ in versions)
+
+    # the same tagger from Python, on any DataFrame with messages
+    df = store.read(POOL).select("source", "messages", "id")
+    tagged = df.transform(tag_rows, EmbeddingTagger(vocabulary=str(labels), top=1, floor=0.0)).sort("id")
+    assert tagged.columns == ["source", "messages", "id", "labels", "tag_flags"]
+    assert [r.labels for r in tagged.collect()] == [["baking bread"], ["sorting algorithms"], ["roman emperors"]] + [
+        ["baking bread"]
+    ] * 2
+
+
+def test_what_goes_wrong_in_an_executor_is_one_line(spark: SparkSession) -> None:
+    def fail(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            next(batches).column("no such column")
+        except KeyError as e:
+            raise DependencyError("no model at x: install it") from e
+        yield from batches
+
+    df = spark.range(1)
+    with pytest.raises(AnnotationError) as error, executor_failures(AnnotationError, "tagging failed"):
+        df.mapInArrow(fail, df.schema).write.format("noop").mode("overwrite").save()
+    assert str(error.value) == "tagging failed: DependencyError: no model at x: install it"
+    with pytest.raises(AnalysisException), executor_failures(AnnotationError, "tagging failed"):
+        df.select("nothing")
+
+
+def test_scores_from_python(spark: SparkSession) -> None:
+    talk = [("user", "Why?"), ("assistant", "Because yeast makes gas.")]
+    df = spark.createDataFrame(
+        [(7, talk, 1.5)], "n int, messages array<struct<role:string,content:string>>, score double"
+    )
+    scored = df.transform(score_rows, HeuristicScorer())
+    quality, complexity, flags = score_messages([{"role": role, "content": content} for role, content in talk])
+    # a score that was there is replaced
+    assert scored.columns == ["n", "messages", "quality", "complexity", "score", "score_flags"]
+    assert scored.collect()[0][2:] == (quality, complexity, quality * complexity, flags)
+    with pytest.raises(ContractError, match="messages"):
+        score_rows(df.drop("messages"))
+
+
+def test_degenerate_annotations_stop_the_run_but_stay_written(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN)
+    store = Store(spark, config.output)
+    write_pool(store, [{"given": {"labels": ["a"] if k < 5 else [], "score": 2.0}} for k in range(25)])
+    with pytest.raises(AnnotationError, match=r"constant.* and 20 of 25 rows have no label"):
+        annotate_pool(store, config, "run-1")
+    assert store.read(ANNOTATIONS).count() == 25
+    allowed = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN, allow_degenerate=True)
+    counts = annotate_pool(store, allowed, "run-2")
+    assert (counts["annotated"], counts["health"]["without_labels"]) == (0, 20)
+
+
+def test_a_pool_without_any_annotation_says_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN)
+    store = Store(spark, config.output)
+    write_pool(store, [{}, {}])
+    with pytest.raises(AnnotationError, match=r"2 x no annotation.*annotate\.tagger\.kind: embedding"):
+        annotate_pool(store, config, "run-1")

@@ -1,0 +1,231 @@
+"""The label graph against scipy and plain loops."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+from scipy import sparse
+
+from mig_spark.annotate import annotate_pool
+from mig_spark.config import Config, GraphConfig, OutputConfig, build_config
+from mig_spark.contracts import LABEL_EDGES, LABELS, POOL
+from mig_spark.errors import InputError
+from mig_spark.kernels.objective import build_propagation
+from mig_spark.label_edges import cooccurrence_edges, read_edges
+from mig_spark.label_graph import adjacency, build_label_graph, count_labels, read_propagation
+from mig_spark.propagation import receive_weights, shares
+from mig_spark.runtime import from_arrow
+from mig_spark.tables import Store
+
+LABEL_ROWS = [
+    ["cake", "bread"],
+    ["bread", "cake", "bread"],
+    ["bread", "Äpfel"],
+    ["python", "sorting"],
+    ["sorting", "python", "bread"],
+    ["面包", "bread", "cake"],
+    [],
+    ["zoo"],
+]
+EDGES = [("bread", "cake", 0.81), ("面包", "bread", 0.9), ("Äpfel", "cake", 0.5), ("python", "sorting", 0.77)]
+
+
+def write_pool(store: Store, label_rows: list[list[str]]) -> None:
+    rows = [
+        (
+            f"r{k}",
+            f"hash{k}",
+            [("user", "q"), ("assistant", "a")],
+            "here",
+            "messages",
+            (labels, None, None, 1.0 + k, None),
+            "{}",
+        )
+        for k, labels in enumerate(label_rows)
+    ]
+    store.write(POOL, store.spark.createDataFrame(rows, POOL.ddl()))
+
+
+def dense_propagation(n: int, edges: dict[tuple[int, int], float], normalize: str) -> np.ndarray:
+    """The definition, with scipy."""
+    i, j = np.array(list(edges), dtype=int).reshape(-1, 2).T
+    s = sparse.coo_matrix((list(edges.values()), (i, j)), shape=(n, n))
+    a = (sparse.identity(n) + s + s.T).toarray()
+    return a / a.sum(axis=0) if normalize == "receiver" else a / a.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Config, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("graph")
+    edges_path = folder / "edges.jsonl"
+    lines = [{"src": s, "dst": d, "weight": w} for s, d, w in EDGES]
+    lines += [{"src": "zoo", "dst": "not in the pool", "weight": 0.99}, {"src": "zoo", "dst": "zoo", "weight": 1.0}]
+    lines += [{"src": "cake", "dst": "bread", "weight": 0.7}]
+    edges_path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    config = build_config(
+        {
+            "pool": {"path": "unused"},
+            "output": {"path": str(folder / "out")},
+            "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+            "graph": {
+                "edges_path": str(edges_path),
+                "prop_weight": 0.7,
+                "threshold": 0.6,
+                "cooccurrence_min_count": 2,
+            },
+        }
+    )
+    store = Store(spark, config.output)
+    write_pool(store, LABEL_ROWS)
+    annotate_pool(store, config, "run-1")
+    return store, config, build_label_graph(store, config, "run-1")
+
+
+def test_labels_are_sorted_and_counted_once_a_row(built: tuple[Store, Config, dict[str, object]]) -> None:
+    store, _, counts = built
+    frequency = Counter(label for row in LABEL_ROWS for label in set(row))
+    rows = store.read(LABELS).sort("label_id").collect()
+    assert [(r.label_id, r.label, r.frequency) for r in rows] == [
+        (k, label, frequency[label]) for k, label in enumerate(sorted(frequency))
+    ]
+    # bread-cake (the greater weight of the pair), bread-面包, python-sorting; Äpfel-cake is below the threshold
+    assert {r.label: r.degree for r in rows} == {
+        "bread": 2, "cake": 1, "python": 1, "sorting": 1, "zoo": 0, "Äpfel": 0, "面包": 1,
+    }  # fmt: skip
+    assert (counts["labels"], counts["similarity_edges"], counts["isolated"]) == (7, 3, 2)
+    sums = {r.label: r.weight_sum for r in rows}
+    # from left to right over ascending labels: bread itself, cake, 面包
+    assert sums["bread"] == 1.0 + 0.81 * 0.7 + 0.9 * 0.7
+    assert sums["zoo"] == 1.0
+
+
+def test_the_matrix_is_the_one_that_scipy_gives(built: tuple[Store, Config, dict[str, object]]) -> None:
+    store, _, _ = built
+    labels, rows, cols, values = read_propagation(store)
+    number = {label: k for k, label in enumerate(labels)}
+    edges = {(number[s], number[d]): 0.7 * w for s, d, w in EDGES if w >= 0.6}
+    p = sparse.coo_matrix((values, (rows, cols)), shape=(len(labels), len(labels))).toarray()
+    np.testing.assert_allclose(p, dense_propagation(len(labels), edges, "receiver"), rtol=1e-15)
+    np.testing.assert_allclose(p.sum(axis=0), 1.0)
+    assert (np.diff(rows.astype(np.int64) * len(labels) + cols) > 0).all()
+    assert (rows.dtype, cols.dtype, values.dtype) == (np.int32, np.int32, np.float64)
+
+
+def test_cooccurrence_counts_and_npmi(built: tuple[Store, Config, dict[str, object]]) -> None:
+    store, _, _ = built
+    n = len(LABEL_ROWS)
+    single = Counter(label for row in LABEL_ROWS for label in set(row))
+    pairs = Counter(pair for row in LABEL_ROWS for pair in combinations(sorted(set(row)), 2))
+    expected = {
+        (a, b): (c, round(math.log(c * n / (single[a] * single[b])) / -math.log(c / n), 6))
+        for (a, b), c in pairs.items()
+        if c >= 2
+    }
+    rows = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").collect()
+    assert {(r.src, r.dst): (r["count"], r.weight) for r in rows} == expected
+    assert len(expected) == 2
+
+
+def test_labels_on_every_row_have_npmi_1(spark: SparkSession) -> None:
+    pool = spark.createDataFrame([(["a", "b"],), (["b", "a", "b"],)], "labels array<string>")
+    vocabulary, rows = count_labels(pool)
+    assert vocabulary.to_pydict() == {"label_id": [0, 1], "label": ["a", "b"], "frequency": [2, 2]}
+    found = cooccurrence_edges(pool, from_arrow(spark, vocabulary), rows=rows, min_count=1)
+    assert found.collect() == [("a", "b", 1.0, 2)]
+
+
+def random_graph(n: int, m: int, seed: int) -> tuple[pa.Table, pa.Table, dict[tuple[int, int], float]]:
+    rng = np.random.default_rng(seed)
+    edges = {
+        (min(a, b), max(a, b)): round(float(w), 6)
+        for a, b, w in zip(rng.integers(0, n, m).tolist(), rng.integers(0, n, m).tolist(), rng.random(m), strict=True)
+        if a != b and w > 1e-6
+    }
+    vertices = pa.table({"label_id": pa.array(range(n), pa.int32()), "label": [f"label {k:04d}" for k in range(n)]})
+    table = pa.table(
+        {
+            "src": pa.array([i for i, _ in edges], pa.int32()),
+            "dst": pa.array([j for _, j in edges], pa.int32()),
+            "weight": list(edges.values()),
+        }
+    )
+    return vertices, table, edges
+
+
+@pytest.mark.parametrize("normalize", ["receiver", "sender"])
+def test_same_bits_with_graphframes_with_joins_and_in_the_kernel(spark: SparkSession, normalize: str) -> None:
+    # a weight of neighbours is the float sum of about 40 numbers: any other order of summing shows
+    vertices, table, edges = random_graph(60, 1500, seed=3)
+    nodes = from_arrow(spark, vertices)
+    i, j = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
+    kernel = build_propagation(60, i, j, np.array(list(edges.values())), prop_weight=0.3, normalize=normalize)
+    rows = np.repeat(np.arange(60), np.diff(kernel.indptr))
+    expected = {
+        (f"label {r:04d}", f"label {c:04d}"): w
+        for r, c, w in zip(rows.tolist(), kernel.indices.tolist(), kernel.weights.tolist(), strict=True)
+    }
+    for graphframes, partitions in ((True, 1), (True, 5), (False, 3)):
+        scaled = from_arrow(spark, table).selectExpr("src", "dst", "weight * 0.3D as weight").repartition(partitions)
+        received = receive_weights(nodes, scaled, graphframes=graphframes)
+        found = shares(received, nodes, normalize=normalize).collect()
+        assert {(r.src, r.dst): r.weight for r in found} == expected
+    dense = np.zeros((60, 60))
+    dense[rows, kernel.indices] = kernel.weights
+    scaled_edges = {pair: 0.3 * w for pair, w in edges.items()}
+    np.testing.assert_allclose(dense, dense_propagation(60, scaled_edges, normalize), rtol=1e-13)
+
+
+def test_cooccurrence_takes_part_where_it_has_a_weight(spark: SparkSession) -> None:
+    vertices = spark.createDataFrame([(0, "a"), (1, "b"), (2, "c")], "label_id int, label string")
+    similar = spark.createDataFrame([("a", "b", 0.8)], "src string, dst string, weight double")
+    together = spark.createDataFrame(
+        [("a", "b", 0.5, 9), ("a", "c", 0.25, 9), ("b", "c", -0.5, 9)],
+        "src string, dst string, weight double, count bigint",
+    )
+    config = GraphConfig(prop_weight=0.5, cooccurrence_weight=0.1)
+    found = adjacency(similar, together, vertices, config).sort("src", "dst").collect()
+    # the pair with negative npmi has weight 0 and is no edge
+    assert found == [(0, 1, 0.8 * 0.5 + 0.5 * 0.1), (0, 2, 0.25 * 0.1)]
+    assert adjacency(similar, together, vertices, GraphConfig()).collect() == [(0, 1, 0.8)]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"src": "a", "dst": "b"}', "no finite weight"),
+        ('{"src": "a", "dst": "b", "weight": "near"}', "no finite weight"),
+        ("not json", "edge 2 of 2"),
+    ],
+)
+def test_broken_edges_are_refused(spark: SparkSession, tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "edges.jsonl"
+    path.write_text('{"src": "a", "dst": "b", "weight": 0.9}\n' + line + "\n")
+    with pytest.raises(InputError, match=says):
+        read_edges(spark, str(path), ["a", "b"], threshold=0.5)
+
+
+def test_missing_edges_are_named(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.jsonl"):
+        read_edges(spark, str(tmp_path / "nothing.jsonl"), ["a"], threshold=0.5)
+
+
+def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -> None:
+    path = str(tmp_path / "edges.parquet")
+    weight = 0.9123456789
+    spark.createDataFrame([("b", "a", weight)], "src string, dst string, weight double").write.parquet(path)
+    assert read_edges(spark, path, ["a", "b"], threshold=0.5).to_pylist() == [
+        {"src": "a", "dst": "b", "weight": weight}
+    ]
+
+
+def test_no_graph_yet(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="labels"):
+        read_propagation(Store(spark, OutputConfig(path=str(tmp_path))))
