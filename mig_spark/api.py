@@ -70,7 +70,8 @@ def select(
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
 
-    return select_rows(named.select("id", "labels", "score"), graph, config)
+    needed = [name for name in ("id", "labels", "score") if name in named.columns]
+    return select_rows(named.select(*needed), graph, config)
 
 
 def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normalize: str = "receiver") -> LabelGraph:

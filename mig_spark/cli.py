@@ -241,3 +241,7 @@ def job(command: str, args: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
     given = parser.parse_args(args)
     main([command, given.config, "--json", *(part for text in given.set for part in ("--set", text))])
+
+
+if __name__ == "__main__":
+    main()

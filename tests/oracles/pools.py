@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import strategies as st
 
+from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
 from mig_spark.kernels.objective import Phi, build_propagation
 from mig_spark.kernels.state import State
 
@@ -42,3 +44,21 @@ def make_state(
     p = build_propagation(n, i, j, w, prop_weight=prop_weight, normalize=normalize)
     phi = Phi.power(n, a=a, b=b) if kind == "pow" else Phi.exponential(n, alpha=alpha)
     return State.start(p, phi, exact=gain == "exact")
+
+
+def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False):
+    vocabulary = pa.array([f"{k:04d}" for k in range(n_labels)])
+    blocks = []
+    for p in range(parts):
+        mine = rows[p::parts]
+        batch = pa.RecordBatch.from_arrays(
+            [
+                pa.array([r.key for r in mine], pa.string()),
+                pa.array([[f"{k:04d}" for k in r.labels] for r in mine], pa.list_(pa.string())),
+                pa.array([r.score for r in mine], pa.float64()),
+            ],
+            ["id", "labels", "score"],
+        )
+        packed = pack_batches(iter([batch]), vocabulary, block_rows=block_rows, norm=norm)
+        blocks += [decode_block(encode_block(k, b)) for k, b in enumerate(packed)]
+    return blocks

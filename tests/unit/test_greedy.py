@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
-from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
 from mig_spark.kernels.offers import make_offer
 from mig_spark.kernels.rounds import Rounds, select_local
 from mig_spark.kernels.sampling import RowSample, sample_block
 
 from oracles.dense import Row, dense_greedy, dense_propagation
-from oracles.pools import make_state, pools
+from oracles.pools import make_state, pack, pools
 
 
 class InProcess:
@@ -36,24 +34,6 @@ class InProcess:
 
     def collect(self):
         return dict(enumerate(self.blocks))
-
-
-def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False):
-    vocabulary = pa.array([f"{k:04d}" for k in range(n_labels)])
-    blocks = []
-    for p in range(parts):
-        mine = rows[p::parts]
-        batch = pa.RecordBatch.from_arrays(
-            [
-                pa.array([r.key for r in mine], pa.string()),
-                pa.array([[f"{k:04d}" for k in r.labels] for r in mine], pa.list_(pa.string())),
-                pa.array([r.score for r in mine], pa.float64()),
-            ],
-            ["id", "labels", "score"],
-        )
-        packed = pack_batches(iter([batch]), vocabulary, block_rows=block_rows, norm=norm)
-        blocks += [decode_block(encode_block(k, b)) for k, b in enumerate(packed)]
-    return blocks
 
 
 def ids(chosen):

@@ -1,6 +1,0 @@
-"""spark-submit jobs/select.py --config CONFIG.yaml [--set KEY=VALUE ...]"""
-
-from mig_spark.cli import job
-
-if __name__ == "__main__":
-    job("select")

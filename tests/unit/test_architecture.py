@@ -1,0 +1,74 @@
+"""Who may import whom, held by a program."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "mig_spark"
+HEAVY = {"torch", "transformers", "sentence_transformers", "graphframes", "delta"}
+GROUND = {"errors", "contracts", "config", "masking"}
+
+
+def imports(file: Path, *, top_level: bool) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for n in ast.walk(node)
+    }  # fmt: skip
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "kernels").glob("*.py")), ids=lambda f: f.stem)
+def test_kernels_know_no_spark_and_none_of_the_shell(file):
+    for name in imports(file, top_level=False):
+        assert name.split(".")[0] not in ("pyspark", "delta", "graphframes", "py4j"), name
+        if name.startswith("mig_spark."):
+            assert name.split(".")[1] in {"kernels", "errors"}, name
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_where_they_are_used(file):
+    for name in imports(file, top_level=True):
+        assert name.split(".")[0] not in HEAVY | {"pyspark"}, name
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_imports_none_of_the_rest(name):
+    inside = {i.split(".")[1] for i in imports(PACKAGE / f"{name}.py", top_level=False) if i.startswith("mig_spark.")}
+    assert inside <= GROUND
+
+
+def test_importing_the_package_is_light_and_its_names_are_there():
+    code = (
+        "import sys, mig_spark; light = {'pyspark', 'torch', 'numpy', 'numba'} & set(sys.modules); "
+        "assert not light, light; missing = [n for n in mig_spark.__all__ if getattr(mig_spark, n, None) is None]; "
+        "assert not missing, missing"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_udfs_are_made_in_one_place():
+    for file in modules():
+        if file.name == "udfs.py":
+            continue
+        text = file.read_text(encoding="utf-8")
+        assert "pandas_udf(" not in text, file
+        assert "sf.udf(" not in text, file

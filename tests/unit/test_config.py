@@ -1,0 +1,118 @@
+"""The config is refused when it is built, with words that help."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import jsonschema
+import pytest
+import yaml
+
+from mig_spark.config import Config, build_config, load_config
+from mig_spark.errors import ConfigError
+
+LEAST = {"pool": {"path": "pool.jsonl"}, "output": {"path": "out"}}
+
+
+def example() -> str:
+    return (resources.files("mig_spark") / "data" / "config.example.yaml").read_text(encoding="utf-8")
+
+
+def test_the_example_is_a_config_of_the_defaults():
+    plain = yaml.safe_load(example())
+    config = build_config(plain)
+    least = build_config({"pool": {"path": plain["pool"]["path"]}, "output": {"path": plain["output"]["path"]}})
+    assert config == least
+
+
+def test_the_example_names_every_top_level_key_and_all_of_select():
+    plain = yaml.safe_load(example())
+    assert set(plain) == set(Config.model_fields)
+    assert set(plain["select"]) == set(build_config(LEAST).select.model_dump())
+    assert set(plain["graph"]) == set(build_config(LEAST).graph.model_dump())
+
+
+def test_the_schema_accepts_the_example_and_refuses_a_typo():
+    schema = Config.model_json_schema(by_alias=True)
+    plain = yaml.safe_load(example())
+    jsonschema.validate(plain, schema)
+    plain["select"]["bugdet"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(plain, schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pool": {"path": "x", "fromat": "json"}}, "unknown key 'pool.fromat', did you mean 'format'?"),
+        ({"select": {"budget": "many"}}, "select.budget = 'many'"),
+        ({"select": {"budget": -1}}, "select.budget = -1"),
+        ({"select": {"phi": {"b": 1.5}}}, "select.phi.b = 1.5"),
+        ({"select": {"phi": {"a": 0}}}, "phi.a = 0 makes the gradient"),
+        ({"annotate": {"tagger": {"kind": "embeding"}}}, "embeding"),
+        ({"output": {}}, "give output.path"),
+        ({"output": {"path": 3}}, "output.path = 3"),
+        ({"extra": 1}, "unknown key 'extra'"),
+    ],
+)
+def test_what_cannot_be_is_named(change, words):
+    with pytest.raises(ConfigError) as caught:
+        build_config({**LEAST, **change})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_missing_sections_are_named_at_once():
+    with pytest.raises(ConfigError, match="'pool' is missing; 'output' is missing"):
+        build_config({})
+
+
+def test_overrides_are_yaml_values(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(LEAST))
+    sets = [
+        "select.budget=50000",
+        "select.phi.a=1e-5",
+        "graph.normalize=sender",
+        "pool.path=[a, b]",
+        "select.norm=true",
+    ]
+    config = load_config(file, sets)
+    assert config.select.budget == 50000
+    assert config.select.phi.a == 1e-5
+    assert config.graph.normalize == "sender"
+    assert config.pool.path == ["a", "b"]
+    assert config.select.norm is True
+
+
+@pytest.mark.parametrize("text", ["select.budget", "=3", "select.budget.x=3", "select.budget=[1"])
+def test_an_override_that_cannot_be_is_told(tmp_path, text):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump({**LEAST, "select": {"budget": 3}}))
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(file, [text])
+
+
+def test_a_missing_or_broken_file_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="no config file at"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="holds a list"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_the_hash_covers_results_and_nothing_else():
+    base = build_config(LEAST)
+    assert base.hash() == build_config({**LEAST, "spark": {"driver_memory": "9g"}}).hash()
+    assert base.hash() == build_config({**LEAST, "output": {"path": "elsewhere"}}).hash()
+    assert base.hash() != build_config({**LEAST, "select": {"budget": 7}}).hash()
+
+
+def test_the_threshold_follows_the_model():
+    assert build_config(LEAST).graph.resolved_threshold() == 0.75
+    other = build_config({**LEAST, "graph": {"embedding_model": "intfloat/e5-mistral-7b-instruct"}})
+    assert other.graph.resolved_threshold() == 0.9
+    assert build_config({**LEAST, "graph": {"threshold": 0.8}}).graph.resolved_threshold() == 0.8
