@@ -5,7 +5,7 @@ Types are Spark DDL strings, so this module needs no Spark. A name in `UPPER_CAS
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ POOL = Table(
         Column("raw", "string", "the original record as JSON text, untouched"),
     ),
     {"id_not_empty": "length(id) > 0"},
+)
+
+STAGED = Table(
+    "staged_pool",
+    "Parsed records of the ingest under way, each once, usable or not; removed when the ingest ends",
+    (
+        *(replace(c, nullable=True) for c in POOL.columns),
+        Column("reason", "string", "why the record cannot be used, null where it can"),
+        Column("detail", "string", "what exactly was wrong with it"),
+        Column("signature", "string", "hash of the messages and of what was given with them"),
+        Column("file", "string", "the file or table it came from"),
+        Column("block", "bigint", "where its part of the file begins; for tables a hash of the record"),
+        Column("seq", "bigint", "its number there; (file, block, seq) is unique"),
+    ),
 )
 
 REJECTED = Table(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import Table
 from mig_spark.errors import ContractError, InputError
+from mig_spark.hadoop import HadoopFiles
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -24,10 +25,15 @@ class Store:
     spark: SparkSession
     output: OutputConfig
 
+    @property
+    def by_path(self) -> bool:
+        """Whether the tables are folders; a catalog's database comes first where both are given."""
+        return self.output.database is None
+
     def location(self, table: Table) -> str:
         """The table's path, or its quoted catalog name."""
-        if self.output.path:
-            return f"{self.output.path.rstrip('/')}/tables/{table.name}"
+        if self.by_path:
+            return f"{str(self.output.path).rstrip('/')}/tables/{table.name}"
         parts = [self.output.catalog, self.output.database, table.name]
         return ".".join(quote(p) for p in parts if p)
 
@@ -35,7 +41,7 @@ class Store:
         """Whether the table is there."""
         from delta.tables import DeltaTable
 
-        if self.output.path:
+        if self.by_path:
             return bool(DeltaTable.isDeltaTable(self.spark, self.location(table)))
         return bool(self.spark.catalog.tableExists(self.location(table)))
 
@@ -51,7 +57,7 @@ class Store:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        df = reader.load(self.location(table)) if self.output.path else reader.table(self.location(table))
+        df = reader.load(self.location(table)) if self.by_path else reader.table(self.location(table))
         check_contract(df, table)
         return df.select(*table.names)
 
@@ -60,11 +66,13 @@ class Store:
         from delta.tables import DeltaTable
 
         where = self.location(table)
-        found = DeltaTable.forPath(self.spark, where) if self.output.path else DeltaTable.forName(self.spark, where)
-        return int(found.history(1).select("version").first()[0])  # type: ignore[index]
+        found = DeltaTable.forPath(self.spark, where) if self.by_path else DeltaTable.forName(self.spark, where)
+        return int(found.history(1).select("version").first()[0])
 
-    def write(self, table: Table, df: DataFrame, *, mode: str = "overwrite") -> None:
+    def write(self, table: Table, df: DataFrame, *, mode: str = "overwrite", replace_where: str | None = None) -> None:
         """Write (`overwrite` or `append`) with the contract checked and the columns in its order.
+
+        `replace_where`, a SQL condition that every row of `df` meets: only the rows that meet it are overwritten.
 
         Raises:
             ContractError: `df` lacks a column or has one of another type.
@@ -73,21 +81,30 @@ class Store:
         if not self.exists(table):
             self._create(table)
         writer = df.select(*table.names).write.format("delta").mode(mode)
-        if mode == "overwrite":
+        if replace_where is not None:
+            writer = writer.option("replaceWhere", replace_where)
+        elif mode == "overwrite":
             # a rerun may find a table that an older version of this package made
             writer = writer.option("overwriteSchema", "false").option("mergeSchema", "true")
-        if self.output.path:
+        if self.by_path:
             writer.save(self.location(table))
         else:
             writer.saveAsTable(self.location(table))
         logger.debug("wrote %s to %s", table.name, self.location(table))
+
+    def drop(self, table: Table) -> None:
+        """Remove the table, and the output's folders where nothing else is in them; no error where there is none."""
+        if self.by_path:
+            HadoopFiles(self.spark).remove_folder(self.location(table), empty_parents=2)
+        else:
+            self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
 
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
         where = self.location(table)
-        builder = builder.location(where) if self.output.path else builder.tableName(where)
+        builder = builder.location(where) if self.by_path else builder.tableName(where)
         for column in table.columns:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for name, rule in table.checks.items():
@@ -108,7 +125,7 @@ def check_contract(df: DataFrame, table: Table) -> None:
     """
     from pyspark.sql.types import StructType
 
-    want = StructType.fromDDL(table.ddl())
+    want = cast(StructType, StructType.fromDDL(table.ddl()))
     have = {f.name: f.dataType for f in df.schema.fields}
     problems = []
     for field in want.fields:

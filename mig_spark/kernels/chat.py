@@ -220,7 +220,7 @@ _READERS: dict[str, _Reader] = {
     "sharegpt": _read_sharegpt,
     "mig": _read_mig,
     # for callers that need only what a record says of itself: any record will do
-    "annotation": lambda record, names: [],
+    "annotation": lambda _record, _names: [],
 }
 
 
@@ -259,7 +259,7 @@ def _turns(record: Mapping[str, Any], keys: tuple[str, ...]) -> list[Turn]:
 
 def _with_system(turns: list[Turn], record: Mapping[str, Any], names: Names) -> list[Turn]:
     key, system = _first(record, names.system)
-    if system is None:
+    if system is None or not turns:
         return turns
     if not isinstance(system, str):
         raise BadRecord(CONTENT_NOT_TEXT, f"{key} is {show(system)}")

@@ -18,7 +18,7 @@ from mig_spark.kernels.given import Given
 from mig_spark.kernels.rejects import Rejection
 
 REASONS = {value for name, value in vars(rejects).items() if name.isupper() and isinstance(value, str)}
-SCHEMAS = ("auto", "alpaca", "pair", "sharegpt", "messages", "mig")
+SCHEMAS = ("auto", "alpaca", "pair", "sharegpt", "messages", "mig", "annotation")
 KEYS = re.findall(
     r"\w+",
     "id _id source instruction input output response prompt completion question answer system history messages dialogs "
@@ -56,7 +56,7 @@ def check(outcome: Row | Rejection) -> None:
         assert outcome.reason in REASONS
         outcome.detail.encode()
         return
-    assert outcome.messages
+    assert bool(outcome.messages) == (outcome.schema != "annotation")
     for role, content in outcome.messages:
         assert role in ROLES
         assert content.strip()
@@ -312,6 +312,11 @@ def test_nulls_of_other_schemas_do_not_hide_the_one_that_is_there() -> None:
     assert row(record).schema == "alpaca"
     assert rejection(record, schema="messages").reason == rejects.NO_MESSAGES
     assert rejection({"instruction": "q", "output": "a"}, schema="messages").reason == rejects.UNKNOWN_SCHEMA
+
+
+def test_the_annotation_alone_needs_no_messages() -> None:
+    got = row({"id": 1, "system": "s", "labels": ["a"], "score": 2}, schema="annotation")
+    assert (got.id, got.messages, got.given) == ("1", [], Given(["a"], score=2.0))
 
 
 def test_raw_control_characters_and_a_byte_order_mark_are_read() -> None:
