@@ -1,0 +1,207 @@
+"""How fast a selection is, through Spark, beside the same greedy over arrays in memory (the floor), in one run.
+
+    python benchmarks/select.py --rows 1000000 --budget 50000 [--engine local] [--shape one-label] [--json]
+    python benchmarks/select.py --suite          sizes, engines, shapes; what `make bench` runs
+    python benchmarks/select.py --rivals         beside apricot-select and the dense numpy loop
+
+Every measurement is a process of its own. Quote the ratios: seconds are those of this machine at this moment.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# this file's folder comes first on the path, and its name would hide the standard library's `select`
+sys.path.pop(0)
+
+import argparse
+import hashlib
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FOLDER = Path(tempfile.gettempdir()) / "mig-spark-benchmarks"
+
+
+def _pool(rows: int, shape: str):
+    sys.path.append(str(HERE))
+    from pools import label_names, make_pool
+
+    pool = make_pool(FOLDER, rows, shape)
+    return pool, label_names(pool.labels)
+
+
+def _graph(pool, names):
+    from mig_spark.kernels.objective import build_propagation
+    from mig_spark.selection import LabelGraph
+
+    return LabelGraph(names.to_pylist(), build_propagation(pool.labels, *pool.edges))
+
+
+def _digest(ids) -> str:
+    return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()[:16]
+
+
+def floor(args) -> dict:
+    """The compiled lazy greedy alone: arrays in memory, keys known; compiled before, evaluated from scratch."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from mig_spark.kernels.blocks import build_block, label_sets_of
+    from mig_spark.kernels.candidates import Candidates, Chosen
+    from mig_spark.kernels.greedy import run_greedy
+    from mig_spark.kernels.objective import Phi
+    from mig_spark.kernels.state import State
+
+    pool, names = _pool(args.rows, args.shape)
+    table = pq.read_table(pool.path, columns=["id", "labels", "score"])
+    ptr, labels, scores = label_sets_of(table, names, norm=False)
+    ids = table["id"].combine_chunks().cast("large_binary")
+    id_ptr = np.frombuffer(ids.buffers()[1], np.int64)[: len(ids) + 1]
+    block = build_block(ptr, labels, scores, id_ptr, np.frombuffer(ids.buffers()[2], np.uint8))
+    del table, ptr, labels, scores
+    graph = _graph(pool, names)
+    candidates = Candidates.of_block(block)
+    units = candidates.units(candidates.keys()[0])
+    for budget in (10, args.budget):
+        state = State.start(graph.propagation, Phi.power(pool.labels), exact=args.gain == "exact")
+        start = time.perf_counter()
+        picks = run_greedy(state, units, budget)
+        seconds = time.perf_counter() - start
+    chosen = Chosen.of_picks(candidates, picks)
+    return {"seconds": seconds, "evaluations": picks.evaluations, "objective": float(picks.objectives[-1]),
+            "digest": _digest(i.decode() for i in chosen.id_list())}
+
+
+def spark(args) -> dict:
+    """From annotated Parquet to the chosen ids, in local Spark; the session's start is not counted."""
+    from mig_spark.config import SelectConfig, SparkConfig
+    from mig_spark.memory import watch_memory
+    from mig_spark.selection import select_rows
+    from mig_spark.session import open_session
+
+    pool, names = _pool(args.rows, args.shape)
+    with watch_memory() as peak, open_session(SparkConfig(master="local[2]", driver_memory=args.memory)) as session:
+        runs = []
+        for _ in range(args.repeat):
+            start = time.perf_counter()
+            config = SelectConfig(budget=args.budget, engine=args.engine, gain=args.gain, upper_bound=False)
+            df = session.spark.read.parquet(str(pool.path))
+            selection = select_rows(df, _graph(pool, names), config)
+            ids = selection.ids
+            runs.append(time.perf_counter() - start)
+    certificate = selection.certificate
+    return {"seconds": runs[0], "again": runs[1:], **{k: round(v, 2) for k, v in selection.seconds.items()},
+            "engine": certificate.engine, "rounds": certificate.rounds, "evaluations": certificate.evaluations,
+            "objective": selection.objective, "digest": _digest(ids), "peak_memory_gb": peak.gb}
+
+
+def child(args, what: str, **change) -> dict:
+    """Run one measurement in a process of its own."""
+    given = {**vars(args), **change}
+    command = [sys.executable, str(HERE / "select.py"), "--measure", what]
+    for name in ("rows", "budget", "engine", "shape", "gain", "memory", "repeat"):
+        command += [f"--{name}", str(given[name])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{what} failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(args, **change) -> dict:
+    """One line of the table: Spark beside the floor."""
+    given = argparse.Namespace(**{**vars(args), **change})
+    _pool(given.rows, given.shape)
+    under, over = child(given, "floor"), child(given, "spark")
+    return {
+        "shape": given.shape, "gain": given.gain, "rows": given.rows, "budget": given.budget, **over,
+        "floor_seconds": under["seconds"], "ratio": over["seconds"] / under["seconds"],
+        "same_ids": over["digest"] == under["digest"],
+    }  # fmt: skip
+
+
+def show(results: list[dict]) -> None:
+    """The table."""
+    head = f"{'shape':<16} {'gain':<8} {'engine':<6} {'rows':>10} {'budget':>9} {'seconds':>8} {'again':>7} {'floor':>7} {'ratio':>6}  rounds  memory GB  same ids"
+    print(head)
+    for r in results:
+        again = f"{min(r['again']):.1f}" if r["again"] else ""
+        print(
+            f"{r['shape']:<16} {r['gain']:<8} {r['engine']:<6} {r['rows']:>10,} {r['budget']:>9,} {r['seconds']:>8.1f} {again:>7} "
+            f"{r['floor_seconds']:>7.2f} {r['ratio']:>6.1f}  {r['rounds']:>6}  {r['peak_memory_gb']:>9.2f}  {r['same_ids']}",
+            flush=True,
+        )
+
+
+def fit(results: list[dict]) -> None:
+    """Does cost grow linearly with rows? The exponent of a power law through the measured sizes."""
+    import numpy as np
+
+    sizes = sorted({(r["rows"], r["seconds"], r["floor_seconds"]) for r in results})
+    if len(sizes) < 2:
+        return
+    rows, seconds, floors = (np.array(c, float) for c in zip(*sizes, strict=True))
+    slope = np.polyfit(np.log(rows), np.log(seconds), 1)[0]
+    under = np.polyfit(np.log(rows), np.log(floors), 1)[0]
+    per_million = (seconds[-1] - seconds[0]) / (rows[-1] - rows[0]) * 1e6
+    print(f"\nseconds ~ rows^{slope:.2f} (floor: rows^{under:.2f}); {per_million:.2f} s a further million rows")
+
+
+def suite(args) -> list[dict]:
+    """Sizes at budget 5%, both engines, both gains, all shapes at a size where each takes seconds."""
+    from_sizes = [compare(args, rows=n, budget=n // 20, engine="local") for n in args.sizes]
+    show(from_sizes)
+    fit(from_sizes)
+    n = args.sizes[0]
+    print()
+    sys.path.append(str(HERE))
+    from pools import SHAPES
+
+    rest = [compare(args, rows=n, budget=n // 20, engine="rounds")]
+    rest += [compare(args, rows=n, budget=n // 20, engine=e, gain="exact") for e in ("local", "rounds")]
+    rest += [compare(args, rows=n, budget=n // 20, engine=e, shape=s) for s in SHAPES[1:] for e in ("local", "rounds")]
+    show(rest)
+    return from_sizes + rest
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--budget", type=int)
+    parser.add_argument("--engine", default="auto", choices=["auto", "local", "rounds"])
+    parser.add_argument("--shape", default="default")
+    parser.add_argument("--gain", default="gradient", choices=["gradient", "exact"])
+    parser.add_argument("--memory", default="2g", help="JVM memory")
+    parser.add_argument("--repeat", type=int, default=2, help="runs in the same session; the first one is quoted")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--suite", action="store_true")
+    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--sizes", type=lambda t: [int(float(x)) for x in t.split(",")], default=[1_000_000, 3_000_000])
+    parser.add_argument("--measure", choices=["floor", "spark"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.budget = args.budget or args.rows // 20
+    if args.measure:
+        print(json.dumps({"floor": floor, "spark": spark}[args.measure](args)))
+    elif args.rivals:
+        sys.path.append(str(HERE))
+        from rivals import beside_rivals
+
+        beside_rivals(args)
+    elif args.suite:
+        results = suite(args)
+        if args.json:
+            print(json.dumps(results))
+    else:
+        result = compare(args)
+        if args.json:
+            print(json.dumps(result))
+        else:
+            show([result])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The whole flow on small pools that bring their own annotation: no model is loaded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+
+from mig_spark import build_config, run_pipeline
+from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
+from mig_spark.errors import InputError
+from mig_spark.pipeline import flat_counts, load_graph
+from mig_spark.summary import summarise
+from mig_spark.tables import Store
+
+from oracles.dense import Row, dense_greedy, dense_propagation
+
+LABEL_NAMES = [f"topic {k:02d}" for k in range(20)]
+EDGES = [(0, 1, 0.95), (2, 3, 0.9), (3, 4, 0.99)]
+
+
+def make_rows(n=150, seed=2):
+    rng = random.Random(seed)
+    return [
+        Row(f"row-{k:03d}", tuple(rng.sample(range(20), rng.randint(1, 4))), round(rng.uniform(1, 30), 2))
+        for k in range(n)
+    ]
+
+
+def record(row):
+    return {
+        "_id": row.key,
+        "source": f"source-{int(row.key[-1]) % 3}",
+        "dialogs": [{"role": "user", "content": f"ask {row.key}"}, {"role": "assistant", "content": "answer"}],
+        "annotation": {
+            "instag": {"content": [LABEL_NAMES[k] for k in row.labels]},
+            "deita": {"quality_scores": [row.score], "complexity_scores": [1.0]},
+        },
+    }
+
+
+@pytest.fixture
+def config(tmp_path):
+    rows = make_rows()
+    lines = [json.dumps(record(r)) for r in rows]
+    bad = {**record(rows[0]), "_id": "no-annotation"}
+    del bad["annotation"]
+    lines += [json.dumps(bad), "{broken", json.dumps({**record(rows[1]), "_id": "x", "dialogs": []})]
+    with gzip.open(tmp_path / "pool.jsonl.gz", "wt", encoding="utf-8") as f:
+        f.write("\n".join(lines))
+    edges = [{"src": LABEL_NAMES[i], "dst": LABEL_NAMES[j], "weight": w} for i, j, w in EDGES]
+    (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
+    return build_config({
+        "pool": {"path": str(tmp_path / "pool.jsonl.gz")},
+        "output": {"path": str(tmp_path / "out")},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+        "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "threshold": 0.9},
+        "select": {"budget": 25, "block_rows": 40, "candidates": 20, "engine": "rounds"},
+    })  # fmt: skip
+
+
+def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, config, tmp_path):
+    done = run_pipeline(spark, config)
+    rows = make_rows()
+    want, gains = dense_greedy(rows, dense_propagation(20, EDGES), 25)
+    store = Store(spark, config.output)
+
+    selection = store.read(SELECTION).orderBy("rank").collect()
+    assert [r["id"] for r in selection] == want
+    assert [r["rank"] for r in selection] == list(range(1, 26))
+    assert [r["gain"] for r in selection] == pytest.approx(gains, rel=1e-12)
+    by_id = {r.key: r for r in rows}
+    assert [r["score"] for r in selection] == [by_id[i].score for i in want]
+    assert [r["source"] for r in selection] == [f"source-{int(i[-1]) % 3}" for i in want]
+
+    lines = [json.loads(x) for x in (tmp_path / "out" / "selection.jsonl").read_text().splitlines()]
+    assert [x["id"] for x in lines] == want
+    assert lines[0]["messages"][0] == {"role": "user", "content": f"ask {want[0]}"}
+
+    counts = flat_counts(done["counts"])
+    assert counts["read"] == 153
+    assert counts["rejected"] == {"broken JSON": 1, "no annotation": 1, "no messages": 1}
+    assert (counts["annotated"], counts["labels"], counts["edges"], counts["selected"]) == (150, 20, 3, 25)
+    reasons = {r["reason"]: r["raw"] for r in store.read(REJECTED).collect()}
+    assert reasons["broken JSON"] == "{broken"
+    assert set(reasons) == set(counts["rejected"])
+
+    certificate = done["certificate"]
+    assert certificate["random_objective"] < certificate["objective"] <= certificate["upper_bound"]
+    assert sum(certificate["certified_by_round"]) == 25
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert want[0] in report
+    words = summarise(done, ("ingest", "annotate", "graph", "select", "report"))
+    assert "selected     25" in words
+    assert "rejected     3" in words
+    for name in ("pool", "rejected", "annotations", "labels", "label_edges", "selection", "runs"):
+        assert store.exists(TABLES[name]), name
+    run = store.read(RUNS).collect()
+    assert [r["run_id"] for r in run] == [done["run_id"]]
+    assert json.loads(run[0]["inputs"])["pool"][0]["files"][0]["path"].endswith("pool.jsonl.gz")
+
+
+def test_stage_by_stage_gives_the_same_tables_and_carries_the_counts(spark, config):
+    whole = run_pipeline(spark, config)
+    store = Store(spark, config.output)
+    ids = [r["id"] for r in store.read(SELECTION).orderBy("rank").collect()]
+    elsewhere = config.model_copy(
+        update={"output": config.output.model_copy(update={"path": config.output.path + "2"})}
+    )
+    for stage in ("ingest", "annotate", "graph", "select", "report"):
+        last = run_pipeline(spark, elsewhere, (stage,))
+    other = Store(spark, elsewhere.output)
+    assert [r["id"] for r in other.read(SELECTION).orderBy("rank").collect()] == ids
+    assert flat_counts(last["counts"]) == flat_counts(whole["counts"])
+    assert other.read(RUNS).count() == 5
+    graph = load_graph(other)
+    assert graph.labels == LABEL_NAMES
+    assert other.read(LABELS).count() == 20
+
+
+def test_a_stage_without_its_input_says_which_to_run_first(spark, config):
+    for stage, table in (("annotate", "pool"), ("select", "annotations")):
+        with pytest.raises(InputError, match=f"no table '{table}'.*run the stage that writes it first"):
+            run_pipeline(spark, config, (stage,))
+
+
+def test_a_pool_without_a_usable_row_writes_nothing(spark, config, tmp_path):
+    (tmp_path / "bad.jsonl").write_text("{broken\n[]\n")
+    bad = config.model_copy(update={"pool": config.pool.model_copy(update={"path": str(tmp_path / "bad.jsonl")})})
+    with pytest.raises(InputError, match="no usable row"):
+        run_pipeline(spark, bad)
+    assert not (tmp_path / "out").exists()
