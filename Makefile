@@ -17,8 +17,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time: torch is large)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,dev]' \
-		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,vocabulary,dev]' \
+		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,vocabulary,dev]'
 	@$(BIN)/python -c 'from mig_spark.session import prepare; prepare()'
 	@touch $@
 
