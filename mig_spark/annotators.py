@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mig_spark.config import ColumnScorer, ColumnTagger, EmbeddingTagger, HeuristicScorer
+from mig_spark.config import (
+    ColumnScorer,
+    ColumnTagger,
+    EmbeddingTagger,
+    EndpointConfig,
+    EndpointScorer,
+    EndpointTagger,
+    HeuristicScorer,
+)
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels import heuristics
-from mig_spark.kernels.annotators import COST_COLUMNS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
+from mig_spark.kernels.annotators import ASKING, COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
 from mig_spark.kernels.embedding import TEXT_RULE, check_installed, model_identity
+from mig_spark.kernels.prompts import PROMPT_VERSION
 from mig_spark.udfs import annotate_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-TaggerConfig: TypeAlias = ColumnTagger | EmbeddingTagger
-ScorerConfig: TypeAlias = ColumnScorer | HeuristicScorer
+TaggerConfig: TypeAlias = ColumnTagger | EmbeddingTagger | EndpointTagger
+ScorerConfig: TypeAlias = ColumnScorer | HeuristicScorer | EndpointScorer
 
 _TYPES = {
     "labels": "array<string>",
@@ -59,6 +68,11 @@ class Annotator:
     columns: Callable[[DataFrame], DataFrame] | None = None
     step: Step | None = None
 
+    @property
+    def paid(self) -> bool:
+        """Whether it asks an endpoint, so that every answer costs money."""
+        return self.step is not None and self.step[0] in ASKING
+
 
 def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
     """The tagger that a config names.
@@ -74,6 +88,10 @@ def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
             return Annotator("column", version, TAGS, reads_given=True, columns=_given_labels)
         listed: Step = ("valid_labels", {"valid": valid})
         return Annotator("column", version, TAGS, reads_given=True, flags=(OUTSIDE,), step=listed)
+    if isinstance(config, EndpointTagger):
+        words = vocabulary_labels(config.vocabulary) if config.vocabulary else None
+        flags = (TRUNCATED,) if words is None else (TRUNCATED, OUTSIDE)
+        return _endpoint(config, "endpoint_labels", TAGS, flags, top=config.top, vocabulary=words)
     check_installed()
     labels = vocabulary_labels(config.vocabulary)
     identity = model_identity(config.model)
@@ -89,11 +107,34 @@ def make_scorer(config: ScorerConfig) -> Annotator:
     """The scorer that a config names."""
     if isinstance(config, ColumnScorer):
         return Annotator("column", _version(rule=1), SCORES, reads_given=True, columns=_given_scores)
+    if isinstance(config, EndpointScorer):
+        return _endpoint(config, "endpoint_scores", SCORES, (TRUNCATED,))
     version = _version(rules=heuristics.VERSION)
     return Annotator("heuristic", version, SCORES, flags=heuristics.FLAGS, step=("heuristic", {}))
 
 
-def run_annotators(df: DataFrame, annotators: Iterable[Annotator], keep: list[str], *, with_cost: bool) -> DataFrame:
+def _endpoint(
+    config: EndpointConfig, kernel: str, makes: tuple[str, ...], flags: tuple[str, ...], **said: Any
+) -> Annotator:
+    """An annotator behind an endpoint. Its version does not cover the address: the same model may move."""
+    said |= {name: getattr(config, name) for name in ("model", "max_output_tokens", "max_chars", "body")}
+    names = ("api_key_env", "auth_header", "timeout", "concurrency", "max_tries", "max_wait", "breaker")
+    settings = {**said, **{name: getattr(config, name) for name in names}}
+    base, _, query = config.base_url.partition("?")
+    settings["url"] = f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else "")
+    settings |= {"requests_per_second": config.requests_per_second, "tasks": config.max_tasks}
+    version = _version(prompt=PROMPT_VERSION, kernel=kernel, **said)
+    return Annotator(f"endpoint {config.model}", version, makes, flags=flags, step=(kernel, {"settings": settings}))
+
+
+def run_annotators(
+    df: DataFrame,
+    annotators: Iterable[Annotator],
+    keep: list[str],
+    *,
+    with_cost: bool,
+    limits: Mapping[str, Any] | None = None,
+) -> DataFrame:
     """Add the columns of the annotators; all kernels run in one Python process a task.
 
     Raises:
@@ -104,10 +145,11 @@ def run_annotators(df: DataFrame, annotators: Iterable[Annotator], keep: list[st
             with a value there (labels, or the score) keep it and cost nothing.
         annotators: taggers and scorers.
         keep: the columns of `df` to keep.
-        with_cost: add the cost columns of `udfs.annotate_rows`.
+        with_cost: add the columns `ERRORS` and the cost columns of `udfs.annotate_rows`.
+        limits: what each task may spend on endpoints and where its answers go, as in `start_task`.
     """
     from pyspark.sql import functions as sf
-    from pyspark.sql.types import DoubleType, StructField, StructType
+    from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
     made: list[str] = []
     steps: list[Step] = []
@@ -130,9 +172,10 @@ def run_annotators(df: DataFrame, annotators: Iterable[Annotator], keep: list[st
     kept = [*keep, *plain]
     fields = [StructField(f.name, f.dataType, nullable=True) for f in df.select(*kept, *by_step).schema.fields]
     if with_cost:
+        fields += [StructField(name, StringType()) for name in ERRORS]
         fields += [StructField(name, DoubleType()) for name in COST_COLUMNS]
     needed = [name for name in ("messages", "given") if name in df.columns and name not in kept]
-    udf = annotate_rows(steps, kept, by_step, with_cost=with_cost)
+    udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits)
     return df.select(*kept, *needed, *by_step).mapInArrow(udf, StructType(fields))
 
 

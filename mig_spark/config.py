@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -94,7 +95,43 @@ class EmbeddingTagger(_Model):
     max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
 
 
-Tagger = Annotated[ColumnTagger | EmbeddingTagger, Field(discriminator="kind")]
+class EndpointConfig(_Model):
+    """An OpenAI-compatible chat endpoint, asked from the executors; see docs/annotate.md."""
+
+    base_url: str = Field(description="POST goes to {base_url}/chat/completions")
+    model: str
+    api_key_env: str | None = Field(None, description="environment variable of the executors that holds the key")
+    auth_header: str = Field("Authorization", description="header of the key; with another name it goes out bare")
+    max_output_tokens: int = Field(256, ge=1)
+    max_chars: int = Field(24_000, ge=200, description="of longer rows the middle is left out, flagged truncated")
+    timeout: float = Field(60.0, gt=0, description="seconds without a byte from the server")
+    concurrency: int = Field(8, ge=1, le=256, description="requests at a time in one task")
+    max_tasks: int = Field(16, ge=1, description="tasks that ask at a time")
+    requests_per_second: float | None = Field(None, gt=0, description="by all tasks together")
+    max_tries: int = Field(6, ge=1, le=20, description="tries a row in one run")
+    max_wait: float = Field(30.0, ge=0, description="longest pause in seconds between two tries")
+    breaker: int = Field(10, ge=1, description="a task stops asking when so many rows in a row got no answer")
+    body: dict[str, Any] = Field(default_factory=dict, description="further keys of the request; null leaves one out")
+
+    @model_validator(mode="after")
+    def _plain_url(self) -> EndpointConfig:
+        parts = urllib.parse.urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url is an http or https address, for example http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("base_url carries a name or password; name a variable with the key in api_key_env")
+        return self
+
+
+class EndpointTagger(EndpointConfig):
+    """Labels by a language model behind an endpoint."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
+    vocabulary: str | None = Field(None, description="builtin or a JSON list, to choose from; default: free labels")
+
+
+Tagger = Annotated[ColumnTagger | EmbeddingTagger | EndpointTagger, Field(discriminator="kind")]
 
 
 class ColumnScorer(_Model):
@@ -109,7 +146,13 @@ class HeuristicScorer(_Model):
     kind: Literal["heuristic"] = "heuristic"
 
 
-Scorer = Annotated[ColumnScorer | HeuristicScorer, Field(discriminator="kind")]
+class EndpointScorer(EndpointConfig):
+    """Quality and complexity, 1 to 6 each, judged by a language model behind an endpoint; score: their product."""
+
+    kind: Literal["endpoint"] = "endpoint"
+
+
+Scorer = Annotated[ColumnScorer | HeuristicScorer | EndpointScorer, Field(discriminator="kind")]
 
 
 class AnnotateConfig(_Model):
@@ -118,6 +161,11 @@ class AnnotateConfig(_Model):
     tagger: Tagger = EmbeddingTagger()
     scorer: Scorer = HeuristicScorer()
     allow_degenerate: bool = Field(False, description="go on when scores are constant or most rows have no label")
+    chunk_rows: int = Field(20_000, ge=1, description="rows annotated and committed at a time, where models cost")
+    max_attempts: int = Field(3, ge=1, description="runs that try a row before it is rejected")
+    max_requests: int | None = Field(None, ge=1, description="requests to endpoints that a run may make")
+    max_tokens: int | None = Field(None, ge=1, description="tokens, in and out, that a run may use at endpoints")
+    spill_path: str | None = Field(None, description="folder for paid answers under way; default: under output.path")
 
 
 class GraphConfig(_Model):
@@ -268,7 +316,7 @@ def _number(value: Any) -> Any:
 
 
 def _explain(err: dict[str, Any]) -> str:
-    loc = [str(p) for p in err["loc"] if p not in ("column", "embedding", "heuristic")]
+    loc = [str(p) for p in err["loc"] if p not in ("column", "embedding", "heuristic", "endpoint")]
     name = ".".join(loc) or "config"
     if err["type"] == "extra_forbidden":
         near = difflib.get_close_matches(loc[-1], _known_keys(), n=1)

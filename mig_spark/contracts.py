@@ -105,6 +105,54 @@ ANNOTATIONS = Table(
     {"score_not_negative": "score >= 0"},
 )
 
+ANNOTATION_FAILURES = Table(
+    "annotation_failures",
+    "Tries at rows that a tagger or scorer could not finish: one row a try, with what was answered all the same",
+    (
+        Column("content_hash", "string", "key: hash of what was to be annotated", nullable=False),
+        Column("attempt", "int", "1 for a try that counts, 0 where the run stopped before it", nullable=False),
+        Column("error", "string", "why there is no annotation", nullable=False),
+        Column("labels", "array<string>", "labels, where the tagger answered"),
+        Column("quality", "double", "quality score, where the scorer answered"),
+        Column("complexity", "double", "complexity score, where the scorer answered"),
+        Column("score", "double", "the row's score, where the scorer answered"),
+        Column("flags", "array<string>", "as in annotations"),
+        Column("tagger", "string", "tagger kind and model", nullable=False),
+        Column("tagger_version", "string", "as in annotations", nullable=False),
+        Column("scorer", "string", "scorer kind and model", nullable=False),
+        Column("scorer_version", "string", "as in annotations", nullable=False),
+        Column("run_id", "string", "the run that tried", nullable=False),
+        Column("annotated_at", "timestamp", "when it was written"),
+    ),
+)
+
+ANNOTATE_TODO = Table(
+    "annotate_todo",
+    "Rows that the annotate stage under way has still to do, in chunks; removed when it ends",
+    (
+        Column("content_hash", "string", "key of the annotation"),
+        Column("messages", MESSAGES_TYPE, "as in pool"),
+        Column("given", GIVEN_TYPE, "as in pool"),
+        Column("chunk", "int", "in order of the key"),
+    ),
+)
+
+ANNOTATED_CHUNK = Table(
+    "annotated_chunk",
+    "What the annotators said of the chunk under way; removed when the stage ends",
+    (
+        Column("content_hash", "string", "key of the annotation"),
+        Column("labels", "array<string>", "null where the tagger gave no answer"),
+        Column("tag_flags", "array<string>", "flags of the tagger"),
+        Column("quality", "double", "null where the scorer gave no answer"),
+        Column("complexity", "double", "null where the scorer gave no answer"),
+        Column("score", "double", "null where the scorer gave no answer"),
+        Column("score_flags", "array<string>", "flags of the scorer"),
+        Column("tag_error", "string", "why there are no labels"),
+        Column("score_error", "string", "why there is no score"),
+    ),
+)
+
 LABELS = Table(
     "labels",
     "The vertices of the label graph: the vocabulary in use",
@@ -169,4 +217,4 @@ RUNS = Table(
     ),
 )
 
-TABLES = {t.name: t for t in (POOL, REJECTED, ANNOTATIONS, LABELS, LABEL_EDGES, SELECTION, RUNS)}
+TABLES = {t.name: t for t in (POOL, REJECTED, ANNOTATIONS, ANNOTATION_FAILURES, LABELS, LABEL_EDGES, SELECTION, RUNS)}

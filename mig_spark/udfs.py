@@ -7,10 +7,11 @@ nothing of the driver travels to the executors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from mig_spark.kernels.annotators import COST_COLUMNS, Step, annotate_batch
+from mig_spark.kernels.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
 from mig_spark.kernels.chat import column_names
 from mig_spark.kernels.embedding import embed_texts, load_model
@@ -114,22 +115,35 @@ def offer_from_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
     return answer
 
 
-def annotate_rows(steps: Sequence[Step], keep: Sequence[str], made: Sequence[str], *, with_cost: bool) -> ArrowMap:
-    """Rows through the kernels of `steps`: the columns `keep`, those `made`, and with `with_cost` what a batch cost.
+def annotate_rows(
+    steps: Sequence[Step],
+    keep: Sequence[str],
+    made: Sequence[str],
+    *,
+    with_cost: bool,
+    limits: Mapping[str, Any] | None = None,
+) -> ArrowMap:
+    """Rows through the kernels of `steps`: the columns `keep`, those `made`, and with `with_cost` why a row has no
+    answer (`ERRORS`) and what a batch cost.
 
     The cost columns (`COST_COLUMNS`) have a batch's numbers in its first row and 0 below, so that their sums are right.
+    `limits`: what a task may spend, and where its answers go; see `start_task`.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        ready = start_task(steps, limits)
         for batch in batches:
-            columns, cost = annotate_batch(batch, steps)
+            columns, cost = annotate_batch(batch, ready)
             arrays = [batch.column(name) for name in keep] + [columns[name] for name in made]
             if with_cost:
+                arrays += [columns[name] for name in ERRORS]
                 rest = max(0, batch.num_rows - 1)
                 for name in COST_COLUMNS:
                     value = float(getattr(cost, name[1:]))
                     arrays.append(pa.array(([value] + [0.0] * rest)[: batch.num_rows], pa.float64()))
-            yield pa.RecordBatch.from_arrays(arrays, names=[*keep, *made, *(COST_COLUMNS if with_cost else ())])
+            yield pa.RecordBatch.from_arrays(
+                arrays, names=[*keep, *made, *((*ERRORS, *COST_COLUMNS) if with_cost else ())]
+            )
 
     return run
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.kernels import embedding, heuristics
+from mig_spark.kernels import embedding, endpoint, heuristics, models
 
 TAGS = ("labels", "tag_flags")
 SCORES = ("quality", "complexity", "score", "score_flags")
@@ -26,9 +26,15 @@ ARROW_TYPES = {
     "complexity": pa.float64(),
     "score": pa.float64(),
     "score_flags": pa.list_(pa.string()),
+    "tag_error": pa.string(),
+    "score_error": pa.string(),
 }
+#: why a row has no labels or no score although a kernel has worked on it; a kernel whose model cannot answer every row
+#: returns its column beside those that it makes, null where the row was answered
+ERRORS = ("tag_error", "score_error")
+_ENDPOINT_COSTS = ("requests", "retries", "prompt_tokens", "completion_tokens", "reused", "unparsable")
 #: private columns that carry a batch's `Cost`
-COST_COLUMNS = ("_rows", "_seconds", "_model_loads", "_load_seconds")
+COST_COLUMNS = ("_rows", "_seconds", "_model_loads", "_load_seconds", *(f"_{name}" for name in _ENDPOINT_COSTS))
 #: a label that the row brought is not on the list of valid ones
 OUTSIDE = "label_outside"
 TRUNCATED = "truncated"
@@ -36,17 +42,39 @@ TRUNCATED = "truncated"
 
 @dataclass
 class Cost:
-    """What a batch cost: rows that a kernel worked on, seconds of work, models loaded and the seconds of that."""
+    """What a batch cost: rows that a kernel worked on, seconds of work, models loaded and the seconds of that; requests
+    to endpoints, how many of them were second tries, tokens; answers that an attempt that died had paid for, and those
+    that could not be read."""
 
     rows: int = 0
     seconds: float = 0.0
     model_loads: int = 0
     load_seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reused: int = 0
+    unparsable: int = 0
 
 
 Made: TypeAlias = dict[str, pa.Array]
 Kernel: TypeAlias = Callable[..., Made]
 Step: TypeAlias = tuple[str, Mapping[str, Any]]
+
+
+def start_task(steps: Sequence[Step], limits: Mapping[str, Any] | None = None) -> list[Step]:
+    """The steps for one task attempt: kernels that ask an endpoint share what the task may spend.
+
+    Args:
+        steps: (kernel name, parameters).
+        limits: `requests` and `tokens` that the task may spend, `spill` and `earlier` folders, `tasks` at a time; as in
+            `endpoint.Task`.
+    """
+    given = dict(limits or {})
+    budget = endpoint.Budget(given.pop("requests", None), given.pop("tokens", None))
+    task = endpoint.Task(budget, **given)
+    return [(name, {**parameters, "task": task} if name in ASKING else parameters) for name, parameters in steps]
 
 
 def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, Cost]:
@@ -57,11 +85,12 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
         steps: (kernel name, parameters).
 
     Returns:
-        The made columns, one value a row of the batch, and the cost.
+        The made columns and `ERRORS`, one value a row of the batch, and the cost.
     """
-    made: Made = {}
+    made: Made = {name: pa.nulls(batch.num_rows, ARROW_TYPES[name]) for name in ERRORS}
+    before = endpoint.SPENT.copy()
     cost = Cost()
-    loaded, load_seconds, started = embedding.loaded_models(), embedding.seconds_loading(), time.perf_counter()
+    loaded, load_seconds, started = models.loaded_models(), models.seconds_loading(), time.perf_counter()
     worked = np.zeros(batch.num_rows, dtype=np.bool_)
     for name, parameters in steps:
         kernel, columns = KERNELS[name]
@@ -73,9 +102,14 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
         for column in columns:
             kept = batch.column(column).cast(ARROW_TYPES[column])
             made[column] = _merge(missing, fresh[column], kept) if fresh else kept
+        error = ERRORS[columns == SCORES]
+        if error in fresh:
+            made[error] = _merge(missing, fresh[error], made[error])
     cost.rows = int(worked.sum())
-    cost.model_loads = embedding.loaded_models() - loaded
-    cost.load_seconds = embedding.seconds_loading() - load_seconds
+    for name in _ENDPOINT_COSTS:
+        setattr(cost, name, getattr(endpoint.SPENT, name) - getattr(before, name))
+    cost.model_loads = models.loaded_models() - loaded
+    cost.load_seconds = models.seconds_loading() - load_seconds
     cost.seconds = time.perf_counter() - started - cost.load_seconds
     return made, cost
 
@@ -148,4 +182,8 @@ KERNELS: dict[str, tuple[Kernel, tuple[str, ...]]] = {
     "embedding": (embedding_labels, TAGS),
     "valid_labels": (valid_labels, TAGS),
     "heuristic": (heuristic_scores, SCORES),
+    "endpoint_labels": (endpoint.endpoint_labels, TAGS),
+    "endpoint_scores": (endpoint.endpoint_scores, SCORES),
 }
+#: kernels that ask an endpoint: they take a `task`, and what they say was paid for
+ASKING = frozenset({"endpoint_labels", "endpoint_scores"})

@@ -10,7 +10,7 @@ from mig_spark.annotators import make_scorer, make_tagger, read_label_list
 from mig_spark.config import ColumnScorer, ColumnTagger, EmbeddingTagger, HeuristicScorer
 from mig_spark.errors import DependencyError, InputError
 from mig_spark.kernels import heuristics
-from mig_spark.kernels.annotators import ARROW_TYPES, OUTSIDE, SCORES, TAGS, annotate_batch
+from mig_spark.kernels.annotators import ARROW_TYPES, ERRORS, OUTSIDE, SCORES, TAGS, annotate_batch
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 GIVEN = pa.struct([("labels", pa.list_(pa.string())), ("score", pa.float64())])
@@ -55,7 +55,7 @@ def test_nothing_to_do_costs_nothing() -> None:
     assert made["score"].to_pylist() == [6.0, 6.0]
     assert cost.rows == 0
     empty, _ = annotate_batch(batch([]), [("heuristic", {}), ("valid_labels", {"valid": ["a"]})])
-    assert {name: len(column) for name, column in empty.items()} == dict.fromkeys((*SCORES, *TAGS), 0)
+    assert {name: len(column) for name, column in empty.items()} == dict.fromkeys((*SCORES, *TAGS, *ERRORS), 0)
 
 
 def test_labels_outside_the_list_are_left_out_and_flagged() -> None:
