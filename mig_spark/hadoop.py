@@ -53,15 +53,19 @@ class HadoopFiles:
         # the session's own configuration: credentials set by spark.conf.set are in it
         self._conf: Any = session.sessionState().newHadoopConf()
 
-    def find(self, path: str) -> list[FileInfo]:
-        """The file or folder of this name, else what the path matches as a glob, in order of name."""
+    def find(self, path: str) -> tuple[list[FileInfo], bool]:
+        """The file or folder of this name, else what the path matches as a glob, in order of name.
+
+        Returns:
+            What was found, and whether it is of this very name.
+        """
         where = self._path(path)
         with _said_plainly(path):
             system = where.getFileSystem(self._conf)
             if system.exists(where):
-                return [_info(system.getFileStatus(where))]
+                return [_info(system.getFileStatus(where))], True
             found = system.globStatus(where) if _GLOB.search(path) else None
-        return sorted((_info(s) for s in found or ()), key=lambda f: f.path)
+        return sorted((_info(s) for s in found or ()), key=lambda f: f.path), False
 
     def children(self, folder: str) -> list[FileInfo]:
         """What is directly in a folder, in order of name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,10 @@ logger = logging.getLogger(__name__)
 
 STAGE = "ingest"
 #: Spark's names for a file that is there and cannot be read as what it is taken for.
-_UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "UNABLE_TO_INFER_SCHEMA", "CANNOT_MERGE_SCHEMAS")
+_UNREADABLE = re.compile(
+    r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
+    r"[^\]]*\] (.*)"
+)
 
 
 def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
@@ -238,16 +242,24 @@ def said_plainly(config: PoolConfig) -> Iterator[None]:
 
     try:
         yield
-    except PySparkException as e:
-        if not any(name in str(e) for name in _UNREADABLE):
+    except (PySparkException, Py4JJavaError) as e:
+        # the condition may be the cause of a failed write, so it is looked for in the whole report
+        found = _UNREADABLE.search(str(e))
+        if found is None:
             raise
-        raise InputError(_plain_failure(config, str(e))) from None
-    except Py4JJavaError as e:
-        text = str(e.java_exception)
-        if not any(name in text for name in _UNREADABLE):
-            raise
-        raise InputError(_plain_failure(config, text)) from None
+        raise InputError(_plain_failure(config, found, str(e))) from None
 
 
-def _plain_failure(config: PoolConfig, text: str) -> str:
-    return f"cannot read {config.path}: {plain_path(first_line(text))}"
+def _plain_failure(config: PoolConfig, found: re.Match[str], report: str) -> str:
+    if found[1] == "CANNOT_MERGE_SCHEMAS":
+        return (
+            f"the Parquet files at {config.path} have columns of the same name and different types: "
+            "give them one by one, as a list of paths in pool.path"
+        )
+    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|$)", found[2])
+    where = plain_path(file[1]) if file else f"{config.path} ({first_line(found[2])})"
+    causes = [
+        first_line(line.removeprefix("Caused by: ")) for line in report.splitlines() if line.startswith("Caused by:")
+    ]
+    why = f" ({causes[-1]})" if causes else ""
+    return f"cannot read {where}: the file is damaged, gone or not what its name says{why}; restore or remove it"

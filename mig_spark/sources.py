@@ -45,6 +45,7 @@ _FOREIGN = {
     b"\xff\xfe": "UTF-16 text (UTF-8 is read)",
     b"\xfe\xff": "UTF-16 text (UTF-8 is read)",
 }
+_READ = "JSONL, JSON and Parquet files (.gz too) and Delta tables are read"
 _FAMILY = {"parquet": "parquet", "json": "json", "jsonl": "json"}
 #: What a file may be: by the configured format and by what it was taken for.
 _EXPECTED = {
@@ -131,19 +132,20 @@ def _merged(parts: list[Part]) -> list[Part]:
 
 
 def _look(spark: SparkSession, fs: HadoopFiles, path: str, form: str) -> list[Part]:
-    found = fs.find(path)
+    found, named = fs.find(path)
     if not found:
         if form in ("auto", "delta") and (table := _catalog_table(spark, path, form)):
             return [table]
         raise InputError(f"pool.path: nothing at {path}{_hint(path, form)}: check the path")
-    parts: list[Part] = []
+    files = [entry for entry in found if not entry.is_dir and not entry.hidden]
+    parts = _by_kind(fs, files, form, named=named) if files else []
     for entry in found:
-        if not entry.is_dir:
-            parts += _by_kind(fs, [entry], form, named=True)
-        elif fs.exists(f"{entry.path}/_delta_log"):
-            parts.append(_delta_part(spark, entry, form))
-        else:
-            parts += _folder(spark, fs, entry, form)
+        if entry.is_dir and (named or not entry.hidden):
+            delta = fs.exists(f"{entry.path}/_delta_log")
+            parts += [_delta_part(spark, entry, form)] if delta else _folder(spark, fs, entry, form)
+    if not parts:
+        hidden = "; Spark passes over names that begin with _ or ." if found[0].hidden else ""
+        raise InputError(f"pool.path: no data files among the {len(found)} at {path}{hidden}: {_READ}")
     return parts
 
 
@@ -170,10 +172,7 @@ def _folder(spark: SparkSession, fs: HadoopFiles, folder: FileInfo, form: str) -
                 pending.append(entry.path)
     parts += _by_kind(fs, files, form, named=False, base=folder.path)
     if not parts:
-        raise InputError(
-            f"no data files in the folder {plain_path(folder.path)} ({len(files)} other files): "
-            "JSONL, JSON and Parquet files (.gz too) and Delta tables are read"
-        )
+        raise InputError(f"no data files in the folder {plain_path(folder.path)} ({len(files)} other files): {_READ}")
     return parts
 
 

@@ -60,7 +60,7 @@ def test_every_format_in_one_folder_tree(spark: SparkSession, tmp_path: Path) ->
     write(root / "broken.json", '{"id": "before", "question": "q", "answer": "a"}', '{"id": ', array=True)
     write(root / "empty.jsonl")
     write(root / "README.md", "# not data")
-    write(root / "_SUCCESS")
+    write(root / "_SUCCESS")  # what Spark leaves beside its files
     spark.createDataFrame(
         [("parquet", ODD, "a", float("nan"))], "id string, question string, answer string, x double"
     ).write.parquet(str(root / "table.parquet"))
@@ -150,6 +150,8 @@ def test_paths_lists_globs_and_other_file_systems(
     write(tmp_path / "in" / "b.jsonl", pair("b"))
     write(tmp_path / "in" / "c*.jsonl", pair("c", source="own"))
     write(tmp_path / "in" / "cd.jsonl", pair("d"))
+    write(tmp_path / "in" / "_SUCCESS")
+    write(tmp_path / "in" / "notes.md", "[not data]")
     monkeypatch.chdir(tmp_path)
     spark.conf.set("fs.viewfs.mounttable.pools.link./in", (tmp_path / "in").as_uri())
 
@@ -199,11 +201,14 @@ def test_large_files_are_split_by_spark_and_catalog_tables_are_read_at_a_version
         spark.sql("DROP DATABASE pools CASCADE")
 
 
-def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = write(tmp_path / "text.parquet", "hello")
     lines = write(tmp_path / "lines.jsonl", pair(1))
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(gzip.compress(b"".join(json.dumps(pair(i)).encode() + b"\n" for i in range(9999)))[:-5000])
+    hidden = write(tmp_path / "_hidden.jsonl", pair(1))
     torn = tmp_path / "torn.parquet"
     torn.write_bytes(b"PAR1" + b"x" * 100)
     (tmp_path / "empty").mkdir()
@@ -222,11 +227,15 @@ def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(spark: Spar
         (str(lines), {"format": "delta"}, ["lines.jsonl", "Delta"]),
         (str(cut), {}, ["cut.jsonl.gz", "gzip"]),
         (str(torn), {}, ["torn.parquet"]),
+        (str(hidden), {}, ["_hidden.jsonl", "begin with _"]),
         (str(none), {}, ["no usable row", "none.jsonl", "3 records", rejects.BROKEN_JSON, rejects.NO_MESSAGES]),
         (str(blank), {}, ["no records", "blank.jsonl"]),
+        (str(cut), {"split": True}, ["cut.jsonl.gz", "damaged"]),
     ]
     output = tmp_path / "out"
     for path, options, words in cases:
+        if options.pop("split", False):  # as a large file, which Spark reads and not a task of ours
+            monkeypatch.setattr("mig_spark.sources.WHOLE_FILE_BYTES", 0)
         with pytest.raises(InputError) as caught:
             ingest_pool(store_at(spark, output), config_for(path, output, **options), "run")
         message = str(caught.value)
