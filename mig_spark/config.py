@@ -54,7 +54,7 @@ class PoolConfig(_Model):
             "complexity",
         ],
         str,
-    ] = Field(default_factory=dict, description="your column's name for a role it plays, e.g. {prompt: question}; '' for none")
+    ] = Field(default_factory=dict, description="your column's name for its role, e.g. {prompt: question}; '' for none")
     source: str | None = Field(None, description="one source name for all rows that bring none")
 
 
