@@ -20,7 +20,7 @@ from mig_spark.config import Config, GraphConfig
 from mig_spark.contracts import LABEL_EDGES, LABELS
 from mig_spark.errors import InputError
 from mig_spark.label_edges import cooccurrence_edges, read_edges, similarity_edges
-from mig_spark.propagation import receive_weights, shares
+from mig_spark.propagation import propagation_entries, receive_weights
 from mig_spark.runtime import collect_arrow, from_arrow
 from mig_spark.tables import Store
 
@@ -43,16 +43,39 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         InputError: there is no annotated pool, or `graph.edges_path` cannot be used.
         DependencyError: the embedding model or its library is not there.
     """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as sf
+
     spark = store.spark
     pool = annotated_pool(store, config).select("labels")
     vocabulary, rows = count_labels(pool)
     labels: list[str] = vocabulary.column("label").to_pylist()
     vertices = from_arrow(spark, vocabulary)
-    similar = from_arrow(spark, _similarity(store, config.graph, labels))
+    similarity = _similarity(store, config.graph, labels)
+    similar = from_arrow(spark, similarity)
     together = cooccurrence_edges(pool, vertices, rows=rows, min_count=config.graph.cooccurrence_min_count)
-    received = receive_weights(vertices, adjacency(similar, together, vertices, config.graph))
-    _write(store, vertices, similar, together, received, config.graph)
-    counts = _count(store, config.graph)
+    received = collect_arrow(receive_weights(vertices, adjacency(similar, together, vertices, config.graph)).sort("id"))
+    entries = propagation_entries(received, normalize=config.graph.normalize)
+    seen = Observation()
+    store.write(
+        LABEL_EDGES,
+        _edges(similar, "similarity")
+        .union(_edges(together.observe(seen, sf.count("*").alias("edges")), "cooccurrence"))
+        .union(_edges(from_arrow(spark, _named(labels, entries)), "propagation")),
+    )
+    degree = np.asarray(received["received"].combine_chunks().value_lengths(), dtype=np.int32) - 1
+    sums = {"degree": pa.array(degree, pa.int32()), "weight_sum": received["total"]}
+    store.write(
+        LABELS, from_arrow(spark, pa.table({name: vocabulary[name] for name in vocabulary.column_names} | sums))
+    )
+    counts = {
+        "labels": len(labels),
+        "similarity_edges": len(similarity),
+        "cooccurrence_edges": int(seen.get["edges"]),
+        "propagation_entries": len(entries[0]),
+        "isolated": int((degree == 0).sum()),
+        "threshold": config.graph.resolved_threshold(),
+    }
     logger.info(
         "graph (%s): %d labels, %d similarity edges at %g or more, %d co-occurrence edges, %d entries in P",
         run_id, counts["labels"], counts["similarity_edges"], counts["threshold"], counts["cooccurrence_edges"],
@@ -154,42 +177,15 @@ def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Tabl
     return similarity_edges(store.spark, labels, model=config.embedding_model, threshold=threshold)
 
 
-def _write(
-    store: Store,
-    vertices: DataFrame,
-    similar: DataFrame,
-    together: DataFrame,
-    received: DataFrame,
-    config: GraphConfig,
-) -> None:
+def _edges(df: DataFrame, kind: str) -> DataFrame:
+    """Rows of LABEL_EDGES; `count` where `df` has one."""
     from pyspark.sql import functions as sf
 
-    def edges(df: DataFrame, kind: str, count: Any) -> DataFrame:
-        return df.select("src", "dst", sf.lit(kind).alias("kind"), "weight", count.cast("bigint").alias("count"))
-
-    nothing = sf.lit(None)
-    named = shares(received, vertices, normalize=config.normalize)
-    store.write(
-        LABEL_EDGES,
-        edges(similar, "similarity", nothing)
-        .union(edges(together, "cooccurrence", sf.col("count")))
-        .union(edges(named, "propagation", nothing)),
-    )
-    degrees = received.select(
-        sf.col("id").alias("label_id"), (sf.size("received") - 1).alias("degree"), sf.col("total").alias("weight_sum")
-    )
-    store.write(LABELS, vertices.join(degrees, "label_id").sort("label_id"))
+    count = sf.col("count") if "count" in df.columns else sf.lit(None)
+    return df.select("src", "dst", sf.lit(kind).alias("kind"), "weight", count.cast("bigint").alias("count"))
 
 
-def _count(store: Store, config: GraphConfig) -> dict[str, Any]:
-    kinds = store.read(LABEL_EDGES).groupBy("kind").count().collect()
-    by_kind = {row["kind"]: int(row["count"]) for row in kinds}
-    labels = store.read(LABELS).selectExpr("count(*) AS n", "count_if(degree = 0) AS alone").collect()[0]
-    return {
-        "labels": int(labels["n"]),
-        "similarity_edges": by_kind.get("similarity", 0),
-        "cooccurrence_edges": by_kind.get("cooccurrence", 0),
-        "propagation_entries": by_kind.get("propagation", 0),
-        "isolated": int(labels["alone"]),
-        "threshold": config.resolved_threshold(),
-    }
+def _named(labels: list[str], entries: tuple[npt.NDArray[Any], ...]) -> pa.Table:
+    rows, cols, values = entries
+    names = pa.array(labels, pa.string())
+    return pa.table({"src": names.take(pa.array(rows)), "dst": names.take(pa.array(cols)), "weight": pa.array(values)})

@@ -7,7 +7,11 @@ same order of the sums, the same bits.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from mig_spark.runtime import has_spark_context
 from mig_spark.session import graphframes_source
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 logger = logging.getLogger(__name__)
+
+I32: TypeAlias = npt.NDArray[np.int32]
+F64: TypeAlias = npt.NDArray[np.float64]
 
 
 def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool | None = None) -> DataFrame:
@@ -47,24 +54,29 @@ def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool 
     return received.withColumn("total", sf.aggregate("received", sf.lit(0.0), lambda total, m: total + m["weight"]))
 
 
-def shares(received: DataFrame, vertices: DataFrame, *, normalize: str) -> DataFrame:
-    """P by names: `src`, `dst`, `weight`, where one unit on `src` sends `weight` to `dst`.
+def propagation_entries(received: pa.Table, *, normalize: str) -> tuple[I32, I32, F64]:
+    """P from what the labels received, at the driver, where the selection needs it anyway.
 
     A is symmetric, so what label m receives is both column m and row m of A. `receiver` divides column m by its sum,
     `sender` row m by its sum.
-    """
-    from pyspark.sql import functions as sf
 
-    entries = received.select("id", "total", sf.explode("received").alias("m")).select(
-        sf.col("id").alias("_here"),
-        sf.col("m.id").alias("_there"),
-        (sf.col("m.weight") / sf.col("total")).alias("weight"),
-    )
-    src, dst = ("_there", "_here") if normalize == "receiver" else ("_here", "_there")
-    names = vertices.select("label_id", "label")
-    by_src = names.select(sf.col("label_id").alias(src), sf.col("label").alias("src"))
-    by_dst = names.select(sf.col("label_id").alias(dst), sf.col("label").alias("dst"))
-    return entries.join(by_src, src).join(by_dst, dst).select("src", "dst", "weight")
+    Args:
+        received: the result of `receive_weights`.
+        normalize: receiver or sender.
+
+    Returns:
+        rows, columns int32 and values float64, ordered by (row, column); P[l, m] is what one unit on l sends to m.
+    """
+    lists = received["received"].combine_chunks()
+    sizes = np.asarray(lists.value_lengths(), dtype=np.int64)
+    here = np.repeat(received["id"].to_numpy().astype(np.int32), sizes)
+    total = np.repeat(received["total"].to_numpy().astype(np.float64), sizes)
+    messages = lists.flatten()
+    there = np.asarray(messages.field("id"), dtype=np.int32)
+    values = np.asarray(messages.field("weight"), dtype=np.float64) / total
+    rows, cols = (there, here) if normalize == "receiver" else (here, there)
+    order = np.lexsort((cols, rows))
+    return rows[order], cols[order], values[order]
 
 
 def _by_graphframes(nodes: DataFrame, edges: DataFrame) -> DataFrame:

@@ -20,6 +20,7 @@ from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.failures import executor_failures
 from mig_spark.kernels.heuristics import score_messages
+from mig_spark.label_edges import similarity_edges
 from mig_spark.tables import Store
 
 COLUMN = {"kind": "column"}
@@ -177,14 +178,19 @@ def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
         ["baking bread"]
     ] * 2
 
+    # the workers embed the labels of the graph too
+    names = ["baking a loaf of bread", "bread baking", "roman history"]
+    edges = similarity_edges(spark, names, model=EmbeddingTagger().model, threshold=0.75).to_pylist()
+    assert [(e["src"], e["dst"]) for e in edges] == [("baking a loaf of bread", "bread baking")]
+    assert edges[0]["weight"] == round(edges[0]["weight"], 6) < 1
+
 
 def test_what_goes_wrong_in_an_executor_is_one_line(spark: SparkSession) -> None:
     def fail(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         try:
-            next(batches).column("no such column")
+            yield from (batch.select(["no such column"]) for batch in batches)
         except KeyError as e:
             raise DependencyError("no model at x: install it") from e
-        yield from batches
 
     df = spark.range(1)
     with pytest.raises(AnnotationError) as error, executor_failures(AnnotationError, "tagging failed"):

@@ -21,8 +21,8 @@ from mig_spark.errors import InputError
 from mig_spark.kernels.objective import build_propagation
 from mig_spark.label_edges import cooccurrence_edges, read_edges
 from mig_spark.label_graph import adjacency, build_label_graph, count_labels, read_propagation
-from mig_spark.propagation import receive_weights, shares
-from mig_spark.runtime import from_arrow
+from mig_spark.propagation import propagation_entries, receive_weights
+from mig_spark.runtime import collect_arrow, from_arrow
 from mig_spark.tables import Store
 
 LABEL_ROWS = [
@@ -168,15 +168,12 @@ def test_same_bits_with_graphframes_with_joins_and_in_the_kernel(spark: SparkSes
     i, j = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
     kernel = build_propagation(60, i, j, np.array(list(edges.values())), prop_weight=0.3, normalize=normalize)
     rows = np.repeat(np.arange(60), np.diff(kernel.indptr))
-    expected = {
-        (f"label {r:04d}", f"label {c:04d}"): w
-        for r, c, w in zip(rows.tolist(), kernel.indices.tolist(), kernel.weights.tolist(), strict=True)
-    }
     for graphframes, partitions in ((True, 1), (True, 5), (False, 3)):
         scaled = from_arrow(spark, table).selectExpr("src", "dst", "weight * 0.3D as weight").repartition(partitions)
-        received = receive_weights(nodes, scaled, graphframes=graphframes)
-        found = shares(received, nodes, normalize=normalize).collect()
-        assert {(r.src, r.dst): r.weight for r in found} == expected
+        received = collect_arrow(receive_weights(nodes, scaled, graphframes=graphframes))
+        found = propagation_entries(received, normalize=normalize)
+        for mine, other in zip(found, (rows, kernel.indices, kernel.weights), strict=True):
+            assert np.array_equal(mine, other)
     dense = np.zeros((60, 60))
     dense[rows, kernel.indices] = kernel.weights
     scaled_edges = {pair: 0.3 * w for pair, w in edges.items()}
@@ -224,6 +221,19 @@ def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -
     assert read_edges(spark, path, ["a", "b"], threshold=0.5).to_pylist() == [
         {"src": "a", "dst": "b", "weight": weight}
     ]
+
+
+def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path: Path) -> None:
+    column = {"kind": "column"}
+    plain = {"pool": {"path": "unused"}, "output": {"path": str(tmp_path)}}
+    config = build_config({**plain, "annotate": {"tagger": column, "scorer": column}})
+    store = Store(spark, config.output)
+    write_pool(store, [[], []])
+    annotate_pool(store, config, "run-1")
+    counts = build_label_graph(store, config, "run-1")
+    assert (counts["labels"], counts["similarity_edges"], counts["propagation_entries"]) == (0, 0, 0)
+    labels, rows, cols, values = read_propagation(store)
+    assert (labels, len(rows), len(cols), len(values)) == ([], 0, 0, 0)
 
 
 def test_no_graph_yet(spark: SparkSession, tmp_path: Path) -> None:

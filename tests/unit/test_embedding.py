@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,23 +15,29 @@ from mig_spark.errors import DependencyError
 from mig_spark.kernels.embedding import (
     ANSWER_CHARS,
     Encoder,
-    _batches,
     embed_labels,
     embed_texts,
     load_model,
-    loaded_models,
     model_folder,
     model_identity,
     row_text,
     tag_rows,
 )
+from mig_spark.kernels.models import loaded_models, token_batches
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_model(MODEL, threads=2)
+def encoder() -> Iterator[Encoder]:
+    """The model, loaded where every look-up of a host is an error: the bundled one asks no hub."""
+
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise AssertionError(f"a host was looked up: {args}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", no_network)
+        yield load_model(MODEL, threads=2)
 
 
 @pytest.mark.model
@@ -136,7 +144,7 @@ def test_same_labels_as_sorting_everything(
 
 @given(st.lists(st.integers(1, 256), max_size=60), st.integers(64, 1024))
 def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], batch_tokens: int) -> None:
-    taken = [rows.tolist() for rows in _batches(np.array(lengths, dtype=np.int64), batch_tokens)]
+    taken = [rows.tolist() for rows in token_batches(np.array(lengths, dtype=np.int64), batch_tokens)]
     assert sorted(r for rows in taken for r in rows) == list(range(len(lengths)))
     for rows in taken:
         assert len(rows) == 1 or len(rows) * max(lengths[r] for r in rows) <= batch_tokens
