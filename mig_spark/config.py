@@ -168,6 +168,41 @@ class AnnotateConfig(_Model):
     spill_path: str | None = Field(None, description="folder for paid answers under way; default: under output.path")
 
 
+class AssociationConfig(_Model):
+    """When two labels that rows carry together are one."""
+
+    support: float = Field(1e-4, ge=0, le=1, description="least share of the rows that carry both")
+    min_count: int = Field(20, ge=1, description="least number of rows that carry both")
+    confidence: float = Field(0.99, gt=0, le=1, description="share of the rows of either one that carry the other too")
+
+
+class InduceConfig(_Model):
+    """Labels for a pool that has none and no vocabulary either: `mig-spark induce`."""
+
+    clusters: int = Field(100, ge=2, description="k of k-means")
+    phrases: int = Field(3, ge=1, le=20, description="labels that a cluster gives to the vocabulary, at most")
+    rows: int = Field(100_000, ge=2, description="at most this many different rows are embedded, drawn by content hash")
+    min_rows: int = Field(3, ge=1, description="a phrase that fewer rows of the cluster contain names nothing")
+
+
+class VocabularyConfig(_Model):
+    """From raw tags to labels, between `annotate` and `graph`; docs/vocabulary.md."""
+
+    enabled: bool = Field(False, description="off: labels are the tags as they are")
+    fixed: bool = Field(False, description="apply the table as it is and work nothing out")
+    min_count: int = Field(5, ge=1, description="tags on fewer rows are dropped")
+    min_share: float = Field(1e-6, ge=0, le=1, description="the same as a share of the rows; the greater one counts")
+    language: str | list[str] | None = Field("en", description="whose lemmas are looked up; null: none")
+    model: str = DEFAULT_MODEL
+    merge_distance: float | None = Field(0.05, ge=0, lt=1, description="cosine distance of one meaning; null: off")
+    association: AssociationConfig | None = AssociationConfig()
+    induce: InduceConfig = InduceConfig()
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages in order."""
+        return (self.language,) if isinstance(self.language, str) else tuple(self.language or ())
+
+
 class GraphConfig(_Model):
     """The label graph and the propagation matrix."""
 
@@ -233,6 +268,7 @@ class Config(_Model):
     pool: PoolConfig
     output: OutputConfig
     annotate: AnnotateConfig = AnnotateConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
     graph: GraphConfig = GraphConfig()
     select: SelectConfig = SelectConfig()
     spark: SparkConfig = SparkConfig()

@@ -153,6 +153,43 @@ ANNOTATED_CHUNK = Table(
     ),
 )
 
+VOCABULARY = Table(
+    "vocabulary",
+    "From raw tags to labels, a row a label or what would have been one; edit it by hand, edited rows are kept",
+    (
+        Column("label", "string", "the label: its most frequent raw tag, or what a hand has put", nullable=False),
+        Column("status", "string", "kept, merged or dropped", nullable=False),
+        Column("merged_into", "string", "the label that it is merged into"),
+        Column("frequency", "bigint", "pool rows that carry it; where kept, with all that is merged into it"),
+        Column("raw_tags", "array<struct<tag:string,count:bigint>>", "its spellings, and pool rows that carry each"),
+        Column("reason", "string", "why it was merged or dropped"),
+        Column("edited", "boolean", "set it to true to keep the row as it is; edits are recognised without, too"),
+        Column("as_written", "string", "JSON: what the stage said of this row; where that differs, a hand was here"),
+    ),
+    {"status_known": "status in ('kept', 'merged', 'dropped')"},
+)
+
+CLUSTERS = Table(
+    "clusters",
+    "What `induce` found: clusters of rows and the phrases that tell each from the others",
+    (
+        Column("cluster", "int", "0 for the largest", nullable=False),
+        Column("label", "string", "its best phrase that no larger cluster has", nullable=False),
+        Column("rows", "bigint", "different rows in it", nullable=False),
+        Column("phrases", "array<struct<phrase:string,score:double,rows:bigint>>", "best first", nullable=False),
+    ),
+)
+
+CLUSTER_ROWS = Table(
+    "cluster_rows",
+    "The cluster of every row that `induce` looked at",
+    (
+        Column("content_hash", "string", "pool content", nullable=False),
+        Column("cluster", "int", "its cluster", nullable=False),
+        Column("label", "string", "the cluster's label", nullable=False),
+    ),
+)
+
 LABELS = Table(
     "labels",
     "The vertices of the label graph: the vocabulary in use",
@@ -217,4 +254,19 @@ RUNS = Table(
     ),
 )
 
-TABLES = {t.name: t for t in (POOL, REJECTED, ANNOTATIONS, ANNOTATION_FAILURES, LABELS, LABEL_EDGES, SELECTION, RUNS)}
+TABLES = {
+    t.name: t
+    for t in (
+        POOL,
+        REJECTED,
+        ANNOTATIONS,
+        ANNOTATION_FAILURES,
+        VOCABULARY,
+        CLUSTERS,
+        CLUSTER_ROWS,
+        LABELS,
+        LABEL_EDGES,
+        SELECTION,
+        RUNS,
+    )
+}
