@@ -10,9 +10,7 @@ import importlib.util
 import logging
 import os
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
+from mig_spark.kernels.models import pick_device, quiet, record_load, set_threads, token_batches
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +57,6 @@ class _Worker:
 
 
 _WORKER = _Worker()
-
-
-def loaded_models() -> int:
-    """How many models this process has loaded so far."""
-    return len(_WORKER.models)
-
-
-def seconds_loading() -> float:
-    """How long this process has spent on loading models, imports included."""
-    return sum(encoder.load_seconds for encoder in _WORKER.models.values())
 
 
 def model_folder(name: str) -> Path | None:
@@ -138,17 +127,10 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None) -
     check_installed()
     started = time.perf_counter()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if folder is not None:
-        # read when huggingface_hub is first imported: a bundled model must not wait for a hub that is not there
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        with _quiet():
-            import torch
-
-            if threads:
-                torch.set_num_threads(threads)
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet():
+            set_threads(threads)
+            device = pick_device(device)
             known = _WORKER.models.get((name, device))
             if known is None:
                 known = _WORKER.models[(name, device)] = _load(name, folder, device, started)
@@ -162,30 +144,14 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None) -
 def _load(name: str, folder: Path | None, device: str, started: float) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
+    # local_files_only: a bundled model asks no hub. HF_HUB_OFFLINE would do the same, but for this whole process, and
+    # the next model may come from the hub.
     model = SentenceTransformer(str(folder or name), device=device, local_files_only=folder is not None)
     model.eval()
     seconds = time.perf_counter() - started
+    record_load(seconds)
     logger.info("loaded %s on %s in %.1f s", name, device, seconds)
     return Encoder(name, device, model, seconds)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, load reports or import-time warnings on the user's screen; the user's settings come back."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.utils import logging as hf_logging
-
-        level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            hf_logging.set_verbosity(level)
-            if bars:
-                hf_logging.enable_progress_bar()
 
 
 def embed_texts(
@@ -208,8 +174,8 @@ def embed_texts(
     encoded, truncated = _tokenize(texts, encoder.model.tokenizer, limit)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     out = np.empty((len(texts), _dimension(encoder.model)), dtype=np.float32)
-    with _quiet(), torch.inference_mode():
-        for rows in _batches(lengths, batch_tokens):
+    with quiet(), torch.inference_mode():
+        for rows in token_batches(lengths, batch_tokens):
             picked = {key: [values[r] for r in rows] for key, values in encoded.items()}
             features = encoder.model.tokenizer.pad(picked, return_tensors="pt")
             features = {key: value.to(encoder.device) for key, value in features.items()}
@@ -240,16 +206,6 @@ def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[dict[st
         for r, ids in zip(full, longer["input_ids"], strict=True):
             truncated[r] |= len(ids) > limit
     return encoded, truncated
-
-
-def _batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Row numbers of each batch, longest texts first: the batch that needs most memory fails at once or never."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
 
 
 def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256) -> F32:

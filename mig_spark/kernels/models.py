@@ -1,0 +1,80 @@
+"""What all models in executors share: how many were loaded and for how long, silence, batches of about equal work."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+#: seconds that each model load of this process took, imports included
+_LOADS: list[float] = []
+
+
+def loaded_models() -> int:
+    """How many models this process has loaded so far."""
+    return len(_LOADS)
+
+
+def seconds_loading() -> float:
+    """How long this process has spent on loading models, imports included."""
+    return sum(_LOADS)
+
+
+def record_load(seconds: float) -> None:
+    """Count a model that was loaded."""
+    _LOADS.append(seconds)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, load reports or import-time warnings on the user's screen; the user's settings come back."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging as hf_logging
+
+        level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            hf_logging.set_verbosity(level)
+            if bars:
+                hf_logging.enable_progress_bar()
+
+
+def set_threads(threads: int | None) -> None:
+    """Give torch one task's share of the cores, so that workers do not compete."""
+    import torch
+
+    if threads and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def pick_device(device: str) -> str:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def token_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Row numbers of each batch, longest texts first: the batch that needs most memory fails at once or never.
+
+    Args:
+        lengths: int (n,): tokens of each row.
+        batch_tokens: tokens a batch, padding included; a longer row is a batch by itself.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
