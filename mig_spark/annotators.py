@@ -44,6 +44,8 @@ _TYPES = {
     "score": "double",
     "score_flags": "array<string>",
 }
+#: kernels without a model
+_QUICK = frozenset({"valid_labels", "heuristic"})
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Annotator:
         flags: the flags that it may set.
         columns: adds its columns by Spark alone; None where `step` does it.
         step: the kernel that executors run.
+        may_fail: a row may come back without an answer, with the reason in its column of `ERRORS`.
+        max_tasks: at most so many tasks ask at a time; None: as many as there are cores.
     """
 
     name: str
@@ -67,11 +71,18 @@ class Annotator:
     flags: tuple[str, ...] = ()
     columns: Callable[[DataFrame], DataFrame] | None = None
     step: Step | None = None
+    may_fail: bool = False
+    max_tasks: int | None = None
 
     @property
     def paid(self) -> bool:
         """Whether it asks an endpoint, so that every answer costs money."""
         return self.step is not None and self.step[0] in ASKING
+
+    @property
+    def slow(self) -> bool:
+        """Whether so much work is in a row that it is committed in chunks."""
+        return self.step is not None and self.step[0] not in _QUICK
 
 
 def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
@@ -124,7 +135,15 @@ def _endpoint(
     settings["url"] = f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else "")
     settings |= {"requests_per_second": config.requests_per_second, "tasks": config.max_tasks}
     version = _version(prompt=PROMPT_VERSION, kernel=kernel, **said)
-    return Annotator(f"endpoint {config.model}", version, makes, flags=flags, step=(kernel, {"settings": settings}))
+    return Annotator(
+        f"endpoint {config.model}",
+        version,
+        makes,
+        flags=flags,
+        step=(kernel, {"settings": settings}),
+        may_fail=True,
+        max_tasks=config.max_tasks,
+    )
 
 
 def run_annotators(

@@ -26,6 +26,7 @@ class Table:
     comment: str
     columns: tuple[Column, ...]
     checks: dict[str, str] = field(default_factory=dict)
+    partitioned_by: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -133,8 +134,9 @@ ANNOTATE_TODO = Table(
         Column("content_hash", "string", "key of the annotation"),
         Column("messages", MESSAGES_TYPE, "as in pool"),
         Column("given", GIVEN_TYPE, "as in pool"),
-        Column("chunk", "int", "in order of the key"),
+        Column("chunk", "int", "by a hash of the key"),
     ),
+    partitioned_by=("chunk",),
 )
 
 ANNOTATED_CHUNK = Table(

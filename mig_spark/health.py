@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.errors import AnnotationError
+from mig_spark.kernels.endpoint import UNPARSABLE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,6 +30,8 @@ class Health:
         labels_outside: labels that the pool brought and the list of valid ones lacks, counted once a row.
         score: least, 1%, median, mean, 99% and greatest score.
         flags: rows with each flag.
+        unanswered: different contents that a model was asked about and that have no annotation yet.
+        unparsable: those of them whose last answer could not be read.
     """
 
     rows: int
@@ -38,19 +41,34 @@ class Health:
     labels_outside: int
     score: dict[str, float] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
+    unparsable: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return dataclasses.asdict(self)
 
 
-def measure_health(annotated: DataFrame, flags: Sequence[str], *, reads_given: bool) -> Health:
+def count_failures(failed: DataFrame | None) -> tuple[int, int]:
+    """How many keys have no answer, and how many of them none that could be read; `failed`: key and last `error`."""
+    from pyspark.sql import functions as sf
+
+    if failed is None:
+        return 0, 0
+    row = failed.agg(sf.count("*"), sf.count(sf.when(sf.col("error").contains(UNPARSABLE), 1))).collect()[0]
+    return int(row[0]), int(row[1])
+
+
+def measure_health(
+    annotated: DataFrame, flags: Sequence[str], *, reads_given: bool, unanswered: int = 0, unparsable: int = 0
+) -> Health:
     """Look at an annotated pool, in one pass.
 
     Args:
         annotated: `labels`, `score`, `flags`, and `given` where `reads_given`.
         flags: the flags that its annotators may set.
         reads_given: the labels came with the pool, so some may have been left out.
+        unanswered, unparsable: as in `Health`.
     """
     from pyspark.sql import functions as sf
 
@@ -73,7 +91,7 @@ def measure_health(annotated: DataFrame, flags: Sequence[str], *, reads_given: b
         *(sf.sum(sf.array_contains("flags", flag).cast("long")).alias(f"flag {flag}") for flag in flags),
     ).collect()[0]
     if not row["rows"]:
-        return Health(0, 0, 0.0, 0, 0)
+        return Health(0, 0, 0.0, 0, 0, unanswered=unanswered, unparsable=unparsable)
     return Health(
         rows=int(row["rows"]),
         without_labels=int(row["without_labels"]),
@@ -82,6 +100,8 @@ def measure_health(annotated: DataFrame, flags: Sequence[str], *, reads_given: b
         labels_outside=int(row["labels_outside"]),
         score={name: float(row[name]) for name in parts},
         flags={flag: int(row[f"flag {flag}"]) for flag in flags},
+        unanswered=unanswered,
+        unparsable=unparsable,
     )
 
 

@@ -69,10 +69,20 @@ class Store:
         found = DeltaTable.forPath(self.spark, where) if self.by_path else DeltaTable.forName(self.spark, where)
         return int(found.history(1).select("version").first()[0])
 
-    def write(self, table: Table, df: DataFrame, *, mode: str = "overwrite", replace_where: str | None = None) -> None:
+    def write(
+        self,
+        table: Table,
+        df: DataFrame,
+        *,
+        mode: str = "overwrite",
+        replace_where: str | None = None,
+        once: tuple[str, int] | None = None,
+    ) -> None:
         """Write (`overwrite` or `append`) with the contract checked and the columns in its order.
 
         `replace_where`, a SQL condition that every row of `df` meets: only the rows that meet it are overwritten.
+        `once`, a writer's name and a number that rises from one write to the next: Delta passes over a write whose
+        number the table has seen from that writer.
 
         Raises:
             ContractError: `df` lacks a column or has one of another type.
@@ -81,6 +91,8 @@ class Store:
         if not self.exists(table):
             self._create(table)
         writer = df.select(*table.names).write.format("delta").mode(mode)
+        if once is not None:
+            writer = writer.option("txnAppId", once[0]).option("txnVersion", once[1])
         if replace_where is not None:
             writer = writer.option("replaceWhere", replace_where)
         elif mode == "overwrite":
@@ -105,6 +117,8 @@ class Store:
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
         where = self.location(table)
         builder = builder.location(where) if self.by_path else builder.tableName(where)
+        if table.partitioned_by:
+            builder = builder.partitionedBy(*table.partitioned_by)
         for column in table.columns:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for name, rule in table.checks.items():
