@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mig_spark.annotators import Annotator, make_scorer, make_tagger
+from mig_spark.annotator import Annotator
+from mig_spark.annotators import make_scorer, make_tagger
 from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import POOL
 from mig_spark.kernels.rejects import SCORE_MISSING, SCORE_NEGATIVE, SCORE_NOT_FINITE
@@ -99,7 +100,7 @@ def make_plan(store: Store, config: AnnotateConfig) -> Plan:
         DependencyError: a model's library or files are not there.
         InputError: a list of labels cannot be read.
     """
-    return Plan(make_tagger(config.tagger, store.spark), make_scorer(config.scorer))
+    return Plan(make_tagger(config.tagger, store.spark), make_scorer(config.scorer, store.spark))
 
 
 def by(role: str, annotator: Annotator) -> Column:

@@ -7,34 +7,41 @@ it says: model files, parameters, vocabulary and rules.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mig_spark.annotator import Annotator, version_of
 from mig_spark.config import (
     ColumnScorer,
     ColumnTagger,
+    CombineScorer,
+    DeitaScorer,
+    DistilledTagger,
     EmbeddingTagger,
     EndpointConfig,
     EndpointScorer,
     EndpointTagger,
     HeuristicScorer,
+    IfdScorer,
+    InstagTagger,
+    RewardScorer,
 )
 from mig_spark.errors import ContractError, InputError
-from mig_spark.kernels import heuristics
-from mig_spark.kernels.annotators import ASKING, COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
+from mig_spark.kernels.annotators import COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
 from mig_spark.kernels.embedding import TEXT_RULE, check_installed, model_identity
 from mig_spark.kernels.prompts import PROMPT_VERSION
+from mig_spark.model_annotators import distilled_tagger, instag_tagger, model_scorer
 from mig_spark.udfs import annotate_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-TaggerConfig: TypeAlias = ColumnTagger | EmbeddingTagger | EndpointTagger
-ScorerConfig: TypeAlias = ColumnScorer | HeuristicScorer | EndpointScorer
+TaggerConfig: TypeAlias = ColumnTagger | EmbeddingTagger | DistilledTagger | InstagTagger | EndpointTagger
+ScorerConfig: TypeAlias = (
+    ColumnScorer | HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer | CombineScorer | EndpointScorer
+)
 
 _TYPES = {
     "labels": "array<string>",
@@ -44,45 +51,6 @@ _TYPES = {
     "score": "double",
     "score_flags": "array<string>",
 }
-#: kernels without a model
-_QUICK = frozenset({"valid_labels", "heuristic"})
-
-
-@dataclass(frozen=True)
-class Annotator:
-    """A tagger or scorer, ready to run.
-
-    Attributes:
-        name: kind and model, as the annotations table shows it.
-        version: changes with everything that can change what it says.
-        makes: the columns that it makes, `TAGS` or `SCORES`.
-        reads_given: it reads what the pool brought, so its answer belongs to the row's content and `given` together.
-        flags: the flags that it may set.
-        columns: adds its columns by Spark alone; None where `step` does it.
-        step: the kernel that executors run.
-        may_fail: a row may come back without an answer, with the reason in its column of `ERRORS`.
-        max_tasks: at most so many tasks ask at a time; None: as many as there are cores.
-    """
-
-    name: str
-    version: str
-    makes: tuple[str, ...]
-    reads_given: bool = False
-    flags: tuple[str, ...] = ()
-    columns: Callable[[DataFrame], DataFrame] | None = None
-    step: Step | None = None
-    may_fail: bool = False
-    max_tasks: int | None = None
-
-    @property
-    def paid(self) -> bool:
-        """Whether it asks an endpoint, so that every answer costs money."""
-        return self.step is not None and self.step[0] in ASKING
-
-    @property
-    def slow(self) -> bool:
-        """Whether so much work is in a row that it is committed in chunks."""
-        return self.step is not None and self.step[0] not in _QUICK
 
 
 def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
@@ -94,7 +62,7 @@ def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
     """
     if isinstance(config, ColumnTagger):
         valid = read_label_list(config.valid_labels) if config.valid_labels else None
-        version = _version(rule=1, valid=valid)
+        version = version_of(rule=1, valid=valid)
         if valid is None:
             return Annotator("column", version, TAGS, reads_given=True, columns=_given_labels)
         listed: Step = ("valid_labels", {"valid": valid})
@@ -103,25 +71,32 @@ def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
         words = vocabulary_labels(config.vocabulary) if config.vocabulary else None
         flags = (TRUNCATED,) if words is None else (TRUNCATED, OUTSIDE)
         return _endpoint(config, "endpoint_labels", TAGS, flags, top=config.top, vocabulary=words)
+    if isinstance(config, InstagTagger):
+        return instag_tagger(config, task_cpus(spark))
+    if isinstance(config, DistilledTagger):
+        return distilled_tagger(config, vocabulary_labels(config.vocabulary), task_cpus(spark))
     check_installed()
     labels = vocabulary_labels(config.vocabulary)
     identity = model_identity(config.model)
     said = {"top": config.top, "floor": config.floor, "margin": config.margin, "max_tokens": config.max_tokens}
-    version = _version(model=identity, text=TEXT_RULE, vocabulary=labels, **said)
+    version = version_of(model=identity, text=TEXT_RULE, vocabulary=labels, **said)
     parameters: dict[str, Any] = {**said, "model": config.model, "vocabulary": labels}
     parameters |= {"batch_tokens": config.batch_tokens, "threads": task_cpus(spark)}
     step: Step = ("embedding", parameters)
     return Annotator(f"embedding {identity}", version, TAGS, flags=(TRUNCATED,), step=step)
 
 
-def make_scorer(config: ScorerConfig) -> Annotator:
-    """The scorer that a config names."""
+def make_scorer(config: ScorerConfig, spark: SparkSession | None = None) -> Annotator:
+    """The scorer that a config names; models use as many threads as a task of `spark` may.
+
+    Raises:
+        DependencyError: its library or model is not there.
+    """
     if isinstance(config, ColumnScorer):
-        return Annotator("column", _version(rule=1), SCORES, reads_given=True, columns=_given_scores)
+        return Annotator("column", version_of(rule=1), SCORES, reads_given=True, columns=_given_scores)
     if isinstance(config, EndpointScorer):
         return _endpoint(config, "endpoint_scores", SCORES, (TRUNCATED,))
-    version = _version(rules=heuristics.VERSION)
-    return Annotator("heuristic", version, SCORES, flags=heuristics.FLAGS, step=("heuristic", {}))
+    return model_scorer(config, 1 if spark is None else task_cpus(spark))
 
 
 def _endpoint(
@@ -134,7 +109,7 @@ def _endpoint(
     base, _, query = config.base_url.partition("?")
     settings["url"] = f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else "")
     settings |= {"requests_per_second": config.requests_per_second, "tasks": config.max_tasks}
-    version = _version(prompt=PROMPT_VERSION, kernel=kernel, **said)
+    version = version_of(prompt=PROMPT_VERSION, kernel=kernel, **said)
     return Annotator(
         f"endpoint {config.model}",
         version,
@@ -219,7 +194,7 @@ def score_rows(df: DataFrame, config: ScorerConfig | None = None) -> DataFrame:
         df: with `messages`, or `given` for the column scorer.
         config: the scorer; default: the heuristic one.
     """
-    scorer = make_scorer(config or HeuristicScorer())
+    scorer = make_scorer(config or HeuristicScorer(), df.sparkSession)
     return run_annotators(df.drop(*SCORES), [scorer], [c for c in df.columns if c not in SCORES], with_cost=False)
 
 
@@ -254,10 +229,6 @@ def read_label_list(path: str) -> list[str]:
 def task_cpus(spark: SparkSession) -> int:
     """Cores that one task may use: the torch threads of a Python worker."""
     return int(spark.conf.get("spark.task.cpus", "1") or 1)
-
-
-def _version(**parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def _check_reads(df: DataFrame, annotator: Annotator) -> None:

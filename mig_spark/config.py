@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import string
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -131,7 +132,47 @@ class EndpointTagger(EndpointConfig):
     vocabulary: str | None = Field(None, description="builtin or a JSON list, to choose from; default: free labels")
 
 
-Tagger = Annotated[ColumnTagger | EmbeddingTagger | EndpointTagger, Field(discriminator="kind")]
+class DistilledTagger(_Model):
+    """As `embedding`, by static token vectors that are distilled from the model once: for CPUs and very large pools."""
+
+    kind: Literal["distilled"] = "distilled"
+    model: str = DEFAULT_MODEL
+    vocabulary: str = Field("builtin", description="builtin, or a JSON list of labels, one path")
+    top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
+    floor: float = Field(0.22, ge=-1, le=1, description="least cosine similarity of a label")
+    margin: float = Field(0.12, ge=0, le=2, description="labels further than this below the best one are left out")
+    max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
+    dimensions: int = Field(256, ge=2, description="of the token vectors, at most the model's own")
+    cache_dir: str | None = Field(None, description="folder of distilled models; default: the user's cache folder")
+
+
+class LanguageModelConfig(_Model):
+    """How models are run through transformers in the executors."""
+
+    revision: str | None = Field(None, description="of a model on the hub: a branch, tag or commit")
+    device: str = Field("auto", description="auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, ...")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on a CPU")
+    batch_tokens: int = Field(8192, ge=1, description="tokens a batch, padding included")
+    max_tokens: int = Field(2048, ge=16, description="longer prompts are cut here, and flagged")
+
+
+class InstagTagger(LanguageModelConfig):
+    """Free tags by a causal language model in the manner of InsTag; the vocabulary stage makes labels of them."""
+
+    kind: Literal["instag"] = "instag"
+    model: str = Field(description="causal language model: a name on the hub or a folder")
+    prompt: str | None = Field(None, description="with {text}; {{ and }} for braces; default: our own")
+    max_new_tokens: int = Field(384, ge=1, description="tokens an answer")
+
+    @model_validator(mode="after")
+    def _prompt_has_its_places(self) -> InstagTagger:
+        check_prompt("prompt", self.prompt, "text")
+        return self
+
+
+Tagger = Annotated[
+    ColumnTagger | EmbeddingTagger | DistilledTagger | InstagTagger | EndpointTagger, Field(discriminator="kind")
+]
 
 
 class ColumnScorer(_Model):
@@ -152,7 +193,92 @@ class EndpointScorer(EndpointConfig):
     kind: Literal["endpoint"] = "endpoint"
 
 
-Scorer = Annotated[ColumnScorer | HeuristicScorer | EndpointScorer, Field(discriminator="kind")]
+class DeitaScorer(LanguageModelConfig):
+    """Quality and complexity, 1 to 6 each, as the expected grade of causal models, one pair a turn."""
+
+    kind: Literal["deita"] = "deita"
+    quality_model: str = Field(description="grades answers: a name on the hub or a folder")
+    complexity_model: str = Field(description="grades instructions; may be the same one")
+    quality_prompt: str | None = Field(None, description="with {instruction} and {response}; default: our own")
+    complexity_prompt: str | None = Field(None, description="with {instruction}; default: our own")
+    aggregate: Literal["mean", "sum"] = Field("mean", description="of quality x complexity over a row's turns")
+    chat: bool = Field(True, description="use the model's chat template where it has one")
+
+    @model_validator(mode="after")
+    def _prompts_have_their_places(self) -> DeitaScorer:
+        check_prompt("quality_prompt", self.quality_prompt, "instruction", "response")
+        check_prompt("complexity_prompt", self.complexity_prompt, "instruction")
+        return self
+
+
+class IfdScorer(LanguageModelConfig):
+    """Instruction-following difficulty: the answer's loss with the instruction over its loss without."""
+
+    kind: Literal["ifd"] = "ifd"
+    model: str = Field(description="causal language model: a name on the hub or a folder")
+    chat: bool = Field(True, description="use the model's chat template where it has one")
+
+
+class RewardScorer(LanguageModelConfig):
+    """A sequence-classification reward model."""
+
+    kind: Literal["reward"] = "reward"
+    model: str = Field(description="sequence classifier: a name on the hub or a folder")
+    label: int = Field(0, ge=0, description="the good class, where the model has more than one")
+    activation: Literal["sigmoid", "none"] = Field("sigmoid", description="none: for rewards that are never negative")
+
+
+Part = Annotated[HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer, Field(discriminator="kind")]
+
+
+class CombineScorer(_Model):
+    """Quality by one scorer, complexity by another."""
+
+    kind: Literal["combine"] = "combine"
+    quality: Part = Field(description="a scorer: its quality counts, else its score")
+    complexity: Part = Field(description="a scorer: its complexity counts, else its score")
+
+
+Scorer = Annotated[
+    ColumnScorer | HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer | CombineScorer | EndpointScorer,
+    Field(discriminator="kind"),
+]
+
+ScoreColumn = Literal["quality", "complexity", "score", "given.quality", "given.complexity", "given.score", "given.ifd"]
+
+
+class ScoreConfig(_Model):
+    """The score that selects, from what was annotated; the annotations themselves stay as they are."""
+
+    columns: list[ScoreColumn] = Field(default=["score"], min_length=1, description="what the score is made of")
+    combine: Literal["product", "sum", "weighted_product"] = Field(
+        "product", description="weighted_product: each column to the power of its weight"
+    )
+    weights: dict[ScoreColumn, float] = Field(default_factory=dict, description="of sum and weighted_product; else 1")
+    normalize: Literal["none", "rank", "z", "min-max"] = Field("none", description="each column, before combining")
+    per_source: bool = Field(False, description="normalise within each source")
+    missing: float | None = Field(None, ge=0, description="in place of a value that is not there, once normalised")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> ScoreConfig:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns name one twice: {', '.join(self.columns)}")
+        if self.weights and self.combine == "product":
+            raise ValueError("weights have no effect on a product; set combine: weighted_product or sum")
+        strange = [name for name in self.weights if name not in self.columns]
+        if strange:
+            raise ValueError(f"weights for {', '.join(strange)}, which is not among columns")
+        if any(weight < 0 or weight == float("inf") or weight != weight for weight in self.weights.values()):
+            raise ValueError("weights must be numbers from 0 on, or a score could be negative")
+        if self.per_source and self.normalize == "none":
+            raise ValueError("per_source has no effect without normalize: set it to rank, z or min-max")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the score stays what the scorer said."""
+        alone = self.columns == ["score"] and self.normalize == "none" and self.missing is None
+        return alone and self.weights.get("score", 1.0) == 1.0
 
 
 class AnnotateConfig(_Model):
@@ -160,6 +286,7 @@ class AnnotateConfig(_Model):
 
     tagger: Tagger = EmbeddingTagger()
     scorer: Scorer = HeuristicScorer()
+    score: ScoreConfig = ScoreConfig()
     allow_degenerate: bool = Field(False, description="go on when scores are constant or most rows have no label")
     chunk_rows: int = Field(20_000, ge=1, description="rows annotated and committed at a time, where models cost")
     max_attempts: int = Field(3, ge=1, description="runs that try a row before it is rejected")
@@ -233,10 +360,46 @@ class PhiConfig(_Model):
     alpha: float = Field(1.0, gt=0)
 
 
+class QuotaLimit(_Model):
+    """Least and most rows of one value of the quota column."""
+
+    min: int = Field(0, ge=0)
+    max: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> QuotaLimit:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class QuotaConfig(_Model):
+    """Least and most rows by the value of a column (a partition matroid, with minima)."""
+
+    column: str = "source"
+    limits: dict[str, QuotaLimit] = Field(default_factory=dict, description="by value of the column")
+    each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own")
+
+
+class CostConfig(_Model):
+    """A budget in units of a column, for example tokens; gain then counts by unit of cost."""
+
+    column: str = Field("characters", description="a column > 0; `characters` is the length of all turns")
+    budget: float = Field(gt=0)
+
+
 class SelectConfig(_Model):
     """What to select and how."""
 
-    budget: int = Field(1000, ge=0)
+    budget: int | None = Field(1000, ge=0, description="rows; null, with a cost: as many as the cost allows")
+    quotas: QuotaConfig | None = None
+    cost: CostConfig | None = None
+    given: str | None = Field(None, description="ids (table or file) whose information is there from the start")
+    include: str | None = Field(None, description="ids (table or file) to take first")
+    exclude: str | None = Field(None, description="ids (table or file) not to take")
+    label_parameters: str | None = Field(None, description="JSON: label to {weight, a, b, alpha}, any of them")
+    mode: Literal["exact", "threshold"] = Field("exact", description="threshold: fewer rounds, within 1 - epsilon")
+    epsilon: float = Field(0.1, gt=0, lt=1, description="threshold: how far below the best a pick may be")
     phi: PhiConfig = PhiConfig()
     gain: Literal["gradient", "exact"] = "gradient"
     norm: bool = Field(False, description="divide a row's score by its number of labels")
@@ -251,6 +414,25 @@ class SelectConfig(_Model):
         if self.gain == "gradient" and self.phi.kind == "pow" and self.phi.a == 0:
             raise ValueError("phi.a = 0 makes the gradient of an empty label infinite; set phi.a > 0 or gain: exact")
         return self
+
+    @model_validator(mode="after")
+    def _limits_go_together(self) -> SelectConfig:
+        if self.budget is None and self.cost is None:
+            raise ValueError("budget: null needs select.cost; give a number of rows, or a cost and its budget")
+        limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
+        if self.cost and any(limit and limit.min for limit in limits):
+            raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
+        if self.mode == "threshold" and self.engine == "local":
+            raise ValueError("mode: threshold saves rounds, of which engine: local has none; use rounds or auto")
+        return self
+
+    def parameters(self) -> dict[str, dict[str, float]] | None:
+        """The labels' own phi parameters.
+
+        Raises:
+            ConfigError: the file is not there or has something else in it.
+        """
+        return None if self.label_parameters is None else read_label_parameters(self.label_parameters)
 
 
 class SparkConfig(_Model):
@@ -324,6 +506,50 @@ def build_part(kind: type[_M], plain: Mapping[str, Any], *, where: str) -> _M:
         raise ConfigError(f"{where}: {problems} (see `mig-spark config`)") from None
 
 
+_PARAMETERS = ("weight", "a", "b", "alpha")
+
+
+def read_label_parameters(path: str) -> dict[str, dict[str, float]]:
+    """A JSON object of labels to {weight, a, b, alpha}, all positive numbers (b below 1), any of them.
+
+    Raises:
+        ConfigError: with what is wrong.
+    """
+    try:
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"select.label_parameters = {path}: {e}; give a JSON object of labels to numbers") from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"select.label_parameters = {path}: it holds no object of labels to numbers")
+    for label, own in plain.items():
+        numbers = isinstance(own, dict) and all(
+            k in _PARAMETERS and isinstance(v, int | float) and not isinstance(v, bool) for k, v in own.items()
+        )
+        if not numbers or any(v <= 0 or (k == "b" and v >= 1) for k, v in own.items()):
+            raise ConfigError(
+                f"select.label_parameters = {path}: {label!r} has {own!r}; weight, a, b and alpha are numbers above 0, "
+                "b below 1"
+            )
+    return plain
+
+
+def check_prompt(name: str, prompt: str | None, *places: str) -> None:
+    """See that a prompt has the places that are filled, and no others.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if prompt is None:
+        return
+    try:
+        found = {field for _, field, _, _ in string.Formatter().parse(prompt) if field is not None}
+    except ValueError as e:
+        raise ValueError(f"{name} has a brace that stands alone ({e}); write {{{{ and }}}} for braces") from None
+    if found != set(places):
+        wanted = " and ".join(f"{{{place}}}" for place in places)
+        raise ValueError(f"{name} must have {wanted} and nothing else in braces; write {{{{ and }}}} for braces")
+
+
 def _override(plain: dict[str, Any], text: str) -> None:
     key, sep, value = text.partition("=")
     if not sep or not key.strip():
@@ -351,8 +577,17 @@ def _number(value: Any) -> Any:
     return value
 
 
+# pydantic puts the kind of a tagger or scorer into the place of an error
+_KINDS = frozenset(
+    {"column", "embedding", "distilled", "instag", "endpoint", "heuristic", "deita", "ifd", "reward", "combine"}
+)
+
+_ROLES = frozenset({"tagger", "scorer", "quality", "complexity"})
+
+
 def _explain(err: dict[str, Any]) -> str:
-    loc = [str(p) for p in err["loc"] if p not in ("column", "embedding", "heuristic", "endpoint")]
+    whole = [str(p) for p in err["loc"]]
+    loc = [p for p, before in zip(whole, ["", *whole], strict=False) if before not in _ROLES or p not in _KINDS]
     name = ".".join(loc) or "config"
     if err["type"] == "extra_forbidden":
         near = difflib.get_close_matches(loc[-1], _known_keys(), n=1)

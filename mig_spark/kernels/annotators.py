@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.kernels import embedding, endpoint, heuristics, models
+from mig_spark.kernels import distilled, embedding, endpoint, heuristics, instag, lm_scores, models
 
 TAGS = ("labels", "tag_flags")
 SCORES = ("quality", "complexity", "score", "score_flags")
@@ -140,7 +140,42 @@ def embedding_labels(
     label_vectors = embedding.embed_labels(vocabulary, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
     texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
     vectors, truncated = embedding.embed_texts(texts, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
-    found = embedding.tag_rows(vectors, label_vectors, top=top, floor=floor, margin=margin)
+    return _nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
+
+
+def distilled_labels(
+    batch: pa.RecordBatch,
+    *,
+    model: str,
+    identity: str,
+    vocabulary: Sequence[str],
+    top: int,
+    floor: float,
+    margin: float,
+    max_tokens: int,
+    dimensions: int,
+    cache_dir: str | None,
+    threads: int,
+) -> Made:
+    """The same by static vectors that were distilled from the model."""
+    static = distilled.load_static(
+        model, identity=identity, dimensions=dimensions, cache_dir=cache_dir, threads=threads
+    )
+    label_vectors = distilled.embed_static_labels(vocabulary, static)
+    texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
+    vectors, truncated = distilled.embed_static(texts, static, max_tokens=max_tokens)
+    return _nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
+
+
+def _nearest(
+    texts: Sequence[str],
+    vectors: embedding.F32,
+    truncated: np.ndarray,
+    vocabulary: Sequence[str],
+    label_vectors: embedding.F32,
+    **limits: Any,
+) -> Made:
+    found = embedding.tag_rows(vectors, label_vectors, **limits)
     # a row without text has a vector too, but it says nothing
     labels = [[vocabulary[v] for v in near] if text else [] for text, near in zip(texts, found, strict=True)]
     return {
@@ -177,11 +212,38 @@ def heuristic_scores(batch: pa.RecordBatch) -> Made:
     }
 
 
+def combined_scores(batch: pa.RecordBatch, *, quality: Step, complexity: Step) -> Made:
+    """Quality by one kernel, complexity by another, each its score where it has no such column; score: their product.
+
+    A row that one of them cannot score has no score, and the reason.
+    """
+    columns: Made = {}
+    made = []
+    for role, (name, parameters) in (("quality", quality), ("complexity", complexity)):
+        kernel, _ = KERNELS[name]
+        part = kernel(batch, **parameters)
+        columns[role] = part[role] if part[role].null_count < len(part[role]) else part["score"]
+        made.append(part)
+    columns["score"] = pc.multiply(columns["quality"], columns["complexity"])
+    flags = [part["score_flags"].to_pylist() for part in made]
+    both = [list(dict.fromkeys([*one, *two])) for one, two in zip(*flags, strict=True)]
+    columns["score_flags"] = pa.array(both, ARROW_TYPES["score_flags"])
+    none = pa.nulls(batch.num_rows, pa.string())
+    columns["score_error"] = pc.coalesce(*(part.get("score_error", none) for part in made))
+    return columns
+
+
 #: kernel name: the function, and the columns that it makes (`TAGS` or `SCORES`)
 KERNELS: dict[str, tuple[Kernel, tuple[str, ...]]] = {
     "embedding": (embedding_labels, TAGS),
     "valid_labels": (valid_labels, TAGS),
+    "distilled": (distilled_labels, TAGS),
+    "instag": (instag.instag_labels, TAGS),
     "heuristic": (heuristic_scores, SCORES),
+    "deita": (lm_scores.deita_scores, SCORES),
+    "ifd": (lm_scores.ifd_scores, SCORES),
+    "reward": (lm_scores.reward_scores, SCORES),
+    "combine": (combined_scores, SCORES),
     "endpoint_labels": (endpoint.endpoint_labels, TAGS),
     "endpoint_scores": (endpoint.endpoint_scores, SCORES),
 }

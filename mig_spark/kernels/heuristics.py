@@ -86,7 +86,7 @@ def information(text: str) -> int:
 
 def score_messages(messages: Sequence[Message] | None) -> tuple[float, float, list[str]]:
     """Quality and complexity of one row, each in [1, 6], and the flags that explain a low quality."""
-    turns = _turns(messages or ())
+    turns = talk_turns(messages or ())
     flags: set[str] = set()
     if not turns or not any(answer for _, answer in turns):
         flags.add("no_answer")
@@ -103,7 +103,7 @@ def score_rows(rows: Sequence[Sequence[Message] | None]) -> tuple[F64, F64, list
     return quality, complexity, [f for _, _, f in scored]
 
 
-def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """(what was asked, what was answered) in order; messages in a row by the same side are one text."""
     turns: list[tuple[str, str]] = []
     asked: list[str] = []
