@@ -60,7 +60,7 @@ def _stage_options(command: Callable[..., None]) -> Callable[..., None]:
 @cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
 @_stage_options
 def run(config: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Run the whole flow on your pool: ingest, annotate, label graph, select, report.
+    """Run the whole flow on your pool: ingest, annotate, vocabulary (where it is on), label graph, select, report.
 
     CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
     every key, its default and what it means.
@@ -79,6 +79,7 @@ def _add_stage(name: str, help_text: str) -> None:
 
 _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
 _add_stage("annotate", "Label and score what is new in the pool, into the table `annotations`.")
+_add_stage("vocabulary", "Turn raw tags into labels: the table `vocabulary`, which you may edit.")
 _add_stage("graph", "Build the label graph: the tables `labels` and `label_edges`.")
 _add_stage("select", "Select the budget: the table `selection` and selection.jsonl.")
 _add_stage("report", "Write report.html from the tables.")

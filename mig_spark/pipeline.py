@@ -10,7 +10,7 @@ from mig_spark.annotate import annotate_pool, annotated_pool, annotation_version
 from mig_spark.baselines import random_objective
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
-from mig_spark.errors import MigError
+from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.export import SELECTION_NAME, export_selection
 from mig_spark.kernels.objective import Propagation
 from mig_spark.label_graph import build_label_graph, read_propagation
@@ -21,13 +21,15 @@ from mig_spark.report.write import REPORT_NAME, write_report
 from mig_spark.runs import Run
 from mig_spark.selection import LabelGraph, select_rows
 from mig_spark.tables import Store
+from mig_spark.tag_map import vocabulary_version
+from mig_spark.vocabulary import build_vocabulary
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("ingest", "annotate", "graph", "select", "report")
+STAGES = ("ingest", "annotate", "vocabulary", "graph", "select", "report")
 
 
 def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = STAGES) -> dict[str, Any]:
@@ -39,13 +41,12 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
     Raises:
         MigError: what the stages raise; the failed run is recorded where an earlier stage has written tables.
     """
+    stages = _planned(config, stages)
     store = Store(spark, config.output)
     run = Run.start(store, config, " ".join(stages))
     done: list[str] = []
     try:
-        for stage in STAGES:
-            if stage not in stages:
-                continue
+        for stage in stages:
             if stage == "report":
                 # the report reads the run's record, and a report that fails must not lose the selection's
                 run.record(store)
@@ -59,6 +60,15 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
     if "report" not in stages:
         run.record(store)
     return {**run.as_dict(), "files": output_files(config)}
+
+
+def _planned(config: Config, stages: Sequence[str]) -> tuple[str, ...]:
+    """The stages in order, without the vocabulary where the config has it off."""
+    if config.vocabulary.enabled:
+        return tuple(s for s in STAGES if s in stages)
+    if tuple(stages) == ("vocabulary",):
+        raise ConfigError("vocabulary.enabled is false, so labels are the tags as they are: set it to true")
+    return tuple(s for s in STAGES if s in stages and s != "vocabulary")
 
 
 def output_files(config: Config) -> dict[str, str]:
@@ -80,14 +90,30 @@ def _annotate(store: Store, run: Run) -> None:
     run.inputs["annotators"] = annotation_versions(store, run.config)
 
 
+def _vocabulary(store: Store, run: Run) -> None:
+    run.counts["vocabulary"] = build_vocabulary(store, run.config, run.run_id)
+
+
 def _graph(store: Store, run: Run) -> None:
     run.counts["graph"] = build_label_graph(store, run.config, run.run_id)
+    run.inputs["vocabulary"] = vocabulary_version(store, run.config)
+
+
+def _check_vocabulary(store: Store, run: Run) -> None:
+    """See that rows get their labels by the map that the label graph was built with: other labels would count for
+    nothing, silently."""
+    now, then = vocabulary_version(store, run.config), run.inputs.get("vocabulary")
+    if (now or {}).get("map") != (then or {}).get("map"):
+        raise InputError(
+            "the vocabulary is not the one that the label graph was built with: run the stage `graph` again"
+        )
 
 
 def _select(store: Store, run: Run) -> None:
     from pyspark.sql import functions as sf
 
     config = run.config.select
+    _check_vocabulary(store, run)
     annotated = annotated_pool(store, run.config)
     graph = load_graph(store)
     selection = select_rows(annotated.select("id", "labels", "score"), graph, config)
@@ -120,7 +146,14 @@ def _report(store: Store, run: Run) -> None:
     write_report(render_report(data), files["report"])
 
 
-_STAGES = {"ingest": _ingest, "annotate": _annotate, "graph": _graph, "select": _select, "report": _report}
+_STAGES = {
+    "ingest": _ingest,
+    "annotate": _annotate,
+    "vocabulary": _vocabulary,
+    "graph": _graph,
+    "select": _select,
+    "report": _report,
+}
 
 
 def load_graph(store: Store) -> LabelGraph:

@@ -14,6 +14,8 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     certificate = run["certificate"] if "select" in stages else {}
     lines = [f"run {run['run_id']}  ({sum(run['seconds'].get(s, 0) for s in stages):.0f} s)"]
     lines += _funnel(counts, stages)
+    if "vocabulary" in stages and "vocabulary" in run.get("command", "").split():
+        lines.append(_vocabulary(run["counts"]["vocabulary"]))
     if certificate:
         lines += _objective(certificate)
     for name, path in run.get("files", {}).items():
@@ -37,6 +39,15 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str]) -> list[str]:
     if "select" in stages:
         shown.append(("selected", f"{counts['selected']:,}"))
     return [f"  {name:<12} {value}" for name, value in shown]
+
+
+def _vocabulary(counts: dict[str, Any]) -> str:
+    edited = f", {counts['edited']:,} edited by hand" if counts["edited"] else ""
+    return (
+        f"  {'vocabulary':<12} {counts['raw_tags']:,} raw tags to {counts['labels']:,} labels "
+        f"({counts['merged']:,} merged, {counts['dropped']:,} dropped{edited}); "
+        f"{counts['rows_without_labels']:,} rows without a label"
+    )
 
 
 def _objective(certificate: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from mig_spark.kernels.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
@@ -17,6 +18,7 @@ from mig_spark.kernels.chat import column_names
 from mig_spark.kernels.embedding import embed_texts, load_model
 from mig_spark.kernels.records import Line, clean_line, digest, iter_file, plain_path, source_name
 from mig_spark.kernels.staged import Parsed, parse_item, to_batches
+from mig_spark.kernels.vocabulary import TagMap, map_arrays
 from mig_spark.kernels.wire import BlockTask
 
 #: Rows of one partition that can be numbered apart from those of the next.
@@ -146,6 +148,21 @@ def annotate_rows(
             )
 
     return run
+
+
+def map_labels(mapping: TagMap) -> Callable[[str], Any]:
+    """Tags to labels: a function of a column of array<string>, see `kernels.vocabulary.map_arrays`.
+
+    A function of one column and not of whole rows, so that a query that needs only labels reads nothing else.
+    """
+    from pyspark.sql.pandas.functions import pandas_udf
+    from pyspark.sql.types import ArrayType, StringType
+
+    def mapped(tags: pd.Series) -> pd.Series:
+        return map_arrays(tags, mapping)
+
+    as_column: Any = pandas_udf(mapped, ArrayType(StringType()))  # type: ignore[call-overload]
+    return as_column  # type: ignore[no-any-return]
 
 
 def embed_chunks(model: str, *, threads: int) -> ArrowMap:

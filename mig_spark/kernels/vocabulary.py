@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import pandas as pd
+
 from mig_spark.errors import InputError
 
 KEPT, MERGED, DROPPED = "kept", "merged", "dropped"
@@ -213,3 +215,15 @@ def _renamed(rows: Mapping[str, Entry]) -> dict[str, str]:
             if before not in rows:
                 found[before] = entry.label
     return found
+
+
+def map_arrays(tags: pd.Series, mapping: TagMap) -> pd.Series:
+    """Lists of tags to lists of labels: each label once, in order of its first tag; null stays null."""
+
+    def labels(row: Iterable[str] | None) -> list[str] | None:
+        if row is None:
+            return None
+        found = (mapping.get(tag) for tag in row)
+        return list(dict.fromkeys(label for label in found if label is not None))
+
+    return pd.Series([labels(row) for row in tags], index=tags.index, dtype=object)

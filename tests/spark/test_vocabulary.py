@@ -1,0 +1,242 @@
+"""The stage `vocabulary` on small hand-made pools, through Delta: raw tags, edits by hand, induced labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from mig_spark.annotate import annotate_pool, annotated_pool
+from mig_spark.config import Config, build_config
+from mig_spark.contracts import LABELS, POOL, RUNS, SELECTION, VOCABULARY
+from mig_spark.errors import ConfigError, InputError
+from mig_spark.kernels.vocabulary import tag_map
+from mig_spark.pipeline import run_pipeline
+from mig_spark.summary import summarise
+from mig_spark.tables import Store
+from mig_spark.tag_map import read_vocabulary, vocabulary_version
+from mig_spark.vocabulary import associated_pairs, build_vocabulary
+
+
+def make_config(path: Path, **vocabulary: Any) -> Config:
+    plain = {"enabled": True, "min_count": 2, "merge_distance": None, "association": None, **vocabulary}
+    return build_config(
+        {
+            "pool": {"path": "unused"},
+            "output": {"path": str(path / "out")},
+            "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}, "allow_degenerate": True},
+            "vocabulary": plain,
+            "graph": {"edges_path": _no_edges(path)},
+            "select": {"budget": 2},
+        }
+    )
+
+
+def _no_edges(path: Path) -> str:
+    file = path / "edges.jsonl"
+    file.write_text(json.dumps({"src": "x", "dst": "y", "weight": 1.0}) + "\n")
+    return str(file)
+
+
+def write_tagged(store: Store, rows: list[list[str]]) -> None:
+    full = [
+        (f"row-{k}", f"hash {k}", [("user", f"q{k}"), ("assistant", f"a{k}")], "here", "messages",
+         (tags, None, None, 1.0 + k, None), "{}")
+        for k, tags in enumerate(rows)
+    ]  # fmt: skip
+    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+
+
+def labels_of(store: Store, config: Config) -> dict[str, list[str]]:
+    return {row["id"]: row["labels"] for row in annotated_pool(store, config).collect()}
+
+
+def table(store: Store) -> dict[str, Row]:
+    return {row["label"]: row for row in store.read(VOCABULARY).collect()}
+
+
+def edit(store: Store, statement: str) -> None:
+    """As a person would: SQL on the Delta table."""
+    store.spark.sql(statement.format(t=f"delta.`{store.location(VOCABULARY)}`"))
+
+
+TAGGED = [
+    ["Data Analysis", "data-analysis", "python"],
+    ["data analyses", "Python", "编程问题"],
+    ["Data Analysis", "编程问题", "rare thing"],
+    ["C++", "c++", "C#"],
+    ["c#", "!!!"],
+]
+
+
+def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    store = Store(spark, config.output)
+    write_tagged(store, TAGGED)
+    annotate_pool(store, config, "run-1")
+    with pytest.raises(InputError, match="no table 'vocabulary'"):
+        annotated_pool(store, config)
+    counts = build_vocabulary(store, config, "run-1")
+    rows = table(store)
+    assert {label: (r.status, r.frequency) for label, r in rows.items()} == {
+        "Data Analysis": ("kept", 3),
+        "Python": ("kept", 2),
+        "编程问题": ("kept", 2),
+        "C#": ("kept", 2),
+        "C++": ("dropped", 1),
+        "rare thing": ("dropped", 1),
+        "!!!": ("dropped", 1),
+    }
+    assert {(t["tag"], t["count"]) for t in rows["Data Analysis"].raw_tags} == {
+        ("Data Analysis", 2), ("data-analysis", 1), ("data analyses", 1),
+    }  # fmt: skip
+    assert rows["rare thing"].reason == "on 1 rows, fewer than 2"
+    assert rows["!!!"].reason == "nothing but punctuation"
+    expected = {
+        "row-0": ["Data Analysis", "Python"],
+        "row-1": ["Data Analysis", "Python", "编程问题"],
+        "row-2": ["Data Analysis", "编程问题"],
+        "row-3": ["C#"],
+        "row-4": ["C#"],
+    }
+    assert labels_of(store, config) == expected
+    # without the vocabulary the flow is what it was
+    off = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"enabled": False})})
+    assert labels_of(store, off)["row-0"] == ["Data Analysis", "data-analysis", "python"]
+    assert vocabulary_version(store, off) is None
+    assert (counts["raw_tags"], counts["labels"], counts["dropped"], counts["edited"]) == (12, 4, 3, 0)
+    assert (counts["outside"], counts["rows_without_labels"]) == (0, 0)
+
+    # by hand: a rare label back, another renamed, one dropped, one merged into a label that no row has yet
+    edit(
+        store,
+        "UPDATE {t} SET "
+        "status = CASE label WHEN 'C++' THEN 'kept' WHEN '编程问题' THEN 'dropped' "
+        "WHEN 'C#' THEN 'merged' ELSE status END, "
+        "merged_into = IF(label = 'C#', 'dot net', merged_into), "
+        "reason = IF(label = '编程问题', 'no use', reason), "
+        "label = IF(label = 'Data Analysis', 'analytics', label)",
+    )
+    edit(store, "INSERT INTO {t} (label, status, raw_tags) "
+                "SELECT 'oddities', 'kept', array(struct('rare thing' AS tag, 0L AS count))")  # fmt: skip
+    edited = {
+        "row-0": ["analytics", "Python"],
+        "row-1": ["analytics", "Python"],
+        "row-2": ["analytics", "oddities"],
+        "row-3": ["C++", "dot net"],
+        "row-4": ["dot net"],
+    }
+    # at once, before the stage has run again
+    assert labels_of(store, config) == edited
+    assert vocabulary_version(store, config)["map"] != counts["map"]  # type: ignore[index]
+    by_hand = {label: (r.status, r.merged_into) for label, r in table(store).items()}
+    # and after it has; a new spelling goes where its row was put
+    write_tagged(store, [*TAGGED, ["DATA analysis", "编程问题。", "Python"]])
+    annotate_pool(store, config, "run-3")
+    again = build_vocabulary(store, config, "run-3")
+    assert again["edited"] == 5
+    after = table(store)
+    assert labels_of(store, config) == {**edited, "row-5": ["analytics", "Python"]}
+    for label in ("C++", "analytics", "编程问题", "C#", "oddities"):
+        assert (after[label].status, after[label].merged_into) == by_hand[label]
+        assert after[label].edited is True
+    assert after["编程问题"].reason == "no use"
+    assert (after["dot net"].status, after["dot net"].frequency, after["analytics"].frequency) == ("kept", 2, 4)
+    assert after["DATA analysis"].merged_into == "analytics"
+    # the same again changes nothing
+    assert build_vocabulary(store, config, "run-4") == again
+    assert table(store) == after
+
+    # fixed: the table as it is, and what it does not have is counted
+    fixed = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"fixed": True})})
+    write_tagged(store, [["python", "never seen"]])
+    annotate_pool(store, fixed, "run-5")
+    version = store.version(VOCABULARY)
+    assert build_vocabulary(store, fixed, "run-5")["outside"] == 1
+    assert store.version(VOCABULARY) == version
+    assert labels_of(store, fixed)["row-0"] == ["Python"]
+
+
+def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [["a", "b", "c"]] * 9 + [["a", "b"], ["b"], ["c", "d"], ["d", "e"], ["d", "e", "f"], ["f"]]
+    df = spark.createDataFrame([(r,) for r in rows], "labels array<string>")
+    counts = {x: sum(x in r for r in rows) for x in "abcdef"}
+
+    def by_counting(least: int, confidence: float) -> list[tuple[str, str, int]]:
+        found = []
+        for x in "abcdef":
+            for y in "abcdef":
+                both = sum(x in r and y in r for r in rows)
+                if x < y and both >= least and both >= confidence * max(counts[x], counts[y]):
+                    found.append((x, y, both))
+        return found
+
+    for least, confidence in ((9, 0.85), (2, 0.6), (1, 0.01), (10, 0.5), (11, 0.1)):
+        found = associated_pairs(df, counts, least=least, confidence=confidence).to_pylist()
+        assert [(p["src"], p["dst"], p["count"]) for p in found] == by_counting(least, confidence), (least, confidence)
+    assert len(by_counting(2, 0.6)) == 4
+
+    association = {"support": 0.5, "min_count": 2, "confidence": 0.85}
+    config = make_config(tmp_path, min_count=1, association=association)
+    store = Store(spark, config.output)
+    write_tagged(store, rows)
+    annotate_pool(store, config, "run-1")
+    build_vocabulary(store, config, "run-1")
+    vocabulary = table(store)
+    # b is the most frequent; a and c are each always with b
+    assert {x: r.merged_into for x, r in vocabulary.items() if r.status == "merged"} == {"a": "b", "c": "b"}
+    assert vocabulary["a"].reason == "always with 'b': 90.9% of the rows of either carry both"
+    assert vocabulary["b"].frequency == 12
+    assert labels_of(store, config)["row-11"] == ["b", "d"]
+
+
+def test_the_flow_with_a_vocabulary(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    store = Store(spark, config.output)
+    write_tagged(store, TAGGED)
+    done = run_pipeline(spark, config, ("annotate", "vocabulary", "graph", "select"))
+    assert {r.label for r in store.read(LABELS).collect()} == {"Data Analysis", "Python", "编程问题", "C#"}
+    assert {x for r in store.read(SELECTION).collect() for x in r.labels} <= {
+        "Data Analysis",
+        "Python",
+        "编程问题",
+        "C#",
+    }
+    recorded = json.loads(store.read(RUNS).collect()[0]["inputs"])["vocabulary"]
+    assert recorded == vocabulary_version(store, config)
+    assert recorded["map"] == done["counts"]["vocabulary"]["map"]
+    words = summarise(done, ("annotate", "vocabulary", "graph", "select"))
+    assert "vocabulary   12 raw tags to 4 labels (0 merged, 3 dropped); 0 rows without a label" in words
+
+    # a selection does not go on with a label graph of other labels
+    edit(store, "UPDATE {t} SET status = 'dropped' WHERE label = 'C#'")
+    with pytest.raises(InputError, match="run the stage `graph` again"):
+        run_pipeline(spark, config, ("select",))
+    off = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"enabled": False})})
+    with pytest.raises(ConfigError, match=r"vocabulary\.enabled is false"):
+        run_pipeline(spark, off, ("vocabulary",))
+
+
+@pytest.mark.model
+def test_labels_that_mean_the_same(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, min_count=1, merge_distance=0.1, language=None)
+    store = Store(spark, config.output)
+    write_tagged(
+        store, [["unit conversion"], ["unit conversion", "converting units"], ["poetry"], ["unit conversions"]]
+    )
+    annotate_pool(store, config, "run-1")
+    build_vocabulary(store, config, "run-1")
+    rows = table(store)
+    assert {x: (r.status, r.merged_into) for x, r in rows.items()} == {
+        "unit conversion": ("kept", None),
+        "unit conversions": ("merged", "unit conversion"),
+        "converting units": ("merged", "unit conversion"),
+        "poetry": ("kept", None),
+    }
+    assert rows["unit conversion"].frequency == 3
+    assert rows["unit conversions"].reason.startswith("means the same as 'unit conversion': cosine 0.9")
+    mapping = tag_map(read_vocabulary(store))
+    assert mapping["converting units"] == "unit conversion"
