@@ -52,7 +52,7 @@ def floor(args) -> dict:
 
     from mig_spark.kernels.blocks import build_block, label_sets_of
     from mig_spark.kernels.candidates import Candidates, Chosen
-    from mig_spark.kernels.greedy import run_greedy
+    from mig_spark.kernels.greedy import Constraints, run_greedy
     from mig_spark.kernels.objective import Phi
     from mig_spark.kernels.state import State
 
@@ -69,7 +69,7 @@ def floor(args) -> dict:
     for budget in (10, args.budget):
         state = State.start(graph.propagation, Phi.power(pool.labels), exact=args.gain == "exact")
         start = time.perf_counter()
-        picks = run_greedy(state, units, budget)
+        picks = run_greedy(state, units, Constraints.budget(budget))
         seconds = time.perf_counter() - start
     chosen = Chosen.of_picks(candidates, picks)
     return {"seconds": seconds, "evaluations": picks.evaluations, "objective": float(picks.objectives[-1]),

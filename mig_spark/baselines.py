@@ -40,19 +40,19 @@ def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFram
 
 
 def random_objective(
-    df: DataFrame, graph: LabelGraph, config: SelectConfig, *, rows: int, seed: int
+    df: DataFrame, graph: LabelGraph, config: SelectConfig, *, budget: int, rows: int, seed: int
 ) -> list[dict[str, Any]]:
     """The objective of a random selection by its size: [{rank, objective}], the whole budget last.
 
     Args:
         df: columns id, labels, score.
+        budget: how many rows to draw.
         rows: how many usable rows `df` has.
     """
-    budget = min(config.budget, rows)
     table = collect_arrow(random_rows(df, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
     ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
-    state = State.start(graph.propagation, make_phi(config.phi, len(graph.labels)))
-    objectives = replay(state, ptr, labels, scores)
+    state = State.start(graph.propagation, make_phi(config.phi, graph.labels, config.parameters()))
+    _, objectives = replay(state, ptr, labels, scores)
     places = sample_ranks(len(scores), CURVE_POINTS)
     return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]

@@ -78,10 +78,40 @@ def _add_stage(name: str, help_text: str) -> None:
 
 
 _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
-_add_stage("annotate", "Label and score what is new in the pool, into the table `annotations`.")
+
+
+@cli.command()
+@_stage_options
+@click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
+def annotate(config: str, overrides: Sequence[str], as_json: bool, dry_run: bool) -> None:
+    """Label and score what is new in the pool, into the table `annotations`."""
+    if not dry_run:
+        _run(load_config(config, overrides), ("annotate",), as_json=as_json)
+        return
+    from mig_spark.preflight import describe_preview, preview_annotation
+    from mig_spark.session import open_session
+    from mig_spark.tables import Store
+
+    loaded = load_config(config, overrides)
+    with open_session(loaded.spark) as session:
+        preview = preview_annotation(Store(session.spark, loaded.output), loaded)
+    click.echo(describe_preview(preview))
+    if as_json:
+        click.echo(json.dumps(preview.to_dict()))
+
+
 _add_stage("vocabulary", "Turn raw tags into labels: the table `vocabulary`, which you may edit.")
 _add_stage("graph", "Build the label graph: the tables `labels` and `label_edges`.")
-_add_stage("select", "Select the budget: the table `selection` and selection.jsonl.")
+
+
+@cli.command()
+@_stage_options
+@click.option("--resume", is_flag=True, help="Go on from the last round that a stopped run saved.")
+def select(config: str, overrides: Sequence[str], as_json: bool, resume: bool) -> None:
+    """Select the budget: the table `selection` and selection.jsonl."""
+    _run(load_config(config, overrides), ("select",), as_json=as_json, resume=resume)
+
+
 _add_stage("report", "Write report.html from the tables.")
 
 
@@ -197,13 +227,13 @@ def config_command(schema: bool) -> None:
         click.echo(example.read_text(encoding="utf-8"), nl=False)
 
 
-def _run(config: Config, stages: Sequence[str], *, as_json: bool) -> dict[str, Any]:
+def _run(config: Config, stages: Sequence[str], *, as_json: bool, resume: bool = False) -> dict[str, Any]:
     from mig_spark.pipeline import run_pipeline
     from mig_spark.session import open_session
     from mig_spark.summary import summarise
 
     with open_session(config.spark) as session:
-        done = run_pipeline(session.spark, config, stages)
+        done = run_pipeline(session.spark, config, stages, resume=resume)
     click.echo(summarise(done, stages))
     if as_json:
         click.echo(json.dumps({k: v for k, v in done.items() if k not in ("random_curve", "config")}))

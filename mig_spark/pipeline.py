@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotate import annotate_pool, annotated_pool, annotation_versions
-from mig_spark.baselines import random_objective
 from mig_spark.config import Config
-from mig_spark.contracts import SELECTION
 from mig_spark.errors import ConfigError, InputError, MigError
-from mig_spark.export import SELECTION_NAME, export_selection
-from mig_spark.kernels.objective import Propagation
-from mig_spark.label_graph import build_label_graph, read_propagation
+from mig_spark.export import SELECTION_NAME
+from mig_spark.label_graph import build_label_graph
 from mig_spark.pool import ingest_pool
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
 from mig_spark.report.write import REPORT_NAME, write_report
 from mig_spark.runs import Run
-from mig_spark.selection import LabelGraph, select_rows
+from mig_spark.select_stage import select_pool
 from mig_spark.tables import Store
 from mig_spark.tag_map import vocabulary_version
 from mig_spark.vocabulary import build_vocabulary
@@ -32,8 +29,12 @@ logger = logging.getLogger(__name__)
 STAGES = ("ingest", "annotate", "vocabulary", "graph", "select", "report")
 
 
-def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = STAGES) -> dict[str, Any]:
+def run_pipeline(
+    spark: SparkSession, config: Config, stages: Sequence[str] = STAGES, *, resume: bool = False
+) -> dict[str, Any]:
     """Run stages in order over the tables of `config.output` and record the run.
+
+    `resume`: a selection goes on from the last round that was saved.
 
     Returns:
         The run as the report and the summary read it: run_id, counts, seconds, certificate, files.
@@ -43,7 +44,7 @@ def run_pipeline(spark: SparkSession, config: Config, stages: Sequence[str] = ST
     """
     stages = _planned(config, stages)
     store = Store(spark, config.output)
-    run = Run.start(store, config, " ".join(stages))
+    run = Run.start(store, config, " ".join(stages), resume=resume)
     done: list[str] = []
     try:
         for stage in stages:
@@ -110,28 +111,10 @@ def _check_vocabulary(store: Store, run: Run) -> None:
 
 
 def _select(store: Store, run: Run) -> None:
-    from pyspark.sql import functions as sf
-
-    config = run.config.select
     _check_vocabulary(store, run)
-    annotated = annotated_pool(store, run.config)
-    graph = load_graph(store)
-    selection = select_rows(annotated.select("id", "labels", "score"), graph, config)
-    chosen = selection.to_df(store.spark).drop("labels")
-    rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
-    store.write(SELECTION, rows.withColumn("run_id", sf.lit(run.run_id)))
-    files = output_files(run.config)
-    if "selection" in files:
-        export_selection(store, files["selection"])
-    curve = random_objective(annotated, graph, config, rows=selection.counts["rows"], seed=run.config.seed)
-    run.counts["select"] = {**selection.counts, "selected": selection.chosen.size}
-    run.certificate = {
-        **selection.certificate.to_dict(),
-        "objective": selection.objective,
-        "random_objective": curve[-1]["objective"] if curve else None,
-        "random_curve": curve,
-        "seconds": selection.seconds,
-    }
+    path = output_files(run.config).get("selection")
+    counts, certificate = select_pool(store, run.config, run.run_id, path=path, resume=run.resume)
+    run.counts["select"], run.certificate = counts, certificate
 
 
 def _report(store: Store, run: Run) -> None:
@@ -154,12 +137,6 @@ _STAGES = {
     "select": _select,
     "report": _report,
 }
-
-
-def load_graph(store: Store) -> LabelGraph:
-    """The label graph of the tables `labels` and `label_edges`."""
-    labels, rows, cols, weights = read_propagation(store)
-    return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
 
 
 def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:

@@ -43,19 +43,20 @@ class Run:
     started_at: dt.datetime
     config: Config
     command: str
+    resume: bool = False
     inputs: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def start(store: Store, config: Config, command: str) -> Run:
+    def start(store: Store, config: Config, command: str, *, resume: bool = False) -> Run:
         """A new run; counts, timings and certificate of earlier runs into the same tables are where it begins."""
         now = dt.datetime.now(dt.timezone.utc)
         run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         last = latest_run(store) or {}
         carried = {key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")}
-        return Run(run_id, now, config, command, **carried)
+        return Run(run_id, now, config, command, resume, **carried)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -37,11 +37,11 @@ def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
 
 def collect_arrow(df: DataFrame) -> pa.Table:
     """All rows at the driver as an Arrow table."""
-    if "toArrow" in dir(type(df)):
+    if int(df.sparkSession.version.split(".")[0]) >= 4:
         return df.toArrow()
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    batches = df._collect_as_arrow()
+    batches: list[pa.RecordBatch] = getattr(df, "_collect_as_arrow")()  # noqa: B009 - Spark 3.5 only, unknown to 4's types
     return pa.Table.from_batches(batches, schema=None if batches else to_arrow_schema(df.schema))
 
 

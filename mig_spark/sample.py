@@ -233,12 +233,12 @@ def _json_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tup
 def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple[pa.Table, float]:
     """As many rows at random: their keys in order, and their objective."""
     usable = rows.where("labels is not null and score >= 0 and not isnan(score)")
-    count = chosen.counts["rows"]
+    count, budget = chosen.counts["rows"], chosen.chosen.size
     drawn = collect_arrow(
-        random_rows(usable, options.select.budget, rows=count, seed=options.seed).select("_hash", "id")
+        random_rows(usable, budget, rows=count, seed=options.seed).select("_hash", "id")
     )
     drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    curve = random_objective(usable, chosen.graph, options.select, rows=count, seed=options.seed)
+    curve = random_objective(usable, chosen.graph, options.select, budget=budget, rows=count, seed=options.seed)
     ranks = pa.array(range(1, drawn.num_rows + 1), pa.int32())
     return pa.table({"rank": ranks, "id": drawn["id"]}), curve[-1]["objective"] if curve else 0.0
 

@@ -10,49 +10,34 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mig_spark.config import PhiConfig, SelectConfig
-from mig_spark.errors import ContractError, InputError
-from mig_spark.kernels.blocks import (
-    ARRAYS,
-    REASONS,
-    Block,
-    block_ddl,
-    decode_block,
-    decode_labels,
-    reason_column,
-    rows_of,
-)
+from mig_spark.constraints import prepare
+from mig_spark.errors import InputError
+from mig_spark.kernels.blocks import label_sets_of
 from mig_spark.kernels.bounds import PREFIXES, choose_thetas, exact_view, upper_bound
-from mig_spark.kernels.candidates import Chosen
+from mig_spark.kernels.candidates import Chosen, ids_of
+from mig_spark.kernels.greedy import Constraints
 from mig_spark.kernels.objective import Phi, Propagation
-from mig_spark.kernels.offers import Ask, Offer
+from mig_spark.kernels.offers import Ask, Limits
 from mig_spark.kernels.replay import replay
 from mig_spark.kernels.rounds import Certificate, Rounds, select_local
-from mig_spark.kernels.sampling import RowSample
-from mig_spark.kernels.state import State, View
-from mig_spark.kernels.wire import BlockTask, decode
-from mig_spark.runtime import collect_arrow, describe_job, from_arrow, shipped
-from mig_spark.udfs import offer_from_blocks, pack_blocks
+from mig_spark.kernels.state import State
+from mig_spark.packing import SparkBlocks
+from mig_spark.runtime import describe_job, from_arrow
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
-Bool: TypeAlias = npt.NDArray[np.bool_]
-
 #: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
 LOCAL_COPIES = 4
-_LABELS = "array<string>"
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 #: Share of the free memory that `auto` lets the local engine take.
 LOCAL_SHARE = 0.5
 
@@ -88,9 +73,7 @@ class Selection:
     @property
     def ids(self) -> list[Any]:
         """Ids in order of selection: strings, or integers where the pool's ids are."""
-        if self.integer_ids:
-            return list((self.chosen.ids.view(">u8").astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64).tolist())
-        return [i.decode("utf-8") for i in self.chosen.id_list()]
+        return ids_of(self.chosen, integers=self.integer_ids)
 
     @property
     def objective(self) -> float:
@@ -118,11 +101,22 @@ class Selection:
         return from_arrow(spark, self.to_arrow())
 
 
-def make_phi(config: PhiConfig, n: int) -> Phi:
-    """The config's concave function on n labels."""
-    if config.kind == "pow":
-        return Phi.power(n, a=config.a, b=config.b)
-    return Phi.exponential(n, alpha=config.alpha)
+def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
+    """The config's concave function on these labels.
+
+    Args:
+        config: the parameters of labels that have none of their own.
+        labels: in order.
+        parameters: by label, any of `weight`, `a`, `b`, `alpha`.
+    """
+    n = len(labels)
+    phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
+    for k, label in enumerate(labels):
+        own = (parameters or {}).get(label, {})
+        phi.weight[k] = own.get("weight", phi.weight[k])
+        phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
+        phi.b[k] = own.get("b", phi.b[k])
+    return phi
 
 
 def select_rows(
@@ -130,72 +124,136 @@ def select_rows(
     graph: LabelGraph | Callable[[list[str]], LabelGraph],
     config: SelectConfig,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    given: DataFrame | None = None,
+    include: DataFrame | None = None,
+    exclude: DataFrame | None = None,
+    resume: Sequence[Any] = (),
+    on_round: Callable[[Sequence[Any]], None] | None = None,
 ) -> Selection:
     """Select `config.budget` rows of a DataFrame by maximizing information gain.
 
     Args:
-        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, >= 0).
+        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, >= 0), and the columns
+            that `config.quotas` and `config.cost` name.
         graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
             labels in use, where no vocabulary is given.
-        config: budget, phi, gain, norm, engine.
-        progress: called with (rows certified, budget).
+        config: budget, phi, gain, norm, engine, quotas, cost, mode.
+        given: ids whose information is there from the start; they are not selected again.
+        include: ids to take first, in order of id; they count for the budget, quotas and cost.
+        exclude: ids not to take.
+        resume: ids, in order, that an earlier run of the same selection took before it was stopped.
+        on_round: engine `rounds` only; called after each round with the ids taken so far.
 
     Raises:
         ContractError: a column is missing.
-        InputError: no usable row, or an id that is there twice.
+        InputError: no usable row; an id that is there twice or nowhere; a quota that cannot be met.
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     start = time.perf_counter()
-    spark = df.sparkSession
+    work = prepare(df, config, given=given, include=include, exclude=exclude, resume=resume)
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
-    pool = SparkBlocks.pack(df, vocabulary, config)
+    pool = SparkBlocks.pack(work.rows, vocabulary, config, kinds=work.kinds)
     try:
         counts = pool.counts()
-        if counts["rows"] == 0:
+        if counts["rows"] == 0 and work.first is None:
             told = ", ".join(f"{n} x {why}" for why, n in counts["rejected"].items())
             raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
         if not isinstance(graph, LabelGraph):
-            graph = graph(pool.labels())
+            graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
         packed = time.perf_counter()
-        state = State.start(graph.propagation, make_phi(config.phi, len(graph.labels)), exact=config.gain == "exact")
-        engine = choose_engine(config.engine, pool.nbytes())
-        describe_job(spark, f"mig-spark select: {engine}")
-        if engine == "local":
-            chosen, certificate = select_local(list(pool.collect().values()), state, config.budget)
-        else:
-            chosen, certificate = Rounds(
-                pool,
-                state,
-                config.budget,
-                candidates_asked=config.candidates,
-                max_rounds=config.max_rounds,
-                finish_locally=fits_driver(pool.nbytes()),
-                progress=progress,
-            ).run()
+        phi = make_phi(config.phi, graph.labels, config.parameters())
+        state = State.start(graph.propagation, phi, exact=config.gain == "exact")
+        _replay_rows(state, work.given, graph, config)
+        origin = state.copy()
+        first = _replay_rows(state, work.first, graph, config)
+        certificate, parts = _run(pool, state, work.constraints, config, [first], on_round)
+        chosen = Chosen.concat(parts)
+        if config.cost is not None and work.first is None:
+            classes = len(work.constraints.lower)
+            chosen = _single_best(pool, origin, chosen, config.cost.budget, certificate, classes=classes)
         seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
-        if config.upper_bound and chosen.size:
-            certificate.upper_bound = bound_objective(pool, chosen, State.start(state.propagation, state.phi))
+        if config.upper_bound and chosen.size and config.cost is None:
+            certificate.upper_bound = bound_objective(pool, chosen, origin, first)
             seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
     finally:
         pool.release()
+    counts["rows"] += 0 if work.first is None else work.first.num_rows
     return Selection(chosen, pool.integer_ids, graph, certificate, counts, seconds)
 
 
-def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State) -> float:
+def _run(
+    pool: SparkBlocks,
+    state: State,
+    constraints: Constraints,
+    config: SelectConfig,
+    parts: list[Chosen],
+    on_round: Callable[[Sequence[Any]], None] | None,
+) -> tuple[Certificate, list[Chosen]]:
+    """Run the engine; `parts` is what was taken before."""
+    engine = choose_engine(config, pool.nbytes())
+    describe_job(pool.blocks.sparkSession, f"mig-spark select: {engine}")
+    if engine == "local":
+        blocks = list(pool.collect().values())
+        chosen, certificate = select_local(blocks, state, constraints)
+        return certificate, [*parts, chosen]
+
+    def tell(sofar: Sequence[Chosen]) -> None:
+        if on_round:
+            on_round(ids_of(Chosen.concat([*parts, *sofar]), integers=pool.integer_ids))
+
+    chosen, certificate = Rounds(
+        pool, state, constraints, candidates_asked=config.candidates, max_rounds=config.max_rounds,
+        finish_locally=fits_driver(pool.nbytes()), slack=config.epsilon if config.mode == "threshold" else 0.0,
+        on_round=tell,
+    ).run()  # fmt: skip
+    return certificate, [*parts, chosen]
+
+
+def _replay_rows(state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig) -> Chosen:
+    """Add rows (id, labels, score) to the state in their order."""
+    if rows is None:
+        return Chosen.concat([])
+    ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    gains, objectives = replay(state, ptr, labels, scores)
+    return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
+
+
+def _single_best(
+    pool: SparkBlocks, origin: State, chosen: Chosen, budget: float, certificate: Certificate, *, classes: int
+) -> Chosen:
+    """The one row that adds most within the whole cost, where it adds more than all that were taken.
+
+    Greedy by gain per cost alone can be arbitrarily bad; the better of the two is within a constant of the best.
+    """
+    start = State.start(origin.propagation, origin.phi, exact=True)
+    start.x[:] = origin.x
+    limits = Limits(np.ones(classes, bool), budget)
+    best = chosen
+    for offer in pool.ask(Ask(start.view(), limits, np.inf, 1, by_cost=False), {}):
+        if not len(offer.scores):
+            continue
+        one = Chosen.of_head(offer)
+        gains, objectives = replay(origin.copy(), one.label_ptr, one.labels, one.scores)
+        one = replace(one, gains=gains, objectives=objectives)
+        if best.size == 0 or float(objectives[-1]) > float(best.objectives[-1]):
+            best = one
+    if best is not chosen:
+        certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
+    return best
+
+
+def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chosen) -> float:
     """No selection of as many rows has a higher objective than this; see `kernels.bounds`.
 
     Args:
         state: the start, nothing selected; moved along.
+        first: rows that had to be taken: every selection has them.
     """
     rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
     sample = pool.sample(min(rows, 50_000))
     best = np.inf
-    for share in PREFIXES:
-        upto = max(1, int(budget * share))
-        if upto <= done:
-            continue
+    for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):
         ptr = chosen.label_ptr[done : upto + 1]
         replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
         done = upto
@@ -210,125 +268,10 @@ def fits_driver(packed_bytes: int) -> bool:
     return bool(packed_bytes * LOCAL_COPIES < psutil.virtual_memory().available * LOCAL_SHARE)
 
 
-def choose_engine(asked: str, packed_bytes: int) -> str:
-    """The engine that `auto` stands for."""
-    if asked != "auto":
-        return asked
+def choose_engine(config: SelectConfig, packed_bytes: int) -> str:
+    """The engine that `auto` stands for; a mode that only one engine has decides."""
+    if config.engine != "auto" or config.mode == "threshold":
+        return "rounds" if config.mode == "threshold" else config.engine
     engine = "local" if fits_driver(packed_bytes) else "rounds"
     logger.info("engine: %s (the packed pool has %.1f MB)", engine, packed_bytes / 1e6)
     return engine
-
-
-@dataclass(frozen=True)
-class SparkBlocks:
-    """The packed pool in Spark: one row a block, kept on the executors' disks."""
-
-    blocks: DataFrame
-    meta: pa.Table
-    vocabulary: pa.Array | None
-    integer_ids: bool
-
-    @staticmethod
-    def pack(df: DataFrame, vocabulary: Sequence[str] | None, config: SelectConfig) -> SparkBlocks:
-        """Pack and keep.
-
-        Raises:
-            ContractError: `id`, `labels` or `score` is missing or of another type.
-        """
-        from pyspark import StorageLevel
-
-        describe_job(df.sparkSession, "mig-spark select: pack the pool into blocks")
-        known = None if vocabulary is None else list(vocabulary)
-        typed = _typed(df)
-        blocks = typed.mapInArrow(
-            pack_blocks(known, block_rows=config.block_rows, norm=config.norm), block_ddl()
-        ).persist(StorageLevel.DISK_ONLY)
-        sizes = [f"length({name}) as {name}" for name in ARRAYS]
-        names = ["block", "rows", "groups", "left_out", *(reason_column(k) for k in range(len(REASONS))), "vocabulary"]
-        return SparkBlocks(
-            blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None, dict(typed.dtypes)["id"] == "bigint"
-        )
-
-    def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
-        """The same blocks, their own label numbers read as places in `labels` (sorted)."""
-        return replace(self, meta=self.meta.drop(["vocabulary"]), vocabulary=pa.array(labels, pa.string()))
-
-    def labels(self) -> list[str]:
-        """The sorted labels in use, where the blocks number their own."""
-        own = [decode_labels(v.as_buffer()) for v in self.meta["vocabulary"] if v.is_valid]
-        return sorted(set().union(*(part.to_pylist() for part in own)))
-
-    def counts(self) -> dict[str, Any]:
-        """Rows, label sets, labels left out, rejected rows by reason."""
-        total = {
-            name: int(pc.sum(self.meta[name]).as_py() or 0)
-            for name in self.meta.column_names
-            if name not in ("block", "vocabulary", *ARRAYS)
-        }
-        rejected = {why: total[reason_column(k)] for k, why in enumerate(REASONS) if total[reason_column(k)]}
-        return {
-            "rows": total["rows"],
-            "groups": total["groups"],
-            "labels_left_out": total["left_out"],
-            "rejected": rejected,
-        }
-
-    def nbytes(self) -> int:
-        """Size of all arrays."""
-        return sum(int(pc.sum(self.meta[name]).as_py() or 0) for name in ARRAYS)
-
-    def sizes(self) -> dict[int, int]:
-        """Rows of each block, by its number."""
-        return dict(zip(self.meta["block"].to_pylist(), self.meta["rows"].to_pylist(), strict=True))
-
-    def ask(self, ask: Ask, sent: dict[int, Bool]) -> list[Offer]:
-        """Put `ask` to every block."""
-        bits = {number: np.packbits(mask) for number, mask in sent.items()}
-        answers = self._answers(BlockTask(self.vocabulary, ask=ask, sent=bits))
-        return [decode(Offer, a) for a in answers]
-
-    def sample(self, rows: int) -> RowSample:
-        """About `rows` rows, drawn by the hash of their id."""
-        share = rows / max(1, sum(self.sizes().values()))
-        return RowSample.concat([decode(RowSample, a) for a in self._answers(BlockTask(self.vocabulary, share=share))])
-
-    def excess(self, view: View, thetas: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """sum_i max(gain_i - theta, 0) over all rows, for each theta."""
-        answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
-        return np.asarray(np.sum([np.frombuffer(a) for a in answers], axis=0))
-
-    def collect(self) -> dict[int, Block]:
-        """All blocks at the driver."""
-        table = collect_arrow(self.blocks.select("block", "vocabulary", *ARRAYS))
-        return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in rows_of(b)}
-
-    def release(self) -> None:
-        """Let the executors forget the blocks."""
-        self.blocks.unpersist()
-
-    def _answers(self, task: BlockTask) -> list[bytes]:
-        """In order of the block's number: what the driver does must not depend on which task ends first."""
-        with shipped(self.blocks.sparkSession, task) as payload:
-            table = collect_arrow(
-                self.blocks.select("block", "vocabulary", *ARRAYS).mapInArrow(
-                    offer_from_blocks(payload), "block bigint, answer binary"
-                )
-            )
-        rows = sorted(zip(table["block"].to_pylist(), table["answer"], strict=True), key=lambda r: r[0])
-        return [answer.as_py() for _, answer in rows]
-
-
-def _typed(df: DataFrame) -> DataFrame:
-    from pyspark.sql import functions as sf
-
-    have = dict(df.dtypes)
-    problems = [f"no column {name!r}" for name in ("id", "labels", "score") if name not in have]
-    if have.get("labels", _LABELS) != _LABELS:
-        problems.append(f"'labels' is {have['labels']}, not {_LABELS}")
-    if problems:
-        raise ContractError(
-            f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})"
-        )
-    kind = have["id"]
-    key = sf.col("id").cast("bigint" if kind in _INTEGERS else "string")
-    return df.select(key.alias("id"), "labels", sf.col("score").cast("double").alias("score"))

@@ -87,7 +87,9 @@ class _Paths(dict[str, tuple[str, str]]):
         return self[uri]
 
 
-def pack_blocks(vocabulary: list[str] | None, *, block_rows: int, norm: bool) -> ArrowMap:
+def pack_blocks(
+    vocabulary: list[str] | None, *, block_rows: int, norm: bool, kinds: list[str] | None = None
+) -> ArrowMap:
     """(`id`, `labels`, `score`) to packed blocks, columns as `blocks.block_ddl`; blocks are numbered by partition."""
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -96,7 +98,9 @@ def pack_blocks(vocabulary: list[str] | None, *, block_rows: int, norm: bool) ->
         context = TaskContext.get()
         first = (context.partitionId() if context else 0) << 32
         known = None if vocabulary is None else pa.array(vocabulary, pa.string())
-        for k, packed in enumerate(pack_batches(batches, known, block_rows=block_rows, norm=norm)):
+        classes = None if kinds is None else pa.array(kinds, pa.string())
+        packs = pack_batches(batches, known, block_rows=block_rows, norm=norm, kinds=classes)
+        for k, packed in enumerate(packs):
             yield pa.RecordBatch.from_pylist([encode_block(first + k, packed)], schema=BLOCK_SCHEMA)
 
     return pack

@@ -1,7 +1,8 @@
 """Blocks: the packed pool. A block holds about 10^5 rows as flat arrays; it travels as one row of binary columns.
 
-Rows with the same label set form a group; within a group they stand by score, highest first, then by id. So a group's
-best row is its first one left, and its gain is that row's score times the group's label sum.
+Rows with the same label set (and the same quota class and cost, where there are any) form a group; within a group they
+stand by score, highest first, then by id. So a group's best row is its first one left, and its gain is that row's score
+times the group's label sum.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ SCORE_MISSING = "score is missing"
 SCORE_NAN = "score is not a finite number"
 SCORE_NEGATIVE = "score is negative"
 NO_ID = "id is missing"
-REASONS = (NO_ID, NO_ANNOTATION, LABELS_NOT_STRINGS, SCORE_MISSING, SCORE_NAN, SCORE_NEGATIVE)
+BAD_COST = "cost is not a positive number"
+REASONS = (NO_ID, NO_ANNOTATION, LABELS_NOT_STRINGS, SCORE_MISSING, SCORE_NAN, SCORE_NEGATIVE, BAD_COST)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Block:
 
     Shapes for n rows in u groups: label_ptr int32 (u + 1) into labels int32 (ascending within a group); row_ptr int32
     (u + 1) into scores float64 (n,), id_ptr int32 (n + 1) into ids uint8, and rank int32 (n,): the row's place in the
-    block's id order.
+    block's id order; kind int32 (u,): the quota class; cost float64 (u,): what a row of the group costs.
     """
 
     label_ptr: I32
@@ -52,6 +54,8 @@ class Block:
     id_ptr: I32
     ids: U8
     rank: I32
+    kind: I32
+    cost: F64
 
     @property
     def rows(self) -> int:
@@ -76,6 +80,8 @@ ARRAYS = {
     "id_ptr": np.int32,
     "ids": np.uint8,
     "rank": np.int32,
+    "kind": np.int32,
+    "cost": np.float64,
 }
 
 
@@ -112,16 +118,23 @@ class Packed:
 
 
 def pack_batches(
-    batches: Iterator[pa.RecordBatch], vocabulary: pa.Array | None, *, block_rows: int, norm: bool
+    batches: Iterator[pa.RecordBatch],
+    vocabulary: pa.Array | None,
+    *,
+    block_rows: int,
+    norm: bool,
+    kinds: pa.Array | None = None,
 ) -> Iterator[Packed]:
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
 
     Args:
-        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double).
+        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `kind` (string)
+            where there are quotas, `cost` (double) where rows cost something.
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
         norm: divide a row's score by its number of labels.
+        kinds: the quota classes; a row's class is the place of its `kind` here.
     """
     waiting: list[pa.RecordBatch] = []
     count = 0
@@ -133,21 +146,27 @@ def pack_batches(
             start += piece.num_rows
             count += piece.num_rows
             if count == block_rows:
-                yield _pack(pa.Table.from_batches(waiting), vocabulary, norm)
+                yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, kinds)
                 waiting, count = [], 0
     if waiting:
-        yield _pack(pa.Table.from_batches(waiting), vocabulary, norm)
+        yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, kinds)
 
 
-def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool) -> Packed:
+def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, kinds: pa.Array | None) -> Packed:
     table = table.combine_chunks()
     keep, rejected = _usable(table)
     if not keep.all():
         table = table.filter(pa.array(keep)).combine_chunks()
     own = _sorted_distinct(_one_chunk(table["labels"])) if vocabulary is None else None
     ptr, labels, scores, left_out = _sets_and_scores(table, own if vocabulary is None else vocabulary, norm)
-    id_ptr, id_bytes = _bytes_of(_one_chunk(table["id"]))
-    return Packed(build_block(ptr, labels, scores, id_ptr, id_bytes), own, left_out, rejected)
+    id_ptr, id_bytes = bytes_of(_one_chunk(table["id"]))
+    kind, cost = np.zeros(len(scores), np.int32), np.ones(len(scores))
+    if kinds is not None:
+        kind = pc.index_in(_one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False).astype(np.int32)
+    if "cost" in table.column_names:
+        cost = np.array(_one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64)
+    block = build_block(ptr, labels, scores, id_ptr, id_bytes, kind=kind, cost=cost)
+    return Packed(block, own, left_out, rejected)
 
 
 def label_sets_of(table: pa.Table, vocabulary: pa.Array, *, norm: bool) -> tuple[I64, I32, F64]:
@@ -166,14 +185,22 @@ def _sets_and_scores(table: pa.Table, vocabulary: pa.Array, norm: bool) -> tuple
     return ptr, labels, scores, int(left_out)
 
 
-def build_block(ptr: I64, labels: I32, scores: F64, id_ptr: I64, ids: U8) -> Block:
-    """Group rows that are given as label sets (CSR, ascending, no repeats), scores and id bytes."""
+def build_block(
+    ptr: I64, labels: I32, scores: F64, id_ptr: I64, ids: U8, *, kind: I32 | None = None, cost: F64 | None = None
+) -> Block:
+    """Group rows that are given as label sets (CSR, ascending, no repeats), scores, id bytes, classes and costs."""
+    kind = np.zeros(len(scores), np.int32) if kind is None else kind
+    cost = np.ones(len(scores)) if cost is None else cost
     rank = rank_ids(ids, id_ptr)
-    order = np.argsort(_signatures(ptr, labels), kind="stable")
-    order = _order_within(order, _signatures(ptr, labels), scores, rank)
-    row_ptr, label_ptr, set_labels = _groups(order, ptr, labels, scores)
+    signature = _signatures(ptr, labels, kind, cost)
+    order = _order_within(np.argsort(signature, kind="stable"), signature, scores, rank)
+    row_ptr, label_ptr, set_labels = _groups(order, ptr, labels, scores, kind, cost)
     new_ptr, new_ids = _gather_bytes(order, id_ptr, ids)
-    return Block(label_ptr, set_labels, row_ptr, scores[order], new_ptr, new_ids, rank[order].astype(np.int32))
+    head = order[row_ptr[:-1]]
+    return Block(
+        label_ptr, set_labels, row_ptr, scores[order], new_ptr, new_ids, rank[order].astype(np.int32), kind[head],
+        cost[head],
+    )  # fmt: skip
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -196,6 +223,7 @@ def _usable(table: pa.Table) -> tuple[npt.NDArray[np.bool_], I64]:
         score.is_null().to_numpy(zero_copy_only=False),
         ~np.isfinite(value),
         value < 0,
+        _bad_cost(table),
     ]
     bad = np.zeros(table.num_rows, bool)
     counts = np.zeros(len(REASONS), np.int64)
@@ -203,6 +231,13 @@ def _usable(table: pa.Table) -> tuple[npt.NDArray[np.bool_], I64]:
         counts[k] = int((test & ~bad).sum())
         bad |= test
     return ~bad, counts
+
+
+def _bad_cost(table: pa.Table) -> npt.NDArray[np.bool_]:
+    if "cost" not in table.column_names:
+        return np.zeros(table.num_rows, bool)
+    cost = np.asarray(pc.fill_null(_one_chunk(table["cost"]).cast(pa.float64()), -1.0))
+    return np.asarray(~(np.isfinite(cost) & (cost > 0)))
 
 
 def _sorted_distinct(labels: pa.Array) -> pa.Array:
@@ -218,7 +253,8 @@ def _codes(labels: pa.Array, vocabulary: pa.Array) -> tuple[I64, I32]:
     return offsets - offsets[0], codes.to_numpy(zero_copy_only=False).astype(np.int32)
 
 
-def _bytes_of(ids: pa.Array) -> tuple[I64, U8]:
+def bytes_of(ids: pa.Array) -> tuple[I64, U8]:
+    """Ids as bytes that sort as the ids do: strings as UTF-8, integers big-endian. Offsets int64 (n + 1), and bytes."""
     if pa.types.is_integer(ids.type):
         # big-endian and offset by 2^63, so that byte order is the order of the numbers
         numbers = ids.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64) ^ np.uint64(1 << 63)
@@ -259,11 +295,12 @@ def _label_sets(offsets, codes):
 
 
 @njit(cache=True)
-def _signatures(ptr, labels):
-    """A 64-bit hash of every row's label set; equal sets have equal hashes, and groups are checked label by label."""
+def _signatures(ptr, labels, kind, cost):
+    """A 64-bit hash of every row's group; equal groups have equal hashes, and groups are checked value by value."""
     out = np.empty(len(ptr) - 1, np.uint64)
+    bits = cost.view(np.uint64)
     for i in range(len(ptr) - 1):
-        h = np.uint64(0x9E3779B97F4A7C15)
+        h = np.uint64(0x9E3779B97F4A7C15) ^ bits[i] ^ (np.uint64(kind[i]) << np.uint64(32))
         for k in range(ptr[i], ptr[i + 1]):
             h ^= np.uint64(labels[k]) + np.uint64(1)
             h *= np.uint64(0xBF58476D1CE4E5B9)
@@ -286,7 +323,7 @@ def _order_within(order: I64, signature: npt.NDArray[np.uint64], scores: F64, ra
 
 
 @njit(cache=True)
-def _groups(order, ptr, labels, scores):
+def _groups(order, ptr, labels, scores, kind, cost):
     n = len(order)
     row_ptr = np.empty(n + 1, np.int32)
     label_ptr = np.empty(n + 1, np.int32)
@@ -300,7 +337,7 @@ def _groups(order, ptr, labels, scores):
         if not new:
             j = order[k - 1]
             length = ptr[i + 1] - ptr[i]
-            new = length != ptr[j + 1] - ptr[j]
+            new = length != ptr[j + 1] - ptr[j] or kind[i] != kind[j] or cost[i] != cost[j]
             if not new:
                 for e in range(length):
                     if labels[ptr[i] + e] != labels[ptr[j] + e]:

@@ -25,30 +25,49 @@ TAIL = 64
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Which rows may still be taken: quota classes that are open (bool, one a class), and the cost that is left.
+
+    A class that closes never opens again, and the cost that is left only falls: what is not allowed now never will be.
+    """
+
+    open: Bool
+    cost: float
+
+    def allow(self, kind: I32, cost: F64) -> Bool:
+        """For groups or rows with these classes and costs."""
+        return np.asarray(self.open[kind] & (cost <= self.cost))
+
+
+@dataclass(frozen=True)
 class Ask:
     """What the driver asks of every block.
 
     Attributes:
         view: the state that gains are evaluated at.
+        limits: which rows may still be taken.
         threshold: send the groups whose best row left has at least this gain (and always the best one).
         cap: at most this many groups a block.
         by_key: send the `cap` smallest ids left instead, one row a group (all gains are zero).
+        by_cost: gains count by unit of cost.
     """
 
     view: View
+    limits: Limits
     threshold: float
     cap: int
     by_key: bool = False
+    by_cost: bool = True
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A block's answer: u units (a label set with n of its rows, best first) and its residual.
+    """A block's answer: u units (a label set with n of its rows, best first) and its residuals.
 
     Shapes: label_ptr int64 (u + 1), labels int32, row_ptr int64 (u + 1), scores float64 (n,), rows int32 (n,) places in
-    the block, id_ptr int64 (n + 2) and ids uint8: the ids of the n rows and then the residual's; more bool (u,): the
-    group has further rows, none of them before the last one sent; residual: the highest gain of the groups kept back,
-    -1 where none is.
+    the block; more bool (u,): the group has further rows, none of them before the last one sent; kind int32 (u,), cost
+    float64 (u,); residual float64 (classes,): the highest gain of the groups kept back, by quota class, -1 where none
+    is; id_ptr int64, ids uint8: the ids of the n rows, then those of the residuals that are not -1.
     """
 
     block: int
@@ -60,18 +79,27 @@ class Offer:
     id_ptr: I64
     ids: U8
     more: Bool
-    residual: float
-    groups: int
+    kind: I32
+    cost: F64
+    residual: F64
+
+    def residual_ids(self) -> list[bytes]:
+        """Ids of the rows that the residuals other than -1 stand for."""
+        n = len(self.scores)
+        return [self.ids[a:b].tobytes() for a, b in zip(self.id_ptr[n:-1], self.id_ptr[n + 1 :], strict=True)]
 
 
 def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
     """Answer `ask` for one block of which the rows marked in `sent` (bool, one a row) are at the driver already."""
     if ask.by_key:
-        return _offer_by_key(number, block, sent, ask.cap)
+        return _offer_by_key(number, block, sent, ask)
     head = _heads(block.row_ptr, sent)
-    open_groups = np.flatnonzero(head >= 0)
-    gains = gains_of(block.label_ptr, block.labels, block.scores, open_groups, head[open_groups], ask.view)
-    rank = block.rank[head[open_groups]]
+    groups = np.flatnonzero((head >= 0) & ask.limits.allow(block.kind, block.cost))
+    heads = head[groups]
+    gains = gains_of(block.label_ptr, block.labels, block.scores, groups, heads, ask.view)
+    if ask.by_cost:
+        gains = gains / block.cost[groups]
+    rank = block.rank[heads]
     chosen = np.flatnonzero(gains >= ask.threshold)
     if len(chosen) == 0 and len(gains):
         chosen = np.lexsort((rank, -gains))[:1]
@@ -79,17 +107,23 @@ def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
         chosen = chosen[np.lexsort((rank[chosen], -gains[chosen]))[: ask.cap]]
     kept = np.ones(len(gains), bool)
     kept[chosen] = False
-    residual, residual_row = -1.0, -1
-    if kept.any():
-        best = np.flatnonzero(kept)
-        best = best[gains[best] == gains[best].max()]
-        winner = best[np.argmin(rank[best])]
-        residual, residual_row = float(gains[winner]), int(head[open_groups[winner]])
-    groups = open_groups[chosen]
-    first = head[groups].astype(np.int64)
-    end = np.minimum(block.row_ptr[groups + 1].astype(np.int64), first + TAIL)
-    more = end < block.row_ptr[groups + 1]
-    return _assemble(number, block, groups, first, end, more, residual, residual_row)
+    residual, rows = _residuals(gains[kept], rank[kept], heads[kept], block.kind[groups[kept]], len(ask.limits.open))
+    first = heads[chosen].astype(np.int64)
+    last = block.row_ptr[groups[chosen] + 1].astype(np.int64)
+    end = np.minimum(last, first + TAIL)
+    return _assemble(number, block, groups[chosen], first, end, end < last, residual, rows)
+
+
+def _residuals(gains: F64, rank: I32, heads: I32, kind: I32, classes: int) -> tuple[F64, list[int]]:
+    """The best (gain, id) of each class among the groups kept back: gains (-1: none), and the rows they belong to."""
+    residual = np.full(classes, -1.0)
+    rows = []
+    order = np.lexsort((rank, -gains, kind))
+    for at in np.flatnonzero(np.diff(kind[order], prepend=-1)):
+        best = order[at]
+        residual[kind[best]] = gains[best]
+        rows.append(int(heads[best]))
+    return residual, rows
 
 
 def gains_of(
@@ -119,38 +153,30 @@ def gains_of(
     )
 
 
-def _offer_by_key(number: int, block: Block, sent: Bool, cap: int) -> Offer:
-    left = np.flatnonzero(~sent)
+def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
+    group_of = np.repeat(np.arange(block.groups), np.diff(block.row_ptr))
+    left = np.flatnonzero(~sent & ask.limits.allow(block.kind, block.cost)[group_of])
     left = left[np.argsort(block.rank[left], kind="stable")]
-    rows, kept = left[:cap], left[cap:]
-    group_of = np.searchsorted(block.row_ptr, rows, side="right") - 1
-    first = rows.astype(np.int64)
-    residual, residual_row = (0.0, int(kept[0])) if len(kept) else (-1.0, -1)
-    return _assemble(number, block, group_of, first, first + 1, np.zeros(len(rows), bool), residual, residual_row)
+    rows, kept = left[: ask.cap], left[ask.cap :]
+    kinds = block.kind[group_of[kept]]
+    residual, residual_rows = _residuals(
+        np.zeros(len(kept)), block.rank[kept], kept.astype(np.int32), kinds, len(ask.limits.open)
+    )
+    more = np.zeros(len(rows), bool)
+    return _assemble(number, block, group_of[rows], rows, rows + 1, more, residual, residual_rows)
 
 
 def _assemble(
-    number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: float, residual_row: int
+    number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: F64, residual_rows: list[int]
 ) -> Offer:
     label_ptr, label_at = ranges(block.label_ptr[groups], block.label_ptr[groups + 1])
     row_ptr, rows = ranges(first, end)
-    with_residual = np.append(rows, residual_row) if residual_row >= 0 else rows
-    id_ptr, id_at = ranges(block.id_ptr[with_residual], block.id_ptr[with_residual + 1])
-    if residual_row < 0:
-        id_ptr = np.append(id_ptr, id_ptr[-1])
+    named = np.concatenate([rows, np.array(residual_rows, np.int64)])
+    id_ptr, id_at = ranges(block.id_ptr[named], block.id_ptr[named + 1])
     return Offer(
-        number,
-        label_ptr,
-        block.labels[label_at],
-        row_ptr,
-        block.scores[rows],
-        rows.astype(np.int32),
-        id_ptr,
-        block.ids[id_at],
-        more,
-        residual,
-        block.groups,
-    )
+        number, label_ptr, block.labels[label_at], row_ptr, block.scores[rows], rows.astype(np.int32), id_ptr,
+        block.ids[id_at], more, block.kind[groups], block.cost[groups], residual,
+    )  # fmt: skip
 
 
 @njit(cache=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from mig_spark.kernels.greedy import _take
+from mig_spark.kernels.greedy import add_up, model_of, new_scratch, row_gain, take_row
 from mig_spark.kernels.state import State
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -16,92 +16,37 @@ I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 
 
-def replay(state: State, label_ptr: I64, labels: I32, scores: F64) -> F64:
-    """Add rows to `state`, in place, one after another; the objective after each, float64 (n,).
+def replay(state: State, label_ptr: I64, labels: I32, scores: F64) -> tuple[F64, F64]:
+    """Add rows to `state`, in place, one after another.
 
     Args:
         state: where to start from.
         label_ptr, labels: the rows' label sets (CSR, ascending).
         scores: float64 (n,), as the gain uses them (divided by the number of labels with `norm`).
+
+    Returns:
+        The gain of each row when it was added, in the state's gain, and the objective after it; float64 (n,).
     """
-    p, phi = state.propagation, state.phi
-    objectives = np.empty(len(scores))
+    gains, objectives = np.empty(len(scores)), np.empty(len(scores))
     state.total, state.lost = _replay(
         label_ptr,
         labels,
         scores,
-        p.indptr,
-        p.indices,
-        p.weights,
-        state.column_ptr,
-        state.column_rows,
-        phi.kind,
-        phi.a,
-        phi.b,
-        phi.weight,
-        state.x,
-        state.g,
-        state.h,
-        state.exact,
+        model_of(state),
+        new_scratch(len(state.x)),
         state.total,
         state.lost,
+        gains,
         objectives,
     )
-    return objectives
+    return gains, objectives
 
 
 @njit(cache=True)
-def _replay(
-    label_ptr,
-    labels,
-    scores,
-    indptr,
-    indices,
-    weights,
-    column_ptr,
-    column_rows,
-    kind,
-    a,
-    b,
-    w,
-    x,
-    g,
-    h,
-    exact,
-    total,
-    lost,
-    out,
-):
-    n = len(x)
-    before = np.zeros(n, np.float64)
-    touched, dirty = np.empty(n, np.int32), np.empty(n, np.int32)
-    seen = np.zeros(n, np.int8)
+def _replay(label_ptr, labels, scores, model, scratch, total, lost, gains, objectives):
     for k in range(len(scores)):
-        rise = _take(
-            label_ptr[k],
-            label_ptr[k + 1],
-            scores[k],
-            labels,
-            indptr,
-            indices,
-            weights,
-            column_ptr,
-            column_rows,
-            kind,
-            a,
-            b,
-            w,
-            x,
-            g,
-            h,
-            exact,
-            before,
-            seen,
-            touched,
-            dirty,
-        )
-        new = total + rise
-        lost += (total - new) + rise if total >= rise else (rise - new) + total
-        total = new
-        out[k] = total + lost
+        lo, hi = label_ptr[k], label_ptr[k + 1]
+        gains[k] = row_gain(labels, lo, hi, scores[k], model, scratch)
+        total, lost = add_up(total, lost, take_row(labels, lo, hi, scores[k], model, scratch))
+        objectives[k] = total + lost
     return total, lost

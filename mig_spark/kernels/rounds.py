@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mig_spark.errors import NotCertifiedError
 from mig_spark.kernels.blocks import Block
 from mig_spark.kernels.candidates import Candidates, Chosen
-from mig_spark.kernels.greedy import TINY, Picks, run_greedy
+from mig_spark.kernels.greedy import DONE, EMPTY, TINY, Constraints, Picks, run_greedy
 from mig_spark.kernels.offers import Ask, Offer
 from mig_spark.kernels.sampling import RowSample
 from mig_spark.kernels.state import State
@@ -80,33 +80,32 @@ class Certificate:
         return {**self.__dict__, "margin": None if not np.isfinite(self.margin) else self.margin}
 
 
-def select_local(blocks: Sequence[Block], state: State, budget: int) -> tuple[Chosen, Certificate]:
+def select_local(blocks: Sequence[Block], state: State, constraints: Constraints) -> tuple[Chosen, Certificate]:
     """Lazy greedy over all rows at once."""
     certificate = Certificate("local", rounds=1, digests=[state.digest()])
     candidates = Candidates.concat([Candidates.of_block(b) for b in blocks])
     certificate.rows_sent = len(candidates.scores)
-    parts = _finish(candidates, state, budget, certificate)
-    certificate.certified_by_round.append(sum(c.size for c in parts))
+    parts = _finish(candidates, state, constraints, certificate)
     return Chosen.concat(parts), certificate
 
 
-def _finish(candidates: Candidates, state: State, budget: int, certificate: Certificate) -> list[Chosen]:
+def _finish(candidates: Candidates, state: State, constraints: Constraints, certificate: Certificate) -> list[Chosen]:
     """Greedy to the end over candidates that are the whole rest of the pool."""
     parts: list[Chosen] = []
     grouped = True
-    while budget > 0:
+    while constraints.rows > 0:
         keys, _ = candidates.keys()
         picks = run_greedy(
-            state, candidates.units(keys), budget, head=candidates.head, bound=candidates.bound, grouped=grouped
+            state, candidates.units(keys), constraints, head=candidates.head, bound=candidates.bound, grouped=grouped
         )
         certificate.add(picks)
         parts.append(Chosen.of_picks(candidates, picks))
-        budget -= len(picks.rows)
         if picks.stop != TINY:
             break
         note_underflow(state, certificate)
         grouped = False
         candidates = candidates.ungrouped()
+    certificate.certified_by_round.append(sum(c.size for c in parts))
     return parts
 
 
@@ -125,15 +124,22 @@ def note_underflow(state: State, certificate: Certificate) -> None:
 
 @dataclass
 class Rounds:
-    """One run of the protocol; `progress` is called after each round with the number of rows certified so far."""
+    """One run of the protocol.
+
+    Attributes:
+        candidates_asked: rows asked for in a round (M); default near the budget.
+        slack: take a row whose gain is at least (1 - slack) of the best bound; 0 is exact.
+        on_round: called after each round with all rows taken so far; a place to save them, or to show progress.
+    """
 
     pool: BlockPool
     state: State
-    budget: int
+    constraints: Constraints
     candidates_asked: int | None = None
     max_rounds: int = 200
     finish_locally: bool = True
-    progress: Callable[[int, int], None] | None = None
+    slack: float = 0.0
+    on_round: Callable[[Sequence[Chosen]], None] | None = None
 
     def run(self) -> tuple[Chosen, Certificate]:
         """Select.
@@ -141,44 +147,38 @@ class Rounds:
         Raises:
             NotCertifiedError: `max_rounds` is used up and the rest may not be finished at the driver.
         """
-        certificate = Certificate("rounds")
+        certificate = Certificate("rounds", certified=self.slack == 0.0)
         sizes = self.pool.sizes()
-        budget = min(self.budget, sum(sizes.values()))
+        todo = self.constraints
+        budget = min(todo.rows, sum(sizes.values()))
         asked = self.candidates_asked or max(budget, LEAST_CANDIDATES)
         sent: dict[int, Bool] = {}
-        sample = self.pool.sample(SAMPLE_ROWS) if budget else None
+        sample = self.pool.sample(SAMPLE_ROWS)
         held = Candidates.concat([])
         parts: list[Chosen] = []
-        count, grouped = 0, True
-        while count < budget:
+        grouped = True
+        while todo.rows > 0:
             if certificate.rounds >= self.max_rounds:
-                self._may_finish(certificate, count, budget)
-                parts += _finish_with(self.pool, held, sent, self.state, budget - count, certificate)
+                self._finish_here(held, sent, parts, certificate)
                 break
-            assert sample is not None
-            ask = self._ask(asked, sizes, sent, sample, by_key=not grouped)
-            offers = self.pool.ask(ask, sent)
+            offers = self.pool.ask(self._ask(asked, sizes, sample, sent, by_key=not grouped), sent)
             certificate.digests.append(self.state.digest())
             _mark(sent, sizes, offers)
             held = held.with_offers(offers)
-            picks, ceiling = self._pick(held, offers, budget - count, grouped)
-            certificate.rounds += 1
-            certificate.rows_sent += sum(len(o.scores) for o in offers)
-            certificate.add(picks)
-            certificate.bounds.append(ceiling)
-            certificate.certified_by_round.append(len(picks.rows))
+            picks = self._pick(held, offers, certificate, grouped=grouped)
             parts.append(Chosen.of_picks(held, picks))
-            count += len(picks.rows)
+            count = sum(certificate.certified_by_round)
             logger.info(
                 "round %d: %d candidates, %d of %d rows certified", certificate.rounds, len(held.scores), count, budget
             )
-            if self.progress:
-                self.progress(count, budget)
+            if self.on_round:
+                self.on_round(parts)
+            if picks.stop == EMPTY or (picks.stop == DONE and count >= sum(sizes.values())):
+                break
             if picks.stop == TINY and grouped:
                 note_underflow(self.state, certificate)
                 if picks.stop_gain > 0.0:
-                    self._may_finish(certificate, count, budget)
-                    parts += _finish_with(self.pool, held, sent, self.state, budget - count, certificate)
+                    self._finish_here(held, sent, parts, certificate)
                     break
                 grouped = False
                 held = held.ungrouped()
@@ -186,66 +186,62 @@ class Rounds:
                 asked *= 2
         return Chosen.concat(parts), certificate
 
-    def _pick(self, held: Candidates, offers: Sequence[Offer], budget: int, grouped: bool) -> tuple[Picks, float]:
-        residuals = [o for o in offers if o.residual >= 0]
-        ids = [o.ids[o.id_ptr[-2] : o.id_ptr[-1]].tobytes() for o in residuals]
-        keys, kept_keys = held.keys(ids)
-        ceiling, ceiling_key = -1.0, -1
-        for offer, key in zip(residuals, kept_keys, strict=True):
-            if offer.residual > ceiling or (offer.residual == ceiling and key < ceiling_key):
-                ceiling, ceiling_key = offer.residual, int(key)
-        if self.state.exact and ceiling > 0:
-            ceiling *= 1 + EXACT_GUARD
+    def _pick(self, held: Candidates, offers: Sequence[Offer], certificate: Certificate, *, grouped: bool) -> Picks:
+        """Run the greedy under the bounds that the offers came with."""
+        keys, kept_keys = held.keys([i for o in offers for i in o.residual_ids()])
+        ceiling = np.full(len(self.constraints.lower), -1.0)
+        ceiling_key = np.full(len(ceiling), -1, np.int64)
+        kinds = [(c, float(o.residual[c])) for o in offers for c in np.flatnonzero(o.residual >= 0)]
+        for (c, gain), key in zip(kinds, kept_keys, strict=True):
+            if gain > ceiling[c] or (gain == ceiling[c] and key < ceiling_key[c]):
+                ceiling[c], ceiling_key[c] = gain, key
+        if self.state.exact:
+            ceiling[ceiling > 0] *= 1 + EXACT_GUARD
+        ceiling[ceiling > 0] *= 1 - self.slack
         picks = run_greedy(
-            self.state,
-            held.units(keys),
-            budget,
-            head=held.head,
-            bound=held.bound,
-            ceiling=ceiling,
-            ceiling_key=ceiling_key,
-            grouped=grouped,
-        )
-        return picks, ceiling
+            self.state, held.units(keys), self.constraints, head=held.head, bound=held.bound, ceiling=ceiling,
+            ceiling_key=ceiling_key, grouped=grouped,
+        )  # fmt: skip
+        certificate.rounds += 1
+        certificate.rows_sent += sum(len(o.scores) for o in offers)
+        certificate.add(picks)
+        certificate.bounds.append(float(ceiling.max()))
+        certificate.certified_by_round.append(len(picks.rows))
+        return picks
 
-    def _ask(self, asked: int, sizes: dict[int, int], sent: dict[int, Bool], sample: RowSample, *, by_key: bool) -> Ask:
-        view = self.state.view()
-        left = sum(sizes.values()) - sum(int(m.sum()) for m in sent.values())
+    def _ask(self, asked: int, sizes: dict[int, int], sample: RowSample, sent: dict[int, Bool], *, by_key: bool) -> Ask:
+        view, limits = self.state.view(), self.constraints.limits()
         share = int(np.ceil(1.2 * asked / max(1, len(sizes)))) + 1
         if by_key:
-            return Ask(view, 0.0, share, by_key=True)
-        if asked >= left:
-            return Ask(view, -1.0, max(sizes.values()))
-        gains = np.sort(sample.gains(view, sent))[::-1]
-        place = int(len(gains) * asked / left)
+            return Ask(view, limits, 0.0, share, by_key=True)
+        gains = np.sort(sample.gains(view, sent, limits=limits))[::-1]
+        place = int(asked * len(sample.scores) / max(1, sum(sizes.values())))
+        if place >= len(gains):
+            return Ask(view, limits, -1.0, max(sizes.values(), default=0))
         if place < LEAST_SAMPLED:
-            return Ask(view, -1.0, share)
-        return Ask(view, float(gains[place]), 2 * asked)
+            return Ask(view, limits, -1.0, share)
+        return Ask(view, limits, float(gains[place]), 2 * asked)
 
-    def _may_finish(self, certificate: Certificate, count: int, budget: int) -> None:
+    def _finish_here(
+        self, held: Candidates, sent: dict[int, Bool], parts: list[Chosen], certificate: Certificate
+    ) -> None:
+        """Collect what was never sent and run the rest at the driver."""
         if not self.finish_locally:
             raise NotCertifiedError(
-                f"only {count} of {budget} rows are certified after {certificate.rounds} rounds: raise "
-                "select.max_rounds or select.candidates, or use engine: local where the pool fits the driver"
+                f"only {sum(certificate.certified_by_round)} rows are certified after {certificate.rounds} rounds, "
+                f"{self.constraints.rows} are to come: raise select.max_rounds or select.candidates, or use "
+                "engine: local where the pool fits the driver"
             )
         certificate.notes.append(f"finished at the driver after {certificate.rounds} rounds")
+        rest = [held.ungrouped()]
+        for number, block in self.pool.collect().items():
+            mask = sent.get(number)
+            rows = np.arange(block.rows) if mask is None else np.flatnonzero(~mask)
+            rest.append(Candidates.of_rows(block, rows))
+        parts += _finish(Candidates.concat(rest), self.state, self.constraints, certificate)
 
 
 def _mark(sent: dict[int, Bool], sizes: dict[int, int], offers: Sequence[Offer]) -> None:
     for offer in offers:
         if len(offer.rows):
             sent.setdefault(offer.block, np.zeros(sizes[offer.block], bool))[offer.rows] = True
-
-
-def _finish_with(
-    pool: BlockPool, held: Candidates, sent: dict[int, Bool], state: State, budget: int, certificate: Certificate
-) -> list[Chosen]:
-    """Collect what was never sent and run the rest at the driver."""
-    parts = [held.ungrouped()]
-    for number, block in pool.collect().items():
-        mask = sent.get(number)
-        rows = np.arange(block.rows) if mask is None else np.flatnonzero(~mask)
-        parts.append(Candidates.of_rows(block, rows))
-    chosen = _finish(Candidates.concat(parts), state, budget, certificate)
-    certificate.certified_by_round.append(sum(c.size for c in chosen))
-    return chosen

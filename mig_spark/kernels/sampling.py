@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numba import njit
 
 from mig_spark.kernels.blocks import Block
-from mig_spark.kernels.offers import gains_of
+from mig_spark.kernels.offers import Limits, gains_of
 from mig_spark.kernels.ragged import concat_ragged, ranges
 from mig_spark.kernels.state import View
 
@@ -23,22 +23,25 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RowSample:
-    """n rows: label sets (CSR), scores, and where each stands: block number and place in it (int64 (n,))."""
+    """n rows: label sets (CSR), scores, where each stands (block number and place in it, int64 (n,)), class and cost."""
 
     label_ptr: I64
     labels: I32
     scores: F64
     block: I64
     row: I64
+    kind: I32
+    cost: F64
 
-    def gains(self, view: View, sent: dict[int, Bool]) -> F64:
-        """Gains of the sampled rows that are not marked in `sent`."""
-        left = np.ones(len(self.scores), bool)
+    def gains(self, view: View, sent: dict[int, Bool], *, limits: Limits | None = None) -> F64:
+        """Gains (a unit of cost) of the sampled rows that may still be taken and are not marked in `sent`."""
+        left = np.ones(len(self.scores), bool) if limits is None else limits.allow(self.kind, self.cost)
         for number, mask in sent.items():
             here = np.flatnonzero(self.block == number)
-            left[here] = ~mask[self.row[here]]
+            left[here] &= ~mask[self.row[here]]
         rows = np.flatnonzero(left)
-        return gains_of(self.label_ptr, self.labels, self.scores, rows, rows, view)
+        gains = gains_of(self.label_ptr, self.labels, self.scores, rows, rows, view)
+        return gains if limits is None else gains / self.cost[rows]
 
     @staticmethod
     def concat(parts: Sequence[RowSample]) -> RowSample:
@@ -51,6 +54,8 @@ class RowSample:
             np.concatenate([np.zeros(0), *[p.scores for p in parts]]),
             np.concatenate([none, *[p.block for p in parts]]),
             np.concatenate([none, *[p.row for p in parts]]),
+            np.concatenate([none, *[p.kind for p in parts]]).astype(np.int32),
+            np.concatenate([np.zeros(0), *[p.cost for p in parts]]),
         )
 
 
@@ -60,8 +65,9 @@ def sample_block(number: int, block: Block, share: float, *, seed: int = 0) -> R
     group = np.searchsorted(block.row_ptr, rows, side="right") - 1
     label_ptr, at = ranges(block.label_ptr[group], block.label_ptr[group + 1])
     return RowSample(
-        label_ptr, block.labels[at], block.scores[rows], np.full(len(rows), number, np.int64), rows.astype(np.int64)
-    )
+        label_ptr, block.labels[at], block.scores[rows], np.full(len(rows), number, np.int64), rows.astype(np.int64),
+        block.kind[group], block.cost[group],
+    )  # fmt: skip
 
 
 @njit(cache=True)

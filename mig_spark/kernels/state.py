@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -41,6 +41,10 @@ class State:
         state.refresh()
         state.total = state.objective()
         return state
+
+    def copy(self) -> State:
+        """The same, free to go its own way."""
+        return replace(self, x=self.x.copy(), g=self.g.copy(), h=self.h.copy())
 
     def refresh(self) -> None:
         """Bring g and h up to x."""

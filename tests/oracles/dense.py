@@ -17,6 +17,8 @@ class Row:
     key: str
     labels: tuple[int, ...]
     score: float
+    kind: int = 0
+    cost: float = 1.0
 
 
 def dense_propagation(n, edges, *, prop_weight=1.0, normalize="receiver"):
@@ -50,19 +52,51 @@ def phi_rise(kind, a, b, alpha, x, d):
     return math.exp(-alpha * x) * -math.expm1(-alpha * d)
 
 
-def dense_greedy(rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, alpha=1.0, gain="gradient", norm=False):
-    """Keys and gains in the order in which sequential greedy takes them: highest gain, then smallest key."""
+def dense_greedy(
+    rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, alpha=1.0, gain="gradient", norm=False,
+    lower=None, upper=None, max_cost=math.inf, given=(), weight=None,
+):  # fmt: skip
+    """Keys and gains in the order in which sequential greedy takes them: highest gain, then smallest key.
+
+    lower, upper: least and most rows by class: a row may be taken while its class is not full and the rows that are
+    then left can still meet what the classes lack. max_cost: the gain counts by unit of cost, and a row must fit into
+    what is left. given: rows whose information is there from the start. weight: of each label's phi.
+    """
     n = len(P)
     sets = [sorted(set(r.labels)) for r in rows]
     scores = [(r.score / len(s) if norm and s else r.score) for r, s in zip(rows, sets, strict=True)]
     left = sorted(range(len(rows)), key=lambda i: rows[i].key)
     x = [0.0] * n
     g = [math.inf] * n
+    w = [1.0] * n if weight is None else list(weight)
+    taken = {}
+    spent = 0.0
+
+    def missing(counts):
+        return sum(max(0, least - counts.get(c, 0)) for c, least in (lower or {}).items())
+
+    def may(i):
+        row = rows[i]
+        if upper is not None and taken.get(row.kind, 0) >= upper.get(row.kind, math.inf):
+            return False
+        after = {**taken, row.kind: taken.get(row.kind, 0) + 1}
+        return row.cost <= max_cost - spent and missing(after) <= budget - len(picked) - 1
+
+    def add(labels, score):
+        for label in labels:
+            for m in range(n):
+                if P[label, m] != 0.0:
+                    x[m] += P[label, m] * score
+
+    for row in given:
+        # phi' is taken at every step, as its running minimum is what counts
+        g = [min(g[m], w[m] * phi_prime(kind, a, b, alpha, x[m])) for m in range(n)]
+        add(sorted(set(row.labels)), row.score)
     picked = []
     gains = []
     while left and len(picked) < budget:
         # phi' never rises; its running minimum makes that true to the last bit
-        g = [min(g[m], phi_prime(kind, a, b, alpha, x[m])) for m in range(n)]
+        g = [min(g[m], w[m] * phi_prime(kind, a, b, alpha, x[m])) for m in range(n)]
         h = []
         for row in range(n):
             total = 0.0
@@ -72,6 +106,8 @@ def dense_greedy(rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, a
             h.append(total)
         best, best_gain = None, -1.0
         for i in left:
+            if not may(i):
+                continue
             if gain == "gradient":
                 total = 0.0
                 for label in sets[i]:
@@ -84,15 +120,18 @@ def dense_greedy(rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, a
                         if P[label, m] != 0.0 and P[label, m] * scores[i] != 0.0:
                             d[m] = d.get(m, 0.0) + P[label, m] * scores[i]
                 value = 0.0
-                for m, add in d.items():
-                    value += phi_rise(kind, a, b, alpha, x[m], add)
+                for m, more in d.items():
+                    value += w[m] * phi_rise(kind, a, b, alpha, x[m], more)
+            if max_cost < math.inf:
+                value /= rows[i].cost
             if value > best_gain:
                 best, best_gain = i, value
+        if best is None:
+            break
         picked.append(rows[best].key)
-        gains.append(best_gain)
+        gains.append(best_gain * rows[best].cost if max_cost < math.inf else best_gain)
         left.remove(best)
-        for label in sets[best]:
-            for m in range(n):
-                if P[label, m] != 0.0:
-                    x[m] += P[label, m] * scores[best]
+        taken[rows[best].kind] = taken.get(rows[best].kind, 0) + 1
+        spent += rows[best].cost
+        add(sets[best], scores[best])
     return picked, gains

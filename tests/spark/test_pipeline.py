@@ -11,7 +11,8 @@ import pytest
 from mig_spark import build_config, run_pipeline
 from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
 from mig_spark.errors import InputError
-from mig_spark.pipeline import flat_counts, load_graph
+from mig_spark.pipeline import flat_counts
+from mig_spark.select_stage import load_graph
 from mig_spark.summary import summarise
 from mig_spark.tables import Store
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.greedy import Constraints
 from mig_spark.kernels.objective import Phi, build_propagation
 from mig_spark.kernels.rounds import select_local
 from mig_spark.kernels.state import State
@@ -45,5 +46,5 @@ def test_same_rows_in_the_same_order_as_the_published_tool(kind, norm, prop_weig
         500, pool["edge_i"], pool["edge_j"], pool["edge_sim"].astype(np.float64), prop_weight=prop_weight
     )
     phi = Phi.power(500) if kind == "pow" else Phi.exponential(500)
-    chosen, _ = select_local(blocks, State.start(p, phi), len(want))
+    chosen, _ = select_local(blocks, State.start(p, phi), Constraints.budget(len(want)))
     assert [int.from_bytes(i, "big") for i in chosen.id_list()] == want.tolist()

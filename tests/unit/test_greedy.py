@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
+from mig_spark.kernels.greedy import Constraints
 from mig_spark.kernels.offers import make_offer
 from mig_spark.kernels.rounds import Rounds, select_local
 from mig_spark.kernels.sampling import RowSample, sample_block
@@ -58,15 +59,102 @@ def test_rounds_and_local_match_the_dense_greedy(pool, budget, kind, gain, norm,
     want, want_gains = dense_greedy(rows, P, budget, kind=kind, gain=gain, norm=norm)
 
     blocks = pack(rows, n, block_rows=block_rows, parts=parts, norm=norm)
-    local, _ = select_local(blocks, make_state(n, edges, kind=kind, gain=gain, normalize=normalize), budget)
+    local, _ = select_local(
+        blocks, make_state(n, edges, kind=kind, gain=gain, normalize=normalize), Constraints.budget(budget)
+    )
     state = make_state(n, edges, kind=kind, gain=gain, normalize=normalize)
-    rounds, certificate = Rounds(InProcess(blocks), state, budget, candidates_asked=asked, max_rounds=1000).run()
+    rounds, certificate = Rounds(
+        InProcess(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
+    ).run()
 
     assert ids(local) == want
     assert ids(rounds) == want
     assert rounds.gains.tolist() == local.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     assert rounds.objectives.tolist() == local.objectives.tolist()
     assert sum(certificate.certified_by_round) == len(want)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pool=pools(),
+    budget=st.integers(1, 20),
+    wanted=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), min_size=3, max_size=3),
+    gain=st.sampled_from(["gradient", "exact"]),
+    parts=st.integers(1, 3),
+    asked=st.integers(1, 12),
+)
+def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked):
+    n, rows, edges = pool
+    there = [sum(r.kind == k for r in rows) for k in range(3)]
+    lower = [min(lo, there[k]) for k, (lo, _) in enumerate(wanted)]
+    upper = [max(lower[k], up) for k, (_, up) in enumerate(wanted)]
+    budget = max(budget, sum(lower))
+    want, want_gains = dense_greedy(
+        rows, dense_propagation(n, edges), budget, gain=gain, lower=dict(enumerate(lower)), upper=dict(enumerate(upper))
+    )
+    blocks = pack(rows, n, block_rows=7, parts=parts, kinds=["0", "1", "2"])
+
+    def quotas():
+        return Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
+
+    local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
+    rounds, _ = Rounds(
+        InProcess(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
+    ).run()
+    assert ids(local) == want
+    assert ids(rounds) == want
+    assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
+    kinds = {r.key: r.kind for r in rows}
+    assert all(lower[k] <= sum(kinds[i] == k for i in want) <= upper[k] for k in range(3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pool=pools(),
+    budget=st.sampled_from([3, 1000]),
+    max_cost=st.sampled_from([0.5, 1.0, 5.0, 12.5, 40.0]),
+    gain=st.sampled_from(["gradient", "exact"]),
+    parts=st.integers(1, 3),
+    asked=st.integers(1, 12),
+)
+def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain, parts, asked):
+    n, rows, edges = pool
+    want, want_gains = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain, max_cost=max_cost)
+    blocks = pack(rows, n, block_rows=7, parts=parts, costs=True)
+
+    def spend():
+        return Constraints(np.zeros(1, np.int64), np.full(1, budget), np.zeros(1, np.int64), budget, max_cost)
+
+    local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
+    rounds, _ = Rounds(
+        InProcess(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
+    ).run()
+    assert ids(local) == want
+    assert ids(rounds) == want
+    assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
+    costs = {r.key: r.cost for r in rows}
+    assert sum(costs[i] for i in want) <= max_cost
+
+
+@settings(max_examples=60, deadline=None)
+@given(pool=pools(), slack=st.sampled_from([0.01, 0.1, 0.5]), asked=st.integers(1, 5))
+def test_threshold_mode_takes_rows_within_the_slack(pool, slack, asked):
+    n, rows, edges = pool
+    P = dense_propagation(n, edges)
+    blocks = pack(rows, n, block_rows=5)
+    chosen, certificate = Rounds(
+        InProcess(blocks), make_state(n, edges, gain="exact"), Constraints.budget(10), candidates_asked=asked,
+        slack=slack, max_rounds=1000,
+    ).run()  # fmt: skip
+    assert not certificate.certified
+    by_key = {r.key: r for r in rows}
+    picked = [by_key[i] for i in ids(chosen)]
+    assert len(picked) == min(10, len(rows))
+    for k, row in enumerate(picked):
+        rest = [r for r in rows if r not in picked[:k]]
+        _, (best,) = dense_greedy(rest, P, 1, gain="exact", given=picked[:k])
+        _, (mine,) = dense_greedy([row], P, 1, gain="exact", given=picked[:k])
+        assert mine >= (1 - slack) * best * (1 - 1e-9)
 
 
 @settings(max_examples=50, deadline=None)
@@ -76,7 +164,11 @@ def test_the_rest_is_finished_at_the_driver_when_rounds_run_out(pool, asked, max
     want, _ = dense_greedy(rows, dense_propagation(n, edges), len(rows))
     blocks = pack(rows, n, block_rows=5)
     chosen, certificate = Rounds(
-        InProcess(blocks), make_state(n, edges), len(rows), candidates_asked=asked, max_rounds=max_rounds
+        InProcess(blocks),
+        make_state(n, edges),
+        Constraints.budget(len(rows)),
+        candidates_asked=asked,
+        max_rounds=max_rounds,
     ).run()
     assert ids(chosen) == want
     assert certificate.rounds <= max_rounds
@@ -87,12 +179,12 @@ def test_running_out_of_rounds_without_a_driver_to_finish_is_an_error():
     rounds = Rounds(
         InProcess(pack(rows, 20, block_rows=10)),
         make_state(20, []),
-        150,
+        Constraints.budget(150),
         candidates_asked=1,
         max_rounds=1,
         finish_locally=False,
     )
-    with pytest.raises(NotCertifiedError, match="of 150 rows are certified after 1 rounds"):
+    with pytest.raises(NotCertifiedError, match="rows are certified after 1 rounds"):
         rounds.run()
 
 
@@ -103,8 +195,8 @@ def test_underflow_of_exp_is_told_and_the_rest_goes_by_id():
     assert want[4:] == sorted(want[4:])
     blocks = pack(rows, 1, block_rows=3)
     for chosen, certificate in (
-        select_local(blocks, make_state(1, [], kind="exp"), 12),
-        Rounds(InProcess(blocks), make_state(1, [], kind="exp"), 12, candidates_asked=2).run(),
+        select_local(blocks, make_state(1, [], kind="exp"), Constraints.budget(12)),
+        Rounds(InProcess(blocks), make_state(1, [], kind="exp"), Constraints.budget(12), candidates_asked=2).run(),
     ):
         assert ids(chosen) == want
         assert "underflowed" in certificate.notes[0]
@@ -113,7 +205,7 @@ def test_underflow_of_exp_is_told_and_the_rest_goes_by_id():
 def test_many_equal_groups_take_few_rounds():
     rows = [Row(f"{i:05d}", (i % 50,), 1.0) for i in range(5000)]
     chosen, certificate = Rounds(
-        InProcess(pack(rows, 50, block_rows=500)), make_state(50, []), 500, candidates_asked=500
+        InProcess(pack(rows, 50, block_rows=500)), make_state(50, []), Constraints.budget(500), candidates_asked=500
     ).run()
     assert ids(chosen) == dense_greedy(rows[:500], np.eye(50), 500)[0]
     assert certificate.rounds <= 3
@@ -122,4 +214,4 @@ def test_many_equal_groups_take_few_rounds():
 def test_a_repeated_id_is_refused():
     rows = [Row("same", (0,), 1.0), Row("same", (1,), 2.0)]
     with pytest.raises(InputError, match="'same' is there more than once"):
-        select_local(pack(rows, 2), make_state(2, []), 1)
+        select_local(pack(rows, 2), make_state(2, []), Constraints.budget(1))

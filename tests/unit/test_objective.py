@@ -84,7 +84,7 @@ def replayed(state, rows, order):
     sets = [sorted(set(by_key[k].labels)) for k in order]
     ptr = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
     scores = np.array([by_key[k].score for k in order])
-    return replay(state, ptr, np.array([m for s in sets for m in s], np.int32), scores)
+    return replay(state, ptr, np.array([m for s in sets for m in s], np.int32), scores)[1]
 
 
 @settings(max_examples=60)
