@@ -202,7 +202,7 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
     from pyspark.sql import functions as sf
 
     describe_job(work.store.spark, f"annotate: sort {missing.count} rows into {chunks} chunks")
-    chunk = sf.pmod(sf.xxhash64("_key"), sf.lit(chunks)).cast("int")
+    chunk = sf.pmod(sf.xxhash64("content_hash"), sf.lit(chunks)).cast("int")
     rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
     tasks = min(chunks, task_count(work.store, missing.count))
     rows = rows.repartition(tasks, "chunk").dropDuplicates(["content_hash"])

@@ -126,7 +126,8 @@ class Asker:
         if settings["api_key_env"]:
             key = os.environ.get(settings["api_key_env"], "").strip()
             if not key:
-                self._stop(FATAL, f"the environment variable {settings['api_key_env']} is not set in the executors")
+                name = settings["api_key_env"]
+                self._stop(FATAL, f"{name} is not set in the executors' environment: set it before Spark starts")
         self._poster = Poster(settings["url"], key, settings["auth_header"], settings["timeout"])
         self._spill = Spill(task.spill, f"{os.getpid()}") if task.spill else None
         self._known = read_spill([*task.earlier, *([task.spill] if task.spill else ())])
@@ -278,6 +279,13 @@ def endpoint_scores(batch: pa.RecordBatch, *, settings: Settings, task: Task) ->
         "score_flags": pa.array([[TRUNCATED] * cut for cut in cuts], pa.list_(pa.string())),
         "score_error": pa.array(errors, pa.string()),
     }
+
+
+def row_tokens(kernel: str, settings: Settings, messages: Sequence[Mapping[str, str | None]]) -> int:
+    """About how many tokens the request for a row has."""
+    labels = kernel == "endpoint_labels"
+    system = tag_prompt(settings["top"], settings["vocabulary"]) if labels else judge_prompt()
+    return estimate_tokens(system) + estimate_tokens(conversation(messages, settings["max_chars"])[0])
 
 
 def _ask_rows(

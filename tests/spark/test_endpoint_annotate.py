@@ -1,0 +1,188 @@
+"""The stage `annotate` against an endpoint: chunks, caps, tries, what is rejected, and what is never asked twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mig_spark.annotate import annotate_pool, annotated_pool
+from mig_spark.config import Config, build_config
+from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS, POOL, REJECTED
+from mig_spark.errors import AnnotationError
+from mig_spark.tables import Store
+
+from oracles.endpoint_server import Say, Server, completion, endpoint
+
+ROWS = 60
+KEY, KEY_NAME = "sk-the-secret-key", "MIG_SPARK_TEST_KEY"
+# executors take the environment that Spark starts with, and the session starts after all tests are collected
+os.environ[KEY_NAME] = KEY
+
+
+def row_of(text: str) -> int:
+    return int(text.split("question ")[1].split("\n")[0])
+
+
+class Model:
+    """Labels and scores; `broken` rows get nonsense, `refused` ones a 400."""
+
+    def __init__(self) -> None:
+        self.broken: set[int] = set()
+        self.refused: set[int] = set()
+        self.closed = False
+
+    def __call__(self, text: str, before: int, body: dict[str, Any]) -> Say:
+        row = row_of(text)
+        if self.closed:
+            return Say(401, b"no such key")
+        if row in self.refused:
+            return Say(400, b"too long")
+        if "quality" in body["messages"][0]["content"]:
+            return completion({"quality": 1 + row % 5, "complexity": 2})
+        return completion("I think it is about bread" if row in self.broken else {"labels": [f"label {row % 7}"]})
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def server(model: Model) -> Iterator[Server]:
+    with endpoint(model) as running:
+        yield running
+
+
+@pytest.fixture
+def store(spark: SparkSession, tmp_path: Path) -> Store:
+    store = Store(spark, make_config(tmp_path, "http://h/v1").output)
+    rows = [
+        (
+            f"row-{k}",
+            f"hash-{k}",
+            [("user", f"question {k}"), ("assistant", "an answer.")],
+            "here",
+            "messages",
+            None,
+            "{}",
+        )
+        for k in range(ROWS)
+    ]
+    # the same content under another id is asked for once
+    rows.append(("twin", *rows[0][1:]))
+    store.write(POOL, spark.createDataFrame(rows, POOL.ddl()))
+    return store
+
+
+def make_config(path: Path, url: str, *, judge: bool = False, **annotate: Any) -> Config:
+    asked = {
+        "kind": "endpoint",
+        "base_url": url,
+        "model": "m",
+        "concurrency": 2,
+        "max_wait": 0,
+        "api_key_env": KEY_NAME,
+    }
+    plain = {"tagger": asked, "scorer": asked if judge else {"kind": "heuristic"}, "allow_degenerate": True}
+    return build_config({"pool": {"path": "p"}, "output": {"path": str(path / "out")}, "annotate": plain | annotate})
+
+
+def run(store: Store, config: Config, number: int) -> dict[str, Any]:
+    return annotate_pool(store, config, f"run-{number}")
+
+
+def asked_twice(server: Server) -> dict[int, int]:
+    return {row_of(text): n for text, n in server.asked.items() if n > 1}
+
+
+def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Server, tmp_path: Path) -> None:
+    config = make_config(tmp_path, server.url, chunk_rows=25, max_requests=35)
+    with pytest.raises(AnnotationError, match=r"spend cap \(annotate.max_requests = 35\).*35 requests, 2,100 tokens"):
+        run(store, config, 1)
+    assert server.requests == 35
+    assert store.read(ANNOTATIONS).count() == 35
+    assert not store.exists(ANNOTATE_TODO)
+    assert not store.exists(ANNOTATED_CHUNK)
+
+    counts = run(store, config, 2)
+    assert server.requests == ROWS
+    assert asked_twice(server) == {}
+    assert (counts["pool"], counts["annotated"], counts["cached"], counts["waiting"]) == (ROWS + 1, 25, 35, 0)
+    assert (counts["requests"], counts["prompt_tokens"], counts["completion_tokens"]) == (25, 25 * 50, 25 * 10)
+    assert {r.id: r.labels for r in annotated_pool(store, config).collect()} == {
+        **{f"row-{k}": [f"label {k % 7}"] for k in range(ROWS)},
+        "twin": ["label 0"],
+    }
+
+    # a token cap on the second model: its own version, the rows are asked again, and it stops below the cap
+    with pytest.raises(AnnotationError, match="max_tokens = 3,000"):
+        run(store, make_config(tmp_path, server.url, max_tokens=3000, tagger=asking(config, "n")), 3)
+    assert ROWS < server.requests <= ROWS + 50
+
+    # the key is in no table and no file of the output
+    assert all(h["authorization"] == f"Bearer {KEY}" for h in server.headers)
+    written = [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+    assert len(written) > 10
+    assert not [f for f in written if KEY.encode() in f.read_bytes()]
+    assert not list((tmp_path / "out").glob("annotate-spill*"))
+
+
+def asking(config: Config, model: str) -> dict[str, Any]:
+    return config.to_dict()["annotate"]["tagger"] | {"model": model}
+
+
+def test_rows_without_an_answer_are_tried_again_then_rejected(
+    store: Store, server: Server, model: Model, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path, server.url, judge=True, max_attempts=2)
+    model.broken, model.refused = {3, 4}, {5}
+    first = run(store, config, 1)
+    assert (first["annotated"], first["waiting"], first["rejected"], first["unparsable"]) == (ROWS - 3, 3, {}, 2)
+    assert (first["health"]["unanswered"], first["health"]["unparsable"]) == (3, 2)
+    errors = {r.content_hash: r.error for r in store.read(ANNOTATION_FAILURES).collect()}
+    assert errors == {
+        "hash-3": "labels: unparsable answer: 'I think it is about bread'",
+        "hash-4": "labels: unparsable answer: 'I think it is about bread'",
+        "hash-5": "labels: HTTP 400: too long; score: HTTP 400: too long",
+    }
+    before = server.requests
+    assert before == 2 * ROWS
+
+    # a key that is refused: the run stops, and that counts against no row
+    model.closed = True
+    with pytest.raises(AnnotationError, match=r"the endpoint refuses \(refused: HTTP 401: no such key\)"):
+        run(store, config, 2)
+    model.closed = False
+
+    before, model.broken = server.requests, {4}
+    second = run(store, config, 3)
+    # rows 3 and 4 have been judged, which is not paid again
+    assert server.requests - before == 4
+    assert (second["annotated"], second["waiting"]) == (1, 0)
+    assert second["rejected"] == {"annotation failed": 2}
+    assert second["pool"] == ROWS + 1
+    rejected = {r.id: r.detail for r in store.read(REJECTED).collect()}
+    assert rejected["row-4"] == "2 runs tried, the last: labels: unparsable answer: 'I think it is about bread'"
+
+    before = server.requests
+    third = run(store, config, 4)
+    assert (server.requests - before, third["rejected"]) == (0, {"annotation failed": 2})
+    row = next(r for r in annotated_pool(store, config).collect() if r.id == "row-3")
+    assert (row.labels, row.quality, row.complexity, row.score) == (["label 3"], 4.0, 2.0, 8.0)
+
+
+def test_a_model_that_gives_no_usable_answers_stops_the_run(
+    store: Store, server: Server, model: Model, tmp_path: Path
+) -> None:
+    model.broken = set(range(ROWS))
+    config = make_config(tmp_path, server.url, chunk_rows=30, allow_degenerate=False)
+    with pytest.raises(AnnotationError, match=r"rows got no usable answer, for example: unparsable answer: 'I think"):
+        run(store, config, 1)
+    assert server.requests < ROWS
+    assert json.loads(store.read(ANNOTATION_FAILURES).selectExpr("to_json(labels)").first()[0] or "null") is None
