@@ -13,7 +13,7 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     counts = flat_counts(run["counts"])
     certificate = run["certificate"] if "select" in stages else {}
     lines = [f"run {run['run_id']}  ({sum(run['seconds'].get(s, 0) for s in stages):.0f} s)"]
-    lines += _funnel(counts, stages)
+    lines += _funnel(counts, stages, run["counts"].get("annotate", {}))
     if "vocabulary" in stages and "vocabulary" in run.get("command", "").split():
         lines.append(_vocabulary(run["counts"]["vocabulary"]))
     if certificate:
@@ -24,7 +24,7 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _funnel(counts: dict[str, Any], stages: Sequence[str]) -> list[str]:
+def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str, Any]) -> list[str]:
     shown = []
     if "ingest" in stages:
         shown.append(("rows in", f"{counts['read']:,}"))
@@ -34,11 +34,34 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str]) -> list[str]:
         shown.append(("rejected", f"{sum(rejected.values()):,}" + (f"  ({why})" if why else "")))
     if "annotate" in stages:
         shown.append(("annotated", f"{counts['annotated']:,}"))
+        shown += _annotation(annotation)
     if "graph" in stages:
         shown += [("labels", f"{counts['labels']:,}"), ("edges", f"{counts['edges']:,}")]
     if "select" in stages:
         shown.append(("selected", f"{counts['selected']:,}"))
     return [f"  {name:<12} {value}" for name, value in shown]
+
+
+def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was labelled and scored, how it looks, and what it has cost."""
+    health = made["health"]
+    score, flags = health["score"], [f"{n:,} {flag}" for flag, n in health["flags"].items() if n]
+    labels = f"{health['labels_a_row']:.1f} a row, {health['without_labels']:,} rows with none"
+    if health["labels_outside"]:
+        labels += f", {health['labels_outside']:,} outside the list"
+    shown = [
+        ("  labels", labels + (f"; rows {', '.join(flags)}" if flags else "")),
+        ("  score", f"median {score['median']:.3g}, 98% from {score['p01']:.3g} to {score['p99']:.3g}"),
+    ]
+    if made.get("requests") or made.get("reused"):
+        used = f"{made['requests']:,} requests ({made['retries']:,} second tries)"
+        tokens = f"{made['prompt_tokens']:,} tokens in, {made['completion_tokens']:,} out"
+        reused = f"; {made['reused']:,} answers of a run that died" if made["reused"] else ""
+        shown.append(("  endpoint", f"{used}, {tokens}{reused}"))
+    if health.get("unanswered"):
+        waiting, unread = made.get("waiting", 0), health["unparsable"]
+        shown.append(("  unanswered", f"{health['unanswered']:,} ({unread:,} unparsable), {waiting:,} to ask again"))
+    return shown
 
 
 def _vocabulary(counts: dict[str, Any]) -> str:
