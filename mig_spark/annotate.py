@@ -17,6 +17,7 @@ from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
 from mig_spark.health import check_health, count_failures, measure_health
+from mig_spark.scores import check_scores, combine_scores
 from mig_spark.tables import Store
 from mig_spark.tag_map import apply_vocabulary
 
@@ -44,8 +45,8 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         InputError: there is no pool, or a list of labels cannot be read.
         DependencyError: a model's library or files are not there.
         PlatformError: speculative tasks are on, and answers are paid.
-        AnnotationError: no row has an annotation, a spend cap was reached, an endpoint refuses or is down, or the
-            annotations are degenerate; what was annotated stays written.
+        AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
+            endpoint refuses or is down, or the annotations are degenerate; what was annotated stays written.
     """
     plan = make_plan(store, config.annotate)
     cost = annotate_missing(store, plan, config.annotate, run_id)
@@ -53,8 +54,10 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected))
     unanswered, unparsable = count_failures(failed_keys(store, plan))
+    annotated = joined(store, plan)
+    check_scores(annotated, config.annotate.score)
     health = measure_health(
-        joined(store, plan),
+        combine_scores(annotated, config.annotate.score),
         plan.flags,
         reads_given=plan.tagger.reads_given,
         unanswered=unanswered,
@@ -92,7 +95,7 @@ def annotated_pool(store: Store, config: Config, *, messages: bool = False, tags
     Returns:
         id, content_hash, source, labels, score, quality, complexity, flags, and `messages` where asked for.
     """
-    rows = joined(store, make_plan(store, config.annotate))
+    rows = combine_scores(joined(store, make_plan(store, config.annotate)), config.annotate.score)
     if not tags:
         rows = apply_vocabulary(rows, store, config)
     wanted = ["id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags"]

@@ -1,0 +1,126 @@
+"""The score that selects, from annotated columns: normalised, then combined. The annotations themselves stay raw."""
+
+from __future__ import annotations
+
+import operator
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from mig_spark.config import ScoreConfig
+from mig_spark.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+# values are ranked within buckets of equal width, so that no task has to sort a whole pool
+_BUCKETS = 4096
+
+
+def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
+    """Replace `score` by what the config makes of the named columns; every row's value follows from the data alone.
+
+    Args:
+        df: annotated rows: `quality`, `complexity`, `score`, and `given` and `source` where the config names them.
+        config: the section `annotate.score`.
+
+    Returns:
+        `df` with another `score`: null where a value is missing and `missing` is not set.
+    """
+    from pyspark.sql import functions as sf
+
+    if config.is_plain:
+        return df
+    names = df.columns
+    group = sf.coalesce(sf.concat(sf.lit("="), "source"), sf.lit("")) if config.per_source else sf.lit("")
+    out = df.withColumn("_group", group)
+    for k, name in enumerate(config.columns):
+        value = sf.col(name).cast("double")
+        out = out.withColumn(f"_value{k}", sf.when(~sf.isnan(value), value))
+        out = _normalise(out, f"_value{k}", config.normalize)
+    values = [sf.col(f"_value{k}") for k in range(len(config.columns))]
+    if config.missing is not None:
+        values = [sf.coalesce(value, sf.lit(config.missing)) for value in values]
+    out = out.withColumn("score", _combined(values, [config.weights.get(name, 1.0) for name in config.columns], config))
+    return out.select(*names)
+
+
+def check_scores(df: DataFrame, config: ScoreConfig) -> None:
+    """See that every row of `combine_scores(df, config)` has a score that can be used.
+
+    Raises:
+        AnnotationError: rows have none, or a negative one.
+    """
+    from pyspark.sql import functions as sf
+
+    if config.is_plain:
+        return
+    score = sf.col("score")
+    counts = combine_scores(df, config).agg(
+        sf.count_if(score.isNull() | sf.isnan(score)).alias("none"), sf.count_if(score < 0).alias("negative")
+    )
+    row = counts.collect()[0]
+    used = ", ".join(config.columns)
+    if row["none"]:
+        raise AnnotationError(
+            f"{row['none']} rows have no value in one of {used}: name other columns in annotate.score.columns, or set "
+            "annotate.score.missing"
+        )
+    if row["negative"]:
+        raise AnnotationError(
+            f"{row['negative']} rows would have a negative score from {used}: set annotate.score.normalize to rank, z "
+            "or min-max"
+        )
+
+
+def _combined(values: list[Column], weights: list[float], config: ScoreConfig) -> Column:
+    from pyspark.sql import functions as sf
+
+    if config.combine == "product":
+        return reduce(operator.mul, values)
+    if config.combine == "sum":
+        return reduce(operator.add, [value * sf.lit(w) for value, w in zip(values, weights, strict=True)])
+    return reduce(operator.mul, [sf.pow(value, sf.lit(w)) for value, w in zip(values, weights, strict=True)])
+
+
+def _normalise(df: DataFrame, name: str, how: str) -> DataFrame:
+    """Replace the column: `rank` lies in (0, 1], ties sharing their mean rank; `min-max` in [0, 1]; `z` begins at 0. A
+    constant column becomes 1 under the last two, so that it does not blot out the others in a product."""
+    from pyspark.sql import functions as sf
+
+    if how == "none":
+        return df
+    value = sf.col(name)
+    # sums of floats depend on their order in the last digits, and a score must not
+    spread = sf.stddev_pop(name).cast("float").cast("double").alias("_spread")
+    stats = df.where(value.isNotNull()).groupBy("_group").agg(
+        sf.min(name).alias("_least"), sf.max(name).alias("_most"), spread, sf.count("*").alias("_n")
+    )  # fmt: skip
+    out = df.join(sf.broadcast(stats), "_group", "left")
+    width = sf.col("_most") - sf.col("_least")
+    if how == "rank":
+        out = _ranked(out, name, width)
+    else:
+        scale = width if how == "min-max" else sf.col("_spread")
+        # the mean falls out of a z-score that is shifted to begin at 0
+        scaled = sf.when(scale > 0, (value - sf.col("_least")) / scale).otherwise(sf.lit(1.0))
+        out = out.withColumn(name, sf.when(value.isNotNull(), scaled))
+    return out.drop("_least", "_most", "_spread", "_n")
+
+
+def _ranked(df: DataFrame, name: str, width: Column) -> DataFrame:
+    from pyspark.sql import Window
+    from pyspark.sql import functions as sf
+
+    place = sf.when(width > 0, sf.floor((sf.col(name) - sf.col("_least")) / width * _BUCKETS)).otherwise(sf.lit(0))
+    rows = df.withColumn("_bucket", place)
+    same = rows.where(sf.col(name).isNotNull()).groupBy("_group", "_bucket", name).agg(sf.count("*").alias("_same"))
+    before = (Window.unboundedPreceding, -1)
+    by_bucket = same.groupBy("_group", "_bucket").agg(sf.sum("_same").alias("_here"))
+    lower = sf.sum("_here").over(Window.partitionBy("_group").orderBy("_bucket").rowsBetween(*before))
+    by_bucket = by_bucket.select("_group", "_bucket", sf.coalesce(lower, sf.lit(0)).alias("_lower"))
+    within = sf.sum("_same").over(Window.partitionBy("_group", "_bucket").orderBy(name).rowsBetween(*before))
+    ranks = same.withColumn("_within", sf.coalesce(within, sf.lit(0))).join(by_bucket, ["_group", "_bucket"])
+    rank = sf.col("_lower") + sf.col("_within") + (sf.col("_same") + 1) / 2
+    ranks = ranks.select("_group", name, rank.alias("_rank"))
+    ranked = rows.join(ranks, ["_group", name], "left")
+    return ranked.withColumn(name, sf.col("_rank") / sf.col("_n")).drop("_rank", "_bucket")
