@@ -227,6 +227,25 @@ def config_command(schema: bool) -> None:
         click.echo(example.read_text(encoding="utf-8"), nl=False)
 
 
+@cli.command(epilog="Then: mig-spark run config.yaml --set annotate.tagger.vocabulary=vocabulary.json")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--out", default="vocabulary.json", show_default=True, metavar="FILE", help="Where the labels go.")
+def induce(config: str, overrides: Sequence[str], out: str) -> None:
+    """Find labels for a pool that has none: cluster its rows and name the clusters, into a JSON list to read and trim.
+
+    The pool must have been ingested; vocabulary.induce in the config says how many clusters.
+    """
+    from mig_spark.induce import induce_vocabulary
+    from mig_spark.session import open_session
+    from mig_spark.tables import Store
+
+    settings = load_config(config, overrides)
+    with open_session(settings.spark) as session:
+        done = induce_vocabulary(Store(session.spark, settings.output), settings, path=out)
+    click.echo(f"  {len(done['labels']):,} labels of {done['clusters']:,} clusters of {done['rows']:,} rows in {out}")
+
+
 def _run(config: Config, stages: Sequence[str], *, as_json: bool, resume: bool = False) -> dict[str, Any]:
     from mig_spark.pipeline import run_pipeline
     from mig_spark.session import open_session

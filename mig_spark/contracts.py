@@ -171,11 +171,21 @@ VOCABULARY = Table(
     {"status_known": "status in ('kept', 'merged', 'dropped')"},
 )
 
+ROW_VECTORS = Table(
+    "row_vectors",
+    "Embeddings of the rows that `induce` looks at; removed when it ends",
+    (
+        Column("content_hash", "string", "pool content"),
+        Column("text", "string", "what was embedded"),
+        Column("vector", "array<float>", "of length 1"),
+    ),
+)
+
 CLUSTERS = Table(
     "clusters",
     "What `induce` found: clusters of rows and the phrases that tell each from the others",
     (
-        Column("cluster", "int", "0 for the largest", nullable=False),
+        Column("cluster", "int", "its number", nullable=False),
         Column("label", "string", "its best phrase that no larger cluster has", nullable=False),
         Column("rows", "bigint", "different rows in it", nullable=False),
         Column("phrases", "array<struct<phrase:string,score:double,rows:bigint>>", "best first", nullable=False),

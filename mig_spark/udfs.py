@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from mig_spark.kernels.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
 from mig_spark.kernels.chat import column_names
-from mig_spark.kernels.embedding import embed_texts, load_model
+from mig_spark.kernels.embedding import embed_texts, load_model, row_text
+from mig_spark.kernels.phrases import phrases_of
 from mig_spark.kernels.records import Line, clean_line, digest, iter_file, plain_path, source_name
 from mig_spark.kernels.staged import Parsed, parse_item, to_batches
 from mig_spark.kernels.vocabulary import TagMap, map_arrays
@@ -167,6 +169,39 @@ def map_labels(mapping: TagMap) -> Callable[[str], Any]:
 
     as_column: Any = pandas_udf(mapped, ArrayType(StringType()))  # type: ignore[call-overload]
     return as_column  # type: ignore[no-any-return]
+
+
+def embed_rows(model: str, *, threads: int) -> ArrowMap:
+    """(`content_hash`, `messages`) to (`content_hash`, `text`, `vector`: floats); rows without text are left out."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = [row_text(messages) for messages in batch.column("messages").to_pylist()]
+            kept = [k for k, text in enumerate(texts) if text]
+            vectors, _ = embed_texts([texts[k] for k in kept], load_model(model, threads=threads))
+            arrays = [
+                batch.column("content_hash").take(pa.array(kept, pa.int64())),
+                pa.array([texts[k] for k in kept], pa.string()),
+                pa.array(list(vectors), pa.list_(pa.float32())),
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=["content_hash", "text", "vector"])
+
+    return run
+
+
+def split_phrases() -> ArrowMap:
+    """(`cluster` int, `text`) to (`cluster`, `phrase`), one row a phrase of a text."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = [sorted(phrases_of(text)) for text in batch.column("text").to_pylist()]
+            numbers = np.repeat(batch.column("cluster").to_numpy(), [len(row) for row in found])
+            phrases = [phrase for row in found for phrase in row]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(numbers, pa.int32()), pa.array(phrases, pa.string())], names=["cluster", "phrase"]
+            )
+
+    return run
 
 
 def embed_chunks(model: str, *, threads: int) -> ArrowMap:

@@ -10,9 +10,11 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotate import annotate_pool, annotated_pool
+from mig_spark.annotators import read_label_list
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import LABELS, POOL, RUNS, SELECTION, VOCABULARY
+from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, LABELS, POOL, ROW_VECTORS, RUNS, SELECTION, VOCABULARY
 from mig_spark.errors import ConfigError, InputError
+from mig_spark.induce import induce_vocabulary
 from mig_spark.kernels.vocabulary import tag_map
 from mig_spark.pipeline import run_pipeline
 from mig_spark.summary import summarise
@@ -186,11 +188,11 @@ def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) 
     annotate_pool(store, config, "run-1")
     build_vocabulary(store, config, "run-1")
     vocabulary = table(store)
-    # b is the most frequent; a and c are each always with b
-    assert {x: r.merged_into for x, r in vocabulary.items() if r.status == "merged"} == {"a": "b", "c": "b"}
+    # c is always with a, which is always with b; but c is not always with b, and a chain is no group
+    assert {x: r.merged_into for x, r in vocabulary.items() if r.status == "merged"} == {"a": "b"}
     assert vocabulary["a"].reason == "always with 'b': 90.9% of the rows of either carry both"
-    assert vocabulary["b"].frequency == 12
-    assert labels_of(store, config)["row-11"] == ["b", "d"]
+    assert vocabulary["b"].frequency == 11
+    assert labels_of(store, config)["row-0"] == ["b", "c"]
 
 
 def test_the_flow_with_a_vocabulary(spark: SparkSession, tmp_path: Path) -> None:
@@ -240,3 +242,41 @@ def test_labels_that_mean_the_same(spark: SparkSession, tmp_path: Path) -> None:
     assert rows["unit conversions"].reason.startswith("means the same as 'unit conversion': cosine 0.9")
     mapping = tag_map(read_vocabulary(store))
     assert mapping["converting units"] == "unit conversion"
+
+
+TOPICS = {
+    "红烧肉": ["请介绍红烧肉的做法", "红烧肉怎么做才好吃", "我想学做红烧肉", "红烧肉要炖多久", "怎样选红烧肉的材料"],
+    "sql": ["write a sql query for a table", "why is this sql query slow", "explain a sql query to me",
+            "fix the sql query", "a sql query with two joins"],
+    "bread": ["how do i bake bread", "my bread is hard as a brick", "what flour is good for bread",
+              "how long must bread dough rise", "can bread be baked without yeast"],
+}  # fmt: skip
+
+
+@pytest.mark.model
+def test_labels_for_a_pool_that_has_none(spark: SparkSession, tmp_path: Path) -> None:
+    config = make_config(tmp_path, induce={"clusters": 3, "phrases": 2, "min_rows": 2})
+    store = Store(spark, config.output)
+    texts = [text for topic in TOPICS.values() for text in topic]
+    rows = [
+        (f"row-{k}", f"hash {k}", [("user", text)], None, "messages", None, "{}") for k, text in enumerate([*texts, ""])
+    ]
+    # the same content twice is one row
+    rows.append(("again", "hash 0", [("user", texts[0])], None, "messages", None, "{}"))
+    store.write(POOL, spark.createDataFrame(rows, POOL.ddl()))
+    path = tmp_path / "labels.json"
+    done = induce_vocabulary(store, config, path=str(path))
+    assert (done["rows"], done["clusters"]) == (15, 3)
+    clusters = {r.cluster: r for r in store.read(CLUSTERS).collect()}
+    found = {r.content_hash: r.label for r in store.read(CLUSTER_ROWS).collect()}
+    assert len(found) == 15
+    for k, (topic, these) in enumerate(TOPICS.items()):
+        labels = {found[f"hash {5 * k + n}"] for n in range(len(these))}
+        assert len(labels) == 1, topic
+        assert topic in labels.pop()
+    assert {r.label for r in clusters.values()} == set(found.values())
+    assert all(r.rows == 5 for r in clusters.values())
+    assert not store.exists(ROW_VECTORS)
+    # what was written is what the zero-shot tagger reads
+    assert read_label_list(str(path)) == done["labels"]
+    assert set(found.values()) <= set(done["labels"])
