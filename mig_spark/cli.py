@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -281,7 +282,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("mig-spark: stopped", err=True)
         sys.exit(130)
-    sys.exit(code or 0)
+    if code:
+        # a clean end is a return: job runners on managed platforms take any SystemExit, 0 included, for a failure
+        sys.exit(code)
 
 
 def job(command: str, args: Sequence[str] | None = None) -> None:
@@ -289,8 +292,25 @@ def job(command: str, args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=f"mig-spark {command}, for spark-submit")
     parser.add_argument("--config", required=True, help="YAML config")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a config value")
+    parser.add_argument(
+        "--overrides", default="", metavar="TEXT", help="several KEY=VALUE in one text, split as a shell would"
+    )
     given = parser.parse_args(args)
-    main([command, given.config, "--json", *(part for text in given.set for part in ("--set", text))])
+    try:
+        overrides = [*given.set, *shlex.split(given.overrides)]
+    except ValueError as e:
+        parser.error(f"--overrides {given.overrides!r}: {e}")
+    main([command, given.config, "--json", *(part for text in overrides for part in ("--set", text))])
+
+
+def job_main(args: Sequence[str] | None = None) -> None:
+    """Entry point `mig-job STAGE --config CONFIG ...`: the jobs for platforms that start a wheel and not a script."""
+    from mig_spark.pipeline import STAGES
+
+    parser = argparse.ArgumentParser(prog="mig-job", description="one stage, or `run` for all", add_help=False)
+    parser.add_argument("stage", choices=("run", *STAGES))
+    given, rest = parser.parse_known_args(args)
+    job(given.stage, rest)
 
 
 if __name__ == "__main__":
