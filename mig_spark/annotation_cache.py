@@ -58,6 +58,8 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
     from pyspark.sql import functions as sf
 
     tables = [t for t in (ANNOTATIONS, ANNOTATION_FAILURES) if store.exists(t)]
+    # a finished key is not among those to do
+    useful = {ANNOTATIONS.name: ~plan.current(), ANNOTATION_FAILURES.name: sf.lit(True)}
     for role, annotator in (("tagger", plan.tagger), ("scorer", plan.scorer)):
         if annotator.step is None:
             continue
@@ -65,7 +67,7 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
         answered = sf.col("labels" if role == "tagger" else "score").isNotNull()
         earlier = None
         for table in tables:
-            found = store.read(table).where(by(role, annotator) & answered).select(*_HALVES)
+            found = store.read(table).where(by(role, annotator) & answered & useful[table.name]).select(*_HALVES)
             earlier = found if earlier is None else earlier.unionByName(found)
         if earlier is not None and not earlier.isEmpty():
             todo = todo.join(_one_each(earlier, annotator.flags, values, flags), "_key", "left")

@@ -136,7 +136,7 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
         logger.info("annotate: all %d different rows are in the cache", missing.total)
         return _summed(work, missing, 0.0)
     if plan.paid:
-        refuse_speculation(store)
+        refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
         work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
     started = time.perf_counter()
     try:
@@ -158,13 +158,13 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
     return cost
 
 
-def refuse_speculation(store: Store) -> None:
+def refuse_speculation(setting: str | None) -> None:
     """A speculative copy of a task would ask, and pay, for the same rows at the same time.
 
     Raises:
         PlatformError: `spark.speculation` is on; it cannot be changed in a running application.
     """
-    if str(store.spark.conf.get("spark.speculation", "false")).lower() == "true":
+    if str(setting).lower() == "true":
         raise PlatformError(
             "spark.speculation is on, so that a slow task would be started twice and its rows paid twice: start the "
             "application of the annotate stage with spark.speculation=false"
@@ -205,7 +205,13 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
     chunk = sf.pmod(sf.xxhash64("content_hash"), sf.lit(chunks)).cast("int")
     rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
     tasks = min(chunks, task_count(work.store, missing.count))
-    rows = rows.repartition(tasks, "chunk").dropDuplicates(["content_hash"])
+    rows = rows.dropDuplicates(["content_hash"]).withColumnRenamed("content_hash", "_key")
+    rows = with_known(rows, work.store, work.plan).withColumnRenamed("_key", "content_hash")
+    for column in ANNOTATE_TODO.columns:
+        if column.name not in rows.columns:
+            rows = rows.withColumn(column.name, sf.lit(None).cast(column.type))
+    # one file a chunk
+    rows = rows.repartition(tasks, "chunk")
     if work.store.exists(ANNOTATE_TODO):
         work.store.drop(ANNOTATE_TODO)
     work.store.write(ANNOTATE_TODO, rows)
@@ -221,7 +227,7 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
     rows, count = todo, about
     while True:
         tasks = _asking_tasks(work, count)
-        limited = with_known(rows, work.store, work.plan).repartition(tasks or task_count(work.store, count), "_key")
+        limited = rows.repartition(tasks or task_count(work.store, count), "_key")
         outcome = _pass(work, limited, count, first, tasks=tasks)
         if outcome.stopped == 0:
             break
@@ -230,7 +236,8 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
         # some task had spent its share while others had not: what is left goes to the rest
         version = work.store.version(ANNOTATED_CHUNK)
         rest = work.store.read(ANNOTATED_CHUNK, version=version).where(~answered() & why_not().isNotNull())
-        rows, count = todo.join(rest.select(sf.col("content_hash").alias("_key")), "_key", "left_semi"), outcome.stopped
+        rest = rest.withColumnRenamed("content_hash", "_key").drop(*ERRORS)
+        rows, count = todo.select("_key", "messages", "given").join(rest, "_key"), outcome.stopped
     logger.info("annotate: chunk %d of %d is committed%s", last, chunks, _spent(work))
 
 

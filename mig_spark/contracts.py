@@ -127,18 +127,6 @@ ANNOTATION_FAILURES = Table(
     ),
 )
 
-ANNOTATE_TODO = Table(
-    "annotate_todo",
-    "Rows that the annotate stage under way has still to do, in chunks; removed when it ends",
-    (
-        Column("content_hash", "string", "key of the annotation"),
-        Column("messages", MESSAGES_TYPE, "as in pool"),
-        Column("given", GIVEN_TYPE, "as in pool"),
-        Column("chunk", "int", "by a hash of the key"),
-    ),
-    partitioned_by=("chunk",),
-)
-
 ANNOTATED_CHUNK = Table(
     "annotated_chunk",
     "What the annotators said of the chunk under way; removed when the stage ends",
@@ -153,6 +141,20 @@ ANNOTATED_CHUNK = Table(
         Column("tag_error", "string", "why there are no labels"),
         Column("score_error", "string", "why there is no score"),
     ),
+)
+
+ANNOTATE_TODO = Table(
+    "annotate_todo",
+    "Rows that the annotate stage under way has still to do, in chunks; removed when it ends",
+    (
+        Column("content_hash", "string", "key of the annotation"),
+        Column("messages", MESSAGES_TYPE, "as in pool"),
+        Column("given", GIVEN_TYPE, "as in pool"),
+        Column("chunk", "int", "by a hash of the key"),
+        # what is known already, null where it is to be made
+        *(c for c in ANNOTATED_CHUNK.columns if c.name != "content_hash" and not c.name.endswith("_error")),
+    ),
+    partitioned_by=("chunk",),
 )
 
 VOCABULARY = Table(

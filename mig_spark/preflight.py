@@ -71,7 +71,7 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     missing = find_missing(store, plan, config.annotate)
     count = max(0, missing.count)
     # by a hash of the key: the same sample each time, whatever the order of the pool
-    rows = missing.rows.orderBy(sf.xxhash64("_key"), "id").limit(SAMPLE_ROWS)
+    rows = missing.rows.orderBy(sf.xxhash64("_key"), "id").limit(SAMPLE_ROWS).dropDuplicates(["_key"])
     sample = rows.select("_key", "messages", "given").toLocalIterator() if count else iter(())
     found = [row.asDict(recursive=True) for row in sample]
     preview = Preview(missing.total, missing.cached, count, len(found))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -64,6 +64,7 @@ class Job:
     master: str
     env: dict[str, str]
     number: int = 0
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self) -> subprocess.Popen[str]:
         self.number += 1
@@ -80,13 +81,12 @@ class Job:
             CONCURRENCY,
         ]
         with (self.folder / f"run-{self.number}.log").open("w") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, str(script), *map(str, args)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self.env,
-            )
+                stdout=subprocess.PIPE, stderr=log, text=True, env=self.env,
+            )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def finish(self, process: subprocess.Popen[str]) -> dict:
         out, _ = process.communicate(timeout=400)
@@ -104,9 +104,17 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def job(server: Server, spark_home: Path, tmp_path: Path) -> Callable[[str], Job]:
+def job(server: Server, spark_home: Path, tmp_path: Path) -> Iterator[Callable[[str], Job]]:
     env = {**os.environ, "SPARK_HOME": str(spark_home), "PYSPARK_PYTHON": sys.executable}
-    return lambda master: Job(tmp_path, server.url, master, env)
+    jobs: list[Job] = []
+
+    def make(master: str) -> Job:
+        jobs.append(Job(tmp_path, server.url, master, env))
+        return jobs[-1]
+
+    yield make
+    for process in (p for made in jobs for p in made.started if p.poll() is None):
+        kill_tree(process)
 
 
 def wait_for(server: Server, requests: int, process: subprocess.Popen[str]) -> None:
@@ -169,13 +177,19 @@ def test_a_python_worker_is_killed(job: Callable[[str], Job], server: Server) ->
     process = work.start()
     wait_for(server, KILL_AT, process)
     # the daemon's children hold the connections; a retried task must read what they were answered
-    workers = [w for w in descendants(process, "pyspark.daemon") if w.connections() and not w.children()]
-    busy = [w for w in workers if any(c.raddr and c.raddr.port == port_of(server) for c in w.connections())]
+    busy = [w for w in descendants(process, "pyspark.daemon") if port_of(server) in ports(w)]
     assert busy
     busy[0].kill()
     done = work.finish(process)
     check(server, done)
     assert done["counts"]["reused"] > 0
+
+
+def ports(process: psutil.Process) -> set[int]:
+    """The ports that a process is connected to."""
+    # psutil renamed it in version 6
+    connections = getattr(process, "net_connections", None) or process.connections
+    return {c.raddr.port for c in connections() if c.raddr}
 
 
 def port_of(server: Server) -> int:

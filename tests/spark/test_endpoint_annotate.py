@@ -15,6 +15,7 @@ from mig_spark.annotate import annotate_pool, annotated_pool
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
+from mig_spark.preflight import describe_preview, preview_annotation
 from mig_spark.tables import Store
 
 from oracles.endpoint_server import Say, Server, completion, endpoint
@@ -186,3 +187,21 @@ def test_a_model_that_gives_no_usable_answers_stops_the_run(
         run(store, config, 1)
     assert server.requests < ROWS
     assert json.loads(store.read(ANNOTATION_FAILURES).selectExpr("to_json(labels)").first()[0] or "null") is None
+
+
+def test_a_dry_run_asks_nobody_and_writes_nothing(store: Store, server: Server, tmp_path: Path) -> None:
+    config = make_config(tmp_path, server.url)
+    rated = config.to_dict()["annotate"]["tagger"] | {"requests_per_second": 0.5, "max_output_tokens": 30}
+    config = make_config(tmp_path, server.url, tagger=rated)
+    preview = preview_annotation(store, config)
+    assert server.requests == 0
+    assert (preview.rows, preview.cached, preview.missing, preview.sampled) == (ROWS, 0, ROWS, ROWS)
+    assert (preview.requests, preview.endpoint_seconds) == (ROWS, ROWS / 0.5)
+    assert preview.completion_tokens == preview.most_completion_tokens == ROWS * 30
+    # the prompt has some hundred tokens, the row about a dozen
+    assert 60 * ROWS < preview.prompt_tokens < 400 * ROWS
+    assert preview.rows_per_second is not None
+    assert not store.exists(ANNOTATIONS)
+    said = describe_preview(preview)
+    assert "60 different, 0 in the cache, 60 to annotate" in said
+    assert "no endpoint was asked" in said
