@@ -139,10 +139,9 @@ class DistilledTagger(_Model):
     model: str = DEFAULT_MODEL
     vocabulary: str = Field("builtin", description="builtin, or a JSON list of labels, one path")
     top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
-    floor: float = Field(0.22, ge=-1, le=1, description="least cosine similarity of a label")
-    margin: float = Field(0.12, ge=0, le=2, description="labels further than this below the best one are left out")
+    floor: float = Field(0.1, ge=-1, le=1, description="least cosine similarity of a label")
+    margin: float = Field(0.09, ge=0, le=2, description="labels further than this below the best one are left out")
     max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
-    dimensions: int = Field(256, ge=2, description="of the token vectors, at most the model's own")
     cache_dir: str | None = Field(None, description="folder of distilled models; default: the user's cache folder")
 
 
@@ -441,6 +440,7 @@ class SparkConfig(_Model):
     master: str | None = None
     driver_memory: str = "2g"
     jars_dir: str | None = Field(None, description="folder of jars, where no Maven repository is reached")
+    jvm_options: str = Field("", description="further options of the local JVM")
     conf: dict[str, str] = Field(default_factory=dict)
 
 

@@ -29,7 +29,7 @@ def distilled_tagger(config: DistilledTagger, labels: list[str], threads: int) -
     """
     check_installed()
     identity = model_identity(config.model)
-    said = {name: getattr(config, name) for name in ("top", "floor", "margin", "max_tokens", "dimensions")}
+    said = {name: getattr(config, name) for name in ("top", "floor", "margin", "max_tokens")}
     version = version_of(model=identity, text=TEXT_RULE, rule=distilled.VERSION, vocabulary=labels, **said)
     parameters = {**said, "model": config.model, "vocabulary": labels, "identity": identity}
     parameters |= {"cache_dir": config.cache_dir, "threads": threads}

@@ -153,18 +153,14 @@ def distilled_labels(
     floor: float,
     margin: float,
     max_tokens: int,
-    dimensions: int,
     cache_dir: str | None,
     threads: int,
 ) -> Made:
     """The same by static vectors that were distilled from the model."""
-    static = distilled.load_static(
-        model, identity=identity, dimensions=dimensions, cache_dir=cache_dir, threads=threads
-    )
-    label_vectors = distilled.embed_static_labels(vocabulary, static)
+    static = distilled.load_static(model, vocabulary, identity=identity, cache_dir=cache_dir, threads=threads)
     texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
     vectors, truncated = distilled.embed_static(texts, static, max_tokens=max_tokens)
-    return _nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
+    return _nearest(texts, vectors, truncated, vocabulary, static.labels, top=top, floor=floor, margin=margin)
 
 
 def _nearest(

@@ -1,7 +1,9 @@
 """Static token vectors distilled from a sentence-transformers model: similarity without running the model.
 
-Every entry of the tokenizer's vocabulary is passed through the model by itself, once; the vectors are reduced by PCA
-and weighted by how rare the token is. A text is the mean of its tokens' vectors: a look-up and a sum.
+Every entry of the tokenizer's vocabulary is passed through the model by itself, once, and weighted by how rare it is; a
+text is the mean of its tokens' vectors, a look-up and a sum. What the model makes of words together is not in there, so
+a linear map, fitted on the labels and on lists of labels, takes such means to where the model itself puts the text;
+rows are then compared with the model's own label embeddings.
 """
 
 from __future__ import annotations
@@ -25,53 +27,57 @@ import numpy.typing as npt
 from numba import njit
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.embedding import F32, Encoder, load_model
+from mig_spark.kernels.embedding import F32, Encoder, embed_texts, load_model
 from mig_spark.kernels.models import quiet, record_load
 
 logger = logging.getLogger(__name__)
 
 #: changes with everything below that changes a vector
 VERSION = 1
-# smooth inverse frequency: a token as frequent as this has half the weight of a rare one
-_SIF = 1e-4
+# smooth inverse frequency: a token of this share of all text has half the weight of a rare one
+_SIF = 1e-5
 _CHARS_A_TOKEN = 8
 _BATCH = 512
+# how strongly the fitted map is held to leaving vectors as they are; lists of labels that it is fitted on
+_RIDGE = 3.0
+_LISTS = 1500
+_SPECIAL, _SIGN, _WORD = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Static:
-    """Token vectors float32 (tokens, d), weights included, and the tokenizer that numbers them."""
+    """Token vectors float32 (tokens, d), weights included, the tokenizer that numbers them, label vectors (L, d)."""
 
-    name: str
     tokenizer: Any
     vectors: F32
+    labels: F32
 
 
 @dataclass
 class _Worker:
-    models: dict[tuple[str, int, str | None], Static] = field(default_factory=dict)
-    labels: dict[tuple[str, int, str], F32] = field(default_factory=dict)
+    models: dict[tuple[str, str | None], Static] = field(default_factory=dict)
 
 
 _WORKER = _Worker()
 
 
 def load_static(
-    model: str, *, identity: str, dimensions: int, cache_dir: str | None = None, threads: int | None = None
+    model: str, labels: Sequence[str], *, identity: str, cache_dir: str | None = None, threads: int | None = None
 ) -> Static:
     """The distilled model, once a process; distilled where no one on this machine has done so before.
 
     Args:
         model: as in `embedding.load_model`.
-        identity: of the model, from `embedding.model_identity`: names the distilled one in the cache.
-        dimensions: of the vectors, at most the model's own.
+        labels: the vocabulary that rows are compared with.
+        identity: of the model, from `embedding.model_identity`; with the labels it names the distilled one.
         cache_dir: folder for distilled models; default: the user's cache folder, or one for temporary files.
         threads: torch threads for the distillation.
 
     Raises:
         DependencyError: the model cannot be loaded or has no fast tokenizer, or the cache cannot be used.
     """
-    key = (identity, dimensions, cache_dir)
+    digest = hashlib.sha256(json.dumps([identity, list(labels), VERSION]).encode()).hexdigest()
+    key = (digest, cache_dir)
     if key in _WORKER.models:
         return _WORKER.models[key]
     from tokenizers import Tokenizer
@@ -79,13 +85,12 @@ def load_static(
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     started = time.perf_counter()
     root = Path(cache_dir) if cache_dir else _default_cache()
-    digest = hashlib.sha256(json.dumps([identity, dimensions, VERSION]).encode()).hexdigest()
     folder = root / f"distilled-{digest[:32]}"
     try:
         with _lock(root, folder.name):
             if not folder.is_dir():
-                _write(folder, load_model(model, threads=threads), dimensions)
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+                _write(folder, load_model(model, threads=threads), labels)
+        vectors, near = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vectors", "labels"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except (OSError, ValueError) as e:
         raise DependencyError(
@@ -94,7 +99,7 @@ def load_static(
         ) from e
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    static = _WORKER.models[key] = Static(identity, tokenizer, vectors)
+    static = _WORKER.models[key] = Static(tokenizer, vectors, near)
     record_load(time.perf_counter() - started)
     return static
 
@@ -115,15 +120,6 @@ def embed_static(texts: Sequence[str], static: Static, *, max_tokens: int) -> tu
     norms = np.linalg.norm(out, axis=1, keepdims=True)
     norms[norms == 0] = 1.0
     return out / norms, truncated
-
-
-def embed_static_labels(labels: Sequence[str], static: Static) -> F32:
-    """The same for labels, once a process and vocabulary."""
-    digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
-    key = (static.name, static.vectors.shape[1], digest)
-    if key not in _WORKER.labels:
-        _WORKER.labels[key], _ = embed_static(labels, static, max_tokens=1 << 20)
-    return _WORKER.labels[key]
 
 
 @njit(cache=True)
@@ -151,38 +147,71 @@ def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[list[li
     return [ids[:limit] for ids in found], truncated
 
 
-def distill(encoder: Encoder, dimensions: int) -> F32:
-    """Vectors of all tokens, weights included: float32 (tokens, at most `dimensions`)."""
+def distill(encoder: Encoder, labels: Sequence[str]) -> tuple[F32, F32]:
+    """Vectors of all tokens, weights included: float32 (tokens, d); and of the labels: (L, d), of length 1."""
+    tokenizer = encoder.model.tokenizer
+    tokens = _token_vectors(encoder)
+    kinds = np.array([_kind(text) for text in tokenizer.convert_ids_to_tokens(list(range(len(tokens))))])
+    kinds[[token for token in tokenizer.all_special_ids if token < len(kinds)]] = _SPECIAL
+    # what all words share tells no text from another
+    vectors = (tokens - tokens[kinds == _WORD].mean(axis=0)) * _weights(kinds)[:, None]
+    rng = np.random.default_rng(0)
+    lists = [
+        ", ".join(labels[k] for k in rng.choice(len(labels), min(len(labels), int(size)), replace=False))
+        for size in rng.integers(2, 6, _LISTS if len(labels) > 1 else 0)
+    ]
+    texts = [*labels, *lists]
+    seen, _ = embed_texts(texts, encoder)
+    centre = seen[: len(labels)].mean(axis=0) if len(labels) > 1 else np.zeros(seen.shape[1])
+    target = _unit(seen.astype(np.float64) - centre)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    own, _ = embed_static(
+        texts, Static(backend, vectors.astype(np.float32), np.zeros((0, 0), np.float32)), max_tokens=512
+    )
+    source, held = own.astype(np.float64), _RIDGE * np.eye(vectors.shape[1])
+    fitted = np.linalg.solve(source.T @ source + held, source.T @ target + held)
+    return np.ascontiguousarray(vectors @ fitted, dtype=np.float32), target[: len(labels)].astype(np.float32)
+
+
+def _token_vectors(encoder: Encoder) -> npt.NDArray[np.float64]:
+    """What the model makes of every token alone."""
     import torch
 
-    tokenizer = encoder.model.tokenizer
-    before, after = _around(tokenizer)
-    count = len(tokenizer)
+    before, after = _around(encoder.model.tokenizer)
+    count = len(encoder.model.tokenizer)
     out = []
     with quiet(), torch.inference_mode():
         for start in range(0, count, _BATCH):
             rows = [[*before, token, *after] for token in range(start, min(count, start + _BATCH))]
             ids = torch.tensor(rows, device=encoder.device)
             features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            out.append(encoder.model(features)["sentence_embedding"].float().cpu().numpy())
-    vectors = _reduce(np.concatenate(out), dimensions)
-    vectors *= _weights(count)[:, None]
-    vectors[[token for token in tokenizer.all_special_ids if token < count]] = 0.0
-    return np.ascontiguousarray(vectors, dtype=np.float32)
+            out.append(encoder.model(features)["sentence_embedding"].double().cpu().numpy())
+    return np.concatenate(out)
 
 
-def _reduce(vectors: F32, dimensions: int) -> npt.NDArray[np.float64]:
-    """PCA: the mean is taken away, since what all tokens share tells no text from another."""
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(centred @ axes[:, ::-1][:, :dimensions])
+def _kind(token: str) -> int:
+    """Single Latin letters, digits and signs tell little of a subject; a character of another script is a word."""
+    if token.startswith("[unused"):
+        return _SPECIAL
+    bare = token.removeprefix("##").lstrip("\u2581\u0120")
+    return _SIGN if len(bare) < 2 and (bare.isascii() or not bare.isalnum()) else _WORD
 
 
-def _weights(count: int) -> npt.NDArray[np.float64]:
-    """Rarer tokens say more. Tokenizers number tokens in order of frequency, which follows Zipf's law well enough."""
-    share = 1.0 / np.arange(1, count + 1)
-    share /= share.sum()
-    return np.asarray(_SIF / (_SIF + share))
+def _weights(kinds: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Rarer words say more. Tokenizers number words about by frequency, which follows Zipf's law well enough."""
+    words = np.flatnonzero(kinds == _WORD)
+    share = 1.0 / np.arange(1, len(words) + 1)
+    out = np.zeros(len(kinds))
+    out[words] = _SIF / (_SIF + share / share.sum())
+    return out
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms[norms == 0] = 1.0
+    return np.asarray(vectors / norms)
 
 
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -193,7 +222,7 @@ def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     return full[:at], full[at + len(plain) :]
 
 
-def _write(folder: Path, encoder: Encoder, dimensions: int) -> None:
+def _write(folder: Path, encoder: Encoder, labels: Sequence[str]) -> None:
     started = time.perf_counter()
     fast = getattr(encoder.model.tokenizer, "backend_tokenizer", None)
     if fast is None:
@@ -201,7 +230,9 @@ def _write(folder: Path, encoder: Encoder, dimensions: int) -> None:
     made = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     made.mkdir(parents=True)
     try:
-        np.save(made / "vectors.npy", distill(encoder, dimensions))
+        vectors, near = distill(encoder, labels)
+        np.save(made / "vectors.npy", vectors)
+        np.save(made / "labels.npy", near)
         fast.save(str(made / "tokenizer.json"))
         # another machine may share the folder and have been faster; its vectors are as good
         with contextlib.suppress(FileExistsError):

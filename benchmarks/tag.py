@@ -1,0 +1,159 @@
+"""How fast rows are tagged through Spark, beside the same model called directly, in one run.
+
+    python benchmarks/tag.py [--rows 2000] [--data ../shared/data] [--repeat 2] [--json]
+
+Prints rows a second of `embedding` (directly in one process with all cores; through Spark with one worker a core) and
+of `distilled`, on the same rows, and how far their labels agree (mean Jaccard). Models are loaded and warm before a
+clock starts. Quote the ratios: seconds are those of this machine at this moment. Where the data folder is not there,
+the bundled sample is repeated.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# this folder has a `select.py`, which would hide the standard library's
+sys.path.pop(0)
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+Row = list[tuple[str, str]]
+#: file, the keys that make the question, the key of the answer
+FILES = (
+    ("t0_tasks.jsonl.gz", ("prompt",), "completion"),
+    ("gsm8k_train.jsonl.gz", ("question",), "answer"),
+    ("codegen_instruct.json.gz", ("instruction", "input"), "response"),
+    ("alpaca_en_demo.json.gz", ("instruction", "input"), "output"),
+)
+
+
+def read_rows(folder: Path, count: int) -> tuple[list[Row], str]:
+    """`count` rows, the files in turn, evenly spread over each; and what they are."""
+    if not all((folder / name).is_file() for name, _, _ in FILES):
+        return _bundled(count), "bundled sample"
+    parts = []
+    for name, asked, answered in FILES:
+        with gzip.open(folder / name, "rt", encoding="utf-8", newline="\n") as f:
+            items = json.load(f) if name.endswith(".json.gz") else [json.loads(line) for line in f]
+        step = max(1, len(items) // (count // len(FILES) + 1))
+        parts.append(
+            [
+                [("user", "\n".join(item[key] for key in asked if item[key])), ("assistant", item[answered])]
+                for item in items[::step]
+            ]
+        )
+    mixed = [row for rows in itertools.zip_longest(*parts) for row in rows if row is not None]
+    return mixed[:count], str(folder)
+
+
+def _bundled(count: int) -> list[Row]:
+    text = (resources.files("mig_spark") / "data" / "sample" / "tasks.json").read_text(encoding="utf-8")
+    found: list[Row] = [
+        [("user", f"{item['instruction']}\n{item.get('input') or ''}"), ("assistant", item["output"])]
+        for item in json.loads(text)
+    ]
+    return list(itertools.islice(itertools.cycle(found), count))
+
+
+def best(run: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    """The shortest of some runs, after one that warms up."""
+    seconds, result = [], None
+    for _ in range(repeat):
+        started = time.perf_counter()
+        result = run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), result
+
+
+def agreement(one: Sequence[Sequence[str]], two: Sequence[Sequence[str]]) -> float:
+    both = [(set(a), set(b)) for a, b in zip(one, two, strict=True)]
+    return sum(len(a & b) / len(a | b) if a | b else 1.0 for a, b in both) / len(both)
+
+
+def direct(step: tuple[str, dict], rows: list[Row], cores: int, repeat: int) -> tuple[float, list[list[str]]]:
+    """The kernel called in this process; torch uses all cores."""
+    import pyarrow as pa
+
+    from mig_spark.kernels.annotators import KERNELS
+
+    kernel, _ = KERNELS[step[0]]
+    messages = [[{"role": role, "content": text} for role, text in row] for row in rows]
+    batch = pa.RecordBatch.from_pylist([{"messages": m} for m in messages])
+    parameters = {**step[1], "threads": cores}
+    kernel(batch.slice(0, 64), **parameters)
+    seconds, made = best(lambda: kernel(batch, **parameters), repeat)
+    return seconds, made["labels"].to_pylist()
+
+
+def through_spark(spark: Any, config: Any, rows: list[Row], cores: int, repeat: int) -> float:
+    """Seconds of `tag_rows` over a DataFrame with one worker a core, to nowhere."""
+    from mig_spark.annotators import tag_rows
+
+    df = spark.createDataFrame(
+        [(k, row) for k, row in enumerate(rows)], "n int, messages array<struct<role:string,content:string>>"
+    )
+    df = df.repartition(2 * cores, "n").cache()
+    df.count()
+    # every worker loads its model now; tasks of a stage run at the same time, so each worker gets some
+    tag_rows(df.limit(64 * cores).repartition(2 * cores), config).write.format("noop").mode("overwrite").save()
+    tagged = tag_rows(df, config)
+    seconds, _ = best(lambda: tagged.write.format("noop").mode("overwrite").save(), repeat)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+
+    from mig_spark.annotators import make_tagger
+    from mig_spark.config import DistilledTagger, EmbeddingTagger, SparkConfig
+    from mig_spark.session import get_session
+
+    rows, source = read_rows(args.data, args.rows)
+    session = get_session(SparkConfig(master=f"local[{args.cores}]"), app_name="mig-spark tag benchmark")
+    result: dict[str, Any] = {"rows": len(rows), "data": source, "cores": args.cores}
+    labels = {}
+    for config in (EmbeddingTagger(), DistilledTagger()):
+        seconds, labels[config.kind] = direct(make_tagger(config, session.spark).step, rows, args.cores, args.repeat)
+        spark_seconds = through_spark(session.spark, config, rows, args.cores, args.repeat)
+        result[config.kind] = {
+            "direct_rows_per_second": round(len(rows) / seconds, 1),
+            "spark_rows_per_second": round(len(rows) / spark_seconds, 1),
+            "spark_of_direct": round(seconds / spark_seconds, 3),
+            "labels_a_row": round(sum(map(len, labels[config.kind])) / len(rows), 2),
+        }
+    session.close()
+    for way in ("direct", "spark"):
+        speeds = [result[kind][f"{way}_rows_per_second"] for kind in ("distilled", "embedding")]
+        result[f"distilled_times_embedding_{way}"] = round(speeds[0] / speeds[1], 1)
+    result["agreement"] = round(agreement(labels["embedding"], labels["distilled"]), 3)
+    if args.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['rows']} rows of {source}, {args.cores} cores\n")
+    print(f"{'kind':<12}{'directly, rows/s':>18}{'Spark, rows/s':>16}{'Spark/direct':>14}{'labels a row':>14}")
+    for kind in ("embedding", "distilled"):
+        r = result[kind]
+        print(f"{kind:<12}{r['direct_rows_per_second']:>18,.1f}{r['spark_rows_per_second']:>16,.1f}"
+              f"{r['spark_of_direct']:>14.0%}{r['labels_a_row']:>14.2f}")  # fmt: skip
+    print(f"\ndistilled / embedding: {result['distilled_times_embedding_direct']} x directly, "
+          f"{result['distilled_times_embedding_spark']} x through Spark")  # fmt: skip
+    print(f"agreement of their labels: mean Jaccard {result['agreement']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
