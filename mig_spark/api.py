@@ -22,7 +22,7 @@ Edge = tuple[str, str, float]
 
 def select(
     df: DataFrame,
-    budget: int,
+    budget: int | None,
     *,
     edges: str | Sequence[Edge] | None = None,
     model: str | None = None,
@@ -38,14 +38,14 @@ def select(
 
     Args:
         df: one row an id, with an array of labels and a score >= 0.
-        budget: how many rows.
+        budget: how many rows; None, with a cost, as many as it allows.
         edges: the label graph: a file with src, dst, weight, or (label, label, weight) triples. None: no edges, or
             those of `model`.
         model: a sentence-transformers model; labels whose embeddings are at least `threshold` similar are joined.
         threshold: least weight of an edge.
         prop_weight, normalize: how information flows along edges; see `GraphConfig`.
         id, labels, score: your columns' names.
-        **options: the other keys of `SelectConfig`: gain, phi, norm, engine, ...
+        **options: the other keys of `SelectConfig`: gain, phi, norm, engine, quotas, cost, ...
 
     Returns:
         The selection: `.ids`, `.to_df(spark)`, `.objective`, `.certificate`.
@@ -70,7 +70,8 @@ def select(
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
 
-    needed = [name for name in ("id", "labels", "score") if name in named.columns]
+    more = [c.column for c in (config.quotas, config.cost) if c is not None]
+    needed = [name for name in dict.fromkeys(("id", "labels", "score", *more)) if name in named.columns]
     return select_rows(named.select(*needed), graph, config)
 
 

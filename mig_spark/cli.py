@@ -124,12 +124,14 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
     """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
     from mig_spark.data import sample_paths
     from mig_spark.pipeline import STAGES
+    from mig_spark.session import SMALL_JVM
 
     config = build_config(
         {
             "pool": {"path": [str(p) for p in sample_paths()]},
             "output": {"path": str(Path(output).absolute())},
             "select": {"budget": budget},
+            "spark": {"jvm_options": SMALL_JVM},
         },
         where="quickstart",
     )
@@ -192,6 +194,51 @@ def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> N
     if stats:
         write_lines([json.dumps(done, indent=2)], stats)
     click.echo(_sample_summary(done, out))
+
+
+@cli.command()
+@click.argument("selection", required=False)
+@click.option(
+    "--config", "config_path", metavar="CONFIG", help="Check a run's own tables; SELECTION defaults to its own."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --config: override a value.")
+@click.option("--pool", multiple=True, metavar="SRC", help="The annotated pool, as for `sample`. Repeatable.")
+@click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out.")
+@click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight.")
+@click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
+@click.option("--sim-threshold", default=0.9, show_default=True)
+@click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
+@click.option("--phi-alpha", default=1.0, show_default=True)
+@click.option("--phi-a", default=1e-6, show_default=True)
+@click.option("--phi-b", default=0.8, show_default=True)
+@click.option("--prop-weight", default=1.0, show_default=True)
+@click.option("--norm/--no-norm", default=False, show_default=True)
+@click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
+@click.option("--tolerance", default=0.0, show_default=True, help="Relative; 1e-6 for a tool that computes in float32.")
+def verify(selection: str | None, config_path: str | None, overrides: Sequence[str], **given: Any) -> None:
+    """Check in one pass whether an ordered list of ids is an exact greedy selection; exit code 1 where it is not.
+
+    SELECTION: JSON lines with `id` or `_id`, or a table or Parquet with `rank` and `id`: this tool's or another's.
+    """
+    from mig_spark.session import open_session
+    from mig_spark.verify import describe
+    from mig_spark.verify_stage import verify_files, verify_run
+
+    if (config_path is None) == (not given["pool"]):
+        raise click.UsageError("give --pool and SELECTION, or --config")
+    if config_path is None and selection is None:
+        raise click.UsageError("give the SELECTION to check")
+    config = load_config(config_path, overrides) if config_path else None
+    with open_session(config.spark if config else None) as session:
+        if config is not None:
+            verdict = verify_run(session.spark, config, selection, tolerance=given["tolerance"])
+        else:
+            options = {**given, "budget": 0, "engine": "auto"}
+            assert selection is not None
+            verdict = verify_files(session.spark, selection, options, _select_config(options))
+    click.echo(describe(verdict))
+    if not verdict.certified:
+        sys.exit(1)
 
 
 def _select_config(given: dict[str, Any]) -> SelectConfig:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError
+from mig_spark.kernels.audit import Checks
 from mig_spark.kernels.blocks import (
     ARRAYS,
     REASONS,
@@ -23,6 +24,7 @@ from mig_spark.kernels.blocks import (
     reason_column,
     rows_of,
 )
+from mig_spark.kernels.candidates import Candidates
 from mig_spark.kernels.offers import Ask, Offer
 from mig_spark.kernels.sampling import RowSample
 from mig_spark.kernels.state import View
@@ -119,6 +121,11 @@ class SparkBlocks:
         """sum_i max(gain_i - theta, 0) over all rows, for each theta."""
         answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
         return np.asarray(np.sum([np.frombuffer(a) for a in answers], axis=0))
+
+    def suspects(self, checks: Checks) -> tuple[list[Candidates], bool]:
+        """The rows that `checks` finds, block by block, and whether those are all."""
+        offers = [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, checks=checks))]
+        return [Candidates.of_offer(o) for o in offers], all(o.residual[0] < 0 for o in offers)
 
     def collect(self) -> dict[int, Block]:
         """All blocks at the driver."""

@@ -23,6 +23,7 @@ from mig_spark.baselines import random_objective, random_rows
 from mig_spark.config import PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.files import write_lines
+from mig_spark.kernels.rejects import FILE_UNREADABLE
 from mig_spark.label_edges import read_edges, similarity_edges
 from mig_spark.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.runtime import collect_arrow, from_arrow
@@ -80,7 +81,7 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         rows = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
         rejected = _added(i.rejected for i in inputs)
         clock.lap("load")
-        graph = _Graph(spark, options)
+        graph = GraphMaker(spark, options)
         chosen: Selection = select_rows(rows, graph.known() or graph.over, options.select)
         clock.lap("select")
         keys = chosen.to_arrow().select(["rank", "id"])
@@ -133,7 +134,7 @@ def _added(parts: Any) -> dict[str, int]:
     return total
 
 
-class _Graph:
+class GraphMaker:
     """Makes the label graph once its labels are known, and remembers what that took."""
 
     def __init__(self, spark: SparkSession, options: SampleOptions) -> None:
@@ -161,19 +162,24 @@ class _Graph:
 
 def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_Input]:
     """The sources in order. JSON is parsed once, into a scratch file; tables are read where they are."""
-    parts = [part for source in sources for part in find_parts(spark, PoolConfig(path=source))]
-    if len(parts) > 1 and any(p.kind in ("delta", "table") for p in parts):
+    found = [find_parts(spark, PoolConfig(path=source)) for source in sources]
+    if sum(map(len, found)) > 1 and any(p.kind in ("delta", "table") for parts in found for p in parts):
         raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
     inputs: list[_Input] = []
     base = 0
     with said_plainly(PoolConfig(path=list(sources))):
-        for n, part in enumerate(parts):
-            if part.kind in ("lines", "files"):
-                loaded, places = _json_input(spark, part, base, f"{scratch}/{n}")
-            else:
-                loaded, places = _table_input(spark, part, base)
-            inputs.append(loaded)
-            base += places
+        for parts in found:
+            # one source's JSON files may be read in two ways, by size; their order is that of their names all the same
+            json_parts = [p for p in parts if p.kind in ("lines", "files")]
+            if json_parts:
+                loaded, places = _json_input(spark, json_parts, base, f"{scratch}/{len(inputs)}")
+                inputs.append(loaded)
+                base += places
+            for part in parts:
+                if part not in json_parts:
+                    loaded, places = _table_input(spark, part, base)
+                    inputs.append(loaded)
+                    base += places
     return inputs
 
 
@@ -209,12 +215,15 @@ def _rows(df: DataFrame, key: Column) -> DataFrame:
     return df.select(key.alias("key"), "labels", sf.col("score").cast("double").alias("score"))
 
 
-def _json_input(spark: SparkSession, part: Part, base: int, scratch: str) -> tuple[_Input, int]:
+def _json_input(spark: SparkSession, parts: Sequence[Part], base: int, scratch: str) -> tuple[_Input, int]:
     from pyspark.sql import functions as sf
 
-    parsed = parse_parts(spark, [part], PoolConfig(path=part.name), schema="annotation")
-    parsed.select("file", "block", "seq", "given", "raw", "reason").write.parquet(scratch)
+    parsed = parse_parts(spark, parts, PoolConfig(path=parts[0].name), schema="annotation")
+    parsed.select("file", "block", "seq", "given", "raw", "reason", "detail").write.parquet(scratch)
     staged = spark.read.parquet(scratch)
+    torn = staged.where(sf.col("reason") == FILE_UNREADABLE).select("file", "detail").first()
+    if torn is not None:
+        raise InputError(f"cannot read {torn['file']}: {torn['detail']}; restore or remove the file")
     splits = sorted((r["file"], r["block"]) for r in staged.select("file", "block").distinct().collect())
     places = pa.table(
         {
@@ -234,9 +243,7 @@ def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple
     """As many rows at random: their keys in order, and their objective."""
     usable = rows.where("labels is not null and score >= 0 and not isnan(score)")
     count, budget = chosen.counts["rows"], chosen.chosen.size
-    drawn = collect_arrow(
-        random_rows(usable, budget, rows=count, seed=options.seed).select("_hash", "id")
-    )
+    drawn = collect_arrow(random_rows(usable, budget, rows=count, seed=options.seed).select("_hash", "id"))
     drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])
     curve = random_objective(usable, chosen.graph, options.select, budget=budget, rows=count, seed=options.seed)
     ranks = pa.array(range(1, drawn.num_rows + 1), pa.int32())

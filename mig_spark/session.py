@@ -45,7 +45,9 @@ _LOCAL_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
-_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+UseParallelGC"
+_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3"
+#: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
+SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 _PRINT_JARS = """
 from pyspark.java_gateway import launch_gateway
@@ -219,7 +221,7 @@ def local_conf(config: SparkConfig) -> dict[str, str]:
     if config.jars_dir and not jars:
         raise DependencyError(f"spark.jars_dir = {config.jars_dir}: no .jar files there")
     scratch = tempfile.gettempdir()
-    options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()}"
+    options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()} {config.jvm_options}".rstrip()
     return {
         **_LOCAL_CONF,
         "spark.master": config.master or f"local[{cores}]",

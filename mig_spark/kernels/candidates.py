@@ -68,6 +68,13 @@ class Candidates:
         )  # fmt: skip
 
     @staticmethod
+    def of_chosen(chosen: Chosen) -> Candidates:
+        """Rows that were taken, each a unit of its own, in their order."""
+        n = chosen.size
+        return _fresh(chosen.label_ptr, chosen.labels, np.arange(n + 1), chosen.scores, chosen.id_ptr, chosen.ids,
+                      np.zeros(n, bool), np.zeros(n, np.int32), np.ones(n))  # fmt: skip
+
+    @staticmethod
     def concat(parts: Sequence[Candidates]) -> Candidates:
         """All of them as one."""
         label_ptr, labels = concat_ragged([(c.label_ptr, c.labels) for c in parts], np.int32)

@@ -69,7 +69,7 @@ class Model(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working arrays of length L: d and before float64, touched and dirty int32, seen int8; d and seen all zero."""
+    """Working arrays of length L; d and seen are all zero between uses."""
 
     d: F64
     before: F64
@@ -124,8 +124,10 @@ class Picks:
 def model_of(state: State) -> Model:
     """The state's arrays; what is done to them is done to the state."""
     p, phi = state.propagation, state.phi
-    return Model(p.indptr, p.indices, p.weights, state.column_ptr, state.column_rows, phi.kind, phi.a, phi.b, phi.weight,
-                 state.x, state.g, state.h, state.exact)  # fmt: skip
+    return Model(
+        p.indptr, p.indices, p.weights, state.column_ptr, state.column_rows, phi.kind, phi.a, phi.b, phi.weight,
+        state.x, state.g, state.h, state.exact,
+    )  # fmt: skip
 
 
 def new_scratch(n: int) -> Scratch:

@@ -111,7 +111,7 @@ def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
     first = heads[chosen].astype(np.int64)
     last = block.row_ptr[groups[chosen] + 1].astype(np.int64)
     end = np.minimum(last, first + TAIL)
-    return _assemble(number, block, groups[chosen], first, end, end < last, residual, rows)
+    return assemble(number, block, groups[chosen], first, end, end < last, residual, rows)
 
 
 def _residuals(gains: F64, rank: I32, heads: I32, kind: I32, classes: int) -> tuple[F64, list[int]]:
@@ -163,12 +163,13 @@ def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
         np.zeros(len(kept)), block.rank[kept], kept.astype(np.int32), kinds, len(ask.limits.open)
     )
     more = np.zeros(len(rows), bool)
-    return _assemble(number, block, group_of[rows], rows, rows + 1, more, residual, residual_rows)
+    return assemble(number, block, group_of[rows], rows, rows + 1, more, residual, residual_rows)
 
 
-def _assemble(
+def assemble(
     number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: F64, residual_rows: list[int]
 ) -> Offer:
+    """An answer of the rows `first`..`end` of each group."""
     label_ptr, label_at = ranges(block.label_ptr[groups], block.label_ptr[groups + 1])
     row_ptr, rows = ranges(first, end)
     named = np.concatenate([rows, np.array(residual_rows, np.int64)])

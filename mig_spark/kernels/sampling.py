@@ -23,7 +23,7 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RowSample:
-    """n rows: label sets (CSR), scores, where each stands (block number and place in it, int64 (n,)), class and cost."""
+    """n rows: label sets (CSR), scores, where each stands (block and place in it, int64 (n,)), class and cost."""
 
     label_ptr: I64
     labels: I32

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mig_spark.kernels.audit import Checks, suspects
 from mig_spark.kernels.blocks import decode_block
 from mig_spark.kernels.bounds import excess
 from mig_spark.kernels.offers import Ask, Offer, make_offer
@@ -24,7 +25,7 @@ T = TypeVar("T", Offer, RowSample)
 @dataclass(frozen=True)
 class BlockTask:
     """One question to every block: an `ask`, with the rows that the driver has (packed bits by block); the excess of
-    its gains over `thetas` (float64 bytes come back); or a sample.
+    its gains over `thetas` (float64 bytes come back); the rows that `checks` finds; or a sample.
 
     Attributes:
         labels: the sorted vocabulary, for blocks that number their own labels; None where none does.
@@ -36,6 +37,7 @@ class BlockTask:
     sent: Mapping[int, npt.NDArray[np.uint8]] = dataclasses.field(default_factory=dict)
     view: View | None = None
     thetas: npt.NDArray[np.float64] | None = None
+    checks: Checks | None = None
     share: float = 0.0
     seed: int = 0
 
@@ -43,6 +45,8 @@ class BlockTask:
         """The answer of one block, given as a row of `block_ddl`."""
         number = int(row["block"])
         block = decode_block(row, self.labels)
+        if self.checks is not None:
+            return encode(suspects(number, block, self.checks))
         if self.view is not None and self.thetas is not None:
             return excess(block, self.view, self.thetas).tobytes()
         if self.ask is None:

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark.config import SparkConfig
-from mig_spark.session import get_session
+from mig_spark.session import SMALL_JVM, get_session
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         # 4 = task failures allowed, so that a killed Python worker is retried as on a cluster
         master="local[2,4]",
         driver_memory="2g",
+        jvm_options=SMALL_JVM,
         conf={
             "spark.local.dir": str(scratch / "local"),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),

@@ -156,3 +156,99 @@ def test_row_order_and_partitions_do_not_matter(spark):
         )
     }
     assert len(ids) == 1
+
+
+def with_columns(spark, rows):
+    data = [(r.key, [name(k) for k in r.labels], r.score, f"k{r.kind}", r.cost) for r in rows]
+    return spark.createDataFrame(data, SCHEMA + ", origin string, tokens double").repartition(3)
+
+
+def varied(n=200):
+    rng = random.Random(11)
+    return [Row(r.key, r.labels, r.score, rng.choice([0, 0, 0, 1, 2]), rng.choice([1.0, 2.0, 5.0])) for r in medium(n)]
+
+
+def test_quotas_and_cost_by_columns_of_the_users_own(spark):
+    rows = varied()
+    P = dense_propagation(30, [])
+    df = with_columns(spark, rows)
+    quotas = {"column": "origin", "limits": {"k1": {"min": 9}, "k2": {"max": 3}}, "each": {"max": 15}}
+    want, _ = dense_greedy(rows, P, 24, lower={1: 9}, upper={0: 15, 2: 3})
+    for engine in ("rounds", "local"):
+        got = select(df, 24, quotas=quotas, engine=engine, block_rows=60, candidates=20, upper_bound=False)
+        assert got.ids == want
+    want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0)
+    got = select(df, None, cost={"column": "tokens", "budget": 61.0}, engine="rounds", block_rows=60)
+    assert got.ids == want
+    with pytest.raises(InputError, match=r"'k1' has .* usable rows and a minimum of 500"):
+        select(df, 600, quotas={"column": "origin", "limits": {"k1": {"min": 500}}})
+    with pytest.raises(InputError, match="the minima add up to 12, the budget is 10"):
+        select(df, 10, quotas={"column": "origin", "limits": {"k0": {"min": 6}, "k1": {"min": 6}}})
+    with pytest.raises(ContractError, match=r"select\.quotas\.column = 'src': no such column"):
+        select(df, 10, quotas={"column": "src"})
+
+
+def test_one_large_row_may_beat_gain_per_cost(spark):
+    data = [("big", ["a"], 100.0, 10.0), ("small", ["b"], 1.0, 0.01)]
+    df = spark.createDataFrame(data, SCHEMA + ", tokens double")
+    got = select(df, None, cost={"column": "tokens", "budget": 10.0})
+    assert got.ids == ["big"]
+    assert "one row alone" in got.certificate.notes[0]
+
+
+def test_given_include_exclude_and_resume(spark):
+    rows = medium()
+    P = dense_propagation(30, EDGES)
+    df = frame(spark, rows, partitions=3, seed=1)
+    graph = graph_of(30, EDGES)
+    config = SelectConfig(budget=30, upper_bound=False, engine="rounds", block_rows=90, candidates=15)
+
+    def ids(*keys):
+        return spark.createDataFrame([(k,) for k in keys], "id string")
+
+    by_key = {r.key: r for r in rows}
+    taken = ["r0003", "r0100", "r0200"]
+    rest = [r for r in rows if r.key not in taken]
+    want, _ = dense_greedy(rest, P, 30, given=[by_key[k] for k in taken])
+    assert select_rows(df, graph, config, given=ids(*taken)).ids == want
+    included, _ = dense_greedy(rest, P, 27, given=[by_key[k] for k in taken])
+    assert select_rows(df, graph, config, include=ids(*reversed(taken))).ids == [*taken, *included]
+    want, _ = dense_greedy(rest, P, 30)
+    assert select_rows(df, graph, config, exclude=ids(*taken)).ids == want
+
+    whole = select_rows(df, graph, config)
+    saved = []
+    select_rows(df, graph, config, on_round=saved.append)
+    assert saved[-1] == whole.ids
+    again = select_rows(df, graph, config, resume=saved[0] or whole.ids[:7])
+    assert again.ids == whole.ids
+    assert again.chosen.gains.tolist() == whole.chosen.gains.tolist()
+    assert again.chosen.objectives.tolist() == pytest.approx(whole.chosen.objectives.tolist(), rel=1e-12)
+    with pytest.raises(InputError, match="1 of 2 ids in include are not among the pool's usable rows"):
+        select_rows(df, graph, config, include=ids("r0001", "nobody"))
+
+
+def test_label_weights_steer_the_selection(spark, tmp_path):
+    import json
+
+    rows = medium()
+    weight = [5.0 if k == 3 else 1.0 for k in range(30)]
+    (tmp_path / "w.json").write_text(json.dumps({name(3): {"weight": 5.0}}))
+    want, _ = dense_greedy(rows, dense_propagation(30, []), 20, weight=weight)
+    got = select(frame(spark, rows, partitions=2, seed=0), 20, label_parameters=str(tmp_path / "w.json"))
+    assert got.ids == want
+
+
+def test_verify_certifies_ours_and_catches_a_changed_id(spark):
+    from mig_spark.verify import describe, verify_selection
+
+    df, graph = frame(spark, medium(), partitions=3, seed=1), graph_of(30, EDGES)
+    config = SelectConfig(budget=40, upper_bound=False)
+    ids = select_rows(df, graph, config).ids
+    assert verify_selection(df, ids, graph, config).certified
+    outside = sorted({r.key for r in medium()} - set(ids))[0]
+    verdict = verify_selection(df, [*ids[:10], outside, *ids[11:]], graph, config)
+    assert verdict.first_wrong == 11
+    assert "rank 11" in describe(verdict)
+    with pytest.raises(InputError, match="names 'r0001' more than once"):
+        verify_selection(df, ["r0001", "r0001"], graph, config)
