@@ -97,7 +97,10 @@ def _vocabulary(store: Store, run: Run) -> None:
 
 def _graph(store: Store, run: Run) -> None:
     run.counts["graph"] = build_label_graph(store, run.config, run.run_id)
-    run.inputs["vocabulary"] = vocabulary_version(store, run.config)
+    run.inputs.pop("vocabulary", None)
+    used = vocabulary_version(store, run.config)
+    if used is not None:
+        run.inputs["vocabulary"] = used
 
 
 def _check_vocabulary(store: Store, run: Run) -> None:
