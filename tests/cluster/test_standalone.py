@@ -1,0 +1,108 @@
+"""A master, two workers, spark-submit: the jobs as on a cluster. A worker that dies on the way changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oracles.dense import Row, dense_greedy, dense_propagation
+
+ROOT = Path(__file__).parents[2]
+STANDALONE = ROOT / "deploy" / "standalone"
+LABELS = [f"topic {k:02d}" for k in range(12)]
+EDGES = [(0, 1, 0.95), (4, 7, 0.93)]
+BUDGET = 15
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+
+
+def pool_rows():
+    return [
+        Row(f"row-{k:03d}", tuple(sorted({(k * 5) % 12, (k * 7 + 3) % 12})), 1.0 + (k * 37 % 101) / 10)
+        for k in range(120)
+    ]
+
+
+def free_port():
+    """A port that is free with the six after it, for the master, the workers and their pages."""
+    return next(first for first in range(21077, 29077, 100) if all(is_free(first + k) for k in range(7)))
+
+
+def is_free(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    env = {**os.environ, "PYTHON": sys.executable, "PORT": str(free_port())}
+    env.pop("SPARK_HOME", None)
+    folder = tmp_path / "cluster"
+    subprocess.run([str(STANDALONE / "start.sh"), str(folder)], check=True, env=env, timeout=400)
+    pids = [int(p.read_text()) for p in folder.glob("*.pid")]
+    assert len(pids) == 3
+    yield folder, env
+    subprocess.run([str(STANDALONE / "stop.sh"), str(folder)], check=True, timeout=120)
+    shown = [subprocess.run(["ps", "-o", "args=", "-p", str(p)], capture_output=True, text=True).stdout for p in pids]
+    assert not any("org.apache.spark.deploy" in line for line in shown)
+
+
+@pytest.fixture
+def config(tmp_path):
+    records = [
+        {
+            "_id": r.key,
+            "dialogs": [{"role": "user", "content": f"ask {r.key}"}, {"role": "assistant", "content": "answer"}],
+            "annotation": {
+                "instag": {"content": [LABELS[k] for k in r.labels]},
+                "deita": {"quality_scores": [r.score], "complexity_scores": [1.0]},
+            },
+        }
+        for r in pool_rows()
+    ]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, records)))
+    edges = [{"src": LABELS[i], "dst": LABELS[j], "weight": w} for i, j, w in EDGES]
+    (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
+    plain = {
+        "pool": {"path": str(tmp_path / "pool.jsonl")},
+        "output": {"path": str(tmp_path / "out")},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+        "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "threshold": 0.9},
+        "select": {"budget": BUDGET, "engine": "rounds", "block_rows": 40, "candidates": 10},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(plain))
+    return path
+
+
+def test_the_job_goes_on_when_a_worker_is_killed(cluster, config, tmp_path):
+    folder, env = cluster
+    job = subprocess.Popen(
+        [str(STANDALONE / "submit.sh"), str(folder), str(ROOT / "jobs" / "curate.py"), "--config", str(config)],
+        stdout=subprocess.PIPE, stderr=(tmp_path / "stderr.log").open("w"), text=True, env=env,
+    )  # fmt: skip
+    wait_until(lambda: (tmp_path / "out" / "tables" / "pool").exists() or job.poll() is not None)
+    assert job.poll() is None, (tmp_path / "stderr.log").read_text()[-3000:]
+    os.kill(int((folder / "worker1.pid").read_text()), signal.SIGKILL)
+    out, _ = job.communicate(timeout=500)
+    assert job.returncode == 0, (tmp_path / "stderr.log").read_text()[-3000:]
+
+    want, _ = dense_greedy(pool_rows(), dense_propagation(len(LABELS), EDGES), BUDGET)
+    lines = (tmp_path / "out" / "selection.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == want
+    assert json.loads(out.splitlines()[-1])["counts"]["select"]["selected"] == BUDGET
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+
+
+def wait_until(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.2)

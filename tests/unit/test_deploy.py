@@ -1,0 +1,247 @@
+"""What is in deploy/ fits the code: its files parse, its parameters go through the real parsers, it holds no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mig_spark import cli
+from mig_spark.config import load_config
+from mig_spark.pipeline import STAGES
+from mig_spark.session import is_managed
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BUNDLE = DEPLOY / "databricks"
+EMR = DEPLOY / "emr"
+
+
+def files(*suffixes):
+    return sorted(p for p in DEPLOY.rglob("*") if p.suffix in suffixes)
+
+
+def read(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+
+
+def walk(node):
+    yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from walk(child)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the entry points would run: (stages, config); everything up to the session is real."""
+    runs = []
+
+    def record(config, stages, **_):
+        runs.append((tuple(stages), config))
+
+    monkeypatch.setattr(cli, "_run", record)
+    return runs
+
+
+@pytest.mark.parametrize("path", files(".json", ".yml", ".yaml"), ids=lambda p: str(p.relative_to(DEPLOY)))
+def test_it_parses_and_is_not_empty(path):
+    assert isinstance(read(path), dict | list)
+    assert read(path)
+
+
+@pytest.mark.parametrize("path", files(".yaml"), ids=lambda p: str(p.relative_to(DEPLOY)))
+def test_every_config_is_one(path):
+    load_config(path)
+
+
+@pytest.mark.parametrize("path", files(".sh"), ids=lambda p: str(p.relative_to(DEPLOY)))
+def test_every_script_is_shell_that_stops_at_errors(path):
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+    assert os.access(path, os.X_OK)
+
+
+# --- Databricks
+
+
+def bundle():
+    return read(BUNDLE / "databricks.yml")
+
+
+def curate():
+    return read(BUNDLE / "resources" / "curate.yml")["resources"]["jobs"]["curate"]
+
+
+def stage_tasks():
+    return [t for t in curate()["tasks"] if "condition_task" not in t]
+
+
+def resolver(target, **given):
+    """Fill in ${...} as the bundle does for a target, and {{job.parameters...}} as a run does."""
+    variables = {k: v["default"] for k, v in bundle()["variables"].items()}
+    variables.update(bundle()["targets"][target].get("variables", {}))
+
+    def fill(text):
+        while "${" in text:
+            text = re.sub(r"\$\{var\.(\w+)\}", lambda m: str(variables[m[1]]), text)
+            text = text.replace("${workspace.file_path}", str(BUNDLE))
+        return text
+
+    parameters = {p["name"]: fill(p["default"]) for p in curate()["parameters"]} | given
+    return lambda text: re.sub(r"\{\{job\.parameters\.(\w+)\}\}", lambda m: parameters[m[1]], fill(text))
+
+
+@pytest.mark.parametrize("target", ["dev", "prod"])
+@pytest.mark.parametrize("task", stage_tasks(), ids=lambda t: t["task_key"])
+def test_a_tasks_parameters_go_through_the_entry_point(target, task, started):
+    fill = resolver(target, overrides="select.budget=7 'pool.source=two words'", vocabulary="true")
+    cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
+    [(stages, config)] = started
+    assert stages == (task["task_key"],)
+    assert config.select.budget == 7
+    assert config.pool.source == "two words"
+    assert config.vocabulary.enabled
+    assert config.output.database == f"mig_{target}"
+    assert config.output.path == f"/Volumes/main/mig_{target}/files"
+    assert config.pool.path == f"main.mig_{target}.pool_source"
+
+
+def test_without_overrides_every_task_reads_the_same_config(started):
+    fill = resolver("prod")
+    for task in stage_tasks():
+        cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
+    assert len({config.hash() for _, config in started}) == 1
+    assert not started[0][1].vocabulary.enabled
+    assert len({tuple(t["python_wheel_task"]["parameters"][1:]) for t in stage_tasks()}) == 1
+
+
+def test_entry_point_and_package_are_those_of_the_wheel():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 and later")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for task in stage_tasks():
+        wheel = task["python_wheel_task"]
+        assert wheel["package_name"] == project["name"].replace("-", "_")
+        module, function = project["scripts"][wheel["entry_point"]].split(":")
+        assert (module, getattr(cli, function)) == (cli.__name__, cli.job_main)
+        assert any("whl" in library for library in task["libraries"])
+    needs = " ".join(project["dependencies"])
+    assert not re.search(r"pyspark|delta-spark|databricks-connect|torch", needs)
+
+
+def test_tasks_depend_on_each_other_in_the_order_of_the_stages():
+    tasks = {t["task_key"]: t for t in curate()["tasks"]}
+    assert [t["task_key"] for t in stage_tasks()] == list(STAGES)
+
+    def before(key):
+        found = set()
+        for needed in tasks[key].get("depends_on", []):
+            found |= {needed["task_key"], *before(needed["task_key"])}
+        return found
+
+    for k, stage in enumerate(STAGES):
+        assert before(stage) - {"with_vocabulary"} == set(STAGES[:k])
+    # where the vocabulary is left out, the graph still follows
+    assert tasks["graph"]["run_if"] == "NONE_FAILED"
+    assert {"task_key": "annotate"} in tasks["graph"]["depends_on"]
+    assert tasks["vocabulary"]["depends_on"] == [{"task_key": "with_vocabulary", "outcome": "true"}]
+
+
+def test_every_reference_of_the_bundle_is_declared():
+    text = "".join(p.read_text(encoding="utf-8") for p in files(".yml"))
+    assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(bundle()["variables"])
+    assert set(re.findall(r"job\.parameters\.(\w+)", text)) == {p["name"] for p in curate()["parameters"]}
+    clusters = {c["job_cluster_key"] for c in curate()["job_clusters"]}
+    assert {t["job_cluster_key"] for t in stage_tasks()} == clusters
+    assert set(bundle()["targets"]) == {"dev", "prod"}
+
+
+def test_runs_never_overlap_and_somebody_hears_of_failures():
+    job = curate()
+    assert job["max_concurrent_runs"] == 1
+    assert job["queue"]["enabled"]
+    assert job["email_notifications"]["on_failure"]
+    assert job["health"]["rules"]
+    assert bundle()["targets"]["dev"]["presets"]["trigger_pause_status"] == "PAUSED"
+
+
+# --- EMR
+
+
+def submitted(path):
+    """(entry point, its arguments, spark-submit's parameters) of one JSON file."""
+    plain = read(path)
+    if path.parent.name == "ec2":
+        parts = plain[0]["HadoopJarStep"]["Args"]
+        entry = next(k for k, part in enumerate(parts) if part.endswith(".py"))
+        return parts[entry], parts[entry + 1 :], parts[:entry]
+    driver = next(iter(plain["jobDriver"].values()))
+    return driver["entryPoint"], driver["entryPointArguments"], shlex.split(driver["sparkSubmitParameters"])
+
+
+SUBMITTED = [EMR / "ec2" / "steps.json", EMR / "serverless" / "job-run.json", EMR / "eks" / "job-run.json"]
+
+
+@pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
+def test_a_submitted_job_is_one_of_ours_and_takes_its_arguments(path, started, monkeypatch):
+    entry, args, _ = submitted(path)
+    script = ROOT / "jobs" / Path(entry).name
+    command = re.search(r'job\("(\w+)"\)', script.read_text(encoding="utf-8"))[1]
+    # where the file lies on the cluster, config.yaml of the same folder lies here
+    local = [re.sub(r"\S*config\.yaml", str(EMR / "config.yaml"), a) for a in args]
+    monkeypatch.setattr(sys, "argv", [entry, *local])
+    cli.job(command)
+    [(stages, config)] = started
+    assert stages == STAGES
+    assert config.output.path.startswith("s3://")
+
+
+@pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
+def test_a_submitted_job_without_its_config_ends_with_code_2(path):
+    entry, args, _ = submitted(path)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / Path(entry).name), *args], capture_output=True, text=True, check=False,
+        cwd=ROOT / "tests",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no config file at" in done.stderr
+
+
+@pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
+def test_a_submitted_job_has_delta_and_a_python_of_its_own(path):
+    _, _, parameters = submitted(path)
+    text = " ".join(parameters)
+    assert "spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension" in text
+    assert "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog" in text
+    assert "delta-spark.jar" in text
+    assert "PYSPARK_PYTHON=" in text or "spark.pyspark.python=" in text
+    assert "spark.speculation=false" in text
+
+
+def test_under_spark_submit_the_session_is_taken_as_it_is(monkeypatch):
+    monkeypatch.delenv("DATABRICKS_RUNTIME_VERSION", raising=False)
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert is_managed()
+
+
+# --- everything
+
+
+def test_no_secret_stands_in_any_file():
+    keys = re.compile(r"AKIA[0-9A-Z]{16}|dapi[0-9a-f]{32}|sk-[A-Za-z0-9]{16,}|-----BEGIN|xox[bp]-|ghp_\w{20,}")
+    for path in DEPLOY.rglob("*"):
+        if path.is_file():
+            assert not keys.search(path.read_text(encoding="utf-8")), path
+    for path in files(".yml", ".yaml", ".json"):
+        for node in walk(read(path)):
+            for name, value in node.items() if isinstance(node, dict) else ():
+                if re.search(r"(?i)_key$|token$|password|secret$", str(name)) and isinstance(value, str):
+                    reference = name in ("task_key", "job_cluster_key") or name == "clientToken"
+                    assert reference or value.startswith("{{secrets/"), (path, name)
