@@ -55,7 +55,7 @@ def _write(path: Path, rows: int, labels: int, shape: str, seed: int) -> None:
     for start in range(0, rows, CHUNK):
         places = np.arange(start, min(rows, start + CHUNK))
         numbers = places if order is None else order[places]
-        table = _rows(numbers, labels, shape, seed, names)
+        table = _rows(numbers, rows, labels, shape, seed, names)
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table, row_group_size=125_000)
     assert writer is not None
@@ -63,7 +63,7 @@ def _write(path: Path, rows: int, labels: int, shape: str, seed: int) -> None:
 
 
 def _order(rows: int, labels: int, shape: str, seed: int) -> np.ndarray:
-    parts = [_draw(np.arange(s, min(rows, s + CHUNK)), labels, "default", seed) for s in range(0, rows, CHUNK)]
+    parts = [_draw(np.arange(s, min(rows, s + CHUNK)), rows, labels, "default", seed) for s in range(0, rows, CHUNK)]
     if shape == "by-score":
         key = np.concatenate([p[2] for p in parts])
     elif shape == "by-label":
@@ -73,40 +73,45 @@ def _order(rows: int, labels: int, shape: str, seed: int) -> np.ndarray:
     return np.argsort(key, kind="stable")
 
 
-def _rows(numbers: np.ndarray, labels: int, shape: str, seed: int, names: pa.Array) -> pa.Table:
-    ptr, codes, scores, source = _draw(numbers, labels, shape, seed)
-    return pa.table({
-        "id": pa.array(np.char.mod("row-%09d", numbers)),
-        "labels": pa.ListArray.from_arrays(pa.array(ptr.astype(np.int32)), names.take(pa.array(codes))),
-        "score": pa.array(scores),
-        "source": pa.array(np.char.mod("source-%02d", source)),
-    })
+def _rows(numbers: np.ndarray, rows: int, labels: int, shape: str, seed: int, names: pa.Array) -> pa.Table:
+    ptr, codes, scores, source = _draw(numbers, rows, labels, shape, seed)
+    return pa.table(
+        {
+            "id": pa.array(np.char.mod("row-%09d", numbers)),
+            "labels": pa.ListArray.from_arrays(pa.array(ptr.astype(np.int32)), names.take(pa.array(codes))),
+            "score": pa.array(scores),
+            "source": pa.array(np.char.mod("source-%02d", source)),
+        }
+    )
 
 
 def _uniform(numbers: np.ndarray, stream: int, seed: int) -> np.ndarray:
     """A uniform double a row and stream, from the row's number alone, so that order and chunks do not matter."""
-    h = numbers.astype(np.uint64) + np.uint64((stream + 1) * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03 & (2**64 - 1))
+    h = numbers.astype(np.uint64) + np.uint64(
+        (stream + 1) * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03 & (2**64 - 1)
+    )
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor)
     h ^= h >> np.uint64(31)
     return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _draw(numbers: np.ndarray, labels: int, shape: str, seed: int) -> tuple[np.ndarray, ...]:
+def _draw(numbers: np.ndarray, rows: int, labels: int, shape: str, seed: int) -> tuple[np.ndarray, ...]:
     """Label sets (CSR), scores, sources of some rows: 1 + Poisson(3.2) Zipf labels in topics, skewed scores."""
     origin = numbers
     if shape == "near-duplicates":
         # four rows in five are copies of one row in fifty, their scores a little off
         copied = _uniform(numbers, 90, seed) < 0.8
-        origin = np.where(copied, (numbers // 50) * 0 + (_uniform(numbers, 91, seed) * numbers.max() / 50).astype(int) * 50,
-                          numbers)  # fmt: skip
+        origin = np.where(copied, (_uniform(numbers, 91, seed) * rows / 50).astype(np.int64) * 50, numbers)
     elif shape == "exact-duplicates":
         origin = np.where(numbers < DUPLICATES, 0, numbers)
     count = 1 + np.minimum(np.searchsorted(_poisson_cdf(3.2), _uniform(origin, 0, seed)), 11)
     cdf = np.cumsum(np.arange(1, labels + 1) ** -1.05)
     cdf /= cdf[-1]
     by_rank = np.argsort(_uniform(np.arange(labels), 80, seed), kind="stable")
-    grid = np.stack([by_rank[np.minimum(np.searchsorted(cdf, _uniform(origin, 1 + s, seed)), labels - 1)] for s in range(12)])
+    grid = np.stack(
+        [by_rank[np.minimum(np.searchsorted(cdf, _uniform(origin, 1 + s, seed)), labels - 1)] for s in range(12)]
+    )
     if shape == "one-label":
         grid[0] = np.where(_uniform(origin, 70, seed) < 0.6, by_rank[0], grid[0])
     used = np.arange(12)[:, None] < count

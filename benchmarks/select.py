@@ -72,8 +72,12 @@ def floor(args) -> dict:
         picks = run_greedy(state, units, Constraints.budget(budget))
         seconds = time.perf_counter() - start
     chosen = Chosen.of_picks(candidates, picks)
-    return {"seconds": seconds, "evaluations": picks.evaluations, "objective": float(picks.objectives[-1]),
-            "digest": _digest(i.decode() for i in chosen.id_list())}
+    return {
+        "seconds": seconds,
+        "evaluations": picks.evaluations,
+        "objective": float(picks.objectives[-1]),
+        "digest": _digest(i.decode() for i in chosen.id_list()),
+    }
 
 
 def spark(args) -> dict:
@@ -94,9 +98,17 @@ def spark(args) -> dict:
             ids = selection.ids
             runs.append(time.perf_counter() - start)
     certificate = selection.certificate
-    return {"seconds": runs[0], "again": runs[1:], **{k: round(v, 2) for k, v in selection.seconds.items()},
-            "engine": certificate.engine, "rounds": certificate.rounds, "evaluations": certificate.evaluations,
-            "objective": selection.objective, "digest": _digest(ids), "peak_memory_gb": peak.gb}
+    return {
+        "seconds": runs[0],
+        "again": runs[1:],
+        **{k: round(v, 2) for k, v in selection.seconds.items()},
+        "engine": certificate.engine,
+        "rounds": certificate.rounds,
+        "evaluations": certificate.evaluations,
+        "objective": selection.objective,
+        "digest": _digest(ids),
+        "peak_memory_gb": peak.gb,
+    }
 
 
 def child(args, what: str, **change) -> dict:
@@ -123,17 +135,22 @@ def compare(args, **change) -> dict:
     }  # fmt: skip
 
 
+COLUMNS = (
+    ("shape", "<16", "shape"), ("gain", "<8", "gain"), ("engine", "<6", "engine"), ("rows", ">11,", "rows"),
+    ("budget", ">10,", "budget"), ("seconds", ">8.1f", "seconds"), ("warm", ">7.1f", "warm"),
+    ("floor_seconds", ">7.2f", "floor"), ("ratio", ">6.1f", "ratio"), ("rounds", ">6", "rounds"),
+    ("peak_memory_gb", ">9.2f", "memory GB"), ("same_ids", ">8", "same ids"),
+)  # fmt: skip
+
+
 def show(results: list[dict]) -> None:
     """The table."""
-    head = f"{'shape':<16} {'gain':<8} {'engine':<6} {'rows':>10} {'budget':>9} {'seconds':>8} {'again':>7} {'floor':>7} {'ratio':>6}  rounds  memory GB  same ids"
-    print(head)
+    import re
+
+    print("  ".join(format(title, re.sub(r"[,f]|\.[0-9]+f?", "", spec)) for _, spec, title in COLUMNS))
     for r in results:
-        again = f"{min(r['again']):.1f}" if r["again"] else ""
-        print(
-            f"{r['shape']:<16} {r['gain']:<8} {r['engine']:<6} {r['rows']:>10,} {r['budget']:>9,} {r['seconds']:>8.1f} {again:>7} "
-            f"{r['floor_seconds']:>7.2f} {r['ratio']:>6.1f}  {r['rounds']:>6}  {r['peak_memory_gb']:>9.2f}  {r['same_ids']}",
-            flush=True,
-        )
+        row = {**r, "warm": min(r["again"], default=r["seconds"]), "same_ids": "yes" if r["same_ids"] else "NO"}
+        print("  ".join(format(row[name], spec) for name, spec, _ in COLUMNS), flush=True)
 
 
 def fit(results: list[dict]) -> None:
@@ -190,7 +207,7 @@ def main() -> None:
         sys.path.append(str(HERE))
         from rivals import beside_rivals
 
-        beside_rivals(args)
+        beside_rivals()
     elif args.suite:
         results = suite(args)
         if args.json:
