@@ -102,3 +102,16 @@ def _save_bert(folder: Path, classes: int) -> str:
     )  # fmt: skip
     tf.BertForSequenceClassification(config).save_pretrained(folder)
     return str(folder)
+
+
+def save_embedder(folder: Path) -> str:
+    """A sentence-transformers model (BERT, mean pooling); its folder."""
+    import transformers as tf
+    from sentence_transformers import SentenceTransformer
+
+    _save_bert(folder / "bert", 2)
+    config = tf.AutoConfig.from_pretrained(folder / "bert")
+    tf.BertModel(config).save_pretrained(folder / "bert")
+    # a folder without modules of its own gets mean pooling
+    SentenceTransformer(str(folder / "bert"), device="cpu", local_files_only=True).save(str(folder / "model"))
+    return str(folder / "model")

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import save_embedder
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels import distilled
 from mig_spark.kernels.distilled import Static, _sums, embed_static
+from mig_spark.kernels.embedding import load_model
 
 
 def words() -> Static:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordLevel({f"w{k}": k for k in range(20)}, unk_token="w0"))  # noqa: S106
+    tokenizer = Tokenizer(models.WordLevel({f"w{k}": k for k in range(20)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     vectors = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     vectors[0] = 0
@@ -54,3 +56,46 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(DependencyError, match=r"annotate\.tagger\.cache_dir"):
         distilled.load_static("all-MiniLM-L6-v2", ["a"], identity="x", cache_dir=str(blocked))
+
+
+LABELS = ["yeast dough", "sorts numbers", "emperor"]
+
+
+@pytest.mark.model
+def test_distilled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_embedder(tmp_path)
+    cache = str(tmp_path / "cache")
+    first = distilled.load_static(model, LABELS, identity="tiny", cache_dir=cache)
+    assert distilled.load_static(model, LABELS, identity="tiny", cache_dir=cache) is first
+
+    # another process: nothing is distilled again, so the model itself is not needed
+    monkeypatch.setattr(distilled._WORKER, "models", {})
+    again = distilled.load_static("/no/such/model", LABELS, identity="tiny", cache_dir=cache)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
+    np.testing.assert_array_equal(again.labels, first.labels)
+    assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == ["", ".lock"]
+    # another vocabulary is another distillation, and that needs the model
+    with pytest.raises(DependencyError, match="/no/such/model"):
+        distilled.load_static("/no/such/model", LABELS[:2], identity="tiny", cache_dir=cache)
+    for texts in (["Yeast makes gas", "emperor after"], ["", "[CLS] [SEP]"]):
+        vectors, _ = embed_static(texts, first, max_tokens=32)
+        assert np.isfinite(vectors).all()
+    np.testing.assert_array_equal(vectors, 0)
+
+
+@pytest.mark.model
+def test_tokens_and_labels_are_what_the_model_makes_of_them(tmp_path: Path) -> None:
+    encoder = load_model(save_embedder(tmp_path), device="cpu")
+    tokenizer = encoder.model.tokenizer
+    vectors = distilled._token_vectors(encoder)
+    words = ["Yeast", "gas", "emperor"]
+    expected = encoder.model.encode(words, show_progress_bar=False)
+    np.testing.assert_allclose(vectors[tokenizer.convert_tokens_to_ids(words)], expected, atol=1e-5)
+    table, near = distilled.distill(encoder, LABELS)
+    own = encoder.model.encode(LABELS, normalize_embeddings=True, show_progress_bar=False)
+    own -= own.mean(axis=0)
+    np.testing.assert_allclose(near, own / np.linalg.norm(own, axis=1, keepdims=True), atol=1e-4)
+    assert not table[tokenizer.all_special_ids].any()
+    signs = tokenizer.convert_tokens_to_ids(["1", "a"])
+    assert not table[signs].any()
+    assert table[tokenizer.convert_tokens_to_ids("面包")].any()
