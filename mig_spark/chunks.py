@@ -132,22 +132,24 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
     """
     missing = find_missing(store, plan, config)
     work = Work(store, plan, config, run_id, None)
-    if missing.count <= 0:
-        logger.info("annotate: all %d different rows are in the cache", missing.total)
-        return _summed(work, missing, 0.0)
-    if plan.paid:
-        refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
-        work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
     started = time.perf_counter()
     try:
-        with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
-            _annotate(work, missing)
+        if plan.paid:
+            refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
+            work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
+        if missing.count > 0:
+            with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
+                _annotate(work, missing)
     finally:
+        # a run that was killed may have left them, even where nothing is missing any more
         for table in (ANNOTATE_TODO, ANNOTATED_CHUNK):
             if store.exists(table):
                 store.drop(table)
     if work.spill is not None:
         work.spill.remove_earlier()
+    if missing.count <= 0:
+        logger.info("annotate: all %d different rows are in the cache", missing.total)
+        return _summed(work, missing, 0.0)
     cost = _summed(work, missing, time.perf_counter() - started)
     logger.info(
         "annotate: %d rows in %.1f s, %.0f rows a second (%s; %s); %d in the cache; models loaded %d times, %.1f s in "

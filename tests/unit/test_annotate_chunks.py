@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mig_spark.chunks import refuse_speculation
+from mig_spark.chunks import Work, refuse_speculation
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
 from mig_spark.health import Health
@@ -50,6 +50,16 @@ def test_a_relative_output_is_where_python_stands(tmp_path: Path, monkeypatch: p
 def test_nothing_is_capped_unless_asked_for() -> None:
     config = AnnotateConfig()
     assert (config.max_requests, config.max_tokens, config.chunk_rows, config.max_attempts) == (None, None, 20_000, 3)
+
+
+def test_what_a_run_may_still_spend() -> None:
+    config = AnnotateConfig(max_requests=100, max_tokens=1000)
+    work = Work(None, None, config, "run-1", None)  # type: ignore[arg-type]
+    assert work.left() == (100, 1000)
+    work.cost |= {"requests": 40.0, "prompt_tokens": 700.0, "completion_tokens": 350.0}
+    # what was on its way when the cap was reached may have taken a little more
+    assert work.left() == (60, 0)
+    assert Work(None, None, AnnotateConfig(), "run-1", None).left() == (None, None)  # type: ignore[arg-type]
 
 
 def run_with(**annotate: Any) -> dict[str, Any]:
