@@ -22,5 +22,6 @@ exec "$SPARK_HOME/bin/spark-submit" --master "$(cat "$dir/master.url")" --jars "
     --conf spark.executor.memory=700m --conf spark.ui.enabled=false --conf spark.ui.showConsoleProgress=false \
     --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \
     --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog \
-    --conf spark.sql.shuffle.partitions=4 --conf spark.databricks.delta.snapshotPartitions=1 \
+    --conf spark.sql.warehouse.dir="$dir/warehouse" --conf spark.sql.shuffle.partitions=4 \
+    --conf spark.databricks.delta.snapshotPartitions=1 \
     ${SUBMIT_ARGS:-} "$@"

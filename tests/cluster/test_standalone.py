@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_the_job_goes_on_when_a_worker_is_killed(cluster, config, tmp_path):
     wait_until(lambda: (tmp_path / "out" / "tables" / "pool").exists() or job.poll() is not None)
     assert job.poll() is None, (tmp_path / "stderr.log").read_text()[-3000:]
     os.kill(int((folder / "worker1.pid").read_text()), signal.SIGKILL)
-    out, _ = job.communicate(timeout=500)
+    out, _ = job.communicate(timeout=900)
     assert job.returncode == 0, (tmp_path / "stderr.log").read_text()[-3000:]
 
     want, _ = dense_greedy(pool_rows(), dense_propagation(len(LABELS), EDGES), BUDGET)
@@ -100,6 +102,42 @@ def test_the_job_goes_on_when_a_worker_is_killed(cluster, config, tmp_path):
     assert [json.loads(line)["id"] for line in lines] == want
     assert json.loads(out.splitlines()[-1])["counts"]["select"]["selected"] == BUDGET
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """The environment as it is shipped to EMR on EC2, without models: its archive and, for the driver, its folder."""
+    folder = tmp_path_factory.mktemp("packed")
+    archive = folder / "environment.tar.gz"
+    env = {**os.environ, "EXTRAS": "", "DELTA": importlib.metadata.version("delta-spark"), "PYTHON": sys.executable}
+    built = subprocess.run(
+        [str(ROOT / "deploy" / "emr" / "build_env.sh"), str(archive)], env=env, capture_output=True, text=True
+    )
+    if "No matching distribution" in built.stderr or "Temporary failure in name resolution" in built.stderr:
+        pytest.skip("no package index is reached, from which the environment is built")
+    assert built.returncode == 0, built.stderr[-3000:]
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "environment", filter="fully_trusted")
+    return archive, folder / "environment"
+
+
+def test_the_packed_environment_runs_the_job(cluster, config, packed, tmp_path):
+    folder, env = cluster
+    archive, unpacked = packed
+    shown = subprocess.run([str(unpacked / "bin" / "python"), "-m", "pip", "list"], capture_output=True, text=True)
+    assert "mig-spark" in shown.stdout
+    assert not {"pyspark", "torch"} & {line.split()[0] for line in shown.stdout.splitlines()}
+    conf = {"spark.pyspark.python": "./environment/bin/python", "spark.pyspark.driver.python": f"{unpacked}/bin/python"}
+    args = f"--archives {archive}#environment " + " ".join(f"--conf {k}={v}" for k, v in conf.items())
+    job = [str(ROOT / "jobs" / "curate.py"), "--config", str(config), "--set", "select.engine=local"]
+    done = subprocess.run(
+        [str(STANDALONE / "submit.sh"), str(folder), *job],
+        env={**env, "SUBMIT_ARGS": args}, cwd=tmp_path, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    want, _ = dense_greedy(pool_rows(), dense_propagation(len(LABELS), EDGES), BUDGET)
+    lines = (tmp_path / "out" / "selection.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == want
 
 
 def wait_until(condition, seconds=300):

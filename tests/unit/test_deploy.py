@@ -231,6 +231,31 @@ def test_under_spark_submit_the_session_is_taken_as_it_is(monkeypatch):
     assert is_managed()
 
 
+# --- the entry points
+
+
+def test_a_clean_end_returns_because_runners_take_any_exit_for_a_failure(capsys):
+    cli.main(["config"])
+    assert "pool:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["grahp", "--config", "c.yaml"], "invalid choice: 'grahp'"),
+        (["graph"], "--config"),
+        (["graph", "--config", "c.yaml", "--overrides", "pool.source='one"], "No closing quotation"),
+        (["graph", "--config", "none.yaml", "--overrides", ""], "no config file at none.yaml"),
+        (["graph", "--config", str(EMR / "config.yaml"), "--overrides", "select.budget"], "write it as key.sub=value"),
+    ],
+)
+def test_mig_job_ends_with_code_2_and_says_why(args, words, capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.job_main(args)
+    assert e.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 # --- everything
 
 
