@@ -56,14 +56,17 @@ print(f"objective {selection.objective:.3f}, at least {share:.1%} of the best po
 
 # %% [markdown]
 # ## Against chance
-# The same objective for twelve rows drawn at random, three times: a pool of just those rows, all of them taken.
-
+# The same objective, over the same label graph, for twelve rows drawn at random, three times. `include` takes rows
+# whatever they add; twelve of them use up the budget.
 
 # %%
+from mig_spark import SelectConfig, select_rows
+
+
 def objective_of(ids):
     wanted = spark.createDataFrame([(i,) for i in ids], "id string")
-    part = pool.join(wanted, "id")
-    return select(part, len(ids), edges=edges, upper_bound=False).objective
+    config = SelectConfig(budget=len(ids), upper_bound=False)
+    return select_rows(pool, selection.graph, config, include=wanted).objective
 
 
 at_random = [objective_of(draw.sample([r[0] for r in rows], 12)) for _ in range(3)]
