@@ -5,7 +5,8 @@ set -euo pipefail
 
 dir=${1:?usage: stop.sh DIR}
 # not `kill -0`, which also finds a dead process that nobody has waited for, and another one with a pid used again
-runs() { ps -o args= -p "$1" 2>/dev/null | grep -q 'org.apache.spark.deploy'; }
+# (-ww: the class stands behind the class path, and ps cuts lines at $COLUMNS where that is set)
+runs() { case "$(ps -ww -o args= -p "$1" 2>/dev/null || true)" in *org.apache.spark.deploy*) ;; *) return 1 ;; esac; }
 
 for name in "$dir"/worker*.pid "$dir"/master.pid; do
     [ -f "$name" ] || continue

@@ -51,10 +51,17 @@ def cluster(tmp_path):
     subprocess.run([str(STANDALONE / "start.sh"), str(folder)], check=True, env=env, timeout=400)
     pids = [int(p.read_text()) for p in folder.glob("*.pid")]
     assert len(pids) == 3
+    assert all(map(is_daemon, pids))
     yield folder, env
-    subprocess.run([str(STANDALONE / "stop.sh"), str(folder)], check=True, timeout=120)
-    shown = [subprocess.run(["ps", "-o", "args=", "-p", str(p)], capture_output=True, text=True).stdout for p in pids]
-    assert not any("org.apache.spark.deploy" in line for line in shown)
+    # a narrow terminal must not hide from the script what it is to stop
+    subprocess.run([str(STANDALONE / "stop.sh"), str(folder)], check=True, env={**env, "COLUMNS": "80"}, timeout=120)
+    assert not any(map(is_daemon, pids))
+
+
+def is_daemon(pid):
+    """Whether the process is a master or worker that lives; a dead one that nobody has waited for has no command."""
+    command = Path(f"/proc/{pid}/cmdline")
+    return command.exists() and b"org.apache.spark.deploy" in command.read_bytes()
 
 
 @pytest.fixture
