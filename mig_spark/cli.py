@@ -124,14 +124,14 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
     """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
     from mig_spark.data import sample_paths
     from mig_spark.pipeline import STAGES
-    from mig_spark.session import SMALL_JVM
+    from mig_spark.session import SMALL_CONF, SMALL_JVM
 
     config = build_config(
         {
             "pool": {"path": [str(p) for p in sample_paths()]},
             "output": {"path": str(Path(output).absolute())},
             "select": {"budget": budget},
-            "spark": {"jvm_options": SMALL_JVM},
+            "spark": {"jvm_options": SMALL_JVM, "conf": SMALL_CONF},
         },
         where="quickstart",
     )

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark.config import SparkConfig
-from mig_spark.session import SMALL_JVM, get_session
+from mig_spark.session import SMALL_CONF, SMALL_JVM, get_session
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         driver_memory="2g",
         jvm_options=SMALL_JVM,
         conf={
+            **SMALL_CONF,
             "spark.local.dir": str(scratch / "local"),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.shuffle.partitions": "2",
