@@ -48,7 +48,7 @@ _LOCAL_CONF = {
 _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-#: The same for queries: on a few hundred rows, compiling a query and planning it again at every shuffle is all the cost.
+#: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
 SMALL_CONF = {"spark.sql.adaptive.enabled": "false", "spark.sql.codegen.wholeStage": "false"}
 
 _PRINT_JARS = """
