@@ -26,13 +26,13 @@ quickstart: setup ## run the whole flow on the bundled sample
 	@$(BIN)/mig-spark quickstart
 
 test: setup ## all tests that fit in ten minutes on two cores
-	@$(BIN)/python -m pytest -q -m "not faults" tests
+	@$(BIN)/python -m pytest -q -m "not faults and not long" tests
 
 test-unit: setup ## the tests that need no JVM
 	@$(BIN)/python -m pytest -q tests/unit
 
-test-faults: setup ## the tests that kill processes
-	@$(BIN)/python -m pytest -q -m faults tests/cluster
+test-faults: setup ## the tests that kill processes, and those that take long
+	@$(BIN)/python -m pytest -q -m "faults or long" tests
 
 lint: setup ## style, types
 	@$(BIN)/ruff check .

@@ -133,6 +133,7 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
     assert not list((tmp_path / "out").glob("annotate-spill*"))
 
 
+@pytest.mark.long
 def test_rows_without_an_answer_are_tried_again_then_rejected(
     store: Store, server: Server, model: Model, tmp_path: Path
 ) -> None:

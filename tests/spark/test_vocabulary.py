@@ -74,6 +74,7 @@ TAGGED = [
 ]
 
 
+@pytest.mark.long
 def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     store = Store(spark, config.output)
