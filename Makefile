@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,vocabulary,dev]' \
 		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,vocabulary,dev]'
-	@$(BIN)/python -c 'from mig_spark.session import prepare; prepare()'
+	@$(BIN)/python -c 'from mig_spark.lakehouse.session import prepare; prepare()'
 	@touch $@
 
 quickstart: setup ## run the whole flow on the bundled sample

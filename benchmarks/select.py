@@ -35,8 +35,8 @@ def _pool(rows: int, shape: str):
 
 
 def _graph(pool, names):
-    from mig_spark.kernels.objective import build_propagation
-    from mig_spark.selection import LabelGraph
+    from mig_spark.kernels.selection.objective import build_propagation
+    from mig_spark.selection.select_rows import LabelGraph
 
     return LabelGraph(names.to_pylist(), build_propagation(pool.labels, *pool.edges))
 
@@ -50,11 +50,11 @@ def floor(args) -> dict:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from mig_spark.kernels.blocks import build_block, label_sets_of
-    from mig_spark.kernels.candidates import Candidates, Chosen
-    from mig_spark.kernels.greedy import Constraints, run_greedy
-    from mig_spark.kernels.objective import Phi
-    from mig_spark.kernels.state import State
+    from mig_spark.kernels.selection.blocks import build_block, label_sets_of
+    from mig_spark.kernels.selection.candidates import Candidates, Chosen
+    from mig_spark.kernels.selection.greedy import Constraints, run_greedy
+    from mig_spark.kernels.selection.objective import Phi
+    from mig_spark.kernels.selection.state import State
 
     pool, names = _pool(args.rows, args.shape)
     table = pq.read_table(pool.path, columns=["id", "labels", "score"])
@@ -83,9 +83,9 @@ def floor(args) -> dict:
 def spark(args) -> dict:
     """From annotated Parquet to the chosen ids, in local Spark; the session's start is not counted."""
     from mig_spark.config import SelectConfig, SparkConfig
-    from mig_spark.memory import watch_memory
-    from mig_spark.selection import select_rows
-    from mig_spark.session import open_session
+    from mig_spark.lakehouse.memory import watch_memory
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.selection.select_rows import select_rows
 
     pool, names = _pool(args.rows, args.shape)
     with watch_memory() as peak, open_session(SparkConfig(master="local[2]", driver_memory=args.memory)) as session:

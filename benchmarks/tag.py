@@ -83,7 +83,7 @@ def direct(step: tuple[str, dict], rows: list[Row], cores: int, repeat: int) -> 
     """The kernel called in this process; torch uses all cores."""
     import pyarrow as pa
 
-    from mig_spark.kernels.annotators import KERNELS
+    from mig_spark.kernels.annotation.annotators import KERNELS
 
     kernel, _ = KERNELS[step[0]]
     messages = [[{"role": role, "content": text} for role, text in row] for row in rows]
@@ -96,7 +96,7 @@ def direct(step: tuple[str, dict], rows: list[Row], cores: int, repeat: int) -> 
 
 def through_spark(spark: Any, config: Any, rows: list[Row], cores: int, repeat: int) -> float:
     """Seconds of `tag_rows` over a DataFrame with one worker a core, to nowhere."""
-    from mig_spark.annotators import tag_rows
+    from mig_spark.annotation.annotators import tag_rows
 
     df = spark.createDataFrame(
         [(k, row) for k, row in enumerate(rows)], "n int, messages array<struct<role:string,content:string>>"
@@ -119,9 +119,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    from mig_spark.annotators import make_tagger
+    from mig_spark.annotation.annotators import make_tagger
     from mig_spark.config import DistilledTagger, EmbeddingTagger, SparkConfig
-    from mig_spark.session import get_session
+    from mig_spark.lakehouse.session import get_session
 
     rows, source = read_rows(args.data, args.rows)
     session = get_session(SparkConfig(master=f"local[{args.cores}]"), app_name="mig-spark tag benchmark")

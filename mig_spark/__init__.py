@@ -9,28 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mig_spark.annotators import score_rows, tag_rows
+    from mig_spark.annotation.annotators import score_rows, tag_rows
     from mig_spark.api import select
     from mig_spark.config import Config, SelectConfig, build_config, load_config
     from mig_spark.errors import MigError
+    from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
-    from mig_spark.selection import LabelGraph, Selection, select_rows
-    from mig_spark.session import open_session
+    from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
 _HOMES = {
     "Config": "config",
-    "LabelGraph": "selection",
+    "LabelGraph": "selection.select_rows",
     "MigError": "errors",
     "SelectConfig": "config",
-    "Selection": "selection",
+    "Selection": "selection.select_rows",
     "build_config": "config",
     "load_config": "config",
-    "open_session": "session",
+    "open_session": "lakehouse.session",
     "run_pipeline": "pipeline",
-    "score_rows": "annotators",
+    "score_rows": "annotation.annotators",
     "select": "api",
-    "select_rows": "selection",
-    "tag_rows": "annotators",
+    "select_rows": "selection.select_rows",
+    "tag_rows": "annotation.annotators",
 }
 
 __all__ = [

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig, build_part
 from mig_spark.errors import InputError
-from mig_spark.kernels.objective import build_propagation
-from mig_spark.label_edges import read_edges, similarity_edges
-from mig_spark.selection import LabelGraph, Selection, select_rows
+from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.labels.edges import read_edges, similarity_edges
+from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

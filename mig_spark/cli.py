@@ -89,9 +89,9 @@ def annotate(config: str, overrides: Sequence[str], as_json: bool, dry_run: bool
     if not dry_run:
         _run(load_config(config, overrides), ("annotate",), as_json=as_json)
         return
-    from mig_spark.preflight import describe_preview, preview_annotation
-    from mig_spark.session import open_session
-    from mig_spark.tables import Store
+    from mig_spark.annotation.preflight import describe_preview, preview_annotation
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
 
     loaded = load_config(config, overrides)
     with open_session(loaded.spark) as session:
@@ -123,8 +123,8 @@ _add_stage("report", "Write report.html from the tables.")
 def quickstart(output: str, budget: int, as_json: bool) -> None:
     """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
     from mig_spark.data import sample_paths
+    from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
     from mig_spark.pipeline import STAGES
-    from mig_spark.session import SMALL_CONF, SMALL_JVM
 
     config = build_config(
         {
@@ -167,10 +167,10 @@ def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> N
     SRC: annotated JSONL or JSON (dialogs, annotation.instag, annotation.deita; or labels and score at the top level),
     Parquet or Delta with id, labels, score. Ties go by input position.
     """
-    from mig_spark.memory import watch_memory
+    from mig_spark.lakehouse.memory import watch_memory
+    from mig_spark.lakehouse.session import open_session
     from mig_spark.sample import SampleOptions
     from mig_spark.sample import sample as run_sample
-    from mig_spark.session import open_session
 
     options = SampleOptions(
         src,
@@ -220,9 +220,9 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
 
     SELECTION: JSON lines with `id` or `_id`, or a table or Parquet with `rank` and `id`: this tool's or another's.
     """
-    from mig_spark.session import open_session
-    from mig_spark.verify import describe
-    from mig_spark.verify_stage import verify_files, verify_run
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.selection.verify import describe
+    from mig_spark.selection.verify_stage import verify_files, verify_run
 
     if (config_path is None) == (not given["pool"]):
         raise click.UsageError("give --pool and SELECTION, or --config")
@@ -284,9 +284,9 @@ def induce(config: str, overrides: Sequence[str], out: str) -> None:
 
     The pool must have been ingested; vocabulary.induce in the config says how many clusters.
     """
-    from mig_spark.induce import induce_vocabulary
-    from mig_spark.session import open_session
-    from mig_spark.tables import Store
+    from mig_spark.labels.induce import induce_vocabulary
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
 
     settings = load_config(config, overrides)
     with open_session(settings.spark) as session:
@@ -295,8 +295,8 @@ def induce(config: str, overrides: Sequence[str], out: str) -> None:
 
 
 def _run(config: Config, stages: Sequence[str], *, as_json: bool, resume: bool = False) -> dict[str, Any]:
+    from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
-    from mig_spark.session import open_session
     from mig_spark.summary import summarise
 
     with open_session(config.spark) as session:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.contracts import POOL, SELECTION
 from mig_spark.files import write_lines
-from mig_spark.tables import Store
+from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -6,20 +6,20 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotate import annotate_pool, annotated_pool, annotation_versions
+from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotation_versions
 from mig_spark.config import Config
 from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.export import SELECTION_NAME
-from mig_spark.label_graph import build_label_graph
-from mig_spark.pool import ingest_pool
+from mig_spark.ingest.pool import ingest_pool
+from mig_spark.labels.graph import build_label_graph
+from mig_spark.labels.tag_map import vocabulary_version
+from mig_spark.labels.vocabulary import build_vocabulary
+from mig_spark.lakehouse.runs import Run
+from mig_spark.lakehouse.tables import Store
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
 from mig_spark.report.write import REPORT_NAME, write_report
-from mig_spark.runs import Run
-from mig_spark.select_stage import select_pool
-from mig_spark.tables import Store
-from mig_spark.tag_map import vocabulary_version
-from mig_spark.vocabulary import build_vocabulary
+from mig_spark.selection.stage import select_pool
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

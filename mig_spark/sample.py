@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mig_spark.annotators import read_label_list
+from mig_spark.annotation.annotators import read_label_list
 from mig_spark.api import graph_of
-from mig_spark.baselines import random_objective, random_rows
 from mig_spark.config import PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.files import write_lines
-from mig_spark.kernels.rejects import FILE_UNREADABLE
-from mig_spark.label_edges import read_edges, similarity_edges
-from mig_spark.pool import parse_parts, read_table_part, said_plainly
-from mig_spark.runtime import collect_arrow, from_arrow
-from mig_spark.selection import LabelGraph, Selection, select_rows
-from mig_spark.sources import Part, find_parts
-from mig_spark.tables import quote
+from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
+from mig_spark.ingest.sources import Part, find_parts
+from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
+from mig_spark.labels.edges import read_edges, similarity_edges
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.tables import quote
+from mig_spark.selection.baselines import random_objective, random_rows
+from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

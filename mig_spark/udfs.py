@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mig_spark.kernels.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
-from mig_spark.kernels.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
-from mig_spark.kernels.chat import column_names
-from mig_spark.kernels.embedding import embed_texts, load_model, row_text
-from mig_spark.kernels.phrases import phrases_of
-from mig_spark.kernels.records import Line, clean_line, digest, iter_file, plain_path, source_name
-from mig_spark.kernels.staged import Parsed, parse_item, to_batches
-from mig_spark.kernels.vocabulary import TagMap, map_arrays
-from mig_spark.kernels.wire import BlockTask
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
+from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_text
+from mig_spark.kernels.ingest.chat import column_names
+from mig_spark.kernels.ingest.records import Line, clean_line, digest, iter_file, plain_path, source_name
+from mig_spark.kernels.ingest.staged import Parsed, parse_item, to_batches
+from mig_spark.kernels.labels.phrases import phrases_of
+from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
+from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
+from mig_spark.kernels.selection.wire import BlockTask
 
 #: Rows of one partition that can be numbered apart from those of the next.
 _PARTITION_SHIFT = 40
@@ -157,7 +157,7 @@ def annotate_rows(
 
 
 def map_labels(mapping: TagMap) -> Callable[[str], Any]:
-    """Tags to labels: a function of a column of array<string>, see `kernels.vocabulary.map_arrays`.
+    """Tags to labels: a function of a column of array<string>, see `kernels.labels.vocabulary.map_arrays`.
 
     A function of one column and not of whole rows, so that a query that needs only labels reads nothing else.
     """

@@ -5,7 +5,7 @@
 
 # %%
 from mig_spark import select
-from mig_spark.session import get_session
+from mig_spark.lakehouse.session import get_session
 from mig_spark.config import SparkConfig
 
 spark = get_session(SparkConfig()).spark

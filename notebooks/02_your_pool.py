@@ -58,7 +58,7 @@ config = build_config(
 # On a managed platform the session is the platform's. Here one is started where none is active.
 
 # %%
-from mig_spark.session import get_session
+from mig_spark.lakehouse.session import get_session
 
 spark = get_session(config.spark).spark
 run = run_pipeline(spark, config)
@@ -70,7 +70,7 @@ run["run_id"], run["counts"]
 
 # %%
 from mig_spark.contracts import REJECTED, SELECTION
-from mig_spark.tables import Store
+from mig_spark.lakehouse.tables import Store
 
 store = Store(spark, config.output)
 selection = store.read(SELECTION).orderBy("rank").toPandas()

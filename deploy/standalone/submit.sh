@@ -15,7 +15,7 @@ if [ -z "${JAVA_HOME:-}" ] && ! command -v java >/dev/null; then
 fi
 PYSPARK_PYTHON=$("$python" -c 'import sys; print(sys.executable)')
 export SPARK_HOME PYSPARK_PYTHON SPARK_LOCAL_IP=127.0.0.1 SPARK_LOCAL_DIRS="$dir/local"
-jars=$("$python" -c 'from mig_spark.session import resolve_jars; print(",".join(resolve_jars()))')
+jars=$("$python" -c 'from mig_spark.lakehouse.session import resolve_jars; print(",".join(resolve_jars()))')
 # shellcheck disable=SC2086
 exec "$SPARK_HOME/bin/spark-submit" --master "$(cat "$dir/master.url")" --jars "$jars" \
     --conf spark.driver.host=127.0.0.1 --conf spark.driver.bindAddress=127.0.0.1 \

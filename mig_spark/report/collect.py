@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-    from mig_spark.tables import Store
+    from mig_spark.lakehouse.tables import Store
 
 SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
 UNKNOWN = "unknown"

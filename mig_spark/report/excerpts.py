@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-    from mig_spark.tables import Store
+    from mig_spark.lakehouse.tables import Store
 
 FIRST_ROWS, LAST_ROWS, PASSED_OVER_ROWS = 8, 5, 5
 REJECTED_REASONS = 12

@@ -29,11 +29,11 @@ KILL_AT = 90
 
 SCRIPT = """
 import json, sys
-from mig_spark.annotate import annotate_pool
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import SparkConfig, build_config
 from mig_spark.contracts import ANNOTATIONS, POOL
-from mig_spark.session import open_session
-from mig_spark.tables import Store
+from mig_spark.lakehouse.session import open_session
+from mig_spark.lakehouse.tables import Store
 
 out, url, master, local, rows, number, tasks, concurrency = sys.argv[1:]
 tagger = {"kind": "endpoint", "base_url": url, "model": "m", "concurrency": int(concurrency), "max_tasks": int(tasks)}

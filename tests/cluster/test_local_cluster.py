@@ -12,8 +12,8 @@ SCRIPT = """
 import json, sys
 from mig_spark import LabelGraph, SelectConfig, select_rows
 from mig_spark.config import SparkConfig
-from mig_spark.kernels.objective import build_propagation
-from mig_spark.session import open_session
+from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.lakehouse.session import open_session
 import numpy as np
 
 rows, edges, n, budget = json.loads(open(sys.argv[1]).read())

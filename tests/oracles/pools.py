@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
-from mig_spark.kernels.objective import Phi, build_propagation
-from mig_spark.kernels.state import State
+from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.objective import Phi, build_propagation
+from mig_spark.kernels.selection.state import State
 
 from oracles.dense import Row
 

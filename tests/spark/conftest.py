@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark.config import SparkConfig
-from mig_spark.session import SMALL_CONF, SMALL_JVM, get_session
+from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, get_session
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from pyspark.sql import functions as sf
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, Table
 from mig_spark.errors import InputError
+from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data, render_report
 from mig_spark.report.collect import SCORE_BINS, SOURCES
-from mig_spark.tables import Store
 
 N, K = 60, 20
 LONG = "word " * 2000

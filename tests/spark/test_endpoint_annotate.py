@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from mig_spark.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.preflight import describe_preview, preview_annotation
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
-from mig_spark.preflight import describe_preview, preview_annotation
-from mig_spark.tables import Store
+from mig_spark.lakehouse.tables import Store
 
 from oracles.endpoint_server import Say, Server, completion, endpoint
 

@@ -14,16 +14,16 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy import sparse
 
-from mig_spark.annotate import annotate_pool
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import Config, GraphConfig, OutputConfig, build_config
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL
 from mig_spark.errors import InputError
-from mig_spark.kernels.objective import build_propagation
-from mig_spark.label_edges import cooccurrence_edges, read_edges
-from mig_spark.label_graph import adjacency, build_label_graph, count_labels, read_propagation
-from mig_spark.propagation import propagation_entries, receive_weights
-from mig_spark.runtime import collect_arrow, from_arrow
-from mig_spark.tables import Store
+from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.labels.edges import cooccurrence_edges, read_edges
+from mig_spark.labels.graph import adjacency, build_label_graph, count_labels, read_propagation
+from mig_spark.labels.propagation import propagation_entries, receive_weights
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.tables import Store
 
 LABEL_ROWS = [
     ["cake", "bread"],

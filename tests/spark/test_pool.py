@@ -14,10 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 from mig_spark.config import Config, OutputConfig, PoolConfig, build_config
 from mig_spark.contracts import POOL, REJECTED
 from mig_spark.errors import InputError
-from mig_spark.kernels import rejects
-from mig_spark.pool import ingest_pool, read_source
-from mig_spark.sources import find_parts, pool_inputs
-from mig_spark.tables import Store
+from mig_spark.ingest.pool import ingest_pool, read_source
+from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.kernels.ingest import rejects
+from mig_spark.lakehouse.tables import Store
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 ODD = "line\u2028para\u0085next\rreturn"
@@ -174,7 +174,7 @@ def test_paths_lists_globs_and_other_file_systems(
 def test_large_files_are_split_by_spark_and_catalog_tables_are_read_at_a_version(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mig_spark.sources.WHOLE_FILE_BYTES", 0)
+    monkeypatch.setattr("mig_spark.ingest.sources.WHOLE_FILE_BYTES", 0)
     lines = [pair(i, f"{i} {ODD}") for i in range(50)]
     write(tmp_path / "in" / "a.jsonl", *lines[:20])
     write(tmp_path / "in" / "b%20[1].jsonl.gz", *lines[20:40], zipped=True)
@@ -235,7 +235,7 @@ def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(
     output = tmp_path / "out"
     for path, options, words in cases:
         if options.pop("split", False):  # as a large file, which Spark reads and not a task of ours
-            monkeypatch.setattr("mig_spark.sources.WHOLE_FILE_BYTES", 0)
+            monkeypatch.setattr("mig_spark.ingest.sources.WHOLE_FILE_BYTES", 0)
         with pytest.raises(InputError) as caught:
             ingest_pool(store_at(spark, output), config_for(path, output, **options), "run")
         message = str(caught.value)

@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from scipy.stats import rankdata
 
+from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.config import ScoreConfig
 from mig_spark.errors import AnnotationError
-from mig_spark.scores import check_scores, combine_scores
 
 DDL = (
     "id int, source string, quality double, complexity double, score double, "

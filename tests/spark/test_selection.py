@@ -11,7 +11,7 @@ from pyspark.sql import Row as SparkRow
 
 from mig_spark import LabelGraph, SelectConfig, select, select_rows
 from mig_spark.errors import ConfigError, ContractError, InputError
-from mig_spark.kernels.objective import build_propagation
+from mig_spark.kernels.selection.objective import build_propagation
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import pools
@@ -240,7 +240,7 @@ def test_label_weights_steer_the_selection(spark, tmp_path):
 
 
 def test_verify_certifies_ours_and_catches_a_changed_id(spark):
-    from mig_spark.verify import describe, verify_selection
+    from mig_spark.selection.verify import describe, verify_selection
 
     df, graph = frame(spark, medium(), partitions=3, seed=1), graph_of(30, EDGES)
     config = SelectConfig(budget=40, upper_bound=False)

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from mig_spark.annotate import annotate_pool, annotated_pool
-from mig_spark.annotators import read_label_list
+from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotators import read_label_list
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, LABELS, POOL, ROW_VECTORS, RUNS, SELECTION, VOCABULARY
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.induce import induce_vocabulary
-from mig_spark.kernels.vocabulary import tag_map
+from mig_spark.kernels.labels.vocabulary import tag_map
+from mig_spark.labels.induce import induce_vocabulary
+from mig_spark.labels.tag_map import read_vocabulary, vocabulary_version
+from mig_spark.labels.vocabulary import associated_pairs, build_vocabulary
+from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import run_pipeline
 from mig_spark.summary import summarise
-from mig_spark.tables import Store
-from mig_spark.tag_map import read_vocabulary, vocabulary_version
-from mig_spark.vocabulary import associated_pairs, build_vocabulary
 
 
 def make_config(path: Path, **vocabulary: Any) -> Config:

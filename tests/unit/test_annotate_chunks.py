@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mig_spark.chunks import Work, refuse_speculation
+from mig_spark.annotation.chunks import Work, refuse_speculation
+from mig_spark.annotation.health import Health
+from mig_spark.annotation.preflight import Preview, describe_preview, duration
+from mig_spark.annotation.spill_folder import plain_folder
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
-from mig_spark.health import Health
-from mig_spark.preflight import Preview, describe_preview, duration
-from mig_spark.spill_folder import plain_folder
 from mig_spark.summary import summarise
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mig_spark.annotators import make_scorer, make_tagger, read_label_list
+from mig_spark.annotation.annotators import make_scorer, make_tagger, read_label_list
 from mig_spark.config import ColumnScorer, ColumnTagger, EmbeddingTagger, HeuristicScorer
 from mig_spark.errors import DependencyError, InputError
-from mig_spark.kernels import heuristics
-from mig_spark.kernels.annotators import ARROW_TYPES, ERRORS, OUTSIDE, SCORES, TAGS, annotate_batch
+from mig_spark.kernels.annotation import heuristics
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, ERRORS, OUTSIDE, SCORES, TAGS, annotate_batch
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 GIVEN = pa.struct([("labels", pa.list_(pa.string())), ("score", pa.float64())])

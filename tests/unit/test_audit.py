@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mig_spark.kernels.audit import audit, keep_states, suspects
-from mig_spark.kernels.candidates import Candidates, Chosen
-from mig_spark.kernels.ragged import ranges
+from mig_spark.kernels.selection.audit import audit, keep_states, suspects
+from mig_spark.kernels.selection.candidates import Candidates, Chosen
+from mig_spark.kernels.selection.ragged import ranges
 
 from oracles.dense import dense_greedy, dense_propagation
 from oracles.pools import make_state, pack, pools

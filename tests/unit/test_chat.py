@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.contracts import ROLES
-from mig_spark.kernels import rejects
-from mig_spark.kernels.chat import Row, column_names, hash_messages, parse_record, parse_value
-from mig_spark.kernels.given import Given
-from mig_spark.kernels.rejects import Rejection
+from mig_spark.kernels.ingest import rejects
+from mig_spark.kernels.ingest.chat import Row, column_names, hash_messages, parse_record, parse_value
+from mig_spark.kernels.ingest.given import Given
+from mig_spark.kernels.ingest.rejects import Rejection
 
 REASONS = {value for name, value in vars(rejects).items() if name.isupper() and isinstance(value, str)}
 SCHEMAS = ("auto", "alpaca", "pair", "sharegpt", "messages", "mig", "annotation")

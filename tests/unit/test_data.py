@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from mig_spark.data import load_sample_kinds, load_vocabulary, sample_paths
-from mig_spark.kernels.chat import Row, parse_record, parse_value
-from mig_spark.kernels.rejects import ID_CLASH, Rejection
+from mig_spark.kernels.ingest.chat import Row, parse_record, parse_value
+from mig_spark.kernels.ingest.rejects import ID_CLASH, Rejection
 
 ALPACA = {"instruction", "input", "output", "source"}
 

@@ -15,8 +15,8 @@ import yaml
 
 from mig_spark import cli
 from mig_spark.config import load_config
+from mig_spark.lakehouse.session import is_managed
 from mig_spark.pipeline import STAGES
-from mig_spark.session import is_managed
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_models import save_embedder
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels import distilled
-from mig_spark.kernels.distilled import Static, _sums, embed_static
-from mig_spark.kernels.embedding import load_model
+from mig_spark.kernels.annotation import distilled
+from mig_spark.kernels.annotation.distilled import Static, _sums, embed_static
+from mig_spark.kernels.annotation.embedding import load_model
 
 
 def words() -> Static:

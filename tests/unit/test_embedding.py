@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.embedding import (
+from mig_spark.kernels.annotation.embedding import (
     ANSWER_CHARS,
     Encoder,
     embed_labels,
@@ -23,7 +23,7 @@ from mig_spark.kernels.embedding import (
     row_text,
     tag_rows,
 )
-from mig_spark.kernels.models import loaded_models, token_batches
+from mig_spark.kernels.annotation.models import loaded_models, token_batches
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -11,14 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.annotators import make_scorer, make_tagger
+from mig_spark.annotation.annotators import make_scorer, make_tagger
 from mig_spark.config import EndpointScorer, EndpointTagger, build_config
 from mig_spark.errors import ConfigError
-from mig_spark.kernels.annotators import ARROW_TYPES, ERRORS, SCORES, TAGS, Cost, Made, annotate_batch, start_task
-from mig_spark.kernels.endpoint import NOT_ASKED, UNPARSABLE
-from mig_spark.kernels.http_post import RateLimit, backoff, retry_after
-from mig_spark.kernels.prompts import conversation, estimate_tokens, read_labels, read_object, read_scores
-from mig_spark.kernels.spill import Spill, read_spill
+from mig_spark.kernels.annotation.annotators import (
+    ARROW_TYPES,
+    ERRORS,
+    SCORES,
+    TAGS,
+    Cost,
+    Made,
+    annotate_batch,
+    start_task,
+)
+from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
+from mig_spark.kernels.annotation.http_post import RateLimit, backoff, retry_after
+from mig_spark.kernels.annotation.prompts import conversation, estimate_tokens, read_labels, read_object, read_scores
+from mig_spark.kernels.annotation.spill import Spill, read_spill
 
 from oracles.endpoint_server import Say, completion, endpoint
 
@@ -246,7 +255,7 @@ def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_where_files_show_only_when_closed_each_part_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mig_spark.kernels.spill._CLOSED_ONLY", (str(tmp_path),))
+    monkeypatch.setattr("mig_spark.kernels.annotation.spill._CLOSED_ONLY", (str(tmp_path),))
     spill = Spill(str(tmp_path / "a"), "1")
     for k in range(3):
         spill.add({"key": str(k), "text": "t", "cut": False})

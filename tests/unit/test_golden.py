@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mig_spark.kernels.blocks import decode_block, encode_block, pack_batches
-from mig_spark.kernels.greedy import Constraints
-from mig_spark.kernels.objective import Phi, build_propagation
-from mig_spark.kernels.rounds import select_local
-from mig_spark.kernels.state import State
+from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.objective import Phi, build_propagation
+from mig_spark.kernels.selection.rounds import select_local
+from mig_spark.kernels.selection.state import State
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 pytestmark = pytest.mark.skipif(not (GOLDEN / "make_pool.py").is_file(), reason="no ../shared/golden here")

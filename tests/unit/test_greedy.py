@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
-from mig_spark.kernels.greedy import Constraints
-from mig_spark.kernels.offers import make_offer
-from mig_spark.kernels.rounds import Rounds, select_local
-from mig_spark.kernels.sampling import RowSample, sample_block
+from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.offers import make_offer
+from mig_spark.kernels.selection.rounds import Rounds, select_local
+from mig_spark.kernels.selection.sampling import RowSample, sample_block
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import make_state, pack, pools

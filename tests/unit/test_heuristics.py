@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.kernels.heuristics import FLAGS, information, score_messages, score_rows
+from mig_spark.kernels.annotation.heuristics import FLAGS, information, score_messages, score_rows
 
 
 def row(asked: str | None, answered: str | None) -> list[dict[str, str | None]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.kernels.instag import PROMPT, fill, parse_tags, request_text
+from mig_spark.kernels.annotation.instag import PROMPT, fill, parse_tags, request_text
 
 GOOD = [
     ('[{"tag": "cooking", "explanation": "food"}]', ["cooking"]),

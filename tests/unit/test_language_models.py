@@ -12,10 +12,10 @@ import torch
 from tiny_models import save_causal, save_reward
 
 from mig_spark.errors import AnnotationError, DependencyError
-from mig_spark.kernels import causal_lm, endpoint, instag, lm_scores
-from mig_spark.kernels.annotators import ARROW_TYPES, annotate_batch
-from mig_spark.kernels.lm_scores import deita_scores, ifd_scores, reward_scores
-from mig_spark.kernels.models import loaded_models
+from mig_spark.kernels.annotation import causal_lm, endpoint, instag, lm_scores
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, annotate_batch
+from mig_spark.kernels.annotation.lm_scores import deita_scores, ifd_scores, reward_scores
+from mig_spark.kernels.annotation.models import loaded_models
 
 pytestmark = pytest.mark.model
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mig_spark.kernels.merging import group_pairs
-from mig_spark.kernels.similarity import similarity_edges
+from mig_spark.kernels.labels.merging import group_pairs
+from mig_spark.kernels.labels.similarity import similarity_edges
 
 
 def by_the_rule(n, pairs, order, pinned):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mig_spark.annotators import make_scorer, make_tagger
+from mig_spark.annotation.annotators import make_scorer, make_tagger
 from mig_spark.config import Config, build_config
 from mig_spark.errors import ConfigError, DependencyError
-from mig_spark.kernels import heuristics, instag, lm_scores
-from mig_spark.kernels.annotators import ARROW_TYPES, KERNELS, annotate_batch
+from mig_spark.kernels.annotation import heuristics, instag, lm_scores
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, KERNELS, annotate_batch
 
 
 class Conf:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mig_spark.kernels.normalise import closed_lemma, fold_tag, load_lemmas, normalise_tag, normalise_tags
+from mig_spark.kernels.annotation.normalise import closed_lemma, fold_tag, load_lemmas, normalise_tag, normalise_tags
 
 ENGLISH = load_lemmas(["en"])
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from mig_spark.kernels.bounds import choose_thetas, exact_view, excess, upper_bound
-from mig_spark.kernels.ids import argsort_ids, equal_neighbours
-from mig_spark.kernels.objective import EXP, POW, Phi, Propagation, build_propagation, phi_prime, phi_rise
-from mig_spark.kernels.replay import replay
-from mig_spark.kernels.sampling import sample_block
-from mig_spark.kernels.state import State
+from mig_spark.kernels.selection.bounds import choose_thetas, exact_view, excess, upper_bound
+from mig_spark.kernels.selection.ids import argsort_ids, equal_neighbours
+from mig_spark.kernels.selection.objective import EXP, POW, Phi, Propagation, build_propagation, phi_prime, phi_rise
+from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.sampling import sample_block
+from mig_spark.kernels.selection.state import State
 
 from oracles.dense import dense_greedy, dense_propagation
 from oracles.pools import make_state, pack, pools
@@ -133,7 +133,7 @@ def test_state_starts_with_everything_uncovered():
 
 
 def test_arrow_ids_of_any_offset_are_read():
-    from mig_spark.kernels.blocks import pack_batches
+    from mig_spark.kernels.selection.blocks import pack_batches
 
     table = pa.table({"id": [f"k{i}" for i in range(10)], "labels": [["b", "a"]] * 10, "score": [1.0] * 10})
     batch = table.slice(3, 5).combine_chunks().to_batches()[0].slice(1, 3)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mig_spark.kernels.phrases import is_unspaced, name_clusters, phrases_of
+from mig_spark.kernels.labels.phrases import is_unspaced, name_clusters, phrases_of
 
 
 @pytest.mark.parametrize(

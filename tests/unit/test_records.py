@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.contracts import STAGED
-from mig_spark.kernels import rejects
-from mig_spark.kernels.records import Element, Fault, Line, iter_array, iter_file, plain_path, source_name
-from mig_spark.kernels.staged import SCHEMA
+from mig_spark.kernels.ingest import rejects
+from mig_spark.kernels.ingest.records import Element, Fault, Line, iter_array, iter_file, plain_path, source_name
+from mig_spark.kernels.ingest.staged import SCHEMA
 from mig_spark.udfs import parse_files, parse_records
 
 json_values = st.recursive(

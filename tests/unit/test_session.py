@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mig_spark import session
+from mig_spark.lakehouse import session
 
 
 def fake_home(folder: Path, modules: str) -> Path:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mig_spark.kernels.similarity import similarity_edges
+from mig_spark.kernels.labels.similarity import similarity_edges
 
 
 def full_matrix_edges(vectors: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:

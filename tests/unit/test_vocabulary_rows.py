@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError
-from mig_spark.kernels.normalise import fold_tag
-from mig_spark.kernels.vocabulary import (
+from mig_spark.kernels.annotation.normalise import fold_tag
+from mig_spark.kernels.labels.vocabulary import (
     DROPPED,
     KEPT,
     MERGED,

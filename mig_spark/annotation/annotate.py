@@ -1,0 +1,146 @@
+"""Stage `annotate`: POOL to ANNOTATIONS, through the cache.
+
+An annotation belongs to content (and to what the pool brought with it, for the kinds that read that), to a tagger and a
+scorer, each with its version. Only what is missing is annotated, and it is written to Delta before anything else uses
+it: a model's answer that was recomputed after a lost executor may differ, so it must never sit in a lazy plan.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.cache import failed_keys, joined
+from mig_spark.annotation.chunks import annotate_missing
+from mig_spark.annotation.health import check_health, count_failures, measure_health
+from mig_spark.annotation.plan import NO_ANNOTATION, NO_LABELS, Plan, make_plan
+from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.config import AnnotateConfig, Config
+from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
+from mig_spark.errors import AnnotationError
+from mig_spark.labels.tag_map import apply_vocabulary
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["NO_ANNOTATION", "NO_LABELS", "annotate_pool", "annotated_pool", "annotation_versions"]
+
+logger = logging.getLogger(__name__)
+
+STAGE = "annotate"
+FAILED = "annotation failed"
+_COSTS = ("requests", "retries", "prompt_tokens", "completion_tokens", "reused", "unparsable", "model_loads", "commits")
+
+
+def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+    """Annotate what is missing of the pool, and see that the result is fit for a selection.
+
+    Returns:
+        Counts: `pool`, `rejected` by reason, `annotated` now, `cached`, `waiting` (without an answer, asked again next
+        time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`, `requests`, `retries`,
+        `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable` answers), and `health`.
+
+    Raises:
+        InputError: there is no pool, or a list of labels cannot be read.
+        DependencyError: a model's library or files are not there.
+        PlatformError: speculative tasks are on, and answers are paid.
+        AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
+            endpoint refuses or is down, or the annotations are degenerate; what was annotated stays written.
+    """
+    plan = make_plan(store, config.annotate)
+    cost = annotate_missing(store, plan, config.annotate, run_id)
+    rejected = _write_rejected(store, plan, config.annotate, run_id)
+    if not store.exists(ANNOTATIONS):
+        raise AnnotationError(_nothing_left(rejected))
+    unanswered, unparsable = count_failures(failed_keys(store, plan))
+    annotated = joined(store, plan)
+    check_scores(annotated, config.annotate.score)
+    health = measure_health(
+        combine_scores(annotated, config.annotate.score),
+        plan.flags,
+        reads_given=plan.tagger.reads_given,
+        unanswered=unanswered,
+        unparsable=unparsable,
+    )
+    if health.rows == 0:
+        raise AnnotationError(_nothing_left(rejected))
+    used = health.rows + sum(rejected.values())
+    waiting = store.read(POOL).count() - used if unanswered else 0
+    counts = {
+        "pool": used + waiting,
+        "rejected": rejected,
+        "annotated": int(cost["rows"]),
+        "cached": int(cost["cached"]),
+        "waiting": waiting,
+        "seconds": round(cost["seconds"], 3),
+        "rows_per_second": round(cost["rows"] / cost["seconds"], 1) if cost["rows"] else None,
+        **{name: int(cost[name]) for name in _COSTS},
+        "load_seconds": round(cost["load_seconds"], 3),
+        "tagger": plan.tagger.name,
+        "scorer": plan.scorer.name,
+        "health": health.to_dict(),
+    }
+    if waiting:
+        logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
+    check_health(health, allow_degenerate=config.annotate.allow_degenerate)
+    return counts
+
+
+def annotated_pool(store: Store, config: Config, *, messages: bool = False, tags: bool = False) -> DataFrame:
+    """The pool's rows with their annotations by the config's annotators, in their present versions.
+
+    Where the config has a vocabulary, its map turns the tagger's tags into labels; with `tags`, they stay as they are.
+
+    Returns:
+        id, content_hash, source, labels, score, quality, complexity, flags, and `messages` where asked for.
+    """
+    rows = combine_scores(joined(store, make_plan(store, config.annotate)), config.annotate.score)
+    if not tags:
+        rows = apply_vocabulary(rows, store, config)
+    wanted = ["id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags"]
+    return rows.select(*wanted, *(["messages"] if messages else []))
+
+
+def annotation_versions(store: Store, config: Config) -> dict[str, str]:
+    """Names and versions of the config's annotators, for the run's record."""
+    return make_plan(store, config.annotate).versions()
+
+
+def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, int]:
+    """Put the rows without an annotation in REJECTED, in place of what this stage put there before."""
+    from pyspark.sql import functions as sf
+
+    pool, brought = store.read(POOL), sf.coalesce(sf.to_json("given"), sf.lit("nothing"))
+    bad = pool.withColumn("_reason", plan.problem()).where(sf.col("_reason").isNotNull())
+    bad = bad.withColumn("_detail", sf.concat(sf.lit("the pool brought "), brought))
+    failed = failed_keys(store, plan)
+    if failed is not None:
+        tired = failed.where(sf.col("attempts") >= config.max_attempts)
+        detail = sf.concat(sf.col("attempts").cast("string"), sf.lit(" runs tried, the last: "), sf.col("error"))
+        given_up = pool.withColumn("_key", plan.key()).where(plan.problem().isNull()).join(tired, "_key")
+        given_up = given_up.withColumns({"_reason": sf.lit(FAILED), "_detail": detail})
+        bad = bad.unionByName(given_up.select(*bad.columns))
+    counted = bad.groupBy("_reason").count().collect() if plan.reads_given or failed is not None else []
+    reasons = {row["_reason"]: int(row["count"]) for row in sorted(counted)}
+    here = sf.col("stage") == STAGE
+    if reasons or (store.exists(REJECTED) and not store.read(REJECTED).where(here).isEmpty()):
+        rows = bad.select(
+            sf.lit(STAGE).alias("stage"),
+            sf.col("_reason").alias("reason"),
+            sf.col("_detail").alias("detail"),
+            "id",
+            "source",
+            "raw",
+            sf.lit(run_id).alias("run_id"),
+        )
+        store.write(REJECTED, rows, replace_where=f"stage = '{STAGE}'")
+    return reasons
+
+
+def _nothing_left(rejected: dict[str, int]) -> str:
+    why = ", ".join(f"{n} x {reason}" for reason, n in rejected.items()) or "the pool is empty"
+    return (
+        f"no row of the pool has an annotation ({why}): where the pool brings no labels and scores, set "
+        "annotate.tagger.kind: embedding and annotate.scorer.kind: heuristic"
+    )

@@ -1,0 +1,363 @@
+"""Annotate what is missing, a chunk at a time, each committed before the next begins.
+
+Kill the job at any point and start it again: what was committed is not annotated again, and what an endpoint had
+answered for the chunk under way is read from the spill.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.annotators import run_annotators
+from mig_spark.annotation.cache import (
+    answered,
+    as_annotations,
+    as_failures,
+    failed_keys,
+    finished_keys,
+    why_not,
+    with_known,
+)
+from mig_spark.annotation.failures import executor_failures
+from mig_spark.annotation.plan import Plan, usable_rows
+from mig_spark.annotation.spill_folder import SpillFolder
+from mig_spark.config import AnnotateConfig
+from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
+from mig_spark.errors import AnnotationError, PlatformError
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS
+from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED
+from mig_spark.lakehouse.runtime import describe_job, has_spark_context
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
+
+# rows a task: short enough that the last task does not keep everyone waiting, long enough to sort texts by length
+_ROWS_A_TASK = 2_000
+# a commit costs a second or two: where models are fast, more chunks go into one
+_SHORT_COMMIT_SECONDS = 60.0
+# fewer rows than this without an answer say little about a model
+_FEW_ROWS = 20
+_MOST_FAILED = 0.5
+
+
+@dataclass
+class Work:
+    """One run of the stage over its chunks, and what it has cost so far."""
+
+    store: Store
+    plan: Plan
+    config: AnnotateConfig
+    run_id: str
+    spill: SpillFolder | None
+    cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys((n[1:] for n in COST_COLUMNS), 0.0))
+    commits: int = 0
+    failed: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens used, in and out."""
+        return int(self.cost["prompt_tokens"] + self.cost["completion_tokens"])
+
+    def left(self) -> tuple[int | None, int | None]:
+        """Requests and tokens that may still be spent; None: no cap."""
+        most, tokens = self.config.max_requests, self.config.max_tokens
+        return (
+            None if most is None else max(0, most - int(self.cost["requests"])),
+            None if tokens is None else max(0, tokens - self.tokens),
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a pass over a chunk's rows."""
+
+    failed: int = 0
+    stopped: int = 0
+    reason: str = ""
+    example: str = ""
+    requests: int = 0
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is to be done: keys in all, in the cache, given up on, and the rows of the rest."""
+
+    total: int
+    cached: int
+    exhausted: int
+    rows: DataFrame
+
+    @property
+    def count(self) -> int:
+        """Keys to annotate."""
+        return self.total - self.cached - self.exhausted
+
+
+def find_missing(store: Store, plan: Plan, config: AnnotateConfig) -> Missing:
+    """Compare the pool's keys with the cache."""
+    from pyspark.sql import functions as sf
+
+    usable = usable_rows(store, plan)
+    keys = usable.select("_key").distinct()
+    done, failed = finished_keys(store, plan), failed_keys(store, plan)
+    tired = None
+    if failed is not None:
+        tired = failed.where(sf.col("attempts") >= config.max_attempts).select("_key", sf.lit(1).alias("_tired"))
+    counts = [sf.count("*").alias("total")]
+    for known, name in ((done, "_hit"), (tired, "_tired")):
+        if known is not None:
+            keys, usable = keys.join(known, "_key", "left"), usable.join(known, "_key", "left_anti")
+            counts.append(sf.count(name).alias(name))
+    row = keys.agg(*counts).collect()[0].asDict()
+    return Missing(int(row["total"]), int(row.get("_hit", 0)), int(row.get("_tired", 0)), usable)
+
+
+def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, float]:
+    """Annotate the keys that the cache does not have.
+
+    Returns:
+        The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
+
+    Raises:
+        PlatformError: speculative tasks are on, which would pay twice.
+        AnnotationError: a spend cap was reached, the endpoint refuses or is down, or most rows get no usable answer;
+            what was answered before is committed.
+    """
+    missing = find_missing(store, plan, config)
+    work = Work(store, plan, config, run_id, None)
+    started = time.perf_counter()
+    try:
+        if plan.paid:
+            refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
+            work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
+        if missing.count > 0:
+            with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
+                _annotate(work, missing)
+    finally:
+        # a run that was killed may have left them, even where nothing is missing any more
+        for table in (ANNOTATE_TODO, ANNOTATED_CHUNK):
+            if store.exists(table):
+                store.drop(table)
+    if work.spill is not None:
+        work.spill.remove_earlier()
+    if missing.count <= 0:
+        logger.info("annotate: all %d different rows are in the cache", missing.total)
+        return _summed(work, missing, 0.0)
+    cost = _summed(work, missing, time.perf_counter() - started)
+    logger.info(
+        "annotate: %d rows in %.1f s, %.0f rows a second (%s; %s); %d in the cache; models loaded %d times, %.1f s in "
+        "all; %.1f s of work in executors",
+        cost["rows"], cost["seconds"], cost["rows"] / cost["seconds"], plan.tagger.name, plan.scorer.name,
+        missing.cached, cost["model_loads"], cost["load_seconds"], work.cost["seconds"],
+    )  # fmt: skip
+    return cost
+
+
+def refuse_speculation(setting: str | None) -> None:
+    """A speculative copy of a task would ask, and pay, for the same rows at the same time.
+
+    Raises:
+        PlatformError: `spark.speculation` is on; it cannot be changed in a running application.
+    """
+    if str(setting).lower() == "true":
+        raise PlatformError(
+            "spark.speculation is on, so that a slow task would be started twice and its rows paid twice: start the "
+            "application of the annotate stage with spark.speculation=false"
+        )
+
+
+def _summed(work: Work, missing: Missing, seconds: float) -> dict[str, float]:
+    rows = max(0, missing.count) - work.failed
+    sums = {"cached": missing.cached, "rows": rows, "failed": work.failed, "commits": work.commits, "seconds": seconds}
+    return {**work.cost, **{name: float(value) for name, value in sums.items()}}
+
+
+def _annotate(work: Work, missing: Missing) -> None:
+    chunks = math.ceil(missing.count / work.config.chunk_rows)
+    heavy = work.plan.paid or any(a.slow for a in work.plan.annotators)
+    # an endpoint's chunk may take several passes, each over the same rows: they are put where nothing moves them
+    if not heavy or (chunks == 1 and not work.plan.may_fail):
+        rows = missing.rows.select("_key", "messages", "given")
+        rows = rows.repartition(task_count(work.store, missing.count), "_key").dropDuplicates(["_key"])
+        _pass(work, with_known(rows, work.store, work.plan), missing.count, 0, tasks=None)
+        return
+    _stage(work, missing, chunks)
+    at, together = 0, 1
+    while at < chunks:
+        last = min(chunks, at + together)
+        started = time.perf_counter()
+        _do_chunk(work, at, last, chunks, math.ceil(missing.count * (last - at) / chunks))
+        if not work.plan.paid and time.perf_counter() - started < _SHORT_COMMIT_SECONDS:
+            together *= 2
+        at = last
+
+
+def _stage(work: Work, missing: Missing, chunks: int) -> None:
+    """Write the rows to do with their chunk, so that a chunk is read without looking through the pool again."""
+    from pyspark.sql import functions as sf
+
+    describe_job(work.store.spark, f"annotate: sort {missing.count} rows into {chunks} chunks")
+    chunk = sf.pmod(sf.xxhash64("content_hash"), sf.lit(chunks)).cast("int")
+    rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
+    tasks = min(chunks, task_count(work.store, missing.count))
+    rows = rows.dropDuplicates(["content_hash"]).withColumnRenamed("content_hash", "_key")
+    rows = with_known(rows, work.store, work.plan).withColumnRenamed("_key", "content_hash")
+    for column in ANNOTATE_TODO.columns:
+        if column.name not in rows.columns:
+            rows = rows.withColumn(column.name, sf.lit(None).cast(column.type))
+    # one file a chunk
+    rows = rows.repartition(tasks, "chunk")
+    if work.store.exists(ANNOTATE_TODO):
+        work.store.drop(ANNOTATE_TODO)
+    work.store.write(ANNOTATE_TODO, rows)
+
+
+def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> None:
+    """Annotate chunks `first` to `last` - 1 and commit them; passes go on while a cap leaves something to spend."""
+    from pyspark.sql import functions as sf
+
+    todo = work.store.read(ANNOTATE_TODO).where(sf.col("chunk").between(first, last - 1))
+    todo = todo.withColumnRenamed("content_hash", "_key").drop("chunk")
+    describe_job(work.store.spark, f"annotate: chunk {last} of {chunks}")
+    rows, count = todo, about
+    while True:
+        tasks = _asking_tasks(work, count)
+        limited = rows.repartition(tasks or task_count(work.store, count), "_key")
+        outcome = _pass(work, limited, count, first, tasks=tasks)
+        if outcome.stopped == 0:
+            break
+        if not outcome.reason.startswith(f"{NOT_ASKED}{CAP}") or not outcome.requests or 0 in work.left():
+            raise AnnotationError(_stopped(work, outcome))
+        # some task had spent its share while others had not: what is left goes to the rest
+        version = work.store.version(ANNOTATED_CHUNK)
+        rest = work.store.read(ANNOTATED_CHUNK, version=version).where(~answered() & why_not().isNotNull())
+        rest = rest.withColumnRenamed("content_hash", "_key").drop(*ERRORS)
+        rows, count = todo.select("_key", "messages", "given").join(rest, "_key"), outcome.stopped
+    logger.info("annotate: chunk %d of %d is committed%s", last, chunks, _spent(work))
+
+
+def _asking_tasks(work: Work, rows: int) -> int | None:
+    """Tasks that ask at a time, which is all there are, so that their shares of rate and caps are right."""
+    if not work.plan.paid:
+        return None
+    most = [a.max_tasks for a in work.plan.annotators if a.max_tasks is not None]
+    requests, _ = work.left()
+    return max(1, min([slots(work.store), rows, *most, *([requests] if requests else [])]))
+
+
+def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | None) -> _Outcome:
+    """Run the annotators over rows and commit what they said."""
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as sf
+
+    store, plan = work.store, work.plan
+    said = run_annotators(rows, plan.annotators, ["_key"], with_cost=True, limits=_limits(work, chunk, tasks))
+    for name in (*ERRORS, *COST_COLUMNS):
+        if name not in said.columns:
+            said = said.withColumn(name, sf.lit(None if name in ERRORS else 0.0).cast(_kind(name)))
+    seen = Observation()
+    said = said.observe(seen, *(sf.sum(name).alias(name[1:]) for name in COST_COLUMNS))
+    work.commits += 1
+    once = (f"{work.run_id}:annotate", work.commits)
+    if not plan.may_fail:
+        store.write(ANNOTATIONS, as_annotations(said, plan, work.run_id), mode="append", once=once)
+        _add_cost(work, seen.get)
+        return _Outcome()
+    store.write(ANNOTATED_CHUNK, said.withColumnRenamed("_key", "content_hash"))
+    before = work.cost["requests"]
+    _add_cost(work, seen.get)
+    staged = store.read(ANNOTATED_CHUNK).withColumnRenamed("content_hash", "_key")
+    store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append", once=once)
+    bad = staged.where(~answered())
+    facts = bad.agg(
+        sf.count(sf.when(why_not().isNull(), 1)).alias("failed"),
+        sf.count(why_not()).alias("stopped"),
+        sf.max(why_not()).alias("reason"),
+        sf.min(sf.coalesce(*(sf.when(why_not().isNull(), sf.col(name)) for name in ERRORS))).alias("example"),
+    ).collect()[0]
+    if facts["failed"] or facts["stopped"]:
+        # of the rows that were not tried only those with half an answer are worth keeping
+        tried = bad.where(why_not().isNull() | sf.col("labels").isNotNull() | sf.col("score").isNotNull())
+        store.write(ANNOTATION_FAILURES, as_failures(tried, plan, work.run_id), mode="append", once=once)
+    if work.spill is not None:
+        work.spill.remove_chunk(chunk)
+    work.failed += int(facts["failed"])
+    if facts["failed"] > _MOST_FAILED * count and count >= _FEW_ROWS and not work.config.allow_degenerate:
+        raise AnnotationError(
+            f"{facts['failed']} of {count} rows got no usable answer, for example: {facts['example']}. Look at the "
+            "model and its limits before paying for more (table annotation_failures), or set "
+            "annotate.allow_degenerate: true"
+        )
+    requests = int(work.cost["requests"] - before)
+    return _Outcome(
+        int(facts["failed"]), int(facts["stopped"]), facts["reason"] or "", facts["example"] or "", requests
+    )
+
+
+def _kind(name: str) -> str:
+    return "string" if name in ERRORS else "double"
+
+
+def _add_cost(work: Work, seen: dict[str, Any]) -> None:
+    for name, value in seen.items():
+        work.cost[name] += float(value or 0.0)
+
+
+def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
+    """What a task is told, as plain values: its share of the caps, and where its answers go."""
+    if tasks is None:
+        return {}
+    requests, tokens = work.left()
+    spill = work.spill
+    return {
+        "requests": None if requests is None else requests // tasks,
+        "tokens": None if tokens is None else tokens // tasks,
+        "tasks": tasks,
+        "spill": None if spill is None else spill.chunk(chunk),
+        "earlier": [] if spill is None else list(spill.earlier),
+    }
+
+
+def _stopped(work: Work, outcome: _Outcome) -> str:
+    """Why the run ends here, what it has cost, and how it goes on."""
+    reason = outcome.reason.removeprefix(NOT_ASKED)
+    if reason.startswith(CAP):
+        caps = {"max_requests": work.config.max_requests, "max_tokens": work.config.max_tokens}
+        named = " and ".join(f"annotate.{name} = {value:,}" for name, value in caps.items() if value is not None)
+        what = f"stopped at the spend cap ({named})"
+        then = "run it again to spend as much once more, or raise the cap"
+    elif reason.startswith(BREAKER):
+        what, then = f"the endpoint does not answer ({reason})", "see to it, then run it again to go on"
+    else:
+        what = f"the endpoint refuses ({reason})"
+        then = "set base_url, model and the variable that api_key_env names right, then run it again to go on"
+    return f"{what}; every answer so far is committed{_spent(work)}: {then}"
+
+
+def _spent(work: Work) -> str:
+    if not work.plan.paid:
+        return ""
+    reused = f", {work.cost['reused']:,.0f} answers of runs that died" if work.cost["reused"] else ""
+    return f" ({work.cost['requests']:,.0f} requests, {work.tokens:,} tokens{reused})"
+
+
+def task_count(store: Store, rows: int) -> int:
+    """A whole number of waves of tasks, so that no core waits for the others' last task."""
+    return slots(store) * max(2, math.ceil(rows / (slots(store) * _ROWS_A_TASK)))
+
+
+def slots(store: Store) -> int:
+    """Tasks that run at a time."""
+    given = int(store.spark.conf.get("spark.default.parallelism", "0") or 0)
+    if given:
+        return given
+    if has_spark_context(store.spark):
+        return max(1, int(store.spark.sparkContext.defaultParallelism))
+    return max(1, int(store.spark.conf.get("spark.sql.shuffle.partitions", "8") or 8))

@@ -1,0 +1,124 @@
+"""Annotation health: numbers that tell whether a pool's labels and scores can carry a selection."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.errors import AnnotationError
+from mig_spark.kernels.annotation.endpoint import UNPARSABLE
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# below this many rows, equal scores or rows without labels say little about an annotator
+_FEW_ROWS = 20
+_MOST = 0.5
+_CONSTANT = 1e-3
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the annotations of a pool look like.
+
+    Attributes:
+        rows: pool rows with an annotation.
+        without_labels: rows with no label.
+        labels_a_row: mean, and `most_labels` the maximum.
+        labels_outside: labels that the pool brought and the list of valid ones lacks, counted once a row.
+        score: least, 1%, median, mean, 99% and greatest score.
+        flags: rows with each flag.
+        unanswered: different contents that a model was asked about and that have no annotation yet.
+        unparsable: those of them whose last answer could not be read.
+    """
+
+    rows: int
+    without_labels: int
+    labels_a_row: float
+    most_labels: int
+    labels_outside: int
+    score: dict[str, float] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
+    unparsable: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def count_failures(failed: DataFrame | None) -> tuple[int, int]:
+    """How many keys have no answer, and how many of them none that could be read; `failed`: key and last `error`."""
+    from pyspark.sql import functions as sf
+
+    if failed is None:
+        return 0, 0
+    row = failed.agg(sf.count("*"), sf.count(sf.when(sf.col("error").contains(UNPARSABLE), 1))).collect()[0]
+    return int(row[0]), int(row[1])
+
+
+def measure_health(
+    annotated: DataFrame, flags: Sequence[str], *, reads_given: bool, unanswered: int = 0, unparsable: int = 0
+) -> Health:
+    """Look at an annotated pool, in one pass.
+
+    Args:
+        annotated: `labels`, `score`, `flags`, and `given` where `reads_given`.
+        flags: the flags that its annotators may set.
+        reads_given: the labels came with the pool, so some may have been left out.
+        unanswered, unparsable: as in `Health`.
+    """
+    from pyspark.sql import functions as sf
+
+    size = sf.size("labels")
+    brought = sf.size(sf.array_distinct("given.labels")) - size if reads_given else sf.lit(0)
+    parts = ("min", "p01", "median", "mean", "p99", "max")
+    points = sf.percentile_approx("score", [0.01, 0.5, 0.99], 10_000)
+    row = annotated.agg(
+        sf.count("*").alias("rows"),
+        sf.sum((size == 0).cast("long")).alias("without_labels"),
+        sf.avg(size).alias("labels_a_row"),
+        sf.max(size).alias("most_labels"),
+        sf.sum(brought).alias("labels_outside"),
+        sf.min("score").alias("min"),
+        points[0].alias("p01"),
+        points[1].alias("median"),
+        sf.avg("score").alias("mean"),
+        points[2].alias("p99"),
+        sf.max("score").alias("max"),
+        *(sf.sum(sf.array_contains("flags", flag).cast("long")).alias(f"flag {flag}") for flag in flags),
+    ).collect()[0]
+    if not row["rows"]:
+        return Health(0, 0, 0.0, 0, 0, unanswered=unanswered, unparsable=unparsable)
+    return Health(
+        rows=int(row["rows"]),
+        without_labels=int(row["without_labels"]),
+        labels_a_row=float(row["labels_a_row"]),
+        most_labels=int(row["most_labels"]),
+        labels_outside=int(row["labels_outside"]),
+        score={name: float(row[name]) for name in parts},
+        flags={flag: int(row[f"flag {flag}"]) for flag in flags},
+        unanswered=unanswered,
+        unparsable=unparsable,
+    )
+
+
+def check_health(health: Health, *, allow_degenerate: bool) -> None:
+    """Stop before a selection that could only mislead.
+
+    Raises:
+        AnnotationError: the scores are (nearly) constant, or most rows have no label.
+    """
+    problems = []
+    low, high = health.score["p01"], health.score["p99"]
+    if high - low <= _CONSTANT * abs(high):
+        problems.append(f"the score is (nearly) constant, 98% of the rows lie between {low:g} and {high:g}")
+    if health.without_labels > _MOST * health.rows:
+        problems.append(f"{health.without_labels} of {health.rows} rows have no label")
+    if problems and health.rows >= _FEW_ROWS and not allow_degenerate:
+        raise AnnotationError(
+            f"{' and '.join(problems)}: a selection could not tell rows apart. Look at annotate.tagger and "
+            "annotate.scorer (a lower floor, another vocabulary or scorer), or set annotate.allow_degenerate: true"
+        )

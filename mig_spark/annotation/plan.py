@@ -1,0 +1,116 @@
+"""What a run's annotators are, and what follows from them: keys, versions, and which pool rows they can work on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mig_spark.annotation.annotator import Annotator
+from mig_spark.annotation.annotators import make_scorer, make_tagger
+from mig_spark.config import AnnotateConfig
+from mig_spark.contracts import POOL
+from mig_spark.kernels.ingest.rejects import SCORE_MISSING, SCORE_NEGATIVE, SCORE_NOT_FINITE
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+NO_ANNOTATION = "no annotation"
+NO_LABELS = "no labels"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The two annotators of a run."""
+
+    tagger: Annotator
+    scorer: Annotator
+
+    @property
+    def annotators(self) -> tuple[Annotator, Annotator]:
+        """Both."""
+        return self.tagger, self.scorer
+
+    @property
+    def reads_given(self) -> bool:
+        """Whether what the pool brought matters."""
+        return self.tagger.reads_given or self.scorer.reads_given
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags that they may set."""
+        return tuple(dict.fromkeys((*self.tagger.flags, *self.scorer.flags)))
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether a row can come back without an answer."""
+        return self.tagger.may_fail or self.scorer.may_fail
+
+    @property
+    def paid(self) -> bool:
+        """Whether answers cost money."""
+        return self.tagger.paid or self.scorer.paid
+
+    def versions(self) -> dict[str, str]:
+        """The version columns of an annotation."""
+        return {
+            "tagger": self.tagger.name,
+            "tagger_version": self.tagger.version,
+            "scorer": self.scorer.name,
+            "scorer_version": self.scorer.version,
+        }
+
+    def key(self) -> Column:
+        """The cache key of a pool row."""
+        from pyspark.sql import functions as sf
+
+        if not self.reads_given:
+            return sf.col("content_hash")
+        return sf.sha2(sf.concat(sf.col("content_hash"), sf.coalesce(sf.to_json("given"), sf.lit(""))), 256)
+
+    def current(self) -> Column:
+        """Whether an annotation is by these annotators in these versions."""
+        return by("tagger", self.tagger) & by("scorer", self.scorer)
+
+    def problem(self) -> Column:
+        """Why a pool row cannot have an annotation of these kinds; null where it can."""
+        from pyspark.sql import functions as sf
+
+        labels, score = (
+            sf.col("given.labels"),
+            sf.coalesce("given.score", sf.col("given.quality") * sf.col("given.complexity")),
+        )
+        reason = sf.lit(None).cast("string")
+        if self.scorer.reads_given:
+            # Spark orders NaN above every number, so this also finds NaN
+            reason = sf.when(score >= sf.lit(math.inf), SCORE_NOT_FINITE).when(score < 0, SCORE_NEGATIVE)
+            reason = sf.when(score.isNull(), SCORE_MISSING).otherwise(reason)
+        if self.tagger.reads_given:
+            reason = sf.when(labels.isNull(), NO_LABELS).otherwise(reason)
+        if self.tagger.reads_given and self.scorer.reads_given:
+            reason = sf.when(labels.isNull() & score.isNull(), NO_ANNOTATION).otherwise(reason)
+        return reason
+
+
+def make_plan(store: Store, config: AnnotateConfig) -> Plan:
+    """The annotators that a config names.
+
+    Raises:
+        DependencyError: a model's library or files are not there.
+        InputError: a list of labels cannot be read.
+    """
+    return Plan(make_tagger(config.tagger, store.spark), make_scorer(config.scorer, store.spark))
+
+
+def by(role: str, annotator: Annotator) -> Column:
+    """Whether an annotation's `role` (`tagger` or `scorer`) is this annotator in this version."""
+    from pyspark.sql import functions as sf
+
+    return (sf.col(role) == annotator.name) & (sf.col(f"{role}_version") == annotator.version)
+
+
+def usable_rows(store: Store, plan: Plan) -> DataFrame:
+    """The pool's rows that the annotators can work on, with their `_key`."""
+    pool = store.read(POOL)
+    return (pool.where(plan.problem().isNull()) if plan.reads_given else pool).withColumn("_key", plan.key())

@@ -1,0 +1,70 @@
+"""The vocabulary and the label graph."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mig_spark.config.base import DEFAULT_MODEL, Section
+
+#: Cosine scales differ by model: 0.9 is what the paper used with E5-Mistral; short phrases under MiniLM that mean the
+#: same lie lower (docs/parameters.md shows the pairs that each threshold joins).
+MODEL_THRESHOLDS = {"all-MiniLM-L6-v2": 0.75}
+PAPER_THRESHOLD = 0.9
+
+
+class AssociationConfig(Section):
+    """When two labels that rows carry together are one."""
+
+    support: float = Field(1e-4, ge=0, le=1, description="least share of the rows that carry both")
+    min_count: int = Field(20, ge=1, description="least number of rows that carry both")
+    confidence: float = Field(0.99, gt=0, le=1, description="share of the rows of either one that carry the other too")
+
+
+class InduceConfig(Section):
+    """Labels for a pool that has none and no vocabulary either: `mig-spark induce`."""
+
+    clusters: int = Field(100, ge=2, description="k of k-means")
+    phrases: int = Field(3, ge=1, le=20, description="labels that a cluster gives to the vocabulary, at most")
+    rows: int = Field(100_000, ge=2, description="at most this many different rows are embedded, drawn by content hash")
+    min_rows: int = Field(3, ge=1, description="a phrase that fewer rows of the cluster contain names nothing")
+
+
+class VocabularyConfig(Section):
+    """From raw tags to labels, between `annotate` and `graph`; docs/vocabulary.md."""
+
+    enabled: bool = Field(False, description="off: labels are the tags as they are")
+    fixed: bool = Field(False, description="apply the table as it is and work nothing out")
+    min_count: int = Field(5, ge=1, description="tags on fewer rows are dropped")
+    min_share: float = Field(1e-6, ge=0, le=1, description="the same as a share of the rows; the greater one counts")
+    language: str | list[str] | None = Field("en", description="whose lemmas are looked up; null: none")
+    model: str = DEFAULT_MODEL
+    merge_distance: float | None = Field(0.05, ge=0, lt=1, description="cosine distance of one meaning; null: off")
+    association: AssociationConfig | None = AssociationConfig()
+    induce: InduceConfig = InduceConfig()
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages in order."""
+        return (self.language,) if isinstance(self.language, str) else tuple(self.language or ())
+
+
+class GraphConfig(Section):
+    """The label graph and the propagation matrix."""
+
+    threshold: float | None = Field(None, ge=-1, le=1, description="least cosine of an edge; default by the model")
+    prop_weight: float = Field(1.0, ge=0)
+    cooccurrence_weight: float = Field(0.0, ge=0)
+    cooccurrence_min_count: int = Field(5, ge=1)
+    normalize: Literal["receiver", "sender"] = "receiver"
+    embedding_model: str = DEFAULT_MODEL
+    edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
+
+    def resolved_threshold(self) -> float:
+        """The threshold in force: the configured one, else the one that suits the embedding model; edges that the user
+        brings are all taken unless a threshold is configured."""
+        if self.threshold is not None:
+            return self.threshold
+        if self.edges_path is not None:
+            return -1.0
+        return MODEL_THRESHOLDS.get(self.embedding_model.rsplit("/", 1)[-1], PAPER_THRESHOLD)

@@ -1,0 +1,88 @@
+"""A whole run: where rows come from, where tables go, and every stage between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mig_spark.config.annotate import AnnotateConfig
+from mig_spark.config.base import Section
+from mig_spark.config.labels import GraphConfig, VocabularyConfig
+from mig_spark.config.select import SelectConfig
+
+
+class PoolConfig(Section):
+    """Where the rows come from and how to read them."""
+
+    path: str | list[str] = Field(description="file, folder, glob, Delta path or catalog table; or a list of them")
+    format: Literal["auto", "delta", "parquet", "jsonl", "json"] = "auto"
+    schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field("auto", alias="schema")
+    columns: dict[
+        Literal[
+            "id",
+            "source",
+            "prompt",
+            "response",
+            "input",
+            "system",
+            "messages",
+            "labels",
+            "score",
+            "quality",
+            "complexity",
+        ],
+        str,
+    ] = Field(default_factory=dict, description="your column's name for its role, e.g. {prompt: question}; '' for none")
+    source: str | None = Field(None, description="one source name for all rows that bring none")
+
+
+class OutputConfig(Section):
+    """Where the tables, the selection and the report go: a folder, or a catalog and database.
+
+    With a database the tables go there; a path as well then takes the report and the selection file.
+    """
+
+    path: str | None = None
+    catalog: str | None = None
+    database: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> OutputConfig:
+        if not self.path and not self.database:
+            raise ValueError("give output.path (a folder), or output.database with or without output.catalog")
+        return self
+
+
+class SparkConfig(Section):
+    """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
+
+    master: str | None = None
+    driver_memory: str = "2g"
+    jars_dir: str | None = Field(None, description="folder of jars, where no Maven repository is reached")
+    jvm_options: str = Field("", description="further options of the local JVM")
+    conf: dict[str, str] = Field(default_factory=dict)
+
+
+class Config(Section):
+    """A whole run."""
+
+    pool: PoolConfig
+    output: OutputConfig
+    annotate: AnnotateConfig = AnnotateConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    graph: GraphConfig = GraphConfig()
+    select: SelectConfig = SelectConfig()
+    spark: SparkConfig = SparkConfig()
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, keys as in YAML."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def hash(self) -> str:
+        """sha256 of everything that can change a result: all but the Spark session and where output goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output")}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""What to select and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mig_spark.config.base import Section
+from mig_spark.errors import ConfigError
+
+
+class PhiConfig(Section):
+    """The concave function: pow is phi(x) = (x + a)^b, exp has phi'(x) = alpha exp(-alpha x)."""
+
+    kind: Literal["pow", "exp"] = "pow"
+    a: float = Field(1e-6, ge=0)
+    b: float = Field(0.8, gt=0, lt=1)
+    alpha: float = Field(1.0, gt=0)
+
+
+class QuotaLimit(Section):
+    """Least and most rows of one value of the quota column."""
+
+    min: int = Field(0, ge=0)
+    max: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> QuotaLimit:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class QuotaConfig(Section):
+    """Least and most rows by the value of a column (a partition matroid, with minima)."""
+
+    column: str = "source"
+    limits: dict[str, QuotaLimit] = Field(default_factory=dict, description="by value of the column")
+    each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own")
+
+
+class CostConfig(Section):
+    """A budget in units of a column, for example tokens; gain then counts by unit of cost."""
+
+    column: str = Field("characters", description="a column > 0; `characters` is the length of all turns")
+    budget: float = Field(gt=0)
+
+
+class SelectConfig(Section):
+    """What to select and how."""
+
+    budget: int | None = Field(1000, ge=0, description="rows; null, with a cost: as many as the cost allows")
+    quotas: QuotaConfig | None = None
+    cost: CostConfig | None = None
+    given: str | None = Field(None, description="ids (table or file) whose information is there from the start")
+    include: str | None = Field(None, description="ids (table or file) to take first")
+    exclude: str | None = Field(None, description="ids (table or file) not to take")
+    label_parameters: str | None = Field(None, description="JSON: label to {weight, a, b, alpha}, any of them")
+    mode: Literal["exact", "threshold"] = Field("exact", description="threshold: fewer rounds, within 1 - epsilon")
+    epsilon: float = Field(0.1, gt=0, lt=1, description="threshold: how far below the best a pick may be")
+    phi: PhiConfig = PhiConfig()
+    gain: Literal["gradient", "exact"] = "gradient"
+    norm: bool = Field(False, description="divide a row's score by its number of labels")
+    engine: Literal["auto", "rounds", "local"] = "auto"
+    candidates: int | None = Field(None, ge=1, description="rows asked for in a round (M); default near the budget")
+    block_rows: int = Field(100_000, ge=1, le=5_000_000)
+    max_rounds: int = Field(200, ge=1)
+    upper_bound: bool = Field(True, description="bound the best possible objective too; a few passes over the pool")
+
+    @model_validator(mode="after")
+    def _gradient_needs_a(self) -> SelectConfig:
+        if self.gain == "gradient" and self.phi.kind == "pow" and self.phi.a == 0:
+            raise ValueError("phi.a = 0 makes the gradient of an empty label infinite; set phi.a > 0 or gain: exact")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_go_together(self) -> SelectConfig:
+        if self.budget is None and self.cost is None:
+            raise ValueError("budget: null needs select.cost; give a number of rows, or a cost and its budget")
+        limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
+        if self.cost and any(limit and limit.min for limit in limits):
+            raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
+        if self.mode == "threshold" and self.engine == "local":
+            raise ValueError("mode: threshold saves rounds, of which engine: local has none; use rounds or auto")
+        return self
+
+    def parameters(self) -> dict[str, dict[str, float]] | None:
+        """The labels' own phi parameters.
+
+        Raises:
+            ConfigError: the file is not there or has something else in it.
+        """
+        return None if self.label_parameters is None else read_label_parameters(self.label_parameters)
+
+
+_PARAMETERS = ("weight", "a", "b", "alpha")
+
+
+def read_label_parameters(path: str) -> dict[str, dict[str, float]]:
+    """A JSON object of labels to {weight, a, b, alpha}, all positive numbers (b below 1), any of them.
+
+    Raises:
+        ConfigError: with what is wrong.
+    """
+    try:
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"select.label_parameters = {path}: {e}; give a JSON object of labels to numbers") from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"select.label_parameters = {path}: it holds no object of labels to numbers")
+    for label, own in plain.items():
+        numbers = isinstance(own, dict) and all(
+            k in _PARAMETERS and isinstance(v, int | float) and not isinstance(v, bool) for k, v in own.items()
+        )
+        if not numbers or any(v <= 0 or (k == "b" and v >= 1) for k, v in own.items()):
+            raise ConfigError(
+                f"select.label_parameters = {path}: {label!r} has {own!r}; weight, a, b and alpha are numbers above 0, "
+                "b below 1"
+            )
+    return plain

@@ -1,0 +1,1 @@
+"""Whatever the user has, to the tables `pool` and `rejected`."""

@@ -1,0 +1,265 @@
+"""The first stage: whatever the user's data looks like, to the tables `pool` and `rejected`.
+
+Every record is parsed once, in Python, and written to a staging table: deduplication and both tables then read columns
+of that snapshot and never the source again. A cache would not do: a lost executor would have it parsed again, from
+files that may have changed. Only ids and signatures are shuffled; what comes of it, the repeated ids, is small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import Config, PoolConfig
+from mig_spark.contracts import POOL, REJECTED, STAGED
+from mig_spark.errors import InputError
+from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.kernels.ingest.records import plain_path, source_name
+from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
+from mig_spark.lakehouse.hadoop import escape_glob, first_line
+from mig_spark.lakehouse.tables import Store, quote
+from mig_spark.udfs import parse_files, parse_records
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+STAGE = "ingest"
+#: Spark's names for a file that is there and cannot be read as what it is taken for.
+_UNREADABLE = re.compile(
+    r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
+    r"[^\]]*\] (.*)"
+)
+
+
+def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+    """Read the pool, write `pool` and this stage's part of `rejected`.
+
+    Returns:
+        `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all `rejected`, and
+        `inputs` (what was read, for the `runs` table).
+
+    Raises:
+        InputError: nothing there, unreadable or without a usable row; then nothing has been written.
+    """
+    parts = find_parts(store.spark, config.pool)
+    try:
+        with said_plainly(config.pool):
+            store.write(STAGED, parse_parts(store.spark, parts, config.pool))
+        return {**_split(store, config.pool, run_id), "inputs": pool_inputs(parts)}
+    finally:
+        store.drop(STAGED)
+
+
+def read_source(spark: SparkSession, config: PoolConfig) -> DataFrame:
+    """All records of the source, parsed, usable or not, with the columns of `contracts.STAGED`.
+
+    Rows are in no order; (`file`, `block`, `seq`) is the order of the records in files, `seq` that of a table's rows.
+
+    Raises:
+        InputError: something is not there, is empty, or is not of the format that the config says.
+    """
+    with said_plainly(config):
+        return parse_parts(spark, find_parts(spark, config), config)
+
+
+def parse_parts(
+    spark: SparkSession, parts: Iterable[Part], config: PoolConfig, *, schema: str | None = None
+) -> DataFrame:
+    """Parse what `find_parts` found, in executors, to the columns of `contracts.STAGED`.
+
+    `schema`: in place of the config's; `annotation` reads only what a record says of itself, not its messages.
+    """
+    frames = [_parse_part(spark, part, config, schema or config.schema_) for part in parts]
+    return reduce(lambda a, b: a.unionByName(b), frames)
+
+
+def repeated_ids(staged: DataFrame) -> DataFrame:
+    """The ids that usable records share: (`id`, `copies`, `clash`, `first`).
+
+    `first` is the place of the record that stays where all copies are the same: by source, then by place in the source,
+    so that it depends on the data alone.
+    """
+    from pyspark.sql import functions as sf
+
+    first = sf.min(sf.struct("source", "file", "block", "seq"))
+    return (
+        staged.where("reason is null")
+        .groupBy("id")
+        .agg(
+            sf.count(sf.lit(1)).alias("copies"),
+            (sf.min("signature") != sf.max("signature")).alias("clash"),
+            first.alias("first"),
+        )
+        .where("copies > 1")
+    )
+
+
+def judge(staged: DataFrame, repeated: DataFrame) -> DataFrame:
+    """`staged` with a reason for every record whose id is taken: contents clash, or it copies the one that stays."""
+    from pyspark.sql import functions as sf
+
+    place = sf.struct("file", "block", "seq")
+    kept = sf.struct(*(sf.col(f"_first.{name}").alias(name) for name in ("file", "block", "seq")))
+    known = repeated.select(
+        sf.col("id").alias("_id"),
+        sf.col("copies").alias("_copies"),
+        sf.col("clash").alias("_clash"),
+        sf.col("first").alias("_first"),
+    )
+    of_id = sf.format_string("%d records have the id %s", "_copies", "id")
+    verdict: list[tuple[Column, str, Column]] = [
+        (sf.col("_clash"), ID_CLASH, sf.concat(of_id, sf.lit(" and not all the same content"))),
+        (place != kept, DUPLICATE, sf.concat(of_id, sf.lit(" and the same content; one of them stays"))),
+    ]
+    reason, detail = sf.col("reason"), sf.col("detail")
+    for holds, phrase, words in verdict:
+        open_yet = sf.col("reason").isNull() & sf.col("_id").isNotNull()
+        reason = sf.coalesce(reason, sf.when(open_yet & holds, sf.lit(phrase)))
+        detail = sf.coalesce(detail, sf.when(open_yet & holds, words))
+    joined = staged.join(known, sf.col("id") == sf.col("_id"), "left")
+    return joined.withColumns({"reason": reason, "detail": detail}).select(*staged.columns)
+
+
+def _split(store: Store, config: PoolConfig, run_id: str) -> dict[str, Any]:
+    from pyspark.sql import functions as sf
+
+    staged = store.read(STAGED)
+    # kept for the three passes below: a few ids, and the same if they are worked out again, for STAGED is a snapshot
+    repeated = repeated_ids(staged).persist()
+    try:
+        judged = judge(staged, repeated) if repeated.count() else staged
+        by_reason = {
+            row["reason"]: row
+            for row in judged.groupBy("reason")
+            .agg(sf.count(sf.lit(1)).alias("rows"), sf.min("detail").alias("detail"))
+            .collect()
+        }
+        usable = by_reason.pop(None)["rows"] if None in by_reason else 0
+        rejected = {
+            reason: row["rows"] for reason, row in sorted(by_reason.items(), key=lambda kv: (-kv[1]["rows"], kv[0]))
+        }
+        if FILE_UNREADABLE in rejected:
+            raise InputError(_unreadable(staged))
+        if not usable:
+            raise InputError(_nothing_usable(config, {r: (n, by_reason[r]["detail"]) for r, n in rejected.items()}))
+        store.write(POOL, judged.where("reason is null"))
+        refused = judged.where("reason is not null").select(
+            sf.lit(STAGE).alias("stage"),
+            "reason",
+            "detail",
+            "id",
+            sf.col("file").alias("source"),
+            "raw",
+            sf.lit(run_id).alias("run_id"),
+        )
+        store.write(REJECTED, refused, replace_where=f"stage = '{STAGE}'")
+    finally:
+        repeated.unpersist()
+    read = usable + sum(rejected.values())
+    logger.info("read %d records: %d pool rows, %d rejected", read, usable, read - usable)
+    return {"read": read, "pool": usable, "rejected": rejected}
+
+
+def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str) -> DataFrame:
+    from pyspark.sql import functions as sf
+
+    columns = {str(role): name for role, name in config.columns.items()}
+    paths = [escape_glob(f.path) for f in part.files]
+    file = sf.col("_metadata.file_path").alias("file")
+    if part.kind == "files":
+        form = config.format if config.format in ("jsonl", "json") else "auto"
+        # without recursiveFileLookup, folders named key=value would become columns, and must then agree
+        files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(paths)
+        parse = parse_files(form, schema, columns, config.source)
+        return files.select("content", file).mapInArrow(parse, STAGED.ddl())
+    if part.kind == "lines":
+        text = spark.read.text(paths, lineSep="\n", recursiveFileLookup=True)
+        # as bytes: a line that is not UTF-8 is a rejected record, not a failed task
+        lines = text.select(
+            sf.col("value").cast("binary").alias("value"), file, sf.col("_metadata.file_block_start").alias("block")
+        )
+        return lines.mapInArrow(parse_records(schema, columns, config.source), STAGED.ddl())
+    df, file = _table(spark, part, paths)
+    source = config.source if part.kind == "parquet" else config.source or source_name(part.name)
+    record = sf.to_json(sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true"})
+    rows = df.select(record.cast("binary").alias("value"), file.alias("file"), sf.spark_partition_id().alias("block"))
+    parse = parse_records(schema, columns, source, table=True)
+    return rows.select("value", "file", sf.col("block").cast("long")).mapInArrow(parse, STAGED.ddl())
+
+
+def read_table_part(spark: SparkSession, part: Part) -> DataFrame:
+    """The rows of a table part as they are."""
+    return _table(spark, part, [escape_glob(f.path) for f in part.files])[0]
+
+
+def _table(spark: SparkSession, part: Part, paths: list[str]) -> tuple[DataFrame, Column]:
+    """The rows of a table part and the column that says where each is from."""
+    from pyspark.sql import functions as sf
+
+    reader = spark.read
+    if part.kind == "parquet":
+        if part.base is None:
+            reader = reader.option("recursiveFileLookup", "true")  # folders named key=value are no columns here
+        else:
+            reader = reader.option("basePath", part.base)
+        # files of several schemas make one pool, so no file's columns may be lost to the first one's
+        return reader.option("mergeSchema", "true").parquet(*paths), sf.col("_metadata.file_path")
+    if part.version is not None:
+        reader = reader.option("versionAsOf", part.version)
+    name = sf.lit(plain_path(part.name))
+    return (reader.format("delta").load(part.name) if part.kind == "delta" else reader.table(part.name)), name
+
+
+def _unreadable(staged: DataFrame) -> str:
+    bad = staged.where(f"reason = '{FILE_UNREADABLE}'").select("file", "detail").orderBy("file").limit(3).collect()
+    files = "; ".join(f"{row['file']}: {row['detail']}" for row in bad)
+    return f"cannot read {files}: restore or remove the file"
+
+
+def _nothing_usable(config: PoolConfig, rejected: dict[str, tuple[int, str]]) -> str:
+    where = config.path if isinstance(config.path, str) else ", ".join(config.path)
+    if not rejected:
+        return f"no records in {where}: there is nothing to select from"
+    total = sum(n for n, _ in rejected.values())
+    reasons = "; ".join(f"{reason} {n} (for example: {detail})" for reason, (n, detail) in list(rejected.items())[:3])
+    return (
+        f"no usable row in {where}: {total} records, all rejected: {reasons}; "
+        "check pool.schema and pool.columns, `mig-spark config` shows them"
+    )
+
+
+@contextlib.contextmanager
+def said_plainly(config: PoolConfig) -> Iterator[None]:
+    """A file that Spark cannot read becomes one line that names it; every other failure stays what it is."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as e:
+        # the condition may be the cause of a failed write, so it is looked for in the whole report
+        found = _UNREADABLE.search(str(e))
+        if found is None:
+            raise
+        raise InputError(_plain_failure(config, found, str(e))) from None
+
+
+def _plain_failure(config: PoolConfig, found: re.Match[str], report: str) -> str:
+    if found[1] == "CANNOT_MERGE_SCHEMAS":
+        return (
+            f"the Parquet files at {config.path} have columns of the same name and different types: "
+            "give them one by one, as a list of paths in pool.path"
+        )
+    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|$)", found[2])
+    where = plain_path(file[1]) if file else f"{config.path} ({first_line(found[2])})"
+    causes = [
+        first_line(line.removeprefix("Caused by: ")) for line in report.splitlines() if line.startswith("Caused by:")
+    ]
+    why = f" ({causes[-1]})" if causes else ""
+    return f"cannot read {where}: the file is damaged, gone or not what its name says{why}; restore or remove it"

@@ -1,0 +1,315 @@
+"""What `pool.path` names: tables, Parquet files and JSON files, told apart by looking, before a row is read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import PoolConfig
+from mig_spark.errors import InputError
+from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, is_array, peek, plain_path
+from mig_spark.lakehouse.hadoop import FileInfo, HadoopFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: Files up to this size are read whole by one task, which sees for itself what they are; larger ones are looked into
+#: here, so that JSON lines can be split over tasks.
+WHOLE_FILE_BYTES = 16 << 20
+#: A JSON array is parsed by one task as one text; the JVM's limit for one value is 2 GiB, its memory usually less.
+ARRAY_LIMIT_BYTES = 1 << 30
+#: Inputs are listed file by file up to this many, then summed up.
+LISTED_FILES = 1000
+
+#: After so many large files, those that are named like JSON lines are taken for it without a look: a look is a request.
+_LOOKED_AT = 200
+_HEAD_BYTES = 64 << 10
+_JSON_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)(\.gz)?$", re.IGNORECASE)
+_LINES_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines)(\.gz)?$", re.IGNORECASE)
+_PARQUET_NAME = re.compile(r"\.(parquet|parq|pq)$", re.IGNORECASE)
+_TABLE_NAME = re.compile(r"^[^/\\:*?\[\]{}]+$")
+_NOTHING, _ARRAY, _TEXT = "an empty file", "a JSON array", "text"
+_FOREIGN = {
+    b"BZh": "bzip2 data (gzip is read)",
+    b"\x28\xb5\x2f\xfd": "zstd data (gzip is read)",
+    b"\xfd7zXZ": "xz data (gzip is read)",
+    b"PK\x03\x04": "a zip file (gzip is read)",
+    b"\xff\xfe": "UTF-16 text (UTF-8 is read)",
+    b"\xfe\xff": "UTF-16 text (UTF-8 is read)",
+}
+_READ = "JSONL, JSON and Parquet files (.gz too) and Delta tables are read"
+_FAMILY = {"parquet": "parquet", "json": "json", "jsonl": "json"}
+#: What a file may be: by the configured format and by what it was taken for.
+_EXPECTED = {
+    ("auto", "parquet"): ("Parquet",),
+    ("auto", "json"): (_ARRAY, _TEXT, _NOTHING),
+    ("parquet", "parquet"): ("Parquet",),
+    ("json", "json"): (_ARRAY, _NOTHING),
+    ("jsonl", "json"): (_TEXT, _NOTHING),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the pool that is read in one way.
+
+    `kind`: `delta` (a folder), `table` (a catalog name), `parquet`, `lines` (JSON lines that Spark splits), or `files`
+    (JSON that a task reads whole). `base`: the folder below which `key=value` folders are columns, None: nowhere.
+    """
+
+    kind: str
+    name: str
+    files: tuple[FileInfo, ...] = ()
+    version: int | None = None
+    base: str | None = None
+
+
+def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
+    """Look at everything that `pool.path` names.
+
+    Raises:
+        InputError: something is not there, is empty, or is not of the format that the config says.
+    """
+    paths = [config.path] if isinstance(config.path, str) else list(config.path)
+    if not paths or not all(p.strip() for p in paths):
+        raise InputError("pool.path is empty: give a file, a folder, a glob, a Delta path or a catalog table")
+    fs = HadoopFiles(spark)
+    tables: dict[str, Part] = {}
+    parquet: dict[str, FileInfo] = {}
+    text: dict[str, FileInfo] = {}
+    for path in paths:
+        for part in _merged(_look(spark, fs, path, config.format)):
+            if part.kind == "json":
+                text.update({f.path: f for f in part.files})
+            elif part.kind == "parquet":
+                # paths may overlap; a file is read once
+                fresh = tuple(f for f in part.files if f.path not in parquet)
+                parquet.update({f.path: f for f in fresh})
+                if fresh:
+                    tables[f"{len(tables)} {part.name}"] = replace(part, files=fresh)
+            else:
+                tables.setdefault(part.name, part)
+    return [*tables.values(), *_json_parts(fs, text.values(), config.format)]
+
+
+def pool_inputs(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """What was read, for the `runs` table: a table's version, or files with size and time of modification.
+
+    Beyond `LISTED_FILES` files of a part their number, bytes and the sha256 of the whole listing stand for the list.
+    """
+    inputs = []
+    for part in parts:
+        entry: dict[str, Any] = {"kind": part.kind, "name": part.name}
+        if part.version is not None:
+            entry["version"] = part.version
+        if part.files:
+            listing = [{"path": f.path, "bytes": f.size, "modified_ms": f.modified} for f in part.files]
+            entry["bytes"] = sum(f.size for f in part.files)
+            if len(listing) <= LISTED_FILES:
+                entry["files"] = listing
+            else:
+                entry["file_count"] = len(listing)
+                entry["listing_sha256"] = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        inputs.append(entry)
+    return inputs
+
+
+def _merged(parts: list[Part]) -> list[Part]:
+    """What one path names, with the Parquet files that are no partitions of a table as one part."""
+    loose = [p for p in parts if p.kind == "parquet" and p.base is None]
+    if not loose:
+        return parts
+    files = tuple(f for p in loose for f in p.files)
+    return [*(p for p in parts if p not in loose), replace(loose[0], files=files)]
+
+
+def _look(spark: SparkSession, fs: HadoopFiles, path: str, form: str) -> list[Part]:
+    found, named = fs.find(path)
+    if not found:
+        if form in ("auto", "delta") and (table := _catalog_table(spark, path, form)):
+            return [table]
+        raise InputError(f"pool.path: nothing at {path}{_hint(path, form)}: check the path")
+    files = [entry for entry in found if not entry.is_dir and not entry.hidden]
+    parts = _by_kind(fs, files, form, named=named) if files else []
+    for entry in found:
+        if entry.is_dir and (named or not entry.hidden):
+            delta = fs.exists(f"{entry.path}/_delta_log")
+            parts += [_delta_part(spark, entry, form)] if delta else _folder(spark, fs, entry, form)
+    if not parts:
+        hidden = "; Spark passes over names that begin with _ or ." if found[0].hidden else ""
+        raise InputError(f"pool.path: no data files among the {len(found)} at {path}{hidden}: {_READ}")
+    return parts
+
+
+def _hint(path: str, form: str) -> str:
+    tried = "as a file, a folder or a glob"
+    return f" ({tried}, nor as a catalog table)" if form in ("auto", "delta") and _TABLE_NAME.match(path) else ""
+
+
+def _folder(spark: SparkSession, fs: HadoopFiles, folder: FileInfo, form: str) -> list[Part]:
+    if form == "delta":
+        raise InputError(f"{plain_path(folder.path)} has no _delta_log, so it is no Delta table: set pool.format: auto")
+    files: list[FileInfo] = []
+    parts: list[Part] = []
+    pending = [folder.path]
+    while pending:
+        for entry in fs.children(pending.pop(0)):
+            if entry.hidden:
+                continue
+            if not entry.is_dir:
+                files.append(entry)
+            elif form == "auto" and fs.exists(f"{entry.path}/_delta_log"):
+                parts.append(_delta_part(spark, entry, form))
+            else:
+                pending.append(entry.path)
+    parts += _by_kind(fs, files, form, named=False, base=folder.path)
+    if not parts:
+        raise InputError(f"no data files in the folder {plain_path(folder.path)} ({len(files)} other files): {_READ}")
+    return parts
+
+
+def _by_kind(fs: HadoopFiles, files: list[FileInfo], form: str, *, named: bool, base: str | None = None) -> list[Part]:
+    """Files sorted into Parquet and JSON. `named`: the user named them, so each must be data."""
+    if named and form == "delta":
+        raise InputError(f"{plain_path(files[0].path)} is a file, so it is no Delta table: set pool.format: auto")
+    groups: dict[str | None, list[FileInfo]] = {"parquet": [], "json": [], None: []}
+    for file in files:
+        groups[_kind_by_name(file.name, form)].append(file)
+    other = groups.pop(None)
+    if named or not any(groups.values()):
+        # no telling name: the first bytes decide
+        for file in other:
+            kind = _kind_by_content(fs.head(file, _HEAD_BYTES)) if form == "auto" else _FAMILY[form]
+            if kind:
+                groups[kind].append(file)
+            elif named:
+                seen = _seen(fs.head(file, _HEAD_BYTES))
+                raise InputError(f"{plain_path(file.path)} is {seen}, neither JSON nor Parquet: {_begins(fs, file)}")
+    elif other:
+        logger.warning("passed over %d files that are not data, the first is %s", len(other), plain_path(other[0].path))
+    for kind, found in groups.items():
+        for file in found[:1]:
+            _check_form(fs, file, kind or "", form)
+    text = [Part("json", groups["json"][0].path, tuple(groups["json"]))] if groups["json"] else []
+    return [*_parquet_parts(groups["parquet"], base), *text]
+
+
+def _parquet_parts(files: list[FileInfo], folder: str | None) -> list[Part]:
+    """One part a table: files in `key=value` folders below `folder` have these as columns, the others have not."""
+    tables: dict[str | None, list[FileInfo]] = {}
+    for file in files:
+        inside = file.path[len(folder) + 1 :].split("/")[:-1] if folder else []
+        depth = next((i for i, name in enumerate(inside) if "=" in name), None)
+        root = None if depth is None else "/".join([str(folder), *inside[:depth]])
+        tables.setdefault(root, []).append(file)
+    return [Part("parquet", root or folder or found[0].path, tuple(found), base=root) for root, found in tables.items()]
+
+
+def _kind_by_name(name: str, form: str) -> str | None:
+    if form in ("auto", "parquet") and _PARQUET_NAME.search(name):
+        return "parquet"
+    return "json" if form in ("auto", "json", "jsonl") and _JSON_NAME.search(name) else None
+
+
+def _kind_by_content(head: bytes) -> str | None:
+    seen = _seen(head)
+    if seen == "Parquet":
+        return "parquet"
+    begin = peek(head).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return "json" if seen in (_ARRAY, _TEXT) and begin in (b"{", b"[") else None
+
+
+def _json_parts(fs: HadoopFiles, files: Iterable[FileInfo], form: str) -> list[Part]:
+    lines: list[FileInfo] = []
+    whole: list[FileInfo] = []
+    for file in files:
+        if file.size <= WHOLE_FILE_BYTES:
+            whole.append(file)
+            continue
+        if len(lines) >= _LOOKED_AT and _LINES_NAME.search(file.name):
+            lines.append(file)
+            continue
+        head = fs.head(file, _HEAD_BYTES)
+        zipped = head.startswith(GZIP_MAGIC)
+        array = form == "json" or (form == "auto" and is_array(peek(head)))
+        # Spark goes by the name alone when it unzips
+        if not array and zipped == file.name.lower().endswith(".gz"):
+            lines.append(file)
+        elif file.size > ARRAY_LIMIT_BYTES:
+            raise InputError(
+                f"{plain_path(file.path)} is {'a JSON array' if array else 'gzip without the name'} of "
+                f"{file.size / 2**30:.1f} GiB, more than one task can hold: write it as .jsonl or .jsonl.gz"
+            )
+        else:
+            whole.append(file)
+    groups = (("lines", lines), ("files", whole))
+    return [Part(kind, found[0].path, tuple(found)) for kind, found in groups if found]
+
+
+def _check_form(fs: HadoopFiles, file: FileInfo, kind: str, form: str) -> None:
+    """One clear word instead of a million rejections where a file is not what its name or the config says."""
+    seen = _seen(fs.head(file, _HEAD_BYTES))
+    if seen in _EXPECTED[form, kind]:
+        return
+    if form == "auto":
+        raise InputError(f"{plain_path(file.path)} is named like {kind} but is {seen}: {_begins(fs, file)}")
+    raise InputError(
+        f"pool.format is {form}, but {plain_path(file.path)} is {seen}: {_begins(fs, file)}; try pool.format: auto"
+    )
+
+
+def _seen(head: bytes) -> str:
+    """What a file that begins so is, in words for an error."""
+    if not head:
+        return _NOTHING
+    if head.startswith(PARQUET_MAGIC):
+        return "Parquet"
+    for magic, name in _FOREIGN.items():
+        if head.startswith(magic):
+            return name
+    return _ARRAY if is_array(peek(head)) else _TEXT
+
+
+def _begins(fs: HadoopFiles, file: FileInfo) -> str:
+    return f"it begins with {fs.head(file, 12)!r}" if file.size else "it is empty"
+
+
+def _delta_part(spark: SparkSession, folder: FileInfo, form: str) -> Part:
+    from delta.tables import DeltaTable
+
+    if form not in ("auto", "delta"):
+        raise InputError(
+            f"pool.format is {form}, but {plain_path(folder.path)} is a Delta table: set pool.format: auto"
+        )
+    return Part("delta", folder.path, version=_version(DeltaTable.forPath(spark, folder.path)))
+
+
+def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
+    from delta.tables import DeltaTable
+    from pyspark.errors import AnalysisException, ParseException
+
+    if not _TABLE_NAME.match(name):
+        return None
+    try:
+        if not spark.catalog.tableExists(name):
+            return None
+    except (AnalysisException, ParseException):
+        return None
+    version = None
+    with contextlib.suppress(AnalysisException):
+        version = _version(DeltaTable.forName(spark, name))
+    if version is None and form == "delta":
+        raise InputError(f"pool.format is delta, but the table {name} is none: set pool.format: auto")
+    return Part("table", name, version=version)
+
+
+def _version(table: Any) -> int:
+    return int(table.history(1).select("version").first()[0])

@@ -1,0 +1,1 @@
+"""What taggers and scorers do to a batch of rows."""

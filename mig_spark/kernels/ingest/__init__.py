@@ -1,0 +1,1 @@
+"""One record to one normalised row, or the reason why not."""

@@ -1,0 +1,1 @@
+"""Labels: their vectors, merging, normalising, and the phrases that name clusters."""

@@ -1,0 +1,1 @@
+"""Blocks, gains, the compiled greedy, and the protocol of the rounds."""

@@ -1,0 +1,1 @@
+"""From tags to the label graph: the vocabulary, its edges, and the propagation matrix."""

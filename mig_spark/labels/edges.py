@@ -1,0 +1,145 @@
+"""The edges of the label graph, by kind: similarity of embeddings, edges that the user brings, co-occurrence."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from mig_spark.annotation.annotators import task_cpus
+from mig_spark.annotation.failures import executor_failures
+from mig_spark.errors import AnnotationError, InputError
+from mig_spark.kernels.annotation.embedding import check_installed, model_folder
+from mig_spark.kernels.labels import similarity
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.udfs import embed_chunks
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+# labels a chunk: the unit that is embedded by itself, so it is fixed, whatever the number of cores
+_CHUNK = 512
+_PARQUET = (".parquet", ".pq")
+
+
+def similarity_edges(spark: SparkSession, labels: list[str], *, model: str, threshold: float) -> pa.Table:
+    """Pairs of labels whose embeddings have a cosine of at least `threshold`.
+
+    Returns:
+        `src` < `dst` labels and `weight`, at the driver: a model's answer must not sit in a lazy plan.
+
+    Raises:
+        DependencyError: the library or the model's folder is not there.
+        AnnotationError: the model failed in an executor.
+    """
+    vectors = embed_labels(spark, labels, model=model)
+    i, j, weight = similarity.similarity_edges(vectors, threshold)
+    names = pa.array(labels, pa.string())
+    return pa.table({"src": names.take(pa.array(i)), "dst": names.take(pa.array(j)), "weight": pa.array(weight)})
+
+
+def embed_labels(spark: SparkSession, labels: list[str], *, model: str) -> np.ndarray:
+    """Label embeddings, float32 (labels, d), computed by the executors that have the model already."""
+    check_installed()
+    model_folder(model)
+    if not labels:
+        return np.empty((0, 1), dtype=np.float32)
+    chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
+    numbers = pa.array(range(len(chunks)), pa.int32())
+    table = pa.table({"chunk": numbers, "texts": pa.array(chunks, pa.list_(pa.string()))})
+    df = from_arrow(spark, table).repartition(len(chunks), "chunk")
+    embedded = df.mapInArrow(embed_chunks(model, threads=task_cpus(spark)), "chunk int, vectors binary")
+    with executor_failures(AnnotationError, "the labels could not be embedded in an executor"):
+        answered = collect_arrow(embedded)
+    vectors = dict(zip(answered["chunk"].to_pylist(), answered["vectors"].to_pylist(), strict=True))
+    parts = [np.frombuffer(vectors[k], dtype=np.float32).reshape(len(chunk), -1) for k, chunk in enumerate(chunks)]
+    return np.concatenate(parts)
+
+
+def read_edges(
+    spark: SparkSession, path: str, labels: list[str], *, threshold: float, option: str = "graph.edges_path"
+) -> pa.Table:
+    """Edges from a JSONL or Parquet file with `src`, `dst`, `weight`, as they are: weights are not rounded.
+
+    Edges between labels that the pool does not use, self-loops and weights below the threshold are left out, and
+    logged. A pair given in both directions counts once; where its weights differ the greater one is taken.
+
+    Raises:
+        InputError: no such file, a column is missing, or a weight is not a finite number.
+    """
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as sf
+
+    try:
+        if path.rstrip("/").endswith(_PARQUET):
+            raw = spark.read.parquet(path)
+        else:
+            # one schema for every line: a line that is not like it has nulls, which are found below
+            raw = spark.read.option("lineSep", "\n").json(path, schema="src string, dst string, weight double")
+        edges = raw.select("src", "dst", sf.col("weight").cast("double").alias("weight"))
+        table = collect_arrow(edges)
+    except AnalysisException as e:
+        reason = str(e).splitlines()[0]
+        raise InputError(f"{option} = {path}: {reason}; src, dst and weight are needed") from None
+    src, dst = (np.array(table[name].to_pylist(), dtype=object) for name in ("src", "dst"))
+    weight = table["weight"].to_numpy().astype(np.float64)
+    bad = np.flatnonzero((src == None) | (dst == None) | ~np.isfinite(weight))  # noqa: E711 - element by element
+    if len(bad):
+        raise InputError(
+            f"{option} = {path}: edge {int(bad[0]) + 1} of {len(weight)} has no src, no dst or no finite "
+            "weight; each line is to have src, dst (labels) and weight (a number)"
+        )
+    return _tidy(src, dst, weight, labels, threshold)
+
+
+def _tidy(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
+    known = {label: number for number, label in enumerate(labels)}
+    i = np.array([known.get(name, -1) for name in src], dtype=np.int64)
+    j = np.array([known.get(name, -1) for name in dst], dtype=np.int64)
+    used = (i >= 0) & (j >= 0) & (i != j) & (weight >= threshold)
+    lo, hi, w = np.minimum(i, j)[used], np.maximum(i, j)[used], weight[used]
+    order = np.lexsort((-w, hi, lo))
+    lo, hi, w = lo[order], hi[order], w[order]
+    first = np.ones(len(w), dtype=np.bool_)
+    first[1:] = (lo[1:] != lo[:-1]) | (hi[1:] != hi[:-1])
+    logger.info("label edges: %d given, %d used", len(weight), int(first.sum()))
+    names = pa.array(labels, pa.string())
+    return pa.table(
+        {"src": names.take(pa.array(lo[first])), "dst": names.take(pa.array(hi[first])), "weight": pa.array(w[first])}
+    )
+
+
+def cooccurrence_edges(pool: DataFrame, vocabulary: DataFrame, *, rows: int, min_count: int) -> DataFrame:
+    """Pairs of labels that rows carry together, counted sparsely.
+
+    The weight is normalised pointwise mutual information, ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in [-1, 1] and
+    rounded to 1e-6; 1 where the two are on every row.
+
+    Args:
+        pool: `labels`, array of strings.
+        vocabulary: `label`, `frequency`: rows that carry it.
+        rows: rows of the pool, those without labels too.
+        min_count: pairs on fewer rows are left out.
+
+    Returns:
+        `src` < `dst`, `weight`, `count`.
+    """
+    from pyspark.sql import functions as sf
+
+    first = pool.select(sf.array_distinct("labels").alias("labels")).select("labels", sf.explode("labels").alias("src"))
+    pairs = first.select("src", sf.explode(sf.filter("labels", lambda other: other > sf.col("src"))).alias("dst"))
+    counted = pairs.groupBy("src", "dst").agg(sf.count("*").alias("count")).where(sf.col("count") >= min_count)
+    of_src = vocabulary.select(sf.col("label").alias("src"), sf.col("frequency").alias("_src"))
+    of_dst = vocabulary.select(sf.col("label").alias("dst"), sf.col("frequency").alias("_dst"))
+    both, total = sf.col("count"), float(rows)
+    pmi = sf.log(both * total / (sf.col("_src").cast("double") * sf.col("_dst")))
+    npmi = sf.when(both == total, 1.0).otherwise(pmi / -sf.log(both / total))
+    return (
+        counted.join(of_src, "src")
+        .join(of_dst, "dst")
+        .select("src", "dst", sf.round(npmi, similarity.DECIMALS).alias("weight"), "count")
+    )

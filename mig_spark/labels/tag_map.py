@@ -1,0 +1,67 @@
+"""The table `vocabulary` as it is now, edits included, and its map from raw tags to labels applied to a DataFrame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import Config
+from mig_spark.contracts import VOCABULARY
+from mig_spark.kernels.labels.vocabulary import Entry, TagMap, edited_entries, is_edited, map_hash, resolve, tag_map
+from mig_spark.lakehouse.tables import Store
+from mig_spark.udfs import map_labels
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def read_vocabulary(store: Store) -> list[Entry]:
+    """The rows of the table; those that a hand has touched are marked `edited`.
+
+    Raises:
+        InputError: there is no vocabulary, or its edits contradict each other.
+    """
+    rows = []
+    for row in store.read(VOCABULARY).collect():
+        tags = {tag["tag"]: int(tag["count"] or 0) for tag in row["raw_tags"] or () if tag["tag"] is not None}
+        rows.append(
+            Entry(
+                row["label"],
+                row["status"],
+                row["merged_into"],
+                tags,
+                int(row["frequency"] or 0),
+                row["reason"],
+                bool(row["edited"]),
+                row["as_written"],
+            )
+        )
+    rows.sort(key=lambda e: e.label)
+    return [entry for entry in rows if not is_edited(entry)] + edited_entries(rows)
+
+
+def map_tags(pool: DataFrame, mapping: TagMap) -> DataFrame:
+    """`pool` with its `labels` mapped: each label once, in order; tags that are dropped or unknown are left out."""
+    return pool.withColumn("labels", map_labels(mapping)("labels"))
+
+
+def apply_vocabulary(pool: DataFrame, store: Store, config: Config) -> DataFrame:
+    """`pool` with labels in place of tags where the config has a vocabulary, else as it is.
+
+    Raises:
+        InputError: there is no vocabulary yet, or its edits contradict each other.
+    """
+    return map_tags(pool, tag_map(read_vocabulary(store))) if config.vocabulary.enabled else pool
+
+
+def vocabulary_version(store: Store, config: Config) -> dict[str, Any] | None:
+    """What the vocabulary is at this moment, for the run's record: `labels`, `edited` rows, `table_version`, `map` (its
+    hash). None where the config has it off."""
+    if not config.vocabulary.enabled:
+        return None
+    entries = read_vocabulary(store)
+    return {
+        "table_version": store.version(VOCABULARY),
+        "map": map_hash(tag_map(entries)),
+        "labels": len(set(resolve(entries).values()) - {None}),
+        "edited": sum(e.edited for e in entries),
+    }

@@ -1,0 +1,1 @@
+"""The shell: Spark sessions, Delta tables, files, run records."""

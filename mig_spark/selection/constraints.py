@@ -1,0 +1,234 @@
+"""What a selection must keep to, made ready before any work: quotas, cost, rows given, included and excluded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mig_spark.config import QuotaConfig, SelectConfig
+from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.selection.packing import typed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: More rows than any pool has: no limit.
+NO_LIMIT = 1 << 62
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A selection's input with what it must keep to.
+
+    Attributes:
+        rows: what is left to choose from: id, labels, score, and kind and cost where they matter.
+        kinds: the quota classes.
+        constraints: after `first` was taken.
+        given: rows whose information is there from the start, in order of id.
+        first: rows that are taken first, in order.
+    """
+
+    rows: DataFrame
+    kinds: list[str] | None
+    constraints: Constraints
+    given: pa.Table | None
+    first: pa.Table | None
+
+    def labels(self, packed: list[str]) -> list[str]:
+        """Sorted labels of the rows left and of those that were set aside."""
+        aside = [t["labels"].combine_chunks().flatten().to_pylist() for t in (self.given, self.first) if t is not None]
+        return sorted(set(packed).union(*aside)) if aside else packed
+
+
+def prepare(
+    df: DataFrame,
+    config: SelectConfig,
+    *,
+    given: DataFrame | None = None,
+    include: DataFrame | None = None,
+    exclude: DataFrame | None = None,
+    resume: Sequence[Any] = (),
+) -> Prepared:
+    """See `selection.select_rows`.
+
+    Raises:
+        ContractError: a column is missing.
+        InputError: an included id is not in the pool or cannot be used, or a quota or the budget cannot be met.
+    """
+    rows = typed(_with_columns(df, config))
+    if exclude is not None:
+        rows = _without(rows, exclude)
+    told = None if given is None else _rows_of(rows, given, "given", strict=False)
+    if told is not None:
+        rows = _without(rows, from_arrow(df.sparkSession, told.select(["id"])))
+    first = _taken_first(rows, include, resume)
+    budget = NO_LIMIT if config.budget is None else config.budget
+    constraints, kinds = _limits(rows, config, budget)
+    if first is not None:
+        _spend(constraints, first, kinds)
+        rows = _without(rows, from_arrow(df.sparkSession, first.select(["id"])))
+    return Prepared(rows, kinds, constraints, told, first)
+
+
+def _with_columns(df: DataFrame, config: SelectConfig) -> DataFrame:
+    """`kind` and `cost` from the columns that the config names."""
+    from pyspark.sql import functions as sf
+
+    named = {}
+    for role, name in (
+        ("kind", config.quotas and config.quotas.column),
+        ("cost", config.cost and config.cost.column),
+    ):
+        if not name:
+            continue
+        if name not in df.columns:
+            raise ContractError(
+                f"select.{'quotas' if role == 'kind' else 'cost'}.column = {name!r}: no such column "
+                f"(there are {', '.join(df.columns)})"
+            )
+        named[role] = sf.coalesce(sf.col(name).cast("string"), sf.lit("")) if role == "kind" else sf.col(name)
+    keep = [c for c in df.columns if c not in ("kind", "cost")]
+    return df.select(*keep, *(column.alias(role) for role, column in named.items()))
+
+
+def _ids(df: DataFrame, ids: DataFrame) -> DataFrame:
+    if "id" not in ids.columns:
+        raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(ids.columns)}")
+    return ids.select(ids["id"].cast(dict(df.dtypes)["id"]).alias("id")).where("id is not null").distinct()
+
+
+def _without(rows: DataFrame, ids: DataFrame) -> DataFrame:
+    return rows.join(_ids(rows, ids), "id", "left_anti")
+
+
+def _rows_of(rows: DataFrame, ids: DataFrame, what: str, *, strict: bool) -> pa.Table:
+    """The usable rows with these ids, in order of id.
+
+    Raises:
+        InputError: `strict`, and an id is not in the pool or its row cannot be used.
+    """
+    wanted = _ids(rows, ids)
+    usable = rows.where("labels is not null and score >= 0 and score < double('inf')")
+    found = collect_arrow(usable.join(wanted, "id")).sort_by("id")
+    names = set(collect_arrow(wanted)["id"].to_pylist())
+    missing = sorted(names.difference(found["id"].to_pylist()))
+    if missing:
+        shown = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        words = f"{len(missing)} of {len(names)} ids in {what} are not among the pool's usable rows ({shown})"
+        if strict:
+            raise InputError(f"{words}: take them out of the list, or look for them in the table `rejected`")
+        logger.warning("%s: what they contribute is not known and counts as nothing", words)
+    return found
+
+
+def _taken_first(rows: DataFrame, include: DataFrame | None, resume: Sequence[Any]) -> pa.Table | None:
+    """The rows of `resume` in its order, then those of `include` by id."""
+    spark = rows.sparkSession
+    parts = []
+    if len(resume):
+        order = pa.table({"id": pa.array(resume)})
+        found = _rows_of(rows, from_arrow(spark, order), "the saved selection", strict=True)
+        place = {name: k for k, name in enumerate(resume)}
+        parts.append(found.take(pa.array(np.argsort([place[i] for i in found["id"].to_pylist()], kind="stable"))))
+    if include is not None:
+        rest = (
+            include if not parts else _ids(rows, include).join(from_arrow(spark, parts[0].select(["id"])), "id", "anti")
+        )
+        parts.append(_rows_of(rows, rest, "include", strict=True))
+    return pa.concat_tables(parts) if parts else None
+
+
+def _limits(rows: DataFrame, config: SelectConfig, budget: int) -> tuple[Constraints, list[str] | None]:
+    """The constraints before anything is taken.
+
+    Raises:
+        InputError: a minimum is above the rows there are, or the minima are above the budget.
+    """
+    cost = config.cost.budget if config.cost else np.inf
+    if config.quotas is None:
+        one = np.zeros(1, np.int64)
+        return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
+    usable = rows.where("labels is not null and score >= 0 and score < double('inf')")
+    there = {r["kind"]: int(r["count"]) for r in usable.groupBy("kind").count().collect()}
+    kinds = sorted(there)
+    lower, upper = _quota_arrays(config.quotas, kinds, budget)
+    problems = [
+        f"{name!r} has {there.get(name, 0)} usable rows and a minimum of {limit.min}"
+        for name, limit in sorted(config.quotas.limits.items())
+        if limit.min > there.get(name, 0)
+    ]
+    if int(lower.sum()) > budget:
+        problems.append(f"the minima add up to {int(lower.sum())}, the budget is {budget}")
+    if problems:
+        raise InputError(f"select.quotas on {config.quotas.column!r} cannot be met: {'; '.join(problems)}")
+    return Constraints(lower, upper, np.zeros(len(kinds), np.int64), budget, cost), kinds
+
+
+def _quota_arrays(quotas: QuotaConfig, kinds: list[str], budget: int) -> tuple[Any, Any]:
+    lower, upper = np.zeros(len(kinds), np.int64), np.full(len(kinds), budget, np.int64)
+    for k, name in enumerate(kinds):
+        limit = quotas.limits.get(name, quotas.each)
+        if limit is not None:
+            lower[k] = limit.min
+            upper[k] = budget if limit.max is None else limit.max
+    return lower, upper
+
+
+def _spend(constraints: Constraints, first: pa.Table, kinds: list[str] | None) -> None:
+    """Take the first rows out of what may be taken.
+
+    Raises:
+        InputError: they are more than the budget, a quota or the cost allows.
+    """
+    constraints.rows -= first.num_rows
+    if "cost" in first.column_names:
+        constraints.cost -= float(np.sum(first["cost"].to_numpy()))
+    if kinds is None:
+        constraints.taken[0] += first.num_rows
+    else:
+        number = {name: k for k, name in enumerate(kinds)}
+        np.add.at(constraints.taken, [number[name] for name in first["kind"].to_pylist()], 1)
+    lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
+    if constraints.rows < lacking or constraints.cost < 0 or (constraints.taken > constraints.upper).any():
+        raise InputError(
+            f"the {first.num_rows} rows of select.include do not fit the budget, the cost or the quotas: "
+            "shorten the list or raise the limits"
+        )
+
+
+def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
+    """Ids from a Delta table (path or catalog name), Parquet, JSON lines with `id`, or a text file with one a line.
+
+    Raises:
+        InputError: there is nothing, or it has no column `id`.
+    """
+    from pyspark.errors import AnalysisException
+
+    files = HadoopFiles(spark)
+    try:
+        if files.exists(f"{path}/_delta_log"):
+            df = spark.read.format("delta").load(path)
+        elif not files.exists(path):
+            df = spark.read.table(path)
+        elif path.endswith((".jsonl", ".json", ".jsonl.gz")):
+            df = spark.read.json(path, schema="id string")
+        elif path.endswith((".parquet", ".pq")):
+            df = spark.read.parquet(path)
+        else:
+            df = spark.read.text(path).withColumnRenamed("value", "id")
+    except AnalysisException as e:
+        raise InputError(f"{option} = {path}: no ids there ({first_line(str(e))}); give a table or a file") from None
+    if "id" not in df.columns:
+        raise InputError(f"{option} = {path}: it has no column id, but {', '.join(df.columns)}")
+    return df.select("id")

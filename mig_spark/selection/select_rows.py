@@ -1,0 +1,277 @@
+"""ANNOTATIONS, P -> SELECTION: exact MIG selection of a DataFrame's rows, with a certificate.
+
+Two engines, one arithmetic, the same ids in the same order: `rounds` leaves the packed pool in the executors, `local`
+brings it to the driver. `auto` takes `local` where it fits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from mig_spark.config import PhiConfig, SelectConfig
+from mig_spark.errors import InputError
+from mig_spark.kernels.selection.blocks import label_sets_of
+from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, exact_view, upper_bound
+from mig_spark.kernels.selection.candidates import Chosen, ids_of
+from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.objective import Phi, Propagation
+from mig_spark.kernels.selection.offers import Ask, Limits
+from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
+from mig_spark.kernels.selection.state import State
+from mig_spark.lakehouse.runtime import describe_job, from_arrow
+from mig_spark.selection.constraints import prepare
+from mig_spark.selection.packing import SparkBlocks
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
+LOCAL_COPIES = 4
+#: Share of the free memory that `auto` lets the local engine take.
+LOCAL_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class LabelGraph:
+    """Sorted labels and the propagation matrix over them."""
+
+    labels: list[str]
+    propagation: Propagation
+
+    @staticmethod
+    def without_edges(labels: Sequence[str]) -> LabelGraph:
+        """Every label on its own."""
+        known = sorted(set(labels))
+        return LabelGraph(known, Propagation.identity(len(known)))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows taken, in order, and how it went.
+
+    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select; `integer_ids`: the ids are numbers.
+    """
+
+    chosen: Chosen
+    integer_ids: bool
+    graph: LabelGraph
+    certificate: Certificate
+    counts: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[Any]:
+        """Ids in order of selection: strings, or integers where the pool's ids are."""
+        return ids_of(self.chosen, integers=self.integer_ids)
+
+    @property
+    def objective(self) -> float:
+        """E of the whole selection."""
+        return float(self.chosen.objectives[-1]) if self.chosen.size else 0.0
+
+    def to_arrow(self) -> pa.Table:
+        """Columns rank (1 first), id, gain, objective, labels."""
+        c = self.chosen
+        labels = pa.ListArray.from_arrays(
+            pa.array(c.label_ptr, pa.int32()), pa.array(self.graph.labels, pa.string()).take(pa.array(c.labels))
+        )
+        return pa.table(
+            {
+                "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
+                "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
+                "gain": pa.array(c.gains),
+                "objective": pa.array(c.objectives),
+                "labels": labels,
+            }
+        )
+
+    def to_df(self, spark: SparkSession) -> DataFrame:
+        """`to_arrow` as a DataFrame."""
+        return from_arrow(spark, self.to_arrow())
+
+
+def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
+    """The config's concave function on these labels.
+
+    Args:
+        config: the parameters of labels that have none of their own.
+        labels: in order.
+        parameters: by label, any of `weight`, `a`, `b`, `alpha`.
+    """
+    n = len(labels)
+    phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
+    for k, label in enumerate(labels):
+        own = (parameters or {}).get(label, {})
+        phi.weight[k] = own.get("weight", phi.weight[k])
+        phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
+        phi.b[k] = own.get("b", phi.b[k])
+    return phi
+
+
+def select_rows(
+    df: DataFrame,
+    graph: LabelGraph | Callable[[list[str]], LabelGraph],
+    config: SelectConfig,
+    *,
+    given: DataFrame | None = None,
+    include: DataFrame | None = None,
+    exclude: DataFrame | None = None,
+    resume: Sequence[Any] = (),
+    on_round: Callable[[Sequence[Any]], None] | None = None,
+) -> Selection:
+    """Select `config.budget` rows of a DataFrame by maximizing information gain.
+
+    Args:
+        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, >= 0), and the columns
+            that `config.quotas` and `config.cost` name.
+        graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
+            labels in use, where no vocabulary is given.
+        config: budget, phi, gain, norm, engine, quotas, cost, mode.
+        given: ids whose information is there from the start; they are not selected again.
+        include: ids to take first, in order of id; they count for the budget, quotas and cost.
+        exclude: ids not to take.
+        resume: ids, in order, that an earlier run of the same selection took before it was stopped.
+        on_round: engine `rounds` only; called after each round with the ids taken so far.
+
+    Raises:
+        ContractError: a column is missing.
+        InputError: no usable row; an id that is there twice or nowhere; a quota that cannot be met.
+        NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
+    """
+    start = time.perf_counter()
+    work = prepare(df, config, given=given, include=include, exclude=exclude, resume=resume)
+    vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
+    pool = SparkBlocks.pack(work.rows, vocabulary, config, kinds=work.kinds)
+    try:
+        counts = pool.counts()
+        if counts["rows"] == 0 and work.first is None:
+            told = ", ".join(f"{n} x {why}" for why, n in counts["rejected"].items())
+            raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
+        if not isinstance(graph, LabelGraph):
+            graph = graph(work.labels(pool.labels()))
+            pool = pool.numbered_by(graph.labels)
+        packed = time.perf_counter()
+        phi = make_phi(config.phi, graph.labels, config.parameters())
+        state = State.start(graph.propagation, phi, exact=config.gain == "exact")
+        _replay_rows(state, work.given, graph, config)
+        origin = state.copy()
+        first = _replay_rows(state, work.first, graph, config)
+        certificate, parts = _run(pool, state, work.constraints, config, [first], on_round)
+        chosen = Chosen.concat(parts)
+        if config.cost is not None and work.first is None:
+            classes = len(work.constraints.lower)
+            chosen = _single_best(pool, origin, chosen, config.cost.budget, certificate, classes=classes)
+        seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
+        if config.upper_bound and chosen.size and config.cost is None:
+            certificate.upper_bound = bound_objective(pool, chosen, origin, first)
+            seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
+    finally:
+        pool.release()
+    counts["rows"] += 0 if work.first is None else work.first.num_rows
+    return Selection(chosen, pool.integer_ids, graph, certificate, counts, seconds)
+
+
+def _run(
+    pool: SparkBlocks,
+    state: State,
+    constraints: Constraints,
+    config: SelectConfig,
+    parts: list[Chosen],
+    on_round: Callable[[Sequence[Any]], None] | None,
+) -> tuple[Certificate, list[Chosen]]:
+    """Run the engine; `parts` is what was taken before."""
+    engine = choose_engine(config, pool.nbytes())
+    describe_job(pool.blocks.sparkSession, f"mig-spark select: {engine}")
+    if engine == "local":
+        blocks = list(pool.collect().values())
+        chosen, certificate = select_local(blocks, state, constraints)
+        return certificate, [*parts, chosen]
+
+    def tell(sofar: Sequence[Chosen]) -> None:
+        if on_round:
+            on_round(ids_of(Chosen.concat([*parts, *sofar]), integers=pool.integer_ids))
+
+    chosen, certificate = Rounds(
+        pool, state, constraints, candidates_asked=config.candidates, max_rounds=config.max_rounds,
+        finish_locally=fits_driver(pool.nbytes()), slack=config.epsilon if config.mode == "threshold" else 0.0,
+        on_round=tell,
+    ).run()  # fmt: skip
+    return certificate, [*parts, chosen]
+
+
+def _replay_rows(state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig) -> Chosen:
+    """Add rows (id, labels, score) to the state in their order."""
+    if rows is None:
+        return Chosen.concat([])
+    ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    gains, objectives = replay(state, ptr, labels, scores)
+    return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
+
+
+def _single_best(
+    pool: SparkBlocks, origin: State, chosen: Chosen, budget: float, certificate: Certificate, *, classes: int
+) -> Chosen:
+    """The one row that adds most within the whole cost, where it adds more than all that were taken.
+
+    Greedy by gain per cost alone can be arbitrarily bad; the better of the two is within a constant of the best.
+    """
+    start = State.start(origin.propagation, origin.phi, exact=True)
+    start.x[:] = origin.x
+    limits = Limits(np.ones(classes, bool), budget)
+    best = chosen
+    for offer in pool.ask(Ask(start.view(), limits, np.inf, 1, by_cost=False), {}):
+        if not len(offer.scores):
+            continue
+        one = Chosen.of_head(offer)
+        gains, objectives = replay(origin.copy(), one.label_ptr, one.labels, one.scores)
+        one = replace(one, gains=gains, objectives=objectives)
+        if best.size == 0 or float(objectives[-1]) > float(best.objectives[-1]):
+            best = one
+    if best is not chosen:
+        certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
+    return best
+
+
+def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chosen) -> float:
+    """No selection of as many rows has a higher objective than this; see `kernels.selection.bounds`.
+
+    Args:
+        state: the start, nothing selected; moved along.
+        first: rows that had to be taken: every selection has them.
+    """
+    rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
+    sample = pool.sample(min(rows, 50_000))
+    best = np.inf
+    for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):
+        ptr = chosen.label_ptr[done : upto + 1]
+        replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
+        done = upto
+        view = exact_view(state)
+        thetas = choose_thetas(sample, view, budget, rows)
+        best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
+    return float(best)
+
+
+def fits_driver(packed_bytes: int) -> bool:
+    """Whether the local engine has room for a pool of this size."""
+    return bool(packed_bytes * LOCAL_COPIES < psutil.virtual_memory().available * LOCAL_SHARE)
+
+
+def choose_engine(config: SelectConfig, packed_bytes: int) -> str:
+    """The engine that `auto` stands for; a mode that only one engine has decides."""
+    if config.engine != "auto" or config.mode == "threshold":
+        return "rounds" if config.mode == "threshold" else config.engine
+    engine = "local" if fits_driver(packed_bytes) else "rounds"
+    logger.info("engine: %s (the packed pool has %.1f MB)", engine, packed_bytes / 1e6)
+    return engine

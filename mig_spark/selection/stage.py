@@ -1,0 +1,161 @@
+"""The stage `select`: the annotated pool and the label graph to SELECTION, with a checkpoint between rounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.annotate import annotated_pool, annotation_versions
+from mig_spark.config import Config
+from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, POOL, SELECTION
+from mig_spark.errors import ContractError
+from mig_spark.export import export_selection
+from mig_spark.files import write_lines
+from mig_spark.kernels.selection.objective import Propagation
+from mig_spark.labels.graph import read_propagation
+from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.baselines import random_objective
+from mig_spark.selection.constraints import read_ids
+from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
+
+#: A cost column that every pool has: the characters of all turns.
+CHARACTERS = "characters"
+
+
+def select_pool(
+    store: Store, config: Config, run_id: str, *, path: str | None = None, resume: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Select from the annotated pool, write SELECTION, and the selected rows as JSON lines at `path`.
+
+    Args:
+        resume: go on from the last round that an earlier run of the same selection saved.
+
+    Returns:
+        Counts and the certificate.
+    """
+    from pyspark.sql import functions as sf
+
+    annotated = annotated_pool(store, config)
+    graph = load_graph(store)
+    ids = {
+        name: read_ids(store.spark, where, f"select.{name}")
+        for name in ("given", "include", "exclude")
+        if (where := getattr(config.select, name)) is not None
+    }
+    saved = _Checkpoint(store, config)
+    selection = select_rows(
+        _with_columns(store, config, annotated), graph, config.select, **ids,
+        resume=saved.load() if resume else (), on_round=saved.save,
+    )  # fmt: skip
+    chosen = selection.to_df(store.spark).drop("labels")
+    rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
+    store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
+    saved.remove()
+    if path:
+        export_selection(store, path)
+    counts = {**selection.counts, "selected": selection.chosen.size}
+    return counts, _certificate(selection, annotated, config)
+
+
+def load_graph(store: Store) -> LabelGraph:
+    """The label graph of the tables `labels` and `label_edges`."""
+    labels, rows, cols, weights = read_propagation(store)
+    return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
+
+
+def _certificate(selection: Selection, annotated: DataFrame, config: Config) -> dict[str, Any]:
+    usable = annotated.select("id", "labels", "score")
+    curve = random_objective(
+        usable, selection.graph, config.select, budget=selection.chosen.size, rows=selection.counts["rows"],
+        seed=config.seed,
+    )  # fmt: skip
+    return {
+        **selection.certificate.to_dict(),
+        "objective": selection.objective,
+        "random_objective": curve[-1]["objective"] if curve else None,
+        "random_curve": curve,
+        "seconds": selection.seconds,
+        "ids_sha256": hashlib.sha256("\n".join(map(str, selection.ids)).encode()).hexdigest(),
+    }
+
+
+def _with_columns(store: Store, config: Config, annotated: DataFrame) -> DataFrame:
+    """id, labels, score and the columns that quotas and cost name: of the annotated pool, or of the user's records.
+
+    Raises:
+        ContractError: no record has the column.
+    """
+    from pyspark.sql import functions as sf
+
+    named = [c.column for c in (config.select.quotas, config.select.cost) if c is not None]
+    have = [n for n in named if n in annotated.columns and n not in ("id", "labels", "score")]
+    rows = annotated.select("id", "labels", "score", *have)
+    rest = [n for n in dict.fromkeys(named) if n not in rows.columns]
+    if not rest:
+        return rows
+    pool = store.read(POOL).select("id", "messages", "raw")
+    columns = []
+    for name in rest:
+        if name == CHARACTERS:
+            length = sf.aggregate("messages", sf.lit(0), lambda total, turn: total + sf.length(turn["content"]))
+            columns.append(length.cast("double").alias(name))
+        else:
+            quoted = name.replace("'", "\\'")
+            columns.append(sf.get_json_object("raw", f"$['{quoted}']").alias(name))
+    more = pool.select("id", *columns)
+    empty = [n for n in rest if more.where(sf.col(n).isNotNull()).isEmpty()]
+    if empty:
+        raise ContractError(
+            f"select.quotas or select.cost names the column {empty[0]!r}: no record of the pool has it "
+            f"(the annotated pool has {', '.join(annotated.columns)}; {CHARACTERS} is always there)"
+        )
+    return rows.join(more, "id")
+
+
+class _Checkpoint:
+    """Ids taken so far, saved after each round beside the tables; for one selection: inputs and config."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._spark = store.spark
+        key = json.dumps([
+            config.hash(), annotation_versions(store, config),
+            *(store.version(t) for t in (POOL, ANNOTATIONS, LABEL_EDGES)),
+        ])  # fmt: skip
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        base = config.output.path
+        self.path = f"{base.rstrip('/')}/checkpoints/select-{name}.jsonl" if base else None
+
+    @property
+    def save(self) -> Callable[[Sequence[Any]], None] | None:
+        """Saves the ids taken so far; None where the output is a catalog without a path."""
+        if self.path is None:
+            return None
+        path = self.path
+        return lambda ids: _write_ids(ids, path)
+
+    def load(self) -> list[str]:
+        """The ids that were saved, in order; none where nothing was."""
+        if self.path is None or not HadoopFiles(self._spark).exists(self.path):
+            logger.info("nothing to resume from: the selection starts at the beginning")
+            return []
+        rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
+        logger.info("resuming after %d rows", len(rows))
+        return [r["id"] for r in rows]
+
+    def remove(self) -> None:
+        """Forget it: the selection is written."""
+        if self.path is not None:
+            HadoopFiles(self._spark).remove_folder(self.path, empty_parents=1)
+
+
+def _write_ids(ids: Sequence[Any], path: str) -> None:
+    write_lines((json.dumps({"rank": k, "id": i}) for k, i in enumerate(ids)), path)

@@ -1,0 +1,103 @@
+"""`mig-spark verify`: where the selection, the pool and the label graph to check come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.annotate import annotated_pool
+from mig_spark.config import Config, PoolConfig, SelectConfig
+from mig_spark.contracts import SELECTION
+from mig_spark.errors import InputError
+from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
+from mig_spark.ingest.sources import Part, find_parts
+from mig_spark.kernels.selection.audit import Verdict
+from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.tables import Store
+from mig_spark.sample import GraphMaker, SampleOptions
+from mig_spark.selection.stage import load_graph
+from mig_spark.selection.verify import verify_selection
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def verify_run(spark: SparkSession, config: Config, selection: str | None, *, tolerance: float) -> Verdict:
+    """Check a run's own selection, or another list of ids of its pool.
+
+    Raises:
+        InputError: a table or the list is missing, or the run's selection was made under quotas or a cost.
+    """
+    if config.select.quotas or config.select.cost or config.select.given or config.select.include:
+        raise InputError(
+            "verify checks plain selections; quotas, cost, given or include change which row is the best one to take"
+        )
+    store = Store(spark, config.output)
+    if selection is not None:
+        ids = read_ranked_ids(spark, selection)
+    else:
+        ids = [r["id"] for r in store.read(SELECTION).orderBy("rank").select("id").collect()]
+    pool = annotated_pool(store, config).select("id", "labels", "score")
+    return verify_selection(pool, ids, load_graph(store), config.select, tolerance=tolerance)
+
+
+def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], config: SelectConfig) -> Verdict:
+    """Check a list of ids against an annotated pool in files; `given` has the options of the command.
+
+    Raises:
+        InputError: something is missing or unusable.
+    """
+    with said_plainly(PoolConfig(path=list(given["pool"]))):
+        frames = [_pool(spark, part) for src in given["pool"] for part in find_parts(spark, PoolConfig(path=src))]
+        options = SampleOptions(
+            given["pool"], "", valid_tag_path=given["valid_tag_path"], label_graph=given["label_graph"],
+            sim_threshold=given["sim_threshold"], embedding_model=given["embedding_model"],
+            prop_weight=given["prop_weight"],
+        )  # fmt: skip
+        graph = GraphMaker(spark, options)
+        pool = reduce(lambda a, b: a.unionByName(b), frames)
+        ids = read_ranked_ids(spark, selection)
+        return verify_selection(pool, ids, graph.known() or graph.over, config, tolerance=given["tolerance"])
+
+
+def _pool(spark: SparkSession, part: Part) -> DataFrame:
+    if part.kind in ("lines", "files"):
+        staged = parse_parts(spark, [part], PoolConfig(path=part.name), schema="annotation")
+        return staged.where("reason is null").selectExpr("id", "given.labels as labels", "given.score as score")
+    table = read_table_part(spark, part)
+    missing = [name for name in ("id", "labels", "score") if name not in table.columns]
+    if missing:
+        raise InputError(f"{part.name} has no column {', '.join(missing)} (it has {', '.join(table.columns)})")
+    return table.selectExpr("cast(id as string) as id", "labels", "cast(score as double) as score")
+
+
+def read_ranked_ids(spark: SparkSession, path: str) -> list[str]:
+    """Ids in order: of a table or Parquet with rank and id, or of the lines of a JSON lines file with id or _id.
+
+    Raises:
+        InputError: there is nothing, or a line has no id.
+    """
+    from pyspark.errors import AnalysisException
+
+    files = HadoopFiles(spark)
+    try:
+        if files.exists(f"{path}/_delta_log"):
+            df = spark.read.format("delta").load(path)
+        elif not files.exists(path):
+            df = spark.read.table(path)
+        elif path.endswith((".parquet", ".pq")):
+            df = spark.read.parquet(path)
+        else:
+            # one file is read by one task in order; a selection is small
+            text = spark.read.text(path, lineSep="\n", wholetext=False).coalesce(1)
+            rows = text.selectExpr(
+                "coalesce(get_json_object(value, '$.id'), get_json_object(value, '$._id')) as id"
+            ).collect()
+            bad = [k for k, r in enumerate(rows, 1) if r["id"] is None]
+            if bad:
+                raise InputError(f"line {bad[0]} of {path} has no id: each line is a JSON object with id or _id")
+            return [r["id"] for r in rows]
+        return [str(r["id"]) for r in df.orderBy("rank").select("id").collect()]
+    except AnalysisException as e:
+        raise InputError(f"no selection at {path} ({first_line(str(e))}); rank and id are needed") from None
