@@ -31,7 +31,8 @@ def mask_secrets(value: Any, *, key: str = "") -> Any:
     if not isinstance(value, str) or not value:
         return value
     words = [w.lower() for w in _WORD.findall(key)]
-    # `api_key_env` names the environment variable, which is not the secret
-    if _SECRET_WORDS.intersection(words) and words[-1] not in ("env", "scope", "name", "file"):
+    # `api_key_env` names the environment variable and `api_key_secret.key` an entry of a scope: neither is the secret
+    named = words[-1:] in (["env"], ["scope"], ["name"], ["file"]) or key.endswith("api_key_secret.key")
+    if _SECRET_WORDS.intersection(words) and not named:
         return MASK
     return _QUERY_SECRET.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", value))

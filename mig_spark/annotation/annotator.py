@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.kernels.annotation.annotators import ASKING, Step
+from mig_spark.kernels.annotation.annotators import Step, asks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -46,7 +46,7 @@ class Annotator:
     @property
     def paid(self) -> bool:
         """Whether it asks an endpoint, so that every answer costs money."""
-        return self.step is not None and self.step[0] in ASKING
+        return self.step is not None and asks(self.step)
 
     @property
     def slow(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mig_spark.annotation.annotator import Annotator, version_of
+from mig_spark.annotation.endpoint_annotators import endpoint_tagger, look_up_secrets
 from mig_spark.annotation.model_annotators import distilled_tagger, instag_tagger, model_scorer
 from mig_spark.config import (
     ColumnScorer,
@@ -21,7 +22,6 @@ from mig_spark.config import (
     DeitaScorer,
     DistilledTagger,
     EmbeddingTagger,
-    EndpointConfig,
     EndpointScorer,
     EndpointTagger,
     HeuristicScorer,
@@ -32,7 +32,6 @@ from mig_spark.config import (
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
 from mig_spark.kernels.annotation.embedding import TEXT_RULE, check_installed, model_identity
-from mig_spark.kernels.annotation.prompts import PROMPT_VERSION
 from mig_spark.udfs import annotate_rows
 
 if TYPE_CHECKING:
@@ -68,9 +67,7 @@ def make_tagger(config: TaggerConfig, spark: SparkSession) -> Annotator:
         listed: Step = ("valid_labels", {"valid": valid})
         return Annotator("column", version, TAGS, reads_given=True, flags=(OUTSIDE,), step=listed)
     if isinstance(config, EndpointTagger):
-        words = vocabulary_labels(config.vocabulary) if config.vocabulary else None
-        flags = (TRUNCATED,) if words is None else (TRUNCATED, OUTSIDE)
-        return _endpoint(config, "endpoint_labels", TAGS, flags, top=config.top, vocabulary=words)
+        return endpoint_tagger(config, vocabulary_labels(config.vocabulary) if config.vocabulary else None)
     if isinstance(config, InstagTagger):
         return instag_tagger(config, task_cpus(spark))
     if isinstance(config, DistilledTagger):
@@ -94,31 +91,7 @@ def make_scorer(config: ScorerConfig, spark: SparkSession | None = None) -> Anno
     """
     if isinstance(config, ColumnScorer):
         return Annotator("column", version_of(rule=1), SCORES, reads_given=True, columns=_given_scores)
-    if isinstance(config, EndpointScorer):
-        return _endpoint(config, "endpoint_scores", SCORES, (TRUNCATED,))
     return model_scorer(config, 1 if spark is None else task_cpus(spark))
-
-
-def _endpoint(
-    config: EndpointConfig, kernel: str, makes: tuple[str, ...], flags: tuple[str, ...], **said: Any
-) -> Annotator:
-    """An annotator behind an endpoint. Its version does not cover the address: the same model may move."""
-    said |= {name: getattr(config, name) for name in ("model", "max_output_tokens", "max_chars", "body")}
-    names = ("api_key_env", "auth_header", "timeout", "concurrency", "max_tries", "max_wait", "breaker")
-    settings = {**said, **{name: getattr(config, name) for name in names}}
-    base, _, query = config.base_url.partition("?")
-    settings["url"] = f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else "")
-    settings |= {"requests_per_second": config.requests_per_second, "tasks": config.max_tasks}
-    version = version_of(prompt=PROMPT_VERSION, kernel=kernel, **said)
-    return Annotator(
-        f"endpoint {config.model}",
-        version,
-        makes,
-        flags=flags,
-        step=(kernel, {"settings": settings}),
-        may_fail=True,
-        max_tasks=config.max_tasks,
-    )
 
 
 def run_annotators(
@@ -169,6 +142,7 @@ def run_annotators(
         fields += [StructField(name, StringType()) for name in ERRORS]
         fields += [StructField(name, DoubleType()) for name in COST_COLUMNS]
     needed = [name for name in ("messages", "given") if name in df.columns and name not in kept]
+    limits = {"secrets": look_up_secrets(steps, df.sparkSession), **(limits or {})}
     udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits)
     return df.select(*kept, *needed, *by_step).mapInArrow(udf, StructType(fields))
 

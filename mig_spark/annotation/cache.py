@@ -64,7 +64,8 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
         if annotator.step is None:
             continue
         *values, flags = annotator.makes
-        answered = sf.col("labels" if role == "tagger" else "score").isNotNull()
+        # of `combine` one part may have been answered, and paid, without the other
+        answered = sf.coalesce(*(sf.col(name).cast("string") for name in values)).isNotNull()
         earlier = None
         for table in tables:
             found = store.read(table).where(by(role, annotator) & answered & useful[table.name]).select(*_HALVES)
@@ -79,9 +80,10 @@ def _one_each(annotations: DataFrame, own_flags: Sequence[str], values: Sequence
     from pyspark.sql import functions as sf
 
     own = sf.array(*map(sf.lit, own_flags)).cast("array<string>")
-    picked = sf.min(sf.struct("annotated_at", "run_id", *values, sf.array_intersect("flags", own).alias(flags))).alias(
-        "_one"
-    )
+    kept = sf.array_intersect("flags", own).alias(flags)
+    # a whole answer before a part of one
+    order = (sf.col(values[-1]).isNull().alias("_part"), "annotated_at", "run_id")
+    picked = sf.min(sf.struct(*order, *values, kept)).alias("_one")
     grouped = annotations.groupBy(sf.col("content_hash").alias("_key")).agg(picked)
     return grouped.select("_key", *(f"_one.{name}" for name in (*values, flags)))
 

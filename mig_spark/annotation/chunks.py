@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import time
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotators import run_annotators
@@ -22,14 +24,15 @@ from mig_spark.annotation.cache import (
     why_not,
     with_known,
 )
+from mig_spark.annotation.endpoint_annotators import SecretName, look_up_secrets
 from mig_spark.annotation.failures import executor_failures
 from mig_spark.annotation.plan import Plan, usable_rows
 from mig_spark.annotation.spill_folder import SpillFolder
 from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
 from mig_spark.errors import AnnotationError, PlatformError
-from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS
-from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
+from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, Secret
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context
 from mig_spark.lakehouse.tables import Store
 
@@ -56,6 +59,7 @@ class Work:
     config: AnnotateConfig
     run_id: str
     spill: SpillFolder | None
+    secrets: dict[SecretName, Secret] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys((n[1:] for n in COST_COLUMNS), 0.0))
     commits: int = 0
     failed: int = 0
@@ -126,7 +130,8 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
         The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
 
     Raises:
-        PlatformError: speculative tasks are on, which would pay twice.
+        PlatformError: speculative tasks are on, which would pay twice, or a secret cannot be read.
+        DependencyError: a secret is named where there are no secret scopes.
         AnnotationError: a spend cap was reached, the endpoint refuses or is down, or most rows get no usable answer;
             what was answered before is committed.
     """
@@ -136,6 +141,8 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
     try:
         if plan.paid:
             refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
+            # a key that cannot be had is told before anything is written
+            work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
             work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
         if missing.count > 0:
             with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
@@ -265,16 +272,15 @@ def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | N
     seen = Observation()
     said = said.observe(seen, *(sf.sum(name).alias(name[1:]) for name in COST_COLUMNS))
     work.commits += 1
-    once = (f"{work.run_id}:annotate", work.commits)
     if not plan.may_fail:
-        store.write(ANNOTATIONS, as_annotations(said, plan, work.run_id), mode="append", once=once)
+        store.write(ANNOTATIONS, as_annotations(said, plan, work.run_id), mode="append")
         _add_cost(work, seen.get)
         return _Outcome()
     store.write(ANNOTATED_CHUNK, said.withColumnRenamed("_key", "content_hash"))
     before = work.cost["requests"]
     _add_cost(work, seen.get)
     staged = store.read(ANNOTATED_CHUNK).withColumnRenamed("content_hash", "_key")
-    store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append", once=once)
+    store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append")
     bad = staged.where(~answered())
     facts = bad.agg(
         sf.count(sf.when(why_not().isNull(), 1)).alias("failed"),
@@ -283,9 +289,10 @@ def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | N
         sf.min(sf.coalesce(*(sf.when(why_not().isNull(), sf.col(name)) for name in ERRORS))).alias("example"),
     ).collect()[0]
     if facts["failed"] or facts["stopped"]:
-        # of the rows that were not tried only those with half an answer are worth keeping
-        tried = bad.where(why_not().isNull() | sf.col("labels").isNotNull() | sf.col("score").isNotNull())
-        store.write(ANNOTATION_FAILURES, as_failures(tried, plan, work.run_id), mode="append", once=once)
+        # of the rows that were not tried only those with a part of an answer are worth keeping
+        said_some = [sf.col(name).isNotNull() for name in (TAGS[0], *SCORES[:3])]
+        tried = bad.where(reduce(operator.or_, said_some, why_not().isNull()))
+        store.write(ANNOTATION_FAILURES, as_failures(tried, plan, work.run_id), mode="append")
     if work.spill is not None:
         work.spill.remove_chunk(chunk)
     work.failed += int(facts["failed"])
@@ -322,6 +329,7 @@ def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
         "tasks": tasks,
         "spill": None if spill is None else spill.chunk(chunk),
         "earlier": [] if spill is None else list(spill.earlier),
+        "secrets": work.secrets,
     }
 
 
@@ -337,7 +345,7 @@ def _stopped(work: Work, outcome: _Outcome) -> str:
         what, then = f"the endpoint does not answer ({reason})", "see to it, then run it again to go on"
     else:
         what = f"the endpoint refuses ({reason})"
-        then = "set base_url, model and the variable that api_key_env names right, then run it again to go on"
+        then = "set base_url, model and the key (api_key_env, api_key_secret) right, then run it again to go on"
     return f"{what}; every answer so far is committed{_spent(work)}: {then}"
 
 

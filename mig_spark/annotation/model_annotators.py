@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mig_spark.annotation.annotator import Annotator, version_of
+from mig_spark.annotation.endpoint_annotators import endpoint_scorer
 from mig_spark.config import (
     CombineScorer,
     DeitaScorer,
     DistilledTagger,
+    EndpointScorer,
     HeuristicScorer,
     IfdScorer,
     InstagTagger,
@@ -53,7 +55,7 @@ def instag_tagger(config: InstagTagger, threads: int) -> Annotator:
 
 
 def model_scorer(
-    config: HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer | CombineScorer, threads: int
+    config: HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer | EndpointScorer | CombineScorer, threads: int
 ) -> Annotator:
     """The scorer that a config names.
 
@@ -63,6 +65,8 @@ def model_scorer(
     if isinstance(config, HeuristicScorer):
         version = version_of(rules=heuristics.VERSION)
         return Annotator("heuristic", version, SCORES, flags=heuristics.FLAGS, step=("heuristic", {}))
+    if isinstance(config, EndpointScorer):
+        return endpoint_scorer(config)
     if isinstance(config, CombineScorer):
         return _combined(config, threads)
     check_transformers()
@@ -85,7 +89,16 @@ def _combined(config: CombineScorer, threads: int) -> Annotator:
     name = f"combine quality: {parts['quality'].name}, complexity: {parts['complexity'].name}"
     flags = tuple(dict.fromkeys(flag for part in parts.values() for flag in part.flags))
     steps = {role: part.step for role, part in parts.items()}
-    return Annotator(name, version, SCORES, flags=flags, step=("combine", steps), may_fail=True)
+    most = [part.max_tasks for part in parts.values() if part.max_tasks is not None]
+    return Annotator(
+        name,
+        version,
+        SCORES,
+        flags=flags,
+        step=("combine", steps),
+        may_fail=any(part.may_fail for part in parts.values()),
+        max_tasks=min(most, default=None),
+    )
 
 
 def _models(config: DeitaScorer | IfdScorer | RewardScorer) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Annotator
@@ -13,8 +14,8 @@ from mig_spark.annotation.annotators import run_annotators
 from mig_spark.annotation.cache import with_known
 from mig_spark.annotation.chunks import find_missing, slots
 from mig_spark.annotation.plan import make_plan
-from mig_spark.config import Config, EndpointConfig
-from mig_spark.kernels.annotation.annotators import COST_COLUMNS
+from mig_spark.config import Config
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, asks, parts_of
 from mig_spark.kernels.annotation.endpoint import row_tokens
 from mig_spark.lakehouse.tables import Store
 
@@ -77,16 +78,18 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     preview = Preview(missing.total, missing.cached, count, len(found))
     if not found:
         return preview
+    # a part of `combine` counts by itself: a model is timed, an endpoint's tokens are counted
+    parts = [(a, part) for a in plan.annotators if a.step is not None for part in parts_of(a.step).values()]
     here = [a for a in plan.annotators if a.step is not None and not a.paid]
+    here += [replace(a, step=part) for a, part in parts if a.paid and not asks(part)]
     if here:
         _time_models(preview, rows.select("_key", "messages", "given"), here, store)
-    asked = [(a, c) for a, c in zip(plan.annotators, (config.annotate.tagger, config.annotate.scorer), strict=True)
-             if isinstance(c, EndpointConfig)]  # fmt: skip
-    for annotator, settings in asked:
-        _count_tokens(preview, [row["messages"] for row in found], annotator, settings, slots(store))
+    asked = [(kernel, parameters["settings"]) for _, (kernel, parameters) in parts if asks((kernel, parameters))]
+    for kernel, settings in asked:
+        _count_tokens(preview, [row["messages"] for row in found], kernel, settings, slots(store))
     if asked:
         preview.notes.append("no endpoint was asked: tokens are estimated from the lengths of texts")
-        if any(settings.requests_per_second is None for _, settings in asked):
+        if any(settings["requests_per_second"] is None for _, settings in asked):
             preview.notes.append("without requests_per_second the time assumes an answer in one second")
         known = with_known(missing.rows.select("_key"), store, plan)
         if len(known.columns) > 1:
@@ -115,23 +118,17 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
         preview.notes.append("a warm model is faster than these first rows: the time is more likely less than more")
 
 
-def _count_tokens(
-    preview: Preview, rows: list[Any], annotator: Annotator, settings: EndpointConfig, cores: int
-) -> None:
-    assert annotator.step is not None
-    kernel, parameters = annotator.step
-    tokens = [row_tokens(kernel, parameters["settings"], messages) for messages in rows]
+def _count_tokens(preview: Preview, rows: list[Any], kernel: str, settings: Mapping[str, Any], cores: int) -> None:
+    tokens = [row_tokens(kernel, settings, messages) for messages in rows]
     requests = preview.missing
-    out = _TOKENS_A_JUDGEMENT
-    if kernel == "endpoint_labels":
-        out = _TOKENS_A_LABEL * parameters["settings"]["top"]
+    out = _TOKENS_A_LABEL * settings["top"] if kernel == "endpoint_labels" else _TOKENS_A_JUDGEMENT
     preview.requests += requests
     preview.prompt_tokens += math.ceil(requests * sum(tokens) / len(tokens))
-    preview.completion_tokens += requests * min(out, settings.max_output_tokens)
-    preview.most_completion_tokens += requests * settings.max_output_tokens
-    at_once = settings.concurrency * min(settings.max_tasks, cores)
+    preview.completion_tokens += requests * min(out, settings["max_output_tokens"])
+    preview.most_completion_tokens += requests * settings["max_output_tokens"]
+    at_once = settings["concurrency"] * min(settings["tasks"], cores)
     rate = at_once / _SECONDS_AN_ANSWER
-    preview.endpoint_seconds += requests / min(rate, settings.requests_per_second or rate)
+    preview.endpoint_seconds += requests / min(rate, settings["requests_per_second"] or rate)
 
 
 def describe_preview(preview: Preview) -> str:

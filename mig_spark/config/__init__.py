@@ -26,6 +26,7 @@ from mig_spark.config.annotate import (
     ScoreColumn,
     ScoreConfig,
     Scorer,
+    SecretConfig,
     Tagger,
     check_prompt,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "ScoreColumn",
     "ScoreConfig",
     "Scorer",
+    "SecretConfig",
     "SelectConfig",
     "SparkConfig",
     "Tagger",

@@ -31,12 +31,20 @@ class EmbeddingTagger(Section):
     max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
 
 
+class SecretConfig(Section):
+    """A secret of a Databricks secret scope; the driver reads it when tasks are about to ask."""
+
+    scope: str = Field(min_length=1)
+    key: str = Field(min_length=1, description="the secret's name in the scope")
+
+
 class EndpointConfig(Section):
-    """An OpenAI-compatible chat endpoint, asked from the executors; see docs/annotate.md."""
+    """An OpenAI-compatible chat endpoint, asked from the executors; see docs/annotation.md."""
 
     base_url: str = Field(description="POST goes to {base_url}/chat/completions")
     model: str
     api_key_env: str | None = Field(None, description="environment variable of the executors that holds the key")
+    api_key_secret: SecretConfig | None = Field(None, description="Databricks: scope and key of a secret, instead")
     auth_header: str = Field("Authorization", description="header of the key; with another name it goes out bare")
     max_output_tokens: int = Field(256, ge=1)
     max_chars: int = Field(24_000, ge=200, description="of longer rows the middle is left out, flagged truncated")
@@ -56,6 +64,8 @@ class EndpointConfig(Section):
             raise ValueError("base_url is an http or https address, for example http://localhost:8000/v1")
         if parts.username or parts.password:
             raise ValueError("base_url carries a name or password; name a variable with the key in api_key_env")
+        if self.api_key_env and self.api_key_secret:
+            raise ValueError("api_key_env and api_key_secret both say where the key is; leave one out")
         return self
 
 
@@ -162,7 +172,7 @@ class RewardScorer(LanguageModelConfig):
     activation: Literal["sigmoid", "none"] = Field("sigmoid", description="none: for rewards that are never negative")
 
 
-Part = Annotated[HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer, Field(discriminator="kind")]
+Part = Annotated[HeuristicScorer | DeitaScorer | IfdScorer | RewardScorer | EndpointScorer, Field(discriminator="kind")]
 
 
 class CombineScorer(Section):
@@ -171,6 +181,16 @@ class CombineScorer(Section):
     kind: Literal["combine"] = "combine"
     quality: Part = Field(description="a scorer: its quality counts, else its score")
     complexity: Part = Field(description="a scorer: its complexity counts, else its score")
+
+    @model_validator(mode="after")
+    def _no_answer_is_paid_twice(self) -> CombineScorer:
+        parts = [part for part in (self.quality, self.complexity) if isinstance(part, EndpointScorer)]
+        asked = [(p.base_url, p.model, p.max_output_tokens, p.max_chars, p.body) for p in parts]
+        if len(asked) > 1 and asked[0] == asked[1]:
+            raise ValueError(
+                "one judge says both quality and complexity at once; set kind: endpoint, not combine"
+            )
+        return self
 
 
 Scorer = Annotated[

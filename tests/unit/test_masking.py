@@ -20,6 +20,8 @@ from mig_spark.masking import MASK, mask_secrets
         ("pool.path", "https://me:c4n4ry@host/x.jsonl", f"https://{MASK}@host/x.jsonl"),
         ("pool.path", ["https://host/x?sig=c4n4ry&a=1"], [f"https://host/x?sig={MASK}&a=1"]),
         ("annotate.tagger.api_key_env", "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ("annotate.tagger.api_key_secret.scope", "mig", "mig"),
+        ("annotate.tagger.api_key_secret.key", "openai", "openai"),
         ("annotate.tagger.max_tokens", 256, 256),
         ("annotate.tagger.batch_tokens", "8192", "8192"),
         ("pool.path", "s3://bucket/user@example/x", "s3://bucket/user@example/x"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,30 +32,25 @@ ARROW_TYPES = {
 #: why a row has no labels or no score although a kernel has worked on it; a kernel whose model cannot answer every row
 #: returns its column beside those that it makes, null where the row was answered
 ERRORS = ("tag_error", "score_error")
-_ENDPOINT_COSTS = ("requests", "retries", "prompt_tokens", "completion_tokens", "reused", "unparsable")
+_ENDPOINT_COSTS = tuple(f.name for f in fields(endpoint.Spent))
 #: private columns that carry a batch's `Cost`
 COST_COLUMNS = ("_rows", "_seconds", "_model_loads", "_load_seconds", *(f"_{name}" for name in _ENDPOINT_COSTS))
+#: what `combine` puts together, each by a kernel of its own
+ROLES = ("quality", "complexity")
 #: a label that the row brought is not on the list of valid ones
 OUTSIDE = "label_outside"
 TRUNCATED = "truncated"
 
 
 @dataclass
-class Cost:
-    """What a batch cost: rows that a kernel worked on, seconds of work, models loaded and the seconds of that; requests
-    to endpoints, how many of them were second tries, tokens; answers that an attempt that died had paid for, and those
-    that could not be read."""
+class Cost(endpoint.Spent):
+    """What a batch cost: what endpoints were paid, rows that a kernel worked on, seconds of work, models loaded and the
+    seconds of that."""
 
     rows: int = 0
     seconds: float = 0.0
     model_loads: int = 0
     load_seconds: float = 0.0
-    requests: int = 0
-    retries: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reused: int = 0
-    unparsable: int = 0
 
 
 Made: TypeAlias = dict[str, pa.Array]
@@ -68,13 +63,31 @@ def start_task(steps: Sequence[Step], limits: Mapping[str, Any] | None = None) -
 
     Args:
         steps: (kernel name, parameters).
-        limits: `requests` and `tokens` that the task may spend, `spill` and `earlier` folders, `tasks` at a time; as in
-            `endpoint.Task`.
+        limits: `requests` and `tokens` that the task may spend, `spill` and `earlier` folders, `tasks` at a time,
+            `secrets`; as in `endpoint.Task`.
     """
     given = dict(limits or {})
     budget = endpoint.Budget(given.pop("requests", None), given.pop("tokens", None))
     task = endpoint.Task(budget, **given)
-    return [(name, {**parameters, "task": task} if name in ASKING else parameters) for name, parameters in steps]
+    return [_with_task(step, task) for step in steps]
+
+
+def parts_of(step: Step) -> dict[str, Step]:
+    """The kernels that a step is made of: the two of `combine`, by role; itself otherwise."""
+    name, parameters = step
+    return {role: parameters[role] for role in ROLES} if name == "combine" else {name: step}
+
+
+def asks(step: Step) -> bool:
+    """Whether a step asks an endpoint, so that every answer costs money."""
+    return any(name in ASKING for name, _ in parts_of(step).values())
+
+
+def _with_task(step: Step, task: endpoint.Task) -> Step:
+    name, parameters = step
+    if name == "combine":
+        return name, {role: _with_task(part, task) for role, part in parts_of(step).items()}
+    return name, {**parameters, "task": task} if name in ASKING else parameters
 
 
 def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, Cost]:
@@ -101,10 +114,10 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
         fresh = kernel(todo, **parameters) if todo.num_rows else {}
         for column in columns:
             kept = batch.column(column).cast(ARROW_TYPES[column])
-            made[column] = _merge(missing, fresh[column], kept) if fresh else kept
+            made[column] = _placed(missing, fresh[column], kept) if fresh else kept
         error = ERRORS[columns == SCORES]
         if error in fresh:
-            made[error] = _merge(missing, fresh[error], made[error])
+            made[error] = _placed(missing, fresh[error], made[error])
     cost.rows = int(worked.sum())
     for name in _ENDPOINT_COSTS:
         setattr(cost, name, getattr(endpoint.SPENT, name) - getattr(before, name))
@@ -114,7 +127,7 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
     return made, cost
 
 
-def _merge(missing: np.ndarray, fresh: pa.Array, kept: pa.Array) -> pa.Array:
+def _placed(missing: np.ndarray, fresh: pa.Array, kept: pa.Array) -> pa.Array:
     """`fresh` in order where `missing`, `kept` elsewhere."""
     if missing.all():
         return fresh
@@ -211,22 +224,37 @@ def heuristic_scores(batch: pa.RecordBatch) -> Made:
 def combined_scores(batch: pa.RecordBatch, *, quality: Step, complexity: Step) -> Made:
     """Quality by one kernel, complexity by another, each its score where it has no such column; score: their product.
 
-    A row that one of them cannot score has no score, and the reason.
+    A value that `batch` has already is kept. Kernels that ask an endpoint come last, and are asked only about rows that
+    the other could score: a row that one of them cannot score has no score, and the reason.
     """
-    columns: Made = {}
-    made = []
-    for role, (name, parameters) in (("quality", quality), ("complexity", complexity)):
-        kernel, _ = KERNELS[name]
-        part = kernel(batch, **parameters)
-        columns[role] = part[role] if part[role].null_count < len(part[role]) else part["score"]
-        made.append(part)
+    n = batch.num_rows
+    steps = {"quality": quality, "complexity": complexity}
+    columns: Made = {name: _column(batch, name) for name in (*ROLES, "score_flags")}
+    flags: list[list[str]] = [list(row or ()) for row in columns.pop("score_flags").to_pylist()]
+    errors: list[str | None] = [None] * n
+    for role in sorted(ROLES, key=lambda r: asks(steps[r])):
+        name, parameters = steps[role]
+        todo = np.asarray(columns[role].is_null()) & np.array([error is None for error in errors], dtype=np.bool_)
+        if not todo.any():
+            continue
+        part = KERNELS[name][0](batch.filter(pa.array(todo)), **parameters)
+        fresh = part[role] if part[role].null_count < len(part[role]) else part["score"]
+        columns[role] = _placed(todo, fresh, columns[role])
+        reasons = part["score_error"].to_pylist() if "score_error" in part else [None] * len(fresh)
+        for row, more, error in zip(np.flatnonzero(todo), part["score_flags"].to_pylist(), reasons, strict=True):
+            flags[row] = list(dict.fromkeys([*flags[row], *more]))
+            errors[row] = error
     columns["score"] = pc.multiply(columns["quality"], columns["complexity"])
-    flags = [part["score_flags"].to_pylist() for part in made]
-    both = [list(dict.fromkeys([*one, *two])) for one, two in zip(*flags, strict=True)]
-    columns["score_flags"] = pa.array(both, ARROW_TYPES["score_flags"])
-    none = pa.nulls(batch.num_rows, pa.string())
-    columns["score_error"] = pc.coalesce(*(part.get("score_error", none) for part in made))
+    columns["score_flags"] = pa.array(flags, ARROW_TYPES["score_flags"])
+    columns["score_error"] = pa.array(errors, pa.string())
     return columns
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column that may not be there: nulls."""
+    kind = ARROW_TYPES[name]
+    known = name in batch.schema.names
+    return batch.column(name).cast(kind) if known else pa.nulls(batch.num_rows, kind)
 
 
 #: kernel name: the function, and the columns that it makes (`TAGS` or `SCORES`)

@@ -59,6 +59,13 @@ class Spent:
 SPENT = Spent()
 
 
+@dataclass(frozen=True)
+class Secret:
+    """A value that nothing prints: it goes from the driver to the tasks, and from there into a request's header."""
+
+    value: str = field(repr=False)
+
+
 @dataclass
 class Budget:
     """What a task may still spend; None: without limit. Not safe for threads by itself."""
@@ -89,16 +96,19 @@ class Task:
         spill: the folder of this chunk's answers; None: they are written nowhere before the task ends.
         earlier: folders of runs that died, whose answers are as good.
         tasks: tasks that ask at the same time, which share the rate.
+        secrets: keys that the driver has looked up, by (scope, key) of `api_key_secret`.
     """
 
     budget: Budget = field(default_factory=Budget)
     spill: str | None = None
     earlier: Sequence[str] = ()
     tasks: int | None = None
+    secrets: Mapping[tuple[str, str], Secret] = field(default_factory=dict)
     askers: dict[str, Asker] = field(default_factory=dict)
 
-    def asker(self, name: str, settings: Settings) -> Asker:
-        """The one who asks for a kernel."""
+    def asker(self, settings: Settings) -> Asker:
+        """The one who asks under these settings."""
+        name = json.dumps(settings, sort_keys=True)
         if name not in self.askers:
             self.askers[name] = Asker(settings, self)
         return self.askers[name]
@@ -128,6 +138,8 @@ class Asker:
             if not key:
                 name = settings["api_key_env"]
                 self._stop(FATAL, f"{name} is not set in the executors' environment: set it before Spark starts")
+        elif settings["api_key_secret"]:
+            key = task.secrets[settings["api_key_secret"]].value
         self._poster = Poster(settings["url"], key, settings["auth_header"], settings["timeout"])
         self._spill = Spill(task.spill, f"{os.getpid()}") if task.spill else None
         self._known = read_spill([*task.earlier, *([task.spill] if task.spill else ())])
@@ -248,7 +260,7 @@ def endpoint_labels(batch: pa.RecordBatch, *, settings: Settings, task: Task) ->
     """Labels of `messages`; flags `truncated`, and `label_outside` where a label was not on the list that was given."""
     vocabulary = settings["vocabulary"]
     listed = None if vocabulary is None else {label.casefold(): label for label in vocabulary}
-    answers, cuts = _ask_rows(batch, tag_prompt(settings["top"], vocabulary), "labels", settings, task)
+    answers, cuts = _ask_rows(batch, tag_prompt(settings["top"], vocabulary), settings, task)
     labels: list[list[str] | None] = []
     flags, errors = [], []
     for answer, cut in zip(answers, cuts, strict=True):
@@ -266,7 +278,7 @@ def endpoint_labels(batch: pa.RecordBatch, *, settings: Settings, task: Task) ->
 
 def endpoint_scores(batch: pa.RecordBatch, *, settings: Settings, task: Task) -> dict[str, pa.Array]:
     """Quality, complexity (1 to 6 each) and their product, by a rubric; the flag `truncated`."""
-    answers, cuts = _ask_rows(batch, judge_prompt(), "scores", settings, task)
+    answers, cuts = _ask_rows(batch, judge_prompt(), settings, task)
     found = [None if a.text is None else read_scores(a.text) for a in answers]
     columns = {
         "quality": [None if f is None else f[0] for f in found],
@@ -288,12 +300,10 @@ def row_tokens(kernel: str, settings: Settings, messages: Sequence[Mapping[str, 
     return estimate_tokens(system) + estimate_tokens(conversation(messages, settings["max_chars"])[0])
 
 
-def _ask_rows(
-    batch: pa.RecordBatch, system: str, name: str, settings: Settings, task: Task
-) -> tuple[list[Answer], list[bool]]:
+def _ask_rows(batch: pa.RecordBatch, system: str, settings: Settings, task: Task) -> tuple[list[Answer], list[bool]]:
     seen = [conversation(messages, settings["max_chars"]) for messages in batch.column("messages").to_pylist()]
     bodies = [request_body(settings, system, text) for text, _ in seen]
-    return task.asker(name, settings).ask_all(bodies), [cut for _, cut in seen]
+    return task.asker(settings).ask_all(bodies), [cut for _, cut in seen]
 
 
 def _why(answer: Answer, *, parsed: bool) -> str | None:

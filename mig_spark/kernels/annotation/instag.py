@@ -82,7 +82,7 @@ def instag_labels(
         tags = parse_tags(answer)
         labels.append(tags)
         flags.append([TRUNCATED] * shortened + [UNPARSABLE] * (tags is None))
-        errors.append(None if tags is not None else f"the answer is no list of tags: {answer[:80]!r}")
+        errors.append(None if tags is not None else f"{endpoint.UNPARSABLE}{answer[:80]!r}")
         endpoint.SPENT.unparsable += tags is None
     strings = pa.list_(pa.string())
     made = {"labels": pa.array(labels, strings), "tag_flags": pa.array(flags, strings)}
