@@ -21,7 +21,9 @@ SecretName = tuple[str, str]
 def endpoint_tagger(config: EndpointTagger, vocabulary: list[str] | None) -> Annotator:
     """Labels by a language model, from the vocabulary where there is one."""
     flags = (TRUNCATED,) if vocabulary is None else (TRUNCATED, OUTSIDE)
-    return _endpoint(config, "endpoint_labels", TAGS, flags, top=config.top, vocabulary=vocabulary)
+    # a list's labels are in the list's language
+    language = config.language if vocabulary is None else None
+    return _endpoint(config, "endpoint_labels", TAGS, flags, top=config.top, vocabulary=vocabulary, language=language)
 
 
 def endpoint_scorer(config: EndpointScorer) -> Annotator:

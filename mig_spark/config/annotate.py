@@ -75,6 +75,7 @@ class EndpointTagger(EndpointConfig):
     kind: Literal["endpoint"] = "endpoint"
     top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
     vocabulary: str | None = Field(None, description="builtin or a JSON list, to choose from; default: free labels")
+    language: str | None = Field("English", description="of free labels; null: that of the conversation")
 
 
 class DistilledTagger(Section):
@@ -187,9 +188,7 @@ class CombineScorer(Section):
         parts = [part for part in (self.quality, self.complexity) if isinstance(part, EndpointScorer)]
         asked = [(p.base_url, p.model, p.max_output_tokens, p.max_chars, p.body) for p in parts]
         if len(asked) > 1 and asked[0] == asked[1]:
-            raise ValueError(
-                "one judge says both quality and complexity at once; set kind: endpoint, not combine"
-            )
+            raise ValueError("one judge says both quality and complexity at once; set kind: endpoint, not combine")
         return self
 
 

@@ -274,6 +274,21 @@ def test_choosing_from_a_list(tmp_path: Path) -> None:
     assert '["baking", "history"]' in server.bodies[0]["messages"][0]["content"]
 
 
+def test_the_language_of_labels(tmp_path: Path) -> None:
+    listed = tmp_path / "labels.json"
+    listed.write_text(json.dumps(["烹饪", "历史"], ensure_ascii=False))
+    with endpoint(lambda *_: completion({"labels": ["历史"]})) as server:
+        for options in ({}, {"language": "French"}, {"language": None}, {"vocabulary": str(listed)}):
+            ask("tagger", server.url, ["a"], **options)
+    asked = [body["messages"][0]["content"] for body in server.bodies]
+    for text, said in zip(
+        asked, ("in English", "in French", "in the language of the conversation", "历史"), strict=True
+    ):
+        assert said in text
+    # a list is in whatever language it is in
+    assert "English" not in asked[3]
+
+
 def test_long_rows_lose_their_middle_and_say_so() -> None:
     with endpoint(lambda *_: completion({"labels": []})) as server:
         made, _ = ask("tagger", server.url, ["short", "start " + "x" * 5000 + " end"], max_chars=600)
@@ -313,9 +328,15 @@ def test_versions_change_with_what_changes_answers() -> None:
         return make_tagger(EndpointTagger(**{**base, **changed}), None).version  # type: ignore[arg-type]
 
     same = {version(), version(base_url="http://other/v1"), version(concurrency=2, timeout=5, requests_per_second=3)}
-    other = [version(model="n"), version(top=3), version(max_chars=900), version(body={"seed": 1})]
+    other = [
+        version(model="n"),
+        version(top=3),
+        version(language=None),
+        version(max_chars=900),
+        version(body={"seed": 1}),
+    ]
     assert len(same) == 1
-    assert len({*same, *other}) == 5
+    assert len({*same, *other}) == 6
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://h/v1", "http://user:word@h/v1", "http:///v1"])

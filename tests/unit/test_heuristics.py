@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mig_spark.kernels.annotation import heuristics
 from mig_spark.kernels.annotation.heuristics import FLAGS, information, score_messages, score_rows
+
+from oracles.chinese import BAD, records
 
 
 def row(asked: str | None, answered: str | None) -> list[dict[str, str | None]]:
@@ -194,3 +197,23 @@ def test_any_row_gets_scores_in_range(rows: list[list[dict[str, str | None]] | N
 @given(st.text(min_size=20, max_size=200).filter(lambda t: len(t.strip()) >= 20))
 def test_saying_it_again_and_again_does_not_help(text: str) -> None:
     assert quality("Tell me.", (text + "\n") * 60) < 2.5
+
+
+def test_a_chinese_list_is_a_list() -> None:
+    points = ("先把面和好，醒半个小时。", "再擀成圆片，包上馅。", "最后下锅，煮三次开。")
+    plain = "\n".join(points)
+    for marks in (("一、", "二、", "三、"), ("（一）", "（二）", "（三）"), ("第一，", "第二，", "第三，")):
+        listed = "\n".join(mark + point for mark, point in zip(marks, points, strict=True))
+        assert quality("怎么包饺子？", listed) > quality("怎么包饺子？", plain) + 0.1
+    # a number inside a sentence marks nothing
+    prose = "\n".join(("一个人包饺子。", "二十分钟就好。", "三个人更快。"))
+    assert not heuristics._MARKED_LINE.search(prose)
+
+
+@pytest.mark.parametrize("flag", list(BAD))
+def test_bad_chinese_answers_are_flagged_and_good_ones_are_not(flag: str) -> None:
+    quality, _, flags = score_messages(row(*BAD[flag]))
+    assert flags == [flag]
+    good = [score_messages(record["messages"]) for record in records()]
+    assert quality < sum(q for q, _, _ in good) / len(good) - 0.1
+    assert not any(flags for _, _, flags in good)

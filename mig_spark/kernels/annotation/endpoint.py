@@ -260,7 +260,8 @@ def endpoint_labels(batch: pa.RecordBatch, *, settings: Settings, task: Task) ->
     """Labels of `messages`; flags `truncated`, and `label_outside` where a label was not on the list that was given."""
     vocabulary = settings["vocabulary"]
     listed = None if vocabulary is None else {label.casefold(): label for label in vocabulary}
-    answers, cuts = _ask_rows(batch, tag_prompt(settings["top"], vocabulary), settings, task)
+    prompt = tag_prompt(settings["top"], vocabulary, settings["language"])
+    answers, cuts = _ask_rows(batch, prompt, settings, task)
     labels: list[list[str] | None] = []
     flags, errors = [], []
     for answer, cut in zip(answers, cuts, strict=True):
@@ -295,8 +296,9 @@ def endpoint_scores(batch: pa.RecordBatch, *, settings: Settings, task: Task) ->
 
 def row_tokens(kernel: str, settings: Settings, messages: Sequence[Mapping[str, str | None]]) -> int:
     """About how many tokens the request for a row has."""
-    labels = kernel == "endpoint_labels"
-    system = tag_prompt(settings["top"], settings["vocabulary"]) if labels else judge_prompt()
+    system = judge_prompt()
+    if kernel == "endpoint_labels":
+        system = tag_prompt(settings["top"], settings["vocabulary"], settings["language"])
     return estimate_tokens(system) + estimate_tokens(conversation(messages, settings["max_chars"])[0])
 
 

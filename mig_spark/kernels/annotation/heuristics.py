@@ -19,7 +19,7 @@ F64: TypeAlias = npt.NDArray[np.float64]
 Message: TypeAlias = Mapping[str, str | None]
 
 #: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
-VERSION = 1
+VERSION = 2
 FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
 
 # later text changes neither score by much, and zlib's time grows with it
@@ -29,7 +29,9 @@ _ZLIB_EMPTY = len(zlib.compress(b"", 1))
 _FULL_INFORMATION = 1024.0
 
 _SENTENCE_END = re.compile(r"[.!?…](?=[\s\"'”’»)\]*_]|$)|[。！？｡؟।።]")
-_MARKED_LINE = re.compile(r"^[ \t]*(?:[-*+•‣–·]\s|[(（]?\d{1,3}[.)）、．:]|#{1,6}\s|\|.*\||(?:```|~~~))", re.MULTILINE)
+# 1. (2) 3、 and, in Chinese and Japanese, 一、 （二） 第三，
+_NUMBER = r"[(（]?\d{1,3}[.)）、．:]|[(（]?[一二三四五六七八九十]{1,3}[)）、．]|第[一二三四五六七八九十]{1,3}[，、,]"
+_MARKED_LINE = re.compile(rf"^[ \t]*(?:[-*+•‣–·]\s|{_NUMBER}|#{{1,6}}\s|\|.*\||(?:```|~~~))", re.MULTILINE)
 _GARBLED = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]|Ã[\x80-\xbf]|â€|&(?:amp|lt|gt|nbsp|quot|#\d+);"
     r"|</?(?:br|p|div|span|font)\b[^>]*>"
@@ -40,7 +42,7 @@ _DEMANDS = (
     re.compile(r"[=+×÷√∑∫≤≥≠^%]|\d\s*[*/]\s*\d"),
     re.compile(r"[\"“”«»「」『』]"),
     re.compile(r"(?:[.!?](?:\s|$)|[。！？؟।])(?:.*?(?:[.!?](?:\s|$)|[。！？؟।])){2}", re.DOTALL),
-    re.compile(r"^[ \t]*(?:[-*+•]\s|[(（]?\d{1,2}[.)）、．])", re.MULTILINE),
+    re.compile(rf"^[ \t]*(?:[-*+•]\s|{_NUMBER})", re.MULTILINE),
 )
 # What an assistant opens with when it declines. Phrases of our own collection; each is matched in lower case.
 _REFUSAL = re.compile(
@@ -54,9 +56,9 @@ _REFUSAL = re.compile(
             r"(?:help|assist|provide|fulfil|comply|answer|do that|continue|create|generate|discuss|support)",
             r"^(?:i )?(?:do not|don['’]t) know\W*$",
             # Chinese, Japanese, Korean
-            r"(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,20}(?:无法|無法|不能|不会|不會|没有办法|沒有辦法)",
+            r"(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,20}(?:无法|無法|不能|不会|不會|不便|没有?办法|沒有?辦法)",
             r"(?:作为|作為)(?:一个|一個|一名)?(?:人工智能|人工智慧|ai)",
-            r"我(?:无法|無法|不能)(?:帮助|幫助|提供|回答|协助|協助|满足|滿足|完成)",
+            r"我(?:无法|無法|不能|没有?办法|沒有?辦法)(?:帮助|幫助|提供|回答|协助|協助|满足|滿足|完成)",
             r"(?:申し訳|すみません|恐れ入ります).{0,40}(?:できません|できかねます|いたしかねます|お答え)",
             r"(?:죄송|미안).{0,40}(?:없습니다|없어요|못합니다|어렵습니다)",
             # Romance languages

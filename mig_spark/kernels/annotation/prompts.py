@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: changes with any word below, so that answers to one prompt are never mixed with answers to another
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 LOWEST, HIGHEST = 1.0, 6.0
 
 _MOST_LABEL_CHARS = 100
@@ -24,10 +24,11 @@ _DATA = (
 )
 _TAG = (
     "You label conversations from a training set for language models. Name the intentions of the user and the subjects "
-    "and skills that a good answer needs, as short phrases of one to four words in lower case, in English, the most "
-    "telling first, at most {top} of them. "
+    "and skills that a good answer needs{form}, the most telling first, at most {top} of them. "
     'Answer in this form: {{"labels": ["first label", "second label"]}}'
 )
+_FREE = ", as short phrases of one to four words in lower case, in {language}"
+_SAME_LANGUAGE = "the language of the conversation"
 _CHOOSE = (
     " Use only labels from this list, written exactly as here; where none fits, answer with an empty list: {labels}"
 )
@@ -42,9 +43,16 @@ _JUDGE = (
 )
 
 
-def tag_prompt(top: int, vocabulary: Sequence[str] | None) -> str:
-    """The system message of the tagger; with a vocabulary the model has to choose from it."""
-    asked = _TAG.format(top=top)
+def tag_prompt(top: int, vocabulary: Sequence[str] | None, language: str | None = "English") -> str:
+    """The system message of the tagger.
+
+    Args:
+        top: at most this many labels.
+        vocabulary: the model has to choose from it, in whatever language it is; None: free labels.
+        language: of free labels; None: that of the conversation.
+    """
+    form = _FREE.format(language=language or _SAME_LANGUAGE) if vocabulary is None else ""
+    asked = _TAG.format(top=top, form=form)
     if vocabulary is not None:
         asked += _CHOOSE.format(labels=json.dumps(list(vocabulary), ensure_ascii=False))
     return f"{asked}\n{_DATA}"
