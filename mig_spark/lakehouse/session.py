@@ -46,7 +46,8 @@ _LOCAL_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
-_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3"
+# a JVM that goes on after it ran out of memory may have lost the thread that everyone waits for
+_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+ExitOnOutOfMemoryError"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.

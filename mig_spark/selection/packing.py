@@ -28,6 +28,7 @@ from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import View
+from mig_spark.kernels.selection.stochastic import Draws
 from mig_spark.kernels.selection.wire import BlockTask, decode
 from mig_spark.lakehouse.runtime import collect_arrow, describe_job, shipped
 from mig_spark.udfs import offer_from_blocks, pack_blocks
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
 _LABELS = "array<string>"
+#: Packed blocks that one task brings to the driver, about.
+_RESULT_BYTES = 32 << 20
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 
 
@@ -112,6 +115,11 @@ class SparkBlocks:
         answers = self._answers(BlockTask(self.vocabulary, ask=ask, sent=bits))
         return [decode(Offer, a) for a in answers]
 
+    def draw(self, draws: Draws, taken: dict[int, Bool]) -> list[Offer]:
+        """The rows of the samples that are not marked in `taken`."""
+        bits = {number: np.packbits(mask) for number, mask in taken.items()}
+        return [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, draws=draws, sent=bits))]
+
     def sample(self, rows: int) -> RowSample:
         """About `rows` rows, drawn by the hash of their id."""
         share = rows / max(1, sum(self.sizes().values()))
@@ -128,8 +136,14 @@ class SparkBlocks:
         return [Candidates.of_offer(o) for o in offers], all(o.residual[0] < 0 for o in offers)
 
     def collect(self) -> dict[int, Block]:
-        """All blocks at the driver."""
-        table = collect_arrow(self.blocks.select("block", "vocabulary", *ARRAYS))
+        """All blocks at the driver.
+
+        In results of `_RESULT_BYTES`: the JVM holds a task's whole result several times over on its way to Python, and
+        one that runs out of memory there loses the result and waits for it forever.
+        """
+        parts = max(1, -(-self.nbytes() // _RESULT_BYTES))
+        blocks = self.blocks.select("block", "vocabulary", *ARRAYS)
+        table = collect_arrow(blocks.repartition(parts, "block") if parts > 1 else blocks)
         return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in rows_of(b)}
 
     def release(self) -> None:
