@@ -45,6 +45,7 @@ def _set_up_logging(level: int) -> None:
 def _stage_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line."),
+        click.option("--run-id", metavar="ID", help="The scheduler's name for this run. Default: a new one."),
         click.option(
             "--set",
             "overrides",
@@ -60,22 +61,26 @@ def _stage_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
 @_stage_options
-def run(config: str, overrides: Sequence[str], as_json: bool) -> None:
+@click.option("--fresh", is_flag=True, help="Do every stage, also where nothing has changed since it was done.")
+def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, fresh: bool) -> None:
     """Run the whole flow on your pool: ingest, annotate, vocabulary (where it is on), label graph, select, report.
+
+    A stage that was done before from the same inputs, with the same config and code, is passed over: start a run that
+    died again, and it goes on where it was.
 
     CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
     every key, its default and what it means.
     """
     from mig_spark.pipeline import STAGES
 
-    _run(load_config(config, overrides), STAGES, as_json=as_json)
+    _run(load_config(config, overrides), STAGES, as_json=as_json, run_id=run_id, fresh=fresh)
 
 
 def _add_stage(name: str, help_text: str) -> None:
     @cli.command(name, help=help_text, short_help=help_text.split(".")[0])
     @_stage_options
-    def stage(config: str, overrides: Sequence[str], as_json: bool) -> None:
-        _run(load_config(config, overrides), (name,), as_json=as_json)
+    def stage(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> None:
+        _run(load_config(config, overrides), (name,), as_json=as_json, run_id=run_id)
 
 
 _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
@@ -84,10 +89,10 @@ _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
 @cli.command()
 @_stage_options
 @click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
-def annotate(config: str, overrides: Sequence[str], as_json: bool, dry_run: bool) -> None:
+def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
     """Label and score what is new in the pool, into the table `annotations`."""
     if not dry_run:
-        _run(load_config(config, overrides), ("annotate",), as_json=as_json)
+        _run(load_config(config, overrides), ("annotate",), as_json=as_json, run_id=run_id)
         return
     from mig_spark.annotation.preflight import describe_preview, preview_annotation
     from mig_spark.lakehouse.session import open_session
@@ -107,10 +112,12 @@ _add_stage("graph", "Build the label graph: the tables `labels` and `label_edges
 
 @cli.command()
 @_stage_options
-@click.option("--resume", is_flag=True, help="Go on from the last round that a stopped run saved.")
-def select(config: str, overrides: Sequence[str], as_json: bool, resume: bool) -> None:
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Go on from the last round that a stopped run saved."
+)
+def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, resume: bool) -> None:
     """Select the budget: the table `selection` and selection.jsonl."""
-    _run(load_config(config, overrides), ("select",), as_json=as_json, resume=resume)
+    _run(load_config(config, overrides), ("select",), as_json=as_json, run_id=run_id, resume=resume)
 
 
 _add_stage("report", "Write report.html from the tables.")
@@ -294,16 +301,31 @@ def induce(config: str, overrides: Sequence[str], out: str) -> None:
     click.echo(f"  {len(done['labels']):,} labels of {done['clusters']:,} clusters of {done['rows']:,} rows in {out}")
 
 
-def _run(config: Config, stages: Sequence[str], *, as_json: bool, resume: bool = False) -> dict[str, Any]:
+def _run(
+    config: Config,
+    stages: Sequence[str],
+    *,
+    as_json: bool,
+    resume: bool = True,
+    fresh: bool | None = None,
+    run_id: str | None = None,
+) -> dict[str, Any]:
     from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
     from mig_spark.summary import summarise
 
-    with open_session(config.spark) as session:
-        done = run_pipeline(session.spark, config, stages, resume=resume)
+    try:
+        with open_session(config.spark) as session:
+            done = run_pipeline(session.spark, config, stages, resume=resume, fresh=fresh, run_id=run_id)
+    except MigError as e:
+        if as_json:
+            told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
+            click.echo(json.dumps({**told, "exit_code": e.exit_code}))
+        raise
     click.echo(summarise(done, stages))
     if as_json:
-        click.echo(json.dumps({k: v for k, v in done.items() if k not in ("random_curve", "config")}))
+        plain = {k: v for k, v in done.items() if k not in ("random_curve", "config")}
+        click.echo(json.dumps({**plain, "status": "ok", "exit_code": 0}))
     return done
 
 
@@ -342,12 +364,14 @@ def job(command: str, args: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overrides", default="", metavar="TEXT", help="several KEY=VALUE in one text, split as a shell would"
     )
+    parser.add_argument("--run-id", help="the scheduler's name for this run")
     given = parser.parse_args(args)
+    named = ["--run-id", given.run_id] if given.run_id else []
     try:
         overrides = [*given.set, *shlex.split(given.overrides)]
     except ValueError as e:
         parser.error(f"--overrides {given.overrides!r}: {e}")
-    main([command, given.config, "--json", *(part for text in overrides for part in ("--set", text))])
+    main([command, given.config, "--json", *named, *(part for text in overrides for part in ("--set", text))])
 
 
 def job_main(args: Sequence[str] | None = None) -> None:

@@ -84,6 +84,7 @@ REJECTED = Table(
         Column("raw", "string", "the original record, untouched"),
         Column("run_id", "string", "the run that rejected it", nullable=False),
     ),
+    {"stage_known": "stage in ('ingest', 'annotate', 'select')", "reason_not_empty": "length(reason) > 0"},
 )
 
 ANNOTATIONS = Table(
@@ -213,6 +214,12 @@ LABELS = Table(
         Column("frequency", "bigint", "pool rows that carry it", nullable=False),
         Column("degree", "int", "edges that take part in the propagation, without the self-loop", nullable=False),
         Column("weight_sum", "double", "the sum that its propagation weights were divided by", nullable=False),
+        Column("component", "int", "smallest label_id that edges lead to from here"),
+        Column("community", "int", "smallest label_id of its community: label propagation over the same edges"),
+        Column("weight", "double", "by hand: of its phi, for label_parameters: labels; kept when the graph is rebuilt"),
+        Column("a", "double", "by hand: a of its phi, the same"),
+        Column("b", "double", "by hand: b of its phi, the same"),
+        Column("alpha", "double", "by hand: alpha of its phi, the same"),
     ),
     {"frequency_not_negative": "frequency >= 0"},
 )
@@ -266,6 +273,39 @@ RUNS = Table(
         Column("certificate", "string", "JSON: rounds, evaluations, bounds, hashes, objective and its upper bound"),
         Column("error", "string", "what went wrong, where something did"),
     ),
+    {"status_known": "status in ('ok', 'failed')", "run_id_not_empty": "length(run_id) > 0"},
+)
+
+STAGES = Table(
+    "stages",
+    "One row a finished stage: from what, by what and to what. A later run passes over a stage whose key is here",
+    (
+        Column("run_id", "string", "the run that finished it", nullable=False),
+        Column("stage", "string", "ingest, annotate, vocabulary, graph, select or report", nullable=False),
+        Column("key", "string", "sha256 of config, code version and the versions of what was read", nullable=False),
+        Column("reads", "string", "JSON: what it read, tables with their Delta versions", nullable=False),
+        Column("writes", "string", "JSON: tables that it wrote, with their Delta versions after it", nullable=False),
+        Column("counts", "string", "JSON: its part of the run's counts", nullable=False),
+        Column("inputs", "string", "JSON: its part of the run's inputs", nullable=False),
+        Column("certificate", "string", "JSON: the certificate, of a selection"),
+        Column("seconds", "double", "wall seconds", nullable=False),
+        Column("code_version", "string", "version of this package and a hash of its code", nullable=False),
+        Column("ended_at", "timestamp", "UTC", nullable=False),
+    ),
+    {"key_is_a_hash": "length(key) = 64"},
+)
+
+LEASES = Table(
+    "leases",
+    "Who may write into these tables: claims, renewals and ends; the commits, in their order, decide",
+    (
+        Column("run_id", "string", "the run", nullable=False),
+        Column("event", "string", "claim, renew or end", nullable=False),
+        Column("until", "timestamp", "UTC; when the lease lapses unless it is renewed", nullable=False),
+        Column("host", "string", "where the run's driver is", nullable=False),
+        Column("pid", "bigint", "the driver's process there", nullable=False),
+    ),
+    {"event_known": "event in ('claim', 'renew', 'end')"},
 )
 
 TABLES = {
@@ -282,5 +322,7 @@ TABLES = {
         LABEL_EDGES,
         SELECTION,
         RUNS,
+        STAGES,
+        LEASES,
     )
 }

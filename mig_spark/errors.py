@@ -7,6 +7,8 @@ class MigError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line and exits with `exit_code`."""
 
     exit_code = 2
+    #: The run that ended so, where one had begun.
+    run_id: str | None = None
 
 
 class ConfigError(MigError, ValueError):
@@ -35,3 +37,17 @@ class NotCertifiedError(MigError, RuntimeError):
 
 class AnnotationError(MigError, RuntimeError):
     """Annotation went wrong for so many rows, or in such a way, that going on would waste money or mislead."""
+
+
+class LeaseError(MigError, RuntimeError):
+    """Another run is writing into the same tables."""
+
+
+class GateError(MigError, RuntimeError):
+    """A quality gate failed: the evidence is written, and what was published before stays."""
+
+    exit_code = 3
+
+
+class ReplayError(MigError, RuntimeError):
+    """A run cannot be replayed: what it read is gone, or its record does not say what it read."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotation_versions
 from mig_spark.config import Config
+from mig_spark.contracts import LABELS, RUNS
+from mig_spark.curation.gates import check_gates, evidence, see_that_they_hold
+from mig_spark.curation.stages import Finished, find_finished, last_finished, record_finished, stage_key, stage_reads
 from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.export import SELECTION_NAME
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.labels.vocabulary import build_vocabulary
-from mig_spark.lakehouse.runs import Run
-from mig_spark.lakehouse.tables import Store
+from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.leases import Lease, leased
+from mig_spark.lakehouse.runs import Run, new_run_id
+from mig_spark.lakehouse.spark_failures import spark_failures
+from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
 from mig_spark.report.write import REPORT_NAME, write_report
@@ -30,37 +37,116 @@ STAGES = ("ingest", "annotate", "vocabulary", "graph", "select", "report")
 
 
 def run_pipeline(
-    spark: SparkSession, config: Config, stages: Sequence[str] = STAGES, *, resume: bool = False
+    spark: SparkSession,
+    config: Config,
+    stages: Sequence[str] = STAGES,
+    *,
+    resume: bool = True,
+    fresh: bool | None = None,
+    run_id: str | None = None,
 ) -> dict[str, Any]:
     """Run stages in order over the tables of `config.output` and record the run.
 
-    `resume`: a selection goes on from the last round that was saved.
+    One run at a time writes into the same tables. Where the whole flow runs, a stage that was finished before from the
+    same inputs, with the same config and code, is passed over; so a run that died is gone on with.
+
+    Args:
+        resume: a selection goes on from the last round that was saved.
+        fresh: pass over no stage; by default only where one stage is asked for by name.
+        run_id: the scheduler's name for this run; by default a new one.
 
     Returns:
-        The run as the report and the summary read it: run_id, counts, seconds, certificate, files.
+        The run as the report and the summary read it: run_id, counts, seconds, certificate, skipped stages, files.
 
     Raises:
-        MigError: what the stages raise; the failed run is recorded where an earlier stage has written tables.
+        LeaseError: another run is writing into the same tables.
+        GateError: a quality gate failed; the selection published before stays.
+        PlatformError: Spark or Delta failed, in one line.
+        MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
     """
     stages = _planned(config, stages)
-    store = Store(spark, config.output)
-    run = Run.start(store, config, " ".join(stages), resume=resume)
-    done: list[str] = []
+    store = Store(spark, config.output, Writer(run_id or new_run_id()))
+    with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
+        run = Run.start(store, config, " ".join(stages), resume=resume)
+        flow = _Flow(store, run, lease, fresh=len(stages) == 1 if fresh is None else fresh)
+        try:
+            for stage in stages:
+                if stage == "report":
+                    # the report reads the run's record, and a report that fails must not lose the selection's
+                    run.record(store)
+                flow.do(stage)
+        except MigError as e:
+            if not flow.recorded(stages) and (flow.done or store.exists(RUNS)):
+                run.record(store, error=f"{type(e).__name__} in {flow.stage}: {e}")
+            raise
+        if "report" not in stages:
+            run.record(store)
+    return {**run.as_dict(), "skipped": flow.skipped, "files": output_files(config)}
+
+
+@contextlib.contextmanager
+def _named(run_id: str) -> Iterator[None]:
+    """Errors know the run that they ended."""
     try:
-        for stage in stages:
-            if stage == "report":
-                # the report reads the run's record, and a report that fails must not lose the selection's
-                run.record(store)
+        yield
+    except MigError as e:
+        e.run_id = run_id
+        raise
+
+
+class _Flow:
+    """The stages of one run: done, or passed over."""
+
+    def __init__(self, store: Store, run: Run, lease: Lease | None, *, fresh: bool) -> None:
+        self._store, self._run, self._lease, self._fresh = store, run, lease, fresh
+        self.stage = "start"
+        self.done: list[str] = []
+        self.skipped: dict[str, str] = {}
+
+    def recorded(self, stages: Sequence[str]) -> bool:
+        """Whether the run's record has been written."""
+        return self.stage == "report" and "report" in stages
+
+    def do(self, stage: str) -> None:
+        """Do the stage, unless it is on record as done and nothing that it depends on has changed."""
+        self.stage = stage
+        store, run = self._store, self._run
+        with store.step(stage), spark_failures(stage):
+            reads = stage_reads(store, run.config, stage)
+            key = stage_key(run.config, stage, reads)
+            found = None if self._fresh else self._finished(stage, key)
+            if found is not None:
+                self._pass_over(found)
+                return
+            if self._lease is not None and self.done:
+                self._lease.check()
             with run.timed(stage):
                 _STAGES[stage](store, run)
-            done.append(stage)
-    except MigError as e:
-        if done and "report" not in stages[: len(done) + 1]:
-            run.record(store, error=f"{type(e).__name__} in {stages[len(done)]}: {e}")
-        raise
-    if "report" not in stages:
-        run.record(store)
-    return {**run.as_dict(), "files": output_files(config)}
+            self.done.append(stage)
+            record_finished(
+                store, stage, key, reads, counts=run.counts.get(stage, {}),
+                inputs={n: run.inputs[n] for n in _INPUTS.get(stage, ()) if n in run.inputs},
+                certificate=run.certificate if stage == "select" else None, seconds=run.seconds[stage],
+            )  # fmt: skip
+
+    def _finished(self, stage: str, key: str) -> Finished | None:
+        if stage == "report" and (self.done or not _report_is_there(self._store)):
+            return None
+        return find_finished(self._store, stage, key)
+
+    def _pass_over(self, found: Finished) -> None:
+        logger.info("%s: nothing has changed since run %s finished it", found.stage, found.run_id)
+        self.skipped[found.stage] = found.run_id
+        run = self._run
+        run.counts[found.stage], run.seconds[found.stage] = found.counts, 0.0
+        run.inputs.update(found.inputs)
+        if found.stage == "select":
+            run.certificate = found.certificate
+
+
+def _report_is_there(store: Store) -> bool:
+    path = _files(store.output.path).get("report")
+    return path is not None and HadoopFiles(store.spark).exists(path)
 
 
 def _planned(config: Config, stages: Sequence[str]) -> tuple[str, ...]:
@@ -74,9 +160,13 @@ def _planned(config: Config, stages: Sequence[str]) -> tuple[str, ...]:
 
 def output_files(config: Config) -> dict[str, str]:
     """Where a run's files go: selection, report, tables; nothing where only a catalog is configured."""
-    if not config.output.path:
+    return _files(config.output.path)
+
+
+def _files(path: str | None) -> dict[str, str]:
+    if not path:
         return {}
-    base = config.output.path.rstrip("/")
+    base = path.rstrip("/")
     return {"selection": f"{base}/{SELECTION_NAME}", "report": f"{base}/{REPORT_NAME}", "tables": f"{base}/tables"}
 
 
@@ -115,9 +205,21 @@ def _check_vocabulary(store: Store, run: Run) -> None:
 
 def _select(store: Store, run: Run) -> None:
     _check_vocabulary(store, run)
+    _gates(store, run)
     path = output_files(run.config).get("selection")
     counts, certificate = select_pool(store, run.config, run.run_id, path=path, resume=run.resume)
     run.counts["select"], run.certificate = counts, certificate
+
+
+def _gates(store: Store, run: Run) -> None:
+    """Hold the counts against the gates; the evidence goes into the run's record either way."""
+    published = last_finished(store, "select")
+    version = published[0].reads["tables"].get(LABELS.name) if published else None
+    health = run.counts.get("annotate", {}).get("health", {})
+    counts = {**flat_counts(run.counts), "without_labels": health.get("without_labels")}
+    gates = check_gates(store, run.config.gates, counts, version)
+    run.counts["gates"] = evidence(gates)
+    see_that_they_hold(gates)
 
 
 def _report(store: Store, run: Run) -> None:
@@ -131,6 +233,9 @@ def _report(store: Store, run: Run) -> None:
     )
     write_report(render_report(data), files["report"])
 
+
+#: What each stage tells of its inputs.
+_INPUTS = {"ingest": ("pool",), "annotate": ("annotators",), "graph": ("vocabulary",)}
 
 _STAGES = {
     "ingest": _ingest,

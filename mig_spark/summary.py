@@ -12,7 +12,10 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     """A run in words: the funnel, the objective, where the files are."""
     counts = flat_counts(run["counts"])
     certificate = run["certificate"] if "select" in stages else {}
+    unchanged = run.get("skipped", {})
     lines = [f"run {run['run_id']}  ({sum(run['seconds'].get(s, 0) for s in stages):.0f} s)"]
+    if unchanged:
+        lines.append(f"  {'unchanged':<12} {', '.join(unchanged)}  (done before from the same inputs)")
     lines += _funnel(counts, stages, run["counts"].get("annotate", {}))
     if "vocabulary" in stages and "vocabulary" in run.get("command", "").split():
         lines.append(_vocabulary(run["counts"]["vocabulary"]))

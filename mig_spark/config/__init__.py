@@ -40,11 +40,21 @@ from mig_spark.config.labels import (
     VocabularyConfig,
 )
 from mig_spark.config.load import build_config, build_part, load_config
-from mig_spark.config.run import Config, OutputConfig, PoolConfig, SparkConfig
-from mig_spark.config.select import CostConfig, PhiConfig, QuotaConfig, QuotaLimit, SelectConfig, read_label_parameters
+from mig_spark.config.run import Config, GatesConfig, LockConfig, OutputConfig, PoolConfig, SparkConfig
+from mig_spark.config.select import (
+    LABEL_PARAMETERS,
+    CostConfig,
+    PhiConfig,
+    QuotaConfig,
+    QuotaLimit,
+    SelectConfig,
+    check_label_parameters,
+    read_label_parameters,
+)
 
 __all__ = [
     "DEFAULT_MODEL",
+    "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
     "PAPER_THRESHOLD",
     "AnnotateConfig",
@@ -60,12 +70,14 @@ __all__ = [
     "EndpointConfig",
     "EndpointScorer",
     "EndpointTagger",
+    "GatesConfig",
     "GraphConfig",
     "HeuristicScorer",
     "IfdScorer",
     "InduceConfig",
     "InstagTagger",
     "LanguageModelConfig",
+    "LockConfig",
     "OutputConfig",
     "Part",
     "PhiConfig",
@@ -83,6 +95,7 @@ __all__ = [
     "VocabularyConfig",
     "build_config",
     "build_part",
+    "check_label_parameters",
     "check_prompt",
     "load_config",
     "read_label_parameters",

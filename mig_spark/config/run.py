@@ -66,6 +66,25 @@ class SparkConfig(Section):
     conf: dict[str, str] = Field(default_factory=dict)
 
 
+class LockConfig(Section):
+    """One run at a time into the same tables."""
+
+    enabled: bool = True
+    lease_minutes: float = Field(10.0, gt=0, description="a driver that died blocks others for so long at most")
+    wait_minutes: float = Field(15.0, ge=0, description="how long a run waits for another one to end")
+
+
+class GatesConfig(Section):
+    """What must hold before a selection is published; where it does not, the one published before stays."""
+
+    min_rows: int | None = Field(None, ge=0, description="rows that can be selected from")
+    max_rejected_share: float | None = Field(None, ge=0, le=1, description="rejected rows of all that were read")
+    min_label_coverage: float | None = Field(None, ge=0, le=1, description="rows with a label, of all annotated")
+    max_label_drift: float | None = Field(
+        None, ge=0, le=1, description="total variation between the label shares of this run and the last published one"
+    )
+
+
 class Config(Section):
     """A whole run."""
 
@@ -75,6 +94,8 @@ class Config(Section):
     vocabulary: VocabularyConfig = VocabularyConfig()
     graph: GraphConfig = GraphConfig()
     select: SelectConfig = SelectConfig()
+    gates: GatesConfig = GatesConfig()
+    lock: LockConfig = LockConfig()
     spark: SparkConfig = SparkConfig()
     seed: int = 0
 
@@ -83,6 +104,6 @@ class Config(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def hash(self) -> str:
-        """sha256 of everything that can change a result: all but the Spark session and where output goes."""
-        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output")}
+        """sha256 of everything that can change a result: all but the session, the lock, and where output goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

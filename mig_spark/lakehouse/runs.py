@@ -35,6 +35,11 @@ _PACKAGES = (
 _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
+def new_run_id() -> str:
+    """A name for a run: when it began, and something of its own."""
+    return f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
 @dataclass
 class Run:
     """One execution while it goes on. What a stage that does not run now left behind is carried over."""
@@ -43,20 +48,19 @@ class Run:
     started_at: dt.datetime
     config: Config
     command: str
-    resume: bool = False
+    resume: bool = True
     inputs: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def start(store: Store, config: Config, command: str, *, resume: bool = False) -> Run:
-        """A new run; counts, timings and certificate of earlier runs into the same tables are where it begins."""
+    def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:
+        """A new run; counts, timings and certificate of the last good run into the same tables are where it begins."""
         now = dt.datetime.now(dt.timezone.utc)
-        run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         last = latest_run(store) or {}
         carried = {key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")}
-        return Run(run_id, now, config, command, resume, **carried)
+        return Run(store.writer.run_id, now, config, command, resume, **carried)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:

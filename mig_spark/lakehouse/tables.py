@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import Table
+from mig_spark.contracts import Column, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.hadoop import HadoopFiles
 
@@ -18,12 +22,56 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class Writer:
+    """Who writes: a run, and the step of it that is under way. Every commit of a run names both, and carries a number
+    that rises within the step, so that Delta passes over a commit that was sent twice.
+
+    `attempt`: a run that is started again under its old id writes other rows than before, so it must not go by the
+    numbers of its first attempt.
+    """
+
+    run_id: str
+    step: str = "-"
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    commits: dict[str, int] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+
+    def next_commit(self, table: str) -> tuple[str, int]:
+        """txnAppId and txnVersion of the next commit of this step to a table."""
+        app = f"mig-spark/{self.run_id}.{self.attempt}/{self.step}/{table}"
+        self.commits[app] = self.commits.get(app, 0) + 1
+        return app, self.commits[app]
+
+
 @dataclass(frozen=True)
 class Store:
-    """The tables of one output: a folder (`<path>/tables/<name>`) or a catalog's database."""
+    """The tables of one output: a folder (`<path>/tables/<name>`) or a catalog's database.
+
+    `writer`: the run that writes; `pins`: versions at which tables are read, by name, where not as they are now.
+    """
 
     spark: SparkSession
     output: OutputConfig
+    writer: Writer = field(default_factory=lambda: Writer(uuid.uuid4().hex))
+    pins: dict[str, int] = field(default_factory=dict)
+
+    def pinned(self, versions: dict[str, int]) -> Store:
+        """The same tables, read at these versions and never written.
+
+        Args:
+            versions: Delta version by table name.
+        """
+        return replace(self, pins=dict(versions))
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Name the step of the run for the commits of a `with` block."""
+        before, self.writer.step = self.writer.step, name
+        try:
+            yield
+        finally:
+            self.writer.step = before
 
     @property
     def by_path(self) -> bool:
@@ -54,20 +102,27 @@ class Store:
         """
         if not self.exists(table):
             raise InputError(f"no table {table.name!r} at {self.location(table)}: run the stage that writes it first")
+        version = self.pins.get(table.name) if version is None else version
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
         df = reader.load(self.location(table)) if self.by_path else reader.table(self.location(table))
+        df = with_later_columns(df, table)
         check_contract(df, table)
         return df.select(*table.names)
 
     def version(self, table: Table) -> int:
-        """The table's newest Delta version."""
-        from delta.tables import DeltaTable
+        """The table's newest Delta version, or the one that it is pinned to."""
+        if table.name in self.pins:
+            return self.pins[table.name]
+        return int(self._history(table, 1)[0]["version"])
 
-        where = self.location(table)
-        found = DeltaTable.forPath(self.spark, where) if self.by_path else DeltaTable.forName(self.spark, where)
-        return int(found.history(1).select("version").first()[0])
+    def commits(self, table: Table, last: int) -> list[tuple[int, dict[str, Any]]]:
+        """Version, and what this package has told of it, of the last commits; newest first."""
+        return [(int(row["version"]), said_in(row["userMetadata"])) for row in self._history(table, last)]
+
+    def _history(self, table: Table, last: int) -> list[Any]:
+        return self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT {last}").collect()
 
     def write(
         self,
@@ -76,28 +131,32 @@ class Store:
         *,
         mode: str = "overwrite",
         replace_where: str | None = None,
-        once: tuple[str, int] | None = None,
+        told: dict[str, Any] | None = None,
     ) -> None:
         """Write (`overwrite` or `append`) with the contract checked and the columns in its order.
 
         `replace_where`, a SQL condition that every row of `df` meets: only the rows that meet it are overwritten.
-        `once`, a writer's name and a number that rises from one write to the next: Delta passes over a write whose
-        number the table has seen from that writer.
+        `told`: more for the commit's metadata, which names the run and its step.
 
         Raises:
             ContractError: `df` lacks a column or has one of another type.
         """
+        if table.name in self.pins:
+            raise ContractError(f"table {table.name!r} is pinned to a version, so it cannot be written")
         check_contract(df, table)
         if not self.exists(table):
             self._create(table)
+        elif table.name not in self.writer.seen:
+            self._bring_up_to_date(table)
+        self.writer.seen.add(table.name)
+        app, number = self.writer.next_commit(table.name)
+        metadata = json.dumps(
+            {"by": "mig-spark", "run_id": self.writer.run_id, "step": self.writer.step, **(told or {})}
+        )
         writer = df.select(*table.names).write.format("delta").mode(mode)
-        if once is not None:
-            writer = writer.option("txnAppId", once[0]).option("txnVersion", once[1])
+        writer = writer.option("txnAppId", app).option("txnVersion", number).option("userMetadata", metadata)
         if replace_where is not None:
             writer = writer.option("replaceWhere", replace_where)
-        elif mode == "overwrite":
-            # a rerun may find a table that an older version of this package made
-            writer = writer.option("overwriteSchema", "false").option("mergeSchema", "true")
         if self.by_path:
             writer.save(self.location(table))
         else:
@@ -110,6 +169,41 @@ class Store:
             HadoopFiles(self.spark).remove_folder(self.location(table), empty_parents=2)
         else:
             self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
+
+    def _bring_up_to_date(self, table: Table) -> None:
+        """Bring a table that an older version of this package made to its contract; columns and constraints are only
+        ever added.
+
+        Raises:
+            ContractError: its rows break a constraint that was added.
+        """
+        from pyspark.errors import PySparkException
+
+        name = self.sql_name(table)
+        for column in later_columns(self._frame(table), table):
+            self.spark.sql(
+                f"ALTER TABLE {name} ADD COLUMNS ({quote(column.name)} {column.type} COMMENT {literal(column.comment)})"
+            )
+            logger.info("table %s has a new column %s", table.name, column.name)
+        have = self.spark.sql(f"DESCRIBE DETAIL {name}").select("properties").collect()[0][0]
+        for check, rule in table.checks.items():
+            if f"delta.constraints.{check.lower()}" in {key.lower() for key in have}:
+                continue
+            try:
+                self.spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT {quote(check)} CHECK ({rule})")
+            except PySparkException as e:
+                raise ContractError(
+                    f"table {table.name!r} at {self.location(table)} has rows that break {check!r} ({rule}): mend or "
+                    f"remove them ({' '.join(str(e).split())[:200]})"
+                ) from None
+
+    def _frame(self, table: Table) -> DataFrame:
+        reader = self.spark.read.format("delta")
+        return reader.load(self.location(table)) if self.by_path else reader.table(self.location(table))
+
+    def sql_name(self, table: Table) -> str:
+        """The table in SQL text."""
+        return f"delta.{quote(self.location(table))}" if self.by_path else self.location(table)
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
@@ -126,9 +220,38 @@ class Store:
         builder.execute()
 
 
+def said_in(text: Any) -> dict[str, Any]:
+    """A commit's metadata as this package writes it; empty for all others."""
+    try:
+        plain = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return plain if isinstance(plain, dict) and plain.get("by") == "mig-spark" else {}
+
+
 def quote(name: str) -> str:
     """A name as one SQL identifier, whatever characters it has."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    """A text as one SQL string literal, whatever characters it has."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def later_columns(df: DataFrame, table: Table) -> list[Column]:
+    """Columns of the contract that an older table may lack: those that may be null."""
+    have = set(df.columns)
+    return [c for c in table.columns if c.nullable and c.name not in have]
+
+
+def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
+    """`df` with nulls for the columns that were added to the contract after it was written."""
+    from pyspark.sql import functions as sf
+
+    missing = later_columns(df, table)
+    return df.withColumns({c.name: sf.lit(None).cast(c.type) for c in missing}) if missing else df
 
 
 def check_contract(df: DataFrame, table: Table) -> None:
@@ -142,11 +265,11 @@ def check_contract(df: DataFrame, table: Table) -> None:
     want = cast(StructType, StructType.fromDDL(table.ddl()))
     have = {f.name: f.dataType for f in df.schema.fields}
     problems = []
-    for field in want.fields:
-        if field.name not in have:
-            problems.append(f"no column {field.name!r}")
-        elif _shape(have[field.name]) != _shape(field.dataType):
-            problems.append(f"{field.name!r} is {_shape(have[field.name])}, not {_shape(field.dataType)}")
+    for f in want.fields:
+        if f.name not in have:
+            problems.append(f"no column {f.name!r}")
+        elif _shape(have[f.name]) != _shape(f.dataType):
+            problems.append(f"{f.name!r} is {_shape(have[f.name])}, not {_shape(f.dataType)}")
     if problems:
         raise ContractError(f"table {table.name!r}: {'; '.join(problems)} (its columns: {', '.join(df.columns)})")
 

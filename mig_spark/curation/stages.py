@@ -1,0 +1,217 @@
+"""Which stage has been done already: a stage's key says from what and by what it was made, `stages` holds the keys.
+
+A stage is passed over when one with its key is on record and the tables that it wrote are still as it left them. The
+key covers the sections of the config that the stage reads, the Delta versions (or file listings) of what it reads, the
+versions of models, and this package's code.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.annotate import annotation_versions
+from mig_spark.config import Config
+from mig_spark.contracts import (
+    ANNOTATIONS,
+    LABEL_EDGES,
+    LABELS,
+    POOL,
+    REJECTED,
+    SELECTION,
+    STAGES,
+    VOCABULARY,
+    Table,
+)
+from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What a stage reads and writes.
+
+    `sections`: of the config; `reads`, `writes`: tables. REJECTED is not among them: two stages own a part of it each.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    reads: tuple[Table, ...]
+    writes: tuple[Table, ...]
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        StageSpec("ingest", ("pool",), (), (POOL,)),
+        StageSpec("annotate", ("annotate",), (POOL,), (ANNOTATIONS,)),
+        StageSpec("vocabulary", ("annotate", "vocabulary"), (POOL, ANNOTATIONS), (VOCABULARY,)),
+        StageSpec("graph", ("annotate", "vocabulary", "graph"), (POOL, ANNOTATIONS, VOCABULARY), (LABELS, LABEL_EDGES)),
+        StageSpec(
+            "select",
+            ("annotate", "vocabulary", "select", "gates", "seed"),
+            (POOL, ANNOTATIONS, VOCABULARY, LABELS, LABEL_EDGES),
+            (SELECTION,),
+        ),
+        StageSpec(
+            "report",
+            ("annotate", "vocabulary", "graph", "select"),
+            (POOL, REJECTED, ANNOTATIONS, LABELS, LABEL_EDGES, SELECTION),
+            (),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage on record, as `stages` has it; counts, inputs and certificate go into the run that passes it over."""
+
+    run_id: str
+    stage: str
+    key: str
+    reads: dict[str, Any]
+    writes: dict[str, int]
+    counts: dict[str, Any]
+    inputs: dict[str, Any]
+    certificate: dict[str, Any]
+    seconds: float
+
+
+def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
+    """What the stage would read now: tables with their versions, files with sizes, models with their versions."""
+    spec = SPECS[stage]
+    tables = [t for t in spec.reads if t is not VOCABULARY or config.vocabulary.enabled]
+    reads: dict[str, Any] = {"tables": {t.name: store.version(t) for t in tables if store.exists(t)}}
+    if stage == "ingest":
+        reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
+    if stage in ("annotate", "select"):
+        reads["annotators"] = annotation_versions(store, config)
+    reads["files"] = {name: _file_facts(store.spark, name) for name in _named_files(config, stage)}
+    return reads
+
+
+def stage_key(config: Config, stage: str, reads: dict[str, Any]) -> str:
+    """sha256 of everything that can change what the stage makes."""
+    plain = config.to_dict()
+    parts = [stage, {name: plain[name] for name in SPECS[stage].sections}, reads, code_version()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def find_finished(store: Store, stage: str, key: str) -> Finished | None:
+    """The newest record of the stage with this key whose tables are still as it left them."""
+    for found in last_finished(store, stage, key=key):
+        now = {name: store.version(t) for t in SPECS[stage].writes if store.exists(t) for name in (t.name,)}
+        if now == found.writes:
+            return found
+        logger.info("%s: done before, but its tables have changed since: %s", stage, _changes(found.writes, now))
+    return None
+
+
+def last_finished(store: Store, stage: str, *, key: str | None = None) -> list[Finished]:
+    """The newest record of a stage, in a list; empty where there is none."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(STAGES):
+        return []
+    rows = store.read(STAGES).where(sf.col("stage") == stage)
+    if key is not None:
+        rows = rows.where(sf.col("key") == key)
+    row = rows.orderBy(sf.col("ended_at").desc()).first()
+    return [] if row is None else [_as_finished(row)]
+
+
+def last_of_all(store: Store) -> dict[str, Finished]:
+    """The newest record of every stage that has one."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(STAGES):
+        return {}
+    newest = store.read(STAGES).groupBy("stage").agg(sf.max_by(sf.struct(*STAGES.names), "ended_at").alias("r"))
+    return {row["stage"]: _as_finished(row) for row in newest.select("r.*").collect()}
+
+
+def record_finished(
+    store: Store,
+    stage: str,
+    key: str,
+    reads: dict[str, Any],
+    *,
+    counts: dict[str, Any],
+    inputs: dict[str, Any],
+    certificate: dict[str, Any] | None,
+    seconds: float,
+) -> dict[str, int]:
+    """Put a finished stage on record.
+
+    Returns:
+        The versions of the tables that it wrote.
+    """
+    writes = {t.name: store.version(t) for t in SPECS[stage].writes if store.exists(t)}
+    row = (
+        store.writer.run_id, stage, key, json.dumps(reads), json.dumps(writes), json.dumps(counts), json.dumps(inputs),
+        None if certificate is None else json.dumps(certificate), seconds, code_version(),
+        dt.datetime.now(dt.timezone.utc),
+    )  # fmt: skip
+    store.write(STAGES, store.spark.createDataFrame([row], STAGES.ddl()), mode="append")
+    return writes
+
+
+@functools.cache
+def code_version() -> str:
+    """This package's version and a hash of its code, so that a changed checkout of the same version counts as new."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for file in sorted(root.rglob("*.py")):
+        digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return f"{importlib.metadata.version('mig-spark')}+{digest.hexdigest()[:12]}"
+
+
+def _as_finished(row: Any) -> Finished:
+    return Finished(
+        row["run_id"], row["stage"], row["key"], json.loads(row["reads"]), json.loads(row["writes"]),
+        json.loads(row["counts"]), json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"),
+        float(row["seconds"]),
+    )  # fmt: skip
+
+
+def _named_files(config: Config, stage: str) -> Sequence[str]:
+    """Files and tables beside the pool that the config names for a stage."""
+    if stage == "graph":
+        return [config.graph.edges_path] if config.graph.edges_path else []
+    if stage == "select":
+        chosen = config.select
+        return [p for p in (chosen.given, chosen.include, chosen.exclude, chosen.label_parameters) if p]
+    return []
+
+
+def _file_facts(spark: SparkSession, path: str) -> Any:
+    """What tells one state of a file, folder or Delta table from another; null for what is no file (a catalog table),
+    which is then taken for changed."""
+    fs = HadoopFiles(spark)
+    found, _ = fs.find(path)
+    if not found:
+        return dt.datetime.now(dt.timezone.utc).isoformat()
+    log = f"{found[0].path}/_delta_log"
+    inside = fs.children(log) if found[0].is_dir and fs.exists(log) else found
+    flat = [f for entry in inside for f in (fs.children(entry.path) if entry.is_dir else [entry])]
+    return [[f.name, f.size, f.modified] for f in flat]
+
+
+def _changes(before: dict[str, int], now: dict[str, int]) -> str:
+    return ", ".join(f"{n} from version {before.get(n)} to {now.get(n)}" for n in sorted({*before, *now})
+                     if before.get(n) != now.get(n))  # fmt: skip

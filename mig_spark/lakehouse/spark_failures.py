@@ -1,0 +1,50 @@
+"""What Spark and Delta say when they fail, in one line: the root cause, and what to do where that is known."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from mig_spark.errors import PlatformError
+from mig_spark.lakehouse.hadoop import first_line
+
+_CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+#: What to do about it, by what a failure's text contains; the first that fits.
+_REMEDIES = (
+    (r"No space left on device|Disk quota exceeded", "free some disk space (spark.local.dir is where Spark spills)"),
+    (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed",
+     "give the job leave to write there, or set another output.path"),
+    (r"OutOfMemoryError|GC overhead", "give Spark more memory (spark.driver_memory, or the cluster's executors)"),
+    (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",
+     "something else wrote into the same tables: run it again"),
+    (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
+     "the driver's JVM ended: run it again, it goes on from the last finished stage"),
+    (r"does not exist|FileNotFoundException|PATH_NOT_FOUND|DELTA_(TABLE|PATH)_(NOT_FOUND|DOES_NOT_EXIST)",
+     "what was there when the run began is gone: restore it, or start from `mig-spark ingest`"),
+)  # fmt: skip
+
+
+def one_line(error: BaseException) -> str:
+    """The root cause of a Spark failure, and what to do about it."""
+    report = str(error)
+    causes = _CAUSE.findall(report)
+    said = first_line(causes[-1] if causes else report)
+    remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
+    return f"{said[:400]}: {remedy or 'mig-spark -v shows the whole report'}"
+
+
+@contextlib.contextmanager
+def spark_failures(what: str) -> Iterator[None]:
+    """Failures of Spark within a `with` block as one clear line.
+
+    Raises:
+        PlatformError: in place of any error of Spark, Delta or the gateway to the JVM.
+    """
+    from py4j.protocol import Py4JError, Py4JNetworkError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError, Py4JNetworkError, ConnectionError) as e:
+        raise PlatformError(f"{what}: {one_line(e)}") from e
