@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mig_spark.config.base import DEFAULT_MODEL, Section
 
@@ -50,15 +50,36 @@ class VocabularyConfig(Section):
 
 
 class GraphConfig(Section):
-    """The label graph and the propagation matrix."""
+    """The label graph and the propagation matrix; docs/label-graph.md."""
 
+    edges: Literal["similarity", "cooccurrence", "both"] = Field(
+        "similarity", description="what joins labels: like meanings, the same rows, or either"
+    )
     threshold: float | None = Field(None, ge=-1, le=1, description="least cosine of an edge; default by the model")
-    prop_weight: float = Field(1.0, ge=0)
-    cooccurrence_weight: float = Field(0.0, ge=0)
-    cooccurrence_min_count: int = Field(5, ge=1)
+    prop_weight: float = Field(1.0, ge=0, description="weight of similarity")
+    cooccurrence_weight: float = Field(0.5, ge=0, description="weight of co-occurrence, where `edges` has it")
+    cooccurrence_min_count: int = Field(5, ge=1, description="least number of rows that carry both labels")
+    cooccurrence_p_value: float = Field(
+        0.001, gt=0, le=1, description="chance of so strong an association among labels that have none; 1: no test"
+    )
+    cooccurrence_max_labels: int = Field(50, ge=2, description="pairs are counted among the first labels of a row")
     normalize: Literal["receiver", "sender"] = "receiver"
     embedding_model: str = DEFAULT_MODEL
     edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
+    engine: Literal["auto", "graphframes", "joins"] = Field(
+        "auto", description="what computes on the graph: the same matrix by either; auto: what is there"
+    )
+
+    @model_validator(mode="after")
+    def _edges_are_used(self) -> GraphConfig:
+        weight = type(self).model_fields["cooccurrence_weight"].default
+        if self.edges == "similarity" and self.cooccurrence_weight not in (0, weight):
+            raise ValueError("cooccurrence_weight counts for nothing with edges: similarity; set edges: both")
+        if self.edges != "similarity" and self.cooccurrence_weight == 0:
+            raise ValueError(f"edges: {self.edges} needs a cooccurrence_weight above 0")
+        if self.edges == "cooccurrence" and self.edges_path is not None:
+            raise ValueError("edges: cooccurrence does not read edges_path; set edges: both, or leave one out")
+        return self
 
     def resolved_threshold(self) -> float:
         """The threshold in force: the configured one, else the one that suits the embedding model; edges that the user

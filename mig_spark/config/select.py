@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -58,9 +59,14 @@ class SelectConfig(Section):
     given: str | None = Field(None, description="ids (table or file) whose information is there from the start")
     include: str | None = Field(None, description="ids (table or file) to take first")
     exclude: str | None = Field(None, description="ids (table or file) not to take")
-    label_parameters: str | None = Field(None, description="JSON: label to {weight, a, b, alpha}, any of them")
-    mode: Literal["exact", "threshold"] = Field("exact", description="threshold: fewer rounds, within 1 - epsilon")
-    epsilon: float = Field(0.1, gt=0, lt=1, description="threshold: how far below the best a pick may be")
+    label_parameters: str | None = Field(
+        None, description="of labels: a table or file with label, weight, a, b, alpha; labels: the run's own"
+    )
+    mode: Literal["exact", "threshold", "stochastic"] = Field(
+        "exact", description="threshold: fewer rounds, within 1 - epsilon; stochastic: each pick from a random sample"
+    )
+    epsilon: float = Field(0.1, gt=0, lt=1, description="how far below exact the other modes may be; docs/algorithm.md")
+    seed: int = Field(0, ge=0, lt=2**63, description="mode stochastic: of the samples")
     phi: PhiConfig = PhiConfig()
     gain: Literal["gradient", "exact"] = "gradient"
     norm: bool = Field(False, description="divide a row's score by its number of labels")
@@ -83,20 +89,15 @@ class SelectConfig(Section):
         limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
         if self.cost and any(limit and limit.min for limit in limits):
             raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
+        if self.mode == "stochastic" and (self.cost or self.quotas):
+            raise ValueError("mode: stochastic has no guarantee under quotas or a cost; use exact or threshold")
         if self.mode == "threshold" and self.engine == "local":
             raise ValueError("mode: threshold saves rounds, of which engine: local has none; use rounds or auto")
         return self
 
-    def parameters(self) -> dict[str, dict[str, float]] | None:
-        """The labels' own phi parameters.
 
-        Raises:
-            ConfigError: the file is not there or has something else in it.
-        """
-        return None if self.label_parameters is None else read_label_parameters(self.label_parameters)
-
-
-_PARAMETERS = ("weight", "a", "b", "alpha")
+#: What a label may have of its own.
+LABEL_PARAMETERS = ("weight", "a", "b", "alpha")
 
 
 def read_label_parameters(path: str) -> dict[str, dict[str, float]]:
@@ -111,11 +112,20 @@ def read_label_parameters(path: str) -> dict[str, dict[str, float]]:
         raise ConfigError(f"select.label_parameters = {path}: {e}; give a JSON object of labels to numbers") from None
     if not isinstance(plain, dict):
         raise ConfigError(f"select.label_parameters = {path}: it holds no object of labels to numbers")
+    return check_label_parameters(plain, path)
+
+
+def check_label_parameters(plain: dict[str, Any], path: str) -> dict[str, dict[str, float]]:
+    """The same parameters, known to be usable.
+
+    Raises:
+        ConfigError: a label has something else than finite numbers above 0 (b below 1).
+    """
     for label, own in plain.items():
         numbers = isinstance(own, dict) and all(
-            k in _PARAMETERS and isinstance(v, int | float) and not isinstance(v, bool) for k, v in own.items()
+            k in LABEL_PARAMETERS and isinstance(v, int | float) and not isinstance(v, bool) for k, v in own.items()
         )
-        if not numbers or any(v <= 0 or (k == "b" and v >= 1) for k, v in own.items()):
+        if not numbers or any(not 0 < v < math.inf or (k == "b" and v >= 1) for k, v in own.items()):
             raise ConfigError(
                 f"select.label_parameters = {path}: {label!r} has {own!r}; weight, a, b and alpha are numbers above 0, "
                 "b below 1"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import operator
+from functools import reduce
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +20,7 @@ from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.udfs import embed_chunks
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -113,33 +116,68 @@ def _tidy(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, labels: list[str
     )
 
 
-def cooccurrence_edges(pool: DataFrame, vocabulary: DataFrame, *, rows: int, min_count: int) -> DataFrame:
-    """Pairs of labels that rows carry together, counted sparsely.
+def cooccurrence_edges(
+    pool: DataFrame,
+    vocabulary: DataFrame,
+    *,
+    rows: int,
+    min_count: int,
+    p_value: float = 1.0,
+    max_labels: int | None = None,
+) -> DataFrame:
+    """Pairs of labels that rows carry together, and more often than chance brings them together.
 
-    The weight is normalised pointwise mutual information, ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in [-1, 1] and
-    rounded to 1e-6; 1 where the two are on every row.
+    Counted sparsely: pairs that occur, added up within each task before anything is shuffled. The weight is normalised
+    pointwise mutual information (Bouma 2009), ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in (0, 1] and rounded to 1e-6; 1
+    where the two are on every row. Significant: Dunning's log-likelihood ratio (Computational Linguistics 19, 1993) of
+    the table of rows with and without a and b, G2 = 2 sum_ij k_ij ln(k_ij / E_ij), reaches the quantile of chi-squared
+    with one degree of freedom. The test is of each pair by itself.
 
     Args:
         pool: `labels`, array of strings.
         vocabulary: `label`, `frequency`: rows that carry it.
         rows: rows of the pool, those without labels too.
         min_count: pairs on fewer rows are left out.
+        p_value: of the test; 1 leaves out no pair but those that occur together less often than by chance.
+        max_labels: of a row with more different labels, pairs are counted among the first so many; None: all.
 
     Returns:
         `src` < `dst`, `weight`, `count`.
     """
     from pyspark.sql import functions as sf
 
-    first = pool.select(sf.array_distinct("labels").alias("labels")).select("labels", sf.explode("labels").alias("src"))
+    labels = sf.array_distinct("labels")
+    labels = labels if max_labels is None else sf.slice(labels, 1, max_labels)
+    first = pool.select(labels.alias("labels")).select("labels", sf.explode("labels").alias("src"))
     pairs = first.select("src", sf.explode(sf.filter("labels", lambda other: other > sf.col("src"))).alias("dst"))
     counted = pairs.groupBy("src", "dst").agg(sf.count("*").alias("count")).where(sf.col("count") >= min_count)
-    of_src = vocabulary.select(sf.col("label").alias("src"), sf.col("frequency").alias("_src"))
-    of_dst = vocabulary.select(sf.col("label").alias("dst"), sf.col("frequency").alias("_dst"))
-    both, total = sf.col("count"), float(rows)
-    pmi = sf.log(both * total / (sf.col("_src").cast("double") * sf.col("_dst")))
+    of_src = vocabulary.select(sf.col("label").alias("src"), sf.col("frequency").cast("double").alias("_src"))
+    of_dst = vocabulary.select(sf.col("label").alias("dst"), sf.col("frequency").cast("double").alias("_dst"))
+    both, total = sf.col("count").cast("double"), float(rows)
+    pmi = sf.log(both * total / (sf.col("_src") * sf.col("_dst")))
     npmi = sf.when(both == total, 1.0).otherwise(pmi / -sf.log(both / total))
-    return (
-        counted.join(of_src, "src")
-        .join(of_dst, "dst")
-        .select("src", "dst", sf.round(npmi, similarity.DECIMALS).alias("weight"), "count")
-    )
+    ratio = _log_likelihood_ratio(both, sf.col("_src"), sf.col("_dst"), total)
+    found = counted.join(of_src, "src").join(of_dst, "dst")
+    if p_value < 1:
+        # rounded before it decides: a JVM's logarithm may be off in its last place. Labels on every row are no chance
+        found = found.where((both == total) | (sf.round(ratio, similarity.DECIMALS) >= chi_squared_quantile(p_value)))
+    return found.select("src", "dst", sf.round(npmi, similarity.DECIMALS).alias("weight"), "count").where("weight > 0")
+
+
+def chi_squared_quantile(p_value: float) -> float:
+    """What chi-squared with one degree of freedom exceeds with this probability: the square of a normal quantile."""
+    return NormalDist().inv_cdf(1 - p_value / 2) ** 2
+
+
+def _log_likelihood_ratio(both: Column, src: Column, dst: Column, total: float) -> Column:
+    """G2 of two labels: both on `both` rows, alone on `src` and `dst`, of `total` rows."""
+    from pyspark.sql import functions as sf
+
+    def x_log_x(x: Column) -> Column:
+        return sf.when(x > 0, x * sf.log(x)).otherwise(0.0)
+
+    all_rows = sf.lit(total)
+    cells = [both, src - both, dst - both, all_rows - src - dst + both]
+    margins = [src, all_rows - src, dst, all_rows - dst]
+    inside, outside = (reduce(operator.add, map(x_log_x, part)) for part in (cells, margins))
+    return 2.0 * (inside - outside + x_log_x(all_rows))

@@ -1,9 +1,10 @@
 """Stage `graph`: the annotated pool to LABELS and LABEL_EDGES.
 
 Vertices are the labels in use, numbered in sorted order. Edges are cosine similarity of label embeddings (or edges that
-the user brings) and co-occurrence in the pool. The propagation matrix P comes from messages along the edges of one
-GraphFrame: every label receives the weights of its neighbours, sorted by label number with its own 1.0 among them, and
-adds them up from left to right, so that P is the same bits whatever the partitioning.
+the user brings) and co-occurrence in the pool; `graph.edges` says which of them join labels. The propagation matrix P
+comes from messages along the edges of one GraphFrame: every label receives the weights of its neighbours, sorted by
+label number with its own 1.0 among them, and adds them up from left to right, so that P is the same bits whatever the
+partitioning.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mig_spark.annotation.annotate import annotated_pool
-from mig_spark.config import Config, GraphConfig
+from mig_spark.config import LABEL_PARAMETERS, Config, GraphConfig
 from mig_spark.contracts import LABEL_EDGES, LABELS
 from mig_spark.errors import InputError
+from mig_spark.labels.communities import LARGE_GRAPH, group_labels
 from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_edges
-from mig_spark.labels.propagation import propagation_entries, receive_weights
+from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 
@@ -36,26 +38,35 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
     """Build the label graph of the annotated pool and its propagation matrix.
 
     Returns:
-        Counts: `labels`, `similarity_edges`, `cooccurrence_edges`, `propagation_entries`, `isolated` (labels without a
-        neighbour in P), `threshold`.
+        Counts: `labels`, `similarity_edges`, `cooccurrence_edges`, `rows_cut` (rows with more labels than pairs are
+        counted among), `propagation_entries`, `isolated` (labels without a neighbour in P), `components`,
+        `communities`, `largest_component` (labels in it), `threshold` (None where no similarity is asked for).
 
     Raises:
         InputError: there is no annotated pool, or `graph.edges_path` cannot be used.
-        DependencyError: the embedding model or its library is not there.
+        DependencyError: the embedding model or its library is not there, or GraphFrames where it has to be.
     """
     from pyspark.sql import Observation
     from pyspark.sql import functions as sf
 
-    spark = store.spark
+    spark, graph = store.spark, config.graph
+    graphframes = uses_graphframes(spark, graph.engine)
     pool = annotated_pool(store, config).select("labels")
-    vocabulary, rows = count_labels(pool)
+    vocabulary, rows, cut = count_labels(pool, max_labels=graph.cooccurrence_max_labels)
     labels: list[str] = vocabulary.column("label").to_pylist()
     vertices = from_arrow(spark, vocabulary)
-    similarity = _similarity(store, config.graph, labels)
+    similarity = _similarity(store, graph, labels)
     similar = from_arrow(spark, similarity)
-    together = cooccurrence_edges(pool, vertices, rows=rows, min_count=config.graph.cooccurrence_min_count)
-    received = collect_arrow(receive_weights(vertices, adjacency(similar, together, vertices, config.graph)).sort("id"))
-    entries = propagation_entries(received, normalize=config.graph.normalize)
+    together = cooccurrence_edges(
+        pool, vertices, rows=rows, min_count=graph.cooccurrence_min_count, p_value=graph.cooccurrence_p_value,
+        max_labels=graph.cooccurrence_max_labels,
+    )  # fmt: skip
+    if graph.edges != "similarity":
+        # both P and the table need them, and P is at the driver in the end: they are counted once
+        together = from_arrow(spark, collect_arrow(together))
+    messages = receive_weights(vertices, adjacency(similar, together, vertices, graph), graphframes=graphframes)
+    received = collect_arrow(messages.sort("id"))
+    entries = propagation_entries(received, normalize=graph.normalize)
     seen = Observation()
     store.write(
         LABEL_EDGES,
@@ -63,42 +74,68 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         .union(_edges(together.observe(seen, sf.count("*").alias("edges")), "cooccurrence"))
         .union(_edges(from_arrow(spark, _named(labels, entries)), "propagation")),
     )
+    large = graphframes and (graph.engine == "graphframes" or len(labels) >= LARGE_GRAPH)
+    components, communities = group_labels(spark, len(labels), *edges_of(received), graphframes=large)
     degree = np.asarray(received["received"].combine_chunks().value_lengths(), dtype=np.int32) - 1
-    sums = {"degree": pa.array(degree, pa.int32()), "weight_sum": received["total"]}
+    made = {
+        "degree": pa.array(degree, pa.int32()),
+        "weight_sum": received["total"],
+        "component": pa.array(components, pa.int32()),
+        "community": pa.array(communities, pa.int32()),
+    }
+    by_hand = _parameters_by_hand(store, labels)
     store.write(
-        LABELS, from_arrow(spark, pa.table({name: vocabulary[name] for name in vocabulary.column_names} | sums))
+        LABELS,
+        from_arrow(spark, pa.table({name: vocabulary[name] for name in vocabulary.column_names} | made | by_hand)),
     )
     counts = {
         "labels": len(labels),
         "similarity_edges": len(similarity),
         "cooccurrence_edges": int(seen.get["edges"]),
+        "rows_cut": cut,
         "propagation_entries": len(entries[0]),
         "isolated": int((degree == 0).sum()),
-        "threshold": config.graph.resolved_threshold(),
+        "components": len(np.unique(components)),
+        "communities": len(np.unique(communities)),
+        "largest_component": int(np.bincount(components).max(initial=0)),
+        "threshold": None if graph.edges == "cooccurrence" else graph.resolved_threshold(),
     }
+    if cut:
+        logger.warning(
+            "%d rows have more than graph.cooccurrence_max_labels = %d labels: pairs are counted among the first ones",
+            cut, graph.cooccurrence_max_labels,
+        )  # fmt: skip
     logger.info(
-        "graph (%s): %d labels, %d similarity edges at %g or more, %d co-occurrence edges, %d entries in P",
+        "graph (%s): %d labels, %d similarity edges at %s or more, %d co-occurrence edges, %d entries in P, "
+        "%d components, %d communities",
         run_id, counts["labels"], counts["similarity_edges"], counts["threshold"], counts["cooccurrence_edges"],
-        counts["propagation_entries"],
+        counts["propagation_entries"], counts["components"], counts["communities"],
     )  # fmt: skip
     return counts
 
 
-def count_labels(pool: DataFrame) -> tuple[pa.Table, int]:
-    """The vocabulary in use, and the number of rows of the pool, in one pass.
+def count_labels(pool: DataFrame, *, max_labels: int = 1 << 30) -> tuple[pa.Table, int, int]:
+    """The vocabulary in use, the rows of the pool, and those with more than `max_labels` labels, in one pass.
 
     Args:
         pool: `labels`, array of strings; a label that a row repeats counts once.
+        max_labels: see `cooccurrence_edges`.
 
     Returns:
-        `label_id` int32, `label`, `frequency` int64 (rows that carry it) in order of the label; and the rows.
+        `label_id` int32, `label`, `frequency` int64 (rows that carry it) in order of the label; and the two counts.
     """
     from pyspark.sql import functions as sf
 
     # every row has one null beside its labels: the nulls count the rows
-    once = sf.concat(sf.array_distinct("labels"), sf.array(sf.lit(None).cast("string")))
-    counted = collect_arrow(pool.select(sf.explode(once).alias("label")).groupBy("label").agg(sf.count("*").alias("n")))
-    frequency = dict(zip(counted["label"].to_pylist(), counted["n"].to_pylist(), strict=True))
+    once = sf.array_distinct("labels")
+    many = (sf.size(once) > max_labels).cast("bigint")
+    each = pool.select(
+        sf.explode(sf.concat(once, sf.array(sf.lit(None).cast("string")))).alias("label"), many.alias("_many")
+    )
+    counted = collect_arrow(each.groupBy("label").agg(sf.count("*").alias("n"), sf.sum("_many").alias("many")))
+    names = counted["label"].to_pylist()
+    frequency = dict(zip(names, counted["n"].to_pylist(), strict=True))
+    cut = dict(zip(names, counted["many"].to_pylist(), strict=True)).get(None, 0)
     rows = frequency.pop(None, 0)
     # sorted here: Python orders strings by code point, as every other part of this package does
     labels = sorted(frequency)
@@ -109,25 +146,27 @@ def count_labels(pool: DataFrame) -> tuple[pa.Table, int]:
             "frequency": pa.array([frequency[label] for label in labels], pa.int64()),
         }
     )
-    return table, rows
+    return table, rows, cut
 
 
 def adjacency(similar: DataFrame, together: DataFrame, vertices: DataFrame, config: GraphConfig) -> DataFrame:
     """The off-diagonal half of A: `src` < `dst` int, `weight` double above 0.
 
-    A = I + prop_weight * S + cooccurrence_weight * max(npmi, 0).
+    A = I + prop_weight * S + cooccurrence_weight * max(npmi, 0); `config.edges` says which of the two take part.
 
     Args:
         similar: `src`, `dst` labels, `weight` cosine; each pair once.
         together: the same with normalised PMI for a weight.
         vertices: `label_id`, `label`.
-        config: the weights.
+        config: the kinds of edges and their weights.
     """
     from pyspark.sql import functions as sf
 
     edges = similar.select("src", "dst", (sf.col("weight") * config.prop_weight).alias("weight"))
-    if config.cooccurrence_weight > 0:
-        more = sf.greatest("weight", sf.lit(0.0)) * config.cooccurrence_weight
+    more = sf.greatest("weight", sf.lit(0.0)) * config.cooccurrence_weight
+    if config.edges == "cooccurrence":
+        edges = together.select("src", "dst", more.alias("weight"))
+    elif config.edges == "both":
         edges = edges.join(together.select("src", "dst", more.alias("_more")), ["src", "dst"], "full")
         weight = sf.coalesce("weight", sf.lit(0.0)) + sf.coalesce("_more", sf.lit(0.0))
         edges = edges.select("src", "dst", weight.alias("weight"))
@@ -172,9 +211,28 @@ def _positions(names: pa.ChunkedArray, lookup: pa.Array) -> npt.NDArray[np.int32
 def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Table:
     """Similarity edges at or above the threshold: `src` < `dst`, `weight`; at the driver, so no model runs twice."""
     threshold = config.resolved_threshold()
+    if config.edges == "cooccurrence":
+        return pa.table(
+            {"src": pa.array([], pa.string()), "dst": pa.array([], pa.string()), "weight": pa.array([], pa.float64())}
+        )
     if config.edges_path is not None:
         return read_edges(store.spark, config.edges_path, labels, threshold=threshold)
     return similarity_edges(store.spark, labels, model=config.embedding_model, threshold=threshold)
+
+
+def _parameters_by_hand(store: Store, labels: list[str]) -> dict[str, pa.Array]:
+    """The columns of LABELS that are edited by hand, by label, as they are in the table that is to be overwritten."""
+    known: dict[str, dict[str, Any]] = {}
+    if store.exists(LABELS):
+        before = store.read(LABELS).select("label", *LABEL_PARAMETERS)
+        given = before.where(" or ".join(f"{name} is not null" for name in LABEL_PARAMETERS))
+        known = {row["label"]: row for row in collect_arrow(given).to_pylist()}
+        lost = sorted(known.keys() - set(labels))
+        if lost:
+            logger.warning(
+                "%d labels with parameters of their own are no longer in use, for example %r", len(lost), lost[0]
+            )
+    return {n: pa.array([known.get(label, {}).get(n) for label in labels], pa.float64()) for n in LABEL_PARAMETERS}
 
 
 def _edges(df: DataFrame, kind: str) -> DataFrame:

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mig_spark.errors import DependencyError
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.session import graphframes_source
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +26,36 @@ I32: TypeAlias = npt.NDArray[np.int32]
 F64: TypeAlias = npt.NDArray[np.float64]
 
 
-def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool | None = None) -> DataFrame:
+def uses_graphframes(spark: SparkSession, engine: str) -> bool:
+    """Whether GraphFrames computes on the label graph.
+
+    Args:
+        spark: the session.
+        engine: auto, graphframes or joins; see `GraphConfig`.
+
+    Raises:
+        DependencyError: it has to, and its classes cannot be loaded.
+    """
+    if engine == "joins":
+        return False
+    there = has_spark_context(spark) and graphframes_source(spark) is not None
+    if not there and engine == "graphframes":
+        raise DependencyError(
+            "graph.engine: graphframes, but the GraphFrames classes cannot be loaded: put its jar on the class path "
+            "(Spark Connect and serverless compute have none), or set graph.engine: joins, which gives the same matrix"
+        )
+    if not there:
+        logger.warning("GraphFrames cannot be loaded here: the propagation matrix is computed by joins instead")
+    return there
+
+
+def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool) -> DataFrame:
     """What every label receives from its neighbours and itself.
 
     Args:
         vertices: `label_id` int.
         edges: `src`, `dst` int, `weight` double: each pair once, no self-loops.
-        graphframes: use GraphFrames or not; None: where it can be loaded.
+        graphframes: by GraphFrames' messages, or by joins; see `uses_graphframes`.
 
     Returns:
         `id` int, `received` array<struct<id int, weight double>> by ascending id with the label's own 1.0, and `total`,
@@ -39,11 +63,6 @@ def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool 
     """
     from pyspark.sql import functions as sf
 
-    spark = vertices.sparkSession
-    if graphframes is None:
-        graphframes = has_spark_context(spark) and graphframes_source(spark) is not None
-        if not graphframes:
-            logger.warning("GraphFrames is not on the class path: the propagation matrix is computed by joins instead")
     nodes = vertices.select(sf.col("label_id").alias("id"))
     messages = _by_graphframes(nodes, edges) if graphframes else _by_joins(edges)
     message_type = "array<struct<id:int,weight:double>>"
@@ -77,6 +96,15 @@ def propagation_entries(received: pa.Table, *, normalize: str) -> tuple[I32, I32
     rows, cols = (there, here) if normalize == "receiver" else (here, there)
     order = np.lexsort((cols, rows))
     return rows[order], cols[order], values[order]
+
+
+def edges_of(received: pa.Table) -> tuple[I32, I32]:
+    """The edges of A from what the labels received: i < j, int32 each, each pair once."""
+    lists = received["received"].combine_chunks()
+    here = np.repeat(received["id"].to_numpy(), np.asarray(lists.value_lengths(), dtype=np.int64))
+    there = np.asarray(lists.flatten().field("id"))
+    up = here < there
+    return here[up].astype(np.int32), there[up].astype(np.int32)
 
 
 def _by_graphframes(nodes: DataFrame, edges: DataFrame) -> DataFrame:

@@ -63,7 +63,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
     # read several times; what a model said is in ANNOTATIONS, so this copy may be lost
     pool = annotated_pool(store, config, tags=True).select("labels").persist()
     try:
-        counted, rows = count_labels(pool)
+        counted, rows, _ = count_labels(pool)
         tags = dict(zip(counted["label"].to_pylist(), counted["frequency"].to_pylist(), strict=True))
         if settings.fixed:
             entries = read_vocabulary(store)

@@ -27,7 +27,7 @@ from mig_spark.report.data import (
     Share,
 )
 from mig_spark.report.excerpts import rejected_rows, rows_to_read
-from mig_spark.report.labels import label_facts, sample_ranks
+from mig_spark.report.labels import label_facts, largest_communities, sample_ranks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
 UNKNOWN = "unknown"
+_GROUPS = ("component", "community")
 _JSON_KEYS = ("counts", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
 
 
@@ -131,18 +132,21 @@ def _histogram(df: DataFrame, edges: Floats) -> Floats:
 
 
 def _label_table(store: Store, selection: DataFrame) -> pd.DataFrame:
-    """One line a label: label, frequency, degree, uses (selected rows that carry it), first_rank (0: none)."""
+    """One line a label: label, frequency, degree, uses (selected rows that carry it), first_rank (0: none), component
+    and community (-1: not known)."""
     from pyspark.sql import functions as sf
 
     used = selection.select("rank", sf.explode(sf.array_distinct("labels")).alias("label"))
     used = used.groupBy("label").agg(sf.count(sf.lit(1)).alias("uses"), sf.min("rank").alias("first_rank"))
-    columns = ["label", "frequency", "degree"]
+    columns = ["label", "frequency", "degree", *_GROUPS]
     if store.exists(LABELS):
         table = store.read(LABELS).select(*columns).join(used, "label", "full")
     else:
-        table = used.withColumn("frequency", sf.col("uses")).withColumn("degree", sf.lit(0))
-    numbers = [sf.coalesce(c, sf.lit(0)).cast("bigint").alias(c) for c in (*columns[1:], "uses", "first_rank")]
-    return table.select("label", *numbers).toPandas()
+        unknown = dict.fromkeys(_GROUPS, sf.lit(None))
+        table = used.withColumns({"frequency": sf.col("uses"), "degree": sf.lit(0), **unknown})
+    numbers = [sf.coalesce(c, sf.lit(0)).cast("bigint").alias(c) for c in (*columns[1:3], "uses", "first_rank")]
+    groups = [sf.coalesce(sf.col(c).cast("bigint"), sf.lit(-1)).alias(c) for c in _GROUPS]
+    return table.select("label", *numbers, *groups).toPandas()
 
 
 def _label_facts(table: pd.DataFrame, rows: int, selected: int) -> LabelFacts:
@@ -190,6 +194,7 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
 
     used = table[table["frequency"] > 0]
     degrees, many = np.unique(used["degree"].to_numpy(dtype=np.float64), return_counts=True)
+    groups = (used[c].to_numpy(dtype=np.int64) for c in ("community", "frequency", "uses"))
     kinds: dict[str, int] = {}
     strongest = []
     if store.exists(LABEL_EDGES):
@@ -204,6 +209,9 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
         degrees=degrees,
         degree_labels=many.astype(np.float64),
         strongest=tuple(Edge(e.src, e.dst, e.weight) for e in strongest),
+        components=int(used.loc[used["component"] >= 0, "component"].nunique()),
+        communities=int(used.loc[used["community"] >= 0, "community"].nunique()),
+        largest=largest_communities(used["label"].tolist(), *groups),
     )
 
 

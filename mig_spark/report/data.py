@@ -88,6 +88,15 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class Community:
+    """Labels that belong together: how many, how many of them are covered, and the most frequent ones."""
+
+    size: int
+    covered: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class GraphFacts:
     """The label graph; `degree_labels[i]` labels have `degrees[i]` neighbours."""
 
@@ -97,6 +106,9 @@ class GraphFacts:
     degrees: Floats = field(default_factory=_empty)
     degree_labels: Floats = field(default_factory=_empty)
     strongest: tuple[Edge, ...] = ()
+    components: int = 0
+    communities: int = 0
+    largest: tuple[Community, ...] = ()
 
 
 @dataclass(frozen=True)

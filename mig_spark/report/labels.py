@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.report.data import Band, Curve, Floats, LabelFacts, Share
+from mig_spark.report.data import Band, Community, Curve, Floats, LabelFacts, Share
 
 Ints = npt.NDArray[np.int64]
 
 RANDOM_POINTS = 60
 TOP_LABELS = 15
+TOP_COMMUNITIES, COMMUNITY_NAMES = 8, 6
 _BANDS = ((1, 1), (2, 3), (4, 10), (11, 30), (31, 100), (101, 1000), (1001, None))
 
 _lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
@@ -103,3 +104,25 @@ def _bands(frequency: Ints, uses: Ints, rows: int, selected: int) -> tuple[Band,
 def _top(names: Sequence[str], frequency: Ints, uses: Ints, rows: int, selected: int) -> tuple[Share, ...]:
     order = sorted(range(len(names)), key=lambda i: (-int(frequency[i]), names[i]))[:TOP_LABELS]
     return tuple(Share(names[i], frequency[i] / max(rows, 1), uses[i] / max(selected, 1)) for i in order)
+
+
+def largest_communities(names: Sequence[str], community: Ints, frequency: Ints, uses: Ints) -> tuple[Community, ...]:
+    """The communities with most labels, of those that have more than one.
+
+    Args:
+        names: the labels.
+        community: a number for each label's community, shape (labels,); negative: not known.
+        frequency: annotated rows that carry each, shape (labels,).
+        uses: selected rows that carry each, shape (labels,).
+    """
+    order = sorted(range(len(names)), key=lambda i: (-int(frequency[i]), names[i]))
+    members: dict[int, list[int]] = {}
+    for i in order:
+        if community[i] >= 0:
+            members.setdefault(int(community[i]), []).append(i)
+    # of equal size, the one with the more frequent label first: dicts keep the order in which they were filled
+    ranked = sorted((m for m in members.values() if len(m) > 1), key=len, reverse=True)[:TOP_COMMUNITIES]
+    return tuple(
+        Community(len(m), sum(int(uses[i] > 0) for i in m), tuple(names[i] for i in m[:COMMUNITY_NAMES]))
+        for m in ranked
+    )

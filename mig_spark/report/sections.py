@@ -139,7 +139,17 @@ def graph(data: ReportData) -> Section:
         cards.append(card("Strongest edges", "Pairs of labels that mean nearly the same.", edges))
     else:
         cards.append(empty("No two labels are similar enough for an edge; every label stands alone."))
-    return Section("graph", "Label graph", take, [[strip], cards])
+    blocks: list[list[Figure | str]] = [[strip], cards]
+    if g.largest:
+        lines = [
+            (", ".join(excerpt(name, limit=40) for name in c.names) + (", ..." if c.size > len(c.names) else ""),
+             count(c.size), f"{count(c.covered)} ({percent(c.covered / c.size)})")
+            for c in g.largest
+        ]  # fmt: skip
+        found = table([("Most frequent labels", "wide"), ("Labels", "num"), ("Covered", "num")], lines)
+        words = f"{plural(g.communities, 'community', 'communities')} in {plural(g.components, 'component')}: labels"
+        blocks.append([card("Largest communities", f"{words} that lean on each other more than on others.", found)])
+    return Section("graph", "Label graph", take, blocks)
 
 
 def rows(data: ReportData) -> Section:

@@ -12,6 +12,7 @@ from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.report.labels import sample_ranks
+from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.select_rows import LabelGraph, make_phi
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def random_objective(
     table = collect_arrow(random_rows(df, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
     ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
-    state = State.start(graph.propagation, make_phi(config.phi, graph.labels, config.parameters()))
+    phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))
+    state = State.start(graph.propagation, phi)
     _, objectives = replay(state, ptr, labels, scores)
     places = sample_ranks(len(scores), CURVE_POINTS)
     return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]

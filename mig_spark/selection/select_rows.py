@@ -27,8 +27,10 @@ from mig_spark.kernels.selection.offers import Ask, Limits
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
 from mig_spark.lakehouse.runtime import describe_job, from_arrow
 from mig_spark.selection.constraints import prepare
+from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 
 if TYPE_CHECKING:
@@ -141,8 +143,9 @@ def select_rows(
         given: ids whose information is there from the start; they are not selected again.
         include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take.
-        resume: ids, in order, that an earlier run of the same selection took before it was stopped.
-        on_round: engine `rounds` only; called after each round with the ids taken so far.
+        resume: ids, in order, that an earlier run of the same selection took before it was stopped. With mode
+            `stochastic` they count for nothing: where its steps stood does not follow from them.
+        on_round: engine `rounds` only, but for mode `stochastic`; called after each round with the ids taken so far.
 
     Raises:
         ContractError: a column is missing.
@@ -150,6 +153,7 @@ def select_rows(
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     start = time.perf_counter()
+    resume = () if config.mode == "stochastic" else resume
     work = prepare(df, config, given=given, include=include, exclude=exclude, resume=resume)
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
     pool = SparkBlocks.pack(work.rows, vocabulary, config, kinds=work.kinds)
@@ -162,7 +166,7 @@ def select_rows(
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
         packed = time.perf_counter()
-        phi = make_phi(config.phi, graph.labels, config.parameters())
+        phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _replay_rows(state, work.given, graph, config)
         origin = state.copy()
@@ -193,6 +197,13 @@ def _run(
     """Run the engine; `parts` is what was taken before."""
     engine = choose_engine(config, pool.nbytes())
     describe_job(pool.blocks.sparkSession, f"mig-spark select: {engine}")
+    if config.mode == "stochastic":
+        chosen, certificate = select_stochastic(
+            LocalBlocks(pool.collect()) if engine == "local" else pool, state, constraints.rows, epsilon=config.epsilon,
+            seed=config.seed, round_rows=config.candidates, max_rounds=config.max_rounds,
+            finish_locally=fits_driver(pool.nbytes()),
+        )  # fmt: skip
+        return certificate, [*parts, chosen]
     if engine == "local":
         blocks = list(pool.collect().values())
         chosen, certificate = select_local(blocks, state, constraints)

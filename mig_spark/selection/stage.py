@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotated_pool, annotation_versions
-from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, POOL, SELECTION
+from mig_spark.config import Config, SelectConfig
+from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, SELECTION
 from mig_spark.errors import ContractError
 from mig_spark.export import export_selection
 from mig_spark.files import write_lines
@@ -20,6 +20,7 @@ from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.constraints import read_ids
+from mig_spark.selection.label_parameters import located
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ CHARACTERS = "characters"
 
 
 def select_pool(
-    store: Store, config: Config, run_id: str, *, path: str | None = None, resume: bool = False
+    store: Store, config: Config, run_id: str, *, path: str | None = None, resume: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Select from the annotated pool, write SELECTION, and the selected rows as JSON lines at `path`.
 
@@ -53,7 +54,7 @@ def select_pool(
     }
     saved = _Checkpoint(store, config)
     selection = select_rows(
-        _with_columns(store, config, annotated), graph, config.select, **ids,
+        _with_columns(store, config, annotated), graph, located(store, config), **ids,
         resume=saved.load() if resume else (), on_round=saved.save,
     )  # fmt: skip
     chosen = selection.to_df(store.spark).drop("labels")
@@ -63,7 +64,7 @@ def select_pool(
     if path:
         export_selection(store, path)
     counts = {**selection.counts, "selected": selection.chosen.size}
-    return counts, _certificate(selection, annotated, config)
+    return counts, _certificate(selection, annotated, located(store, config), config.seed)
 
 
 def load_graph(store: Store) -> LabelGraph:
@@ -72,11 +73,11 @@ def load_graph(store: Store) -> LabelGraph:
     return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
 
 
-def _certificate(selection: Selection, annotated: DataFrame, config: Config) -> dict[str, Any]:
+def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfig, seed: int) -> dict[str, Any]:
     usable = annotated.select("id", "labels", "score")
     curve = random_objective(
-        usable, selection.graph, config.select, budget=selection.chosen.size, rows=selection.counts["rows"],
-        seed=config.seed,
+        usable, selection.graph, select, budget=selection.chosen.size, rows=selection.counts["rows"],
+        seed=seed,
     )  # fmt: skip
     return {
         **selection.certificate.to_dict(),
@@ -128,7 +129,7 @@ class _Checkpoint:
         self._spark = store.spark
         key = json.dumps([
             config.hash(), annotation_versions(store, config),
-            *(store.version(t) for t in (POOL, ANNOTATIONS, LABEL_EDGES)),
+            *(store.version(t) for t in (POOL, ANNOTATIONS, LABELS, LABEL_EDGES)),
         ])  # fmt: skip
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         base = config.output.path
@@ -145,7 +146,7 @@ class _Checkpoint:
     def load(self) -> list[str]:
         """The ids that were saved, in order; none where nothing was."""
         if self.path is None or not HadoopFiles(self._spark).exists(self.path):
-            logger.info("nothing to resume from: the selection starts at the beginning")
+            logger.debug("no round was saved: the selection starts at the beginning")
             return []
         rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
         logger.info("resuming after %d rows", len(rows))

@@ -15,6 +15,7 @@ from mig_spark.kernels.selection.blocks import label_sets_of
 from mig_spark.kernels.selection.candidates import Chosen
 from mig_spark.kernels.selection.state import State
 from mig_spark.selection.constraints import prepare
+from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.select_rows import LabelGraph, make_phi
 
@@ -58,9 +59,8 @@ def verify_selection(
         if not isinstance(graph, LabelGraph):
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
-        start = State.start(
-            graph.propagation, make_phi(config.phi, graph.labels, config.parameters()), exact=config.gain == "exact"
-        )
+        phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))
+        start = State.start(graph.propagation, phi, exact=config.gain == "exact")
         ptr, labels, scores = label_sets_of(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
         chosen = Chosen.of_table(work.first["id"], scores, ptr, labels, scores, scores)
         checks, _ = keep_states(start.copy(), chosen)

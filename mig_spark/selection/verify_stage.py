@@ -16,6 +16,7 @@ from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
+from mig_spark.selection.label_parameters import located
 from mig_spark.selection.stage import load_graph
 from mig_spark.selection.verify import verify_selection
 
@@ -39,7 +40,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     else:
         ids = [r["id"] for r in store.read(SELECTION).orderBy("rank").select("id").collect()]
     pool = annotated_pool(store, config).select("id", "labels", "score")
-    return verify_selection(pool, ids, load_graph(store), config.select, tolerance=tolerance)
+    return verify_selection(pool, ids, load_graph(store), located(store, config), tolerance=tolerance)
 
 
 def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], config: SelectConfig) -> Verdict:

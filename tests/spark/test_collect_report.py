@@ -75,6 +75,11 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     assert (data.graph.labels, data.graph.edges, data.graph.cooccurrences) == (len(frequency), 2, 1)
     assert [(e.src, e.dst, e.weight) for e in data.graph.strongest] == [("l1", "l3", 0.95), ("l0", "l2", 0.9)]
     assert data.graph.degrees @ data.graph.degree_labels == 4
+    assert (data.graph.components, data.graph.communities) == (len(frequency) - 2, len(frequency) - 2)
+    pairs = sorted((("l0", "l2"), ("l1", "l3")), key=lambda p: (-max(frequency[v] for v in p), p))
+    assert [(c.size, c.covered, sorted(c.names)) for c in data.graph.largest] == [
+        (2, sum(v in uses for v in pair), list(pair)) for pair in pairs
+    ]
 
     assert [r.rank for r in (*data.first, *data.last)] == [1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 18, 19, 20]
     top = data.first[0]
@@ -144,7 +149,13 @@ def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]],
     _write(store, spark, SELECTION, selection)
     frequency = Counter(v for r in rows for v in r["labels"])
     linked = ("l0", "l1", "l2", "l3")
-    labels = [(i, v, n, int(v in linked), 1.0) for i, (v, n) in enumerate(sorted(frequency.items()))]
+    # l0 with l2 and l1 with l3; the others alone
+    group = {"l2": "l0", "l3": "l1"}
+    names = sorted(frequency)
+    labels = [
+        (i, v, frequency[v], int(v in linked), 1.0, *[names.index(group.get(v, v))] * 2, None, None, None, None)
+        for i, v in enumerate(names)
+    ]
     _write(store, spark, LABELS, labels)
     _write(store, spark, LABEL_EDGES, [
         ("l0", "l2", "similarity", 0.9, None), ("l1", "l3", "similarity", 0.95, None),

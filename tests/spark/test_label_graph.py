@@ -12,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
-from scipy import sparse
+from scipy import sparse, stats
+from scipy.sparse.csgraph import connected_components as scipy_components
 
 from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import Config, GraphConfig, OutputConfig, build_config
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL
-from mig_spark.errors import InputError
+from mig_spark.errors import DependencyError, InputError
 from mig_spark.kernels.selection.objective import build_propagation
-from mig_spark.labels.edges import cooccurrence_edges, read_edges
+from mig_spark.labels import propagation
+from mig_spark.labels.communities import group_labels
+from mig_spark.labels.edges import chi_squared_quantile, cooccurrence_edges, read_edges
 from mig_spark.labels.graph import adjacency, build_label_graph, count_labels, read_propagation
-from mig_spark.labels.propagation import propagation_entries, receive_weights
+from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
+from mig_spark.lakehouse import session
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 
@@ -80,6 +84,7 @@ def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
                 "prop_weight": 0.7,
                 "threshold": 0.6,
                 "cooccurrence_min_count": 2,
+                "cooccurrence_p_value": 1,
             },
         }
     )
@@ -101,6 +106,9 @@ def test_labels_are_sorted_and_counted_once_a_row(built: tuple[Store, Config, di
         "bread": 2, "cake": 1, "python": 1, "sorting": 1, "zoo": 0, "Äpfel": 0, "面包": 1,
     }  # fmt: skip
     assert (counts["labels"], counts["similarity_edges"], counts["isolated"]) == (7, 3, 2)
+    # bread 0, cake 1, python 2, sorting 3, zoo 4, Äpfel 5, 面包 6
+    assert [r.component for r in rows] == [r.community for r in rows] == [0, 0, 2, 2, 4, 5, 0]
+    assert (counts["components"], counts["communities"], counts["largest_component"]) == (4, 4, 3)
     sums = {r.label: r.weight_sum for r in rows}
     # from left to right over ascending labels: bread itself, cake, 面包
     assert sums["bread"] == 1.0 + 0.81 * 0.7 + 0.9 * 0.7
@@ -127,7 +135,7 @@ def test_cooccurrence_counts_and_npmi(built: tuple[Store, Config, dict[str, obje
     expected = {
         (a, b): (c, round(math.log(c * n / (single[a] * single[b])) / -math.log(c / n), 6))
         for (a, b), c in pairs.items()
-        if c >= 2
+        if c >= 2 and c * n > single[a] * single[b]
     }
     rows = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").collect()
     assert {(r.src, r.dst): (r["count"], r.weight) for r in rows} == expected
@@ -136,10 +144,55 @@ def test_cooccurrence_counts_and_npmi(built: tuple[Store, Config, dict[str, obje
 
 def test_labels_on_every_row_have_npmi_1(spark: SparkSession) -> None:
     pool = spark.createDataFrame([(["a", "b"],), (["b", "a", "b"],)], "labels array<string>")
-    vocabulary, rows = count_labels(pool)
+    vocabulary, rows, cut = count_labels(pool, max_labels=1)
+    assert (rows, cut) == (2, 2)
     assert vocabulary.to_pydict() == {"label_id": [0, 1], "label": ["a", "b"], "frequency": [2, 2]}
-    found = cooccurrence_edges(pool, from_arrow(spark, vocabulary), rows=rows, min_count=1)
-    assert found.collect() == [("a", "b", 1.0, 2)]
+    # certain, so no test can call it chance, though two rows alone would never be significant
+    for p_value in (1.0, 0.001):
+        found = cooccurrence_edges(pool, from_arrow(spark, vocabulary), rows=rows, min_count=1, p_value=p_value)
+        assert found.collect() == [("a", "b", 1.0, 2)]
+
+
+def log_likelihood_ratio(table: np.ndarray) -> float:
+    """Of a table of counts, by scipy."""
+    return float(stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic)
+
+
+def test_pairs_that_chance_may_have_brought_together_are_no_edges(spark: SparkSession) -> None:
+    rng = np.random.default_rng(2)
+    # labels 0-2 come together by design, 3-9 by chance
+    rows = [
+        sorted(
+            {f"l{k}" for k in range(3, 10) if rng.random() < 0.3}
+            | ({"l0", "l1", "l2"} if rng.random() < 0.1 else set())
+        )
+        for _ in range(400)
+    ]
+    n, single = len(rows), Counter(label for row in rows for label in row)
+    pairs = Counter(pair for row in rows for pair in combinations(row, 2))
+    ratios, expected = {}, {}
+    for (a, b), c in pairs.items():
+        x, y = single[a], single[b]
+        ratios[a, b] = log_likelihood_ratio(np.array([[c, x - c], [y - c, n - x - y + c]]))
+        if c >= 3 and c * n > x * y and stats.chi2.sf(ratios[a, b], 1) <= 0.01:
+            expected[a, b] = c
+    df = spark.createDataFrame([(row,) for row in rows], "labels array<string>")
+    vocabulary, total, _ = count_labels(df)
+    found = cooccurrence_edges(df, from_arrow(spark, vocabulary), rows=total, min_count=3, p_value=0.01).collect()
+    assert {(r.src, r.dst): r["count"] for r in found} == expected
+    assert {("l0", "l1"), ("l0", "l2"), ("l1", "l2")} <= set(expected)
+    assert 3 <= len(expected) < len(pairs) / 3
+    assert chi_squared_quantile(0.01) == pytest.approx(stats.chi2.isf(0.01, 1), rel=1e-9)
+
+
+def test_pairs_are_counted_among_the_first_labels_of_a_row(spark: SparkSession) -> None:
+    df = spark.createDataFrame([(["c", "a", "a", "b"],), (["a", "c"],), (["b"],), ([],)], "labels array<string>")
+    vocabulary, rows, cut = count_labels(df, max_labels=2)
+    assert (rows, cut) == (4, 1)
+    assert vocabulary["frequency"].to_pylist() == [2, 2, 2]
+    found = cooccurrence_edges(df, from_arrow(spark, vocabulary), rows=rows, min_count=1, max_labels=2)
+    # the repeat counts once, so c and a are the first two of the first row
+    assert [(r.src, r.dst, r["count"]) for r in found.collect()] == [("a", "c", 2)]
 
 
 def random_graph(n: int, m: int, seed: int) -> tuple[pa.Table, pa.Table, dict[tuple[int, int], float]]:
@@ -180,6 +233,42 @@ def test_same_bits_with_graphframes_with_joins_and_in_the_kernel(spark: SparkSes
     np.testing.assert_allclose(dense, dense_propagation(60, scaled_edges, normalize), rtol=1e-13)
 
 
+def test_graphframes_finds_the_components_and_communities_that_the_kernels_find(spark: SparkSession) -> None:
+    # sparse, so that there are components of many sizes
+    vertices, table, edges = random_graph(120, 110, seed=5)
+    i, j = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
+    by_graphframes = group_labels(spark, 120, i, j, graphframes=True)
+    by_kernels = group_labels(spark, 120, i, j, graphframes=False)
+    for one, other in zip(by_graphframes, by_kernels, strict=True):
+        assert np.array_equal(one, other)
+    _, group = scipy_components(sparse.coo_matrix((np.ones(len(i)), (i, j)), shape=(120, 120)), directed=False)
+    components, communities = by_graphframes
+    assert np.array_equal(components[:, None] == components, group[:, None] == group)
+    # a community lies within a component, and some component has several
+    assert np.array_equal(components[communities], components)
+    assert len(np.unique(components)) < len(np.unique(communities)) < 120
+    received = collect_arrow(receive_weights(from_arrow(spark, vertices), from_arrow(spark, table), graphframes=False))
+    assert sorted(zip(*(part.tolist() for part in edges_of(received)), strict=True)) == sorted(edges)
+
+
+def test_the_engine_is_what_the_config_says_or_what_is_there(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert uses_graphframes(spark, "auto")
+    assert uses_graphframes(spark, "graphframes")
+    assert not uses_graphframes(spark, "joins")
+    # a class that no jar has: what the loader says where GraphFrames is not on the class path
+    monkeypatch.setattr(session, "GRAPHFRAMES_CLASS", "org.graphframes.NotThere")
+    assert not uses_graphframes(spark, "auto")
+    assert "by joins instead" in caplog.text
+    with pytest.raises(DependencyError, match="or set graph"):
+        uses_graphframes(spark, "graphframes")
+    monkeypatch.undo()
+    # Spark Connect and serverless compute have no SparkContext
+    monkeypatch.setattr(propagation, "has_spark_context", lambda _: False)
+    assert not uses_graphframes(spark, "auto")
+
+
 def test_cooccurrence_takes_part_where_it_has_a_weight(spark: SparkSession) -> None:
     vertices = spark.createDataFrame([(0, "a"), (1, "b"), (2, "c")], "label_id int, label string")
     similar = spark.createDataFrame([("a", "b", 0.8)], "src string, dst string, weight double")
@@ -187,11 +276,13 @@ def test_cooccurrence_takes_part_where_it_has_a_weight(spark: SparkSession) -> N
         [("a", "b", 0.5, 9), ("a", "c", 0.25, 9), ("b", "c", -0.5, 9)],
         "src string, dst string, weight double, count bigint",
     )
-    config = GraphConfig(prop_weight=0.5, cooccurrence_weight=0.1)
+    config = GraphConfig(edges="both", prop_weight=0.5, cooccurrence_weight=0.1)
     found = adjacency(similar, together, vertices, config).sort("src", "dst").collect()
     # the pair with negative npmi has weight 0 and is no edge
     assert found == [(0, 1, 0.8 * 0.5 + 0.5 * 0.1), (0, 2, 0.25 * 0.1)]
     assert adjacency(similar, together, vertices, GraphConfig()).collect() == [(0, 1, 0.8)]
+    alone = GraphConfig(edges="cooccurrence", cooccurrence_weight=0.1)
+    assert adjacency(similar, together, vertices, alone).sort("dst").collect() == [(0, 1, 0.05), (0, 2, 0.025)]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +312,31 @@ def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -
     assert read_edges(spark, path, ["a", "b"], threshold=0.5).to_pylist() == [
         {"src": "a", "dst": "b", "weight": weight}
     ]
+
+
+def test_cooccurrence_alone_by_joins_keeps_what_a_hand_put_into_labels(
+    built: tuple[Store, Config, dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, config, _ = built
+    store.spark.sql(f"UPDATE delta.`{store.location(LABELS)}` SET weight = 2.5, b = 0.5 WHERE label = 'cake'")
+    monkeypatch.setattr("mig_spark.labels.graph.similarity_edges", None)  # no model is asked
+    only = {
+        "edges": "cooccurrence", "edges_path": None, "cooccurrence_weight": 1.0, "cooccurrence_max_labels": 2,
+        "engine": "joins",
+    }  # fmt: skip
+    graph = config.graph.model_copy(update=only)
+    counts = build_label_graph(store, config.model_copy(update={"graph": graph}), "run-2")
+    kept = {r.label: (r.weight, r.a, r.b, r.alpha) for r in store.read(LABELS).collect()}
+    assert kept.pop("cake") == (2.5, None, 0.5, None)
+    assert set(kept.values()) == {(None, None, None, None)}
+    assert (counts["similarity_edges"], counts["cooccurrence_edges"], counts["threshold"]) == (0, 2, None)
+    assert counts["rows_cut"] == 2
+    together = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").collect()
+    labels, rows, cols, values = read_propagation(store)
+    number = {label: k for k, label in enumerate(labels)}
+    want = dense_propagation(len(labels), {(number[r.src], number[r.dst]): r.weight for r in together}, "receiver")
+    found = sparse.coo_matrix((values, (rows, cols)), shape=(len(labels), len(labels))).toarray()
+    np.testing.assert_allclose(found, want, rtol=1e-15)
 
 
 def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path: Path) -> None:

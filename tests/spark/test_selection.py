@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -12,8 +13,9 @@ from pyspark.sql import Row as SparkRow
 from mig_spark import LabelGraph, SelectConfig, select, select_rows
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.selection.label_parameters import read_parameters
 
-from oracles.dense import Row, dense_greedy, dense_propagation
+from oracles.dense import Row, dense_greedy, dense_propagation, samples
 from oracles.pools import pools
 
 SCHEMA = "id string, labels array<string>, score double"
@@ -229,14 +231,73 @@ def test_given_include_exclude_and_resume(spark):
 
 
 def test_label_weights_steer_the_selection(spark, tmp_path):
-    import json
-
     rows = medium()
     weight = [5.0 if k == 3 else 1.0 for k in range(30)]
     (tmp_path / "w.json").write_text(json.dumps({name(3): {"weight": 5.0}}))
     want, _ = dense_greedy(rows, dense_propagation(30, []), 20, weight=weight)
     got = select(frame(spark, rows, partitions=2, seed=0), 20, label_parameters=str(tmp_path / "w.json"))
     assert got.ids == want
+
+
+def test_label_parameters_from_a_table_and_files(spark, tmp_path):
+    rows = medium()
+    own = {name(3): {"weight": 5.0, "b": 0.5}, name(7): {"a": 0.25}}
+    want = {k: own.get(name(k), {}) for k in range(30)}
+    lines = [(label, p.get("weight"), p.get("a"), p.get("b")) for label, p in own.items()]
+    table = spark.createDataFrame(
+        [*lines, ("unknown", 2.0, None, None)], "label string, weight double, a double, b double"
+    )
+    (tmp_path / "p.json").write_text(json.dumps(own))
+    table.coalesce(1).write.parquet(str(tmp_path / "p.parquet"))
+    table.coalesce(1).write.csv(str(tmp_path / "p.csv"), header=True)
+    table.write.format("delta").save(str(tmp_path / "delta"))
+    df, found = frame(spark, rows, partitions=2, seed=0), set()
+    for where in ("p.json", "p.parquet", "p.csv", "delta"):
+        config = SelectConfig(budget=20, label_parameters=str(tmp_path / where), upper_bound=False)
+        read = read_parameters(spark, config)
+        assert {k: read.get(name(k), {}) for k in range(30)} == want
+        found.add(tuple(select_rows(df, graph_of(30, []), config).ids))
+    assert len(found) == 1
+    assert found != {tuple(select_rows(df, graph_of(30, []), SelectConfig(budget=20, upper_bound=False)).ids)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "says"),
+    [
+        ("label,weight\na,2\na,3\n", InputError, "1 rows name a label that another row names"),
+        ("label,wieght\na,2\n", InputError, "label and any of weight, a, b, alpha are needed; it has label, wieght"),
+        ("label,weight\na,heavy\n", ConfigError, "'a' has {'weight': nan}"),
+        ("label,b\na,1.5\n", ConfigError, "b below 1"),
+        (None, InputError, "no table there"),
+    ],
+)
+def test_label_parameters_that_cannot_be_are_named(spark, tmp_path, lines, error, says):
+    path = tmp_path / "p.csv"
+    if lines:
+        path.write_text(lines)
+    with pytest.raises(error, match=says):
+        read_parameters(spark, SelectConfig(label_parameters=str(path)))
+
+
+def test_stochastic_selection_is_the_dense_references_in_both_engines(spark):
+    rows = medium()
+    sample = samples([r.key for r in rows], 40, 0.2, 3)
+    want, gains = dense_greedy(rows, dense_propagation(30, EDGES), 40, gain="exact", sample=sample)
+    found = []
+    for partitions, engine, asked in ((3, "rounds", 100), (1, "rounds", None), (4, "local", None)):
+        df = frame(spark, rows, partitions=partitions, seed=partitions)
+        config = SelectConfig(
+            budget=40, mode="stochastic", epsilon=0.2, seed=3, gain="exact", engine=engine, candidates=asked,
+            block_rows=70, upper_bound=False,
+        )  # fmt: skip
+        saved = []
+        # ids that an interrupted run saved say nothing of its steps: they are not taken up, and none are saved
+        found.append(select_rows(df, graph_of(30, EDGES), config, resume=["r0001"], on_round=saved.append))
+        assert not saved
+    assert [s.ids for s in found] == [want] * 3
+    assert found[0].chosen.gains.tolist() == pytest.approx(gains, rel=1e-12)
+    assert found[0].certificate.rounds > 1
+    assert not found[0].certificate.certified
 
 
 def test_verify_certifies_ours_and_catches_a_changed_id(spark):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mig_spark.report.data import (
+    Community,
     Counts,
     Curve,
     Edge,
@@ -125,7 +126,8 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
         ),
         graph=GraphFacts(
             len(names), int(degrees @ many) // 2, 1210, degrees.astype(float), many.astype(float),
-            tuple(Edge(names[3 * i], names[3 * i + 1], 0.982 - 0.011 * i) for i in range(8)),
+            tuple(Edge(names[3 * i], names[3 * i + 1], 0.982 - 0.011 * i) for i in range(8)), len(names) // 3,
+            len(names) // 2, tuple(Community(14 - i, 12 - i, tuple(names[6 * i : 6 * i + 6])) for i in range(8)),
         ),
         first=tuple(excerpt(r, int(order[r - 1])) for r in range(1, 7)),
         last=tuple(excerpt(r, int(order[r - 1])) for r in range(budget - 3, budget + 1)),

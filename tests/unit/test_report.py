@@ -21,8 +21,8 @@ from report_data import HOSTILE, Tags, filled, invented, nothing_selected
 from mig_spark.errors import InputError
 from mig_spark.masking import MASK
 from mig_spark.report import ReportData, render_report, write_report
-from mig_spark.report.data import Counts, Curve, RowExcerpt, ScoreFacts, Share
-from mig_spark.report.labels import expected_covered, label_facts, sample_ranks
+from mig_spark.report.data import Community, Counts, Curve, RowExcerpt, ScoreFacts, Share
+from mig_spark.report.labels import expected_covered, label_facts, largest_communities, sample_ranks
 from mig_spark.report.parts import pairs, pool_row, table
 from mig_spark.report.text import excerpt, flatten, percent, plot_text, script_json
 
@@ -291,3 +291,10 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
     code = "import sys, mig_spark.report; print(sorted({'pyspark', 'plotly', 'pandas', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_largest_communities_come_first_and_single_labels_not_at_all() -> None:
+    names = ["a", "b", "c", "d", "e", "f", "g"]
+    community = np.array([0, 5, 5, 0, 4, 5, -1])
+    found = largest_communities(names, community, np.array([1, 3, 9, 4, 8, 3, 5]), np.array([0, 1, 2, 0, 0, 0, 1]))
+    assert found == (Community(3, 2, ("c", "b", "f")), Community(2, 0, ("d", "a")))

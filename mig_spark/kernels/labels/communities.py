@@ -1,0 +1,101 @@
+"""Connected components and communities of the label graph, where its edges are at the driver."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+I32: TypeAlias = npt.NDArray[np.int32]
+
+#: Rounds of label propagation at most. It need not settle: two halves may swap for ever, so it has to be cut off.
+ROUNDS = 10
+
+
+def connected_components(n: int, i: I32, j: I32) -> I32:
+    """The component of every vertex, named by its smallest vertex.
+
+    Args:
+        n: vertices 0..n-1.
+        i, j: int32 (edges,) the ends of the undirected edges.
+
+    Returns:
+        int32 (n,).
+    """
+    return np.asarray(_components(n, np.asarray(i, np.int32), np.asarray(j, np.int32)))
+
+
+def propagate_labels(n: int, i: I32, j: I32, *, rounds: int = ROUNDS) -> I32:
+    """Communities by label propagation (Raghavan, Albert, Kumara 2007), all vertices at once, the same on any machine.
+
+    Every vertex starts as a community of its own. In each round every vertex joins the community that most of its
+    neighbours and it itself are in; of several, the one with the smallest number. That a vertex counts itself is what
+    lets a pair come together: without it the two would swap their communities in every round.
+
+    Args:
+        n: vertices 0..n-1.
+        i, j: int32 (edges,) the ends of the undirected edges, each pair once, no self-loops.
+        rounds: at most so many; it ends before where nothing changes.
+
+    Returns:
+        int32 (n,): each community named by its smallest vertex.
+    """
+    ends = np.concatenate([i, j]).astype(np.int32)
+    others = np.concatenate([j, i]).astype(np.int32)
+    order = np.argsort(ends, kind="stable")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=n))]).astype(np.int64)
+    community = np.arange(n, dtype=np.int32)
+    for _ in range(rounds):
+        joined = _vote(indptr, others[order], community)
+        if np.array_equal(joined, community):
+            break
+        community = joined
+    return name_by_smallest(community)
+
+
+def name_by_smallest(group: npt.NDArray[np.integer]) -> I32:
+    """The same groups, each named by its smallest member: int32 (n,)."""
+    _, first, which = np.unique(group, return_index=True, return_inverse=True)
+    return np.asarray(first[which], dtype=np.int32)
+
+
+@njit(cache=True)
+def _components(n, i, j):
+    root = np.arange(n).astype(np.int32)
+    for e in range(len(i)):
+        a, b = i[e], j[e]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        # the smaller one stays the root, so that a component's root is its smallest vertex
+        if a < b:
+            root[b] = a
+        else:
+            root[a] = b
+    for v in range(n):
+        root[v] = root[root[v]]
+    return root
+
+
+@njit(cache=True)
+def _vote(indptr, others, community):
+    out = np.empty_like(community)
+    for v in range(len(community)):
+        lo, hi = indptr[v], indptr[v + 1]
+        votes = np.empty(hi - lo + 1, np.int32)
+        for e in range(lo, hi):
+            votes[e - lo] = community[others[e]]
+        votes[hi - lo] = community[v]
+        votes.sort()
+        best, most, run = votes[0], 0, 0
+        for k in range(len(votes)):
+            run = run + 1 if k > 0 and votes[k] == votes[k - 1] else 1
+            if run > most:
+                best, most = votes[k], run
+        out[v] = best
+    return out

@@ -1,0 +1,94 @@
+"""phi parameters of single labels, where the config says they are: the run's `labels`, a table, or a file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters, read_label_parameters
+from mig_spark.contracts import LABELS
+from mig_spark.errors import InputError
+from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: What `select.label_parameters` says for the columns weight, a, b, alpha of the run's own table LABELS.
+OWN_TABLE = "labels"
+
+
+def located(store: Store, config: Config) -> SelectConfig:
+    """The config's `select`, with the place of the run's own table where it asks for that one."""
+    if config.select.label_parameters != OWN_TABLE:
+        return config.select
+    return config.select.model_copy(update={"label_parameters": store.location(LABELS)})
+
+
+def read_parameters(spark: SparkSession, config: SelectConfig) -> dict[str, dict[str, float]] | None:
+    """By label, any of weight, a, b, alpha; None where the config names no place.
+
+    A place is a JSON file, a Delta table (path or catalog name), Parquet, or CSV with a header: `label` and any of the
+    four columns. A null is a parameter that the label does not have of its own.
+
+    Raises:
+        ConfigError: a parameter that cannot be.
+        InputError: nothing is there, a column is missing, or a label is there twice.
+    """
+    where = config.label_parameters
+    if where is None:
+        return None
+    tabular = (".csv", ".parquet", ".pq")
+    if where.endswith(".json") or (Path(where).is_file() and not where.endswith(tabular)):
+        return read_label_parameters(where)
+    rows = collect_arrow(_columns(_read(spark, where), where)).to_pylist()
+    named = [{n: v for n, v in row.items() if v is not None} for row in rows]
+    found = {row.pop("label", None): row for row in named}
+    if len(found) < len(named):
+        twice = len(named) - len(found)
+        raise InputError(
+            f"select.label_parameters = {where}: {twice} rows name a label that another row names; keep one"
+        )
+    own = {label: given for label, given in found.items() if label is not None and given}
+    logger.info("select.label_parameters: %d labels have parameters of their own", len(own))
+    return check_label_parameters(own, where)
+
+
+def _read(spark: SparkSession, where: str) -> DataFrame:
+    from pyspark.errors import AnalysisException
+
+    files = HadoopFiles(spark)
+    try:
+        if files.exists(f"{where}/_delta_log"):
+            return spark.read.format("delta").load(where)
+        if where.endswith(".csv"):
+            return spark.read.csv(where, header=True)
+        if where.endswith((".parquet", ".pq")) or files.exists(where):
+            return spark.read.parquet(where)
+        return spark.read.table(where)
+    except AnalysisException as e:
+        raise InputError(
+            f"select.label_parameters = {where}: no table there ({first_line(str(e))}); "
+            "give JSON, CSV, Parquet or a table"
+        ) from None
+
+
+def _columns(df: DataFrame, where: str) -> DataFrame:
+    from pyspark.sql import functions as sf
+
+    have = [name for name in LABEL_PARAMETERS if name in df.columns]
+    if "label" not in df.columns or not have:
+        raise InputError(
+            f"select.label_parameters = {where}: label and any of {', '.join(LABEL_PARAMETERS)} are needed; it has "
+            f"{', '.join(df.columns)}"
+        )
+    # text that is no number must not become a null, which means something else: NaN is refused later, with the label
+    number = [
+        sf.coalesce(sf.expr(f"try_cast(`{n}` as double)"), sf.when(sf.col(n).isNotNull(), float("nan"))).alias(n)
+        for n in have
+    ]
+    return df.select(sf.col("label").cast("string").alias("label"), *number)
