@@ -248,6 +248,29 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("run_id")
+@click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, as stdout's last line.")
+def replay(run_id: str, config_path: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Select once more as RUN_ID did, from the table versions that it read; exit code 1 where the ids differ.
+
+    Nothing is written, and no model is needed: labels and scores are read at the versions that the run read.
+    """
+    from mig_spark.curation.replay import describe_replay, replay_run
+    from mig_spark.lakehouse.session import open_session
+
+    config = load_config(config_path, overrides)
+    with open_session(config.spark) as session:
+        done = replay_run(session.spark, config, run_id)
+    click.echo(describe_replay(done))
+    if as_json:
+        click.echo(json.dumps(done.to_dict()))
+    if not done.same:
+        sys.exit(1)
+
+
 def _select_config(given: dict[str, Any]) -> SelectConfig:
     phi = {"kind": given["phi_type"], "a": given["phi_a"], "b": given["phi_b"], "alpha": given["phi_alpha"]}
     plain = {name: given[name] for name in ("budget", "gain", "norm", "engine")}

@@ -51,9 +51,9 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     plan = make_plan(store, config.annotate)
     cost = annotate_missing(store, plan, config.annotate, run_id)
     rejected = _write_rejected(store, plan, config.annotate, run_id)
-    if not store.exists(ANNOTATIONS):
-        raise AnnotationError(_nothing_left(rejected))
     unanswered, unparsable = count_failures(failed_keys(store, plan))
+    if not store.exists(ANNOTATIONS):
+        raise AnnotationError(_nothing_left(rejected, unanswered))
     annotated = joined(store, plan)
     check_scores(annotated, config.annotate.score)
     health = measure_health(
@@ -64,7 +64,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         unparsable=unparsable,
     )
     if health.rows == 0:
-        raise AnnotationError(_nothing_left(rejected))
+        raise AnnotationError(_nothing_left(rejected, unanswered))
     used = health.rows + sum(rejected.values())
     waiting = store.read(POOL).count() - used if unanswered else 0
     counts = {
@@ -87,15 +87,18 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     return counts
 
 
-def annotated_pool(store: Store, config: Config, *, messages: bool = False, tags: bool = False) -> DataFrame:
+def annotated_pool(
+    store: Store, config: Config, *, messages: bool = False, tags: bool = False, plan: Plan | None = None
+) -> DataFrame:
     """The pool's rows with their annotations by the config's annotators, in their present versions.
 
     Where the config has a vocabulary, its map turns the tagger's tags into labels; with `tags`, they stay as they are.
+    `plan`: other annotators than the config's in their present versions.
 
     Returns:
         id, content_hash, source, labels, score, quality, complexity, flags, and `messages` where asked for.
     """
-    rows = combine_scores(joined(store, make_plan(store, config.annotate)), config.annotate.score)
+    rows = combine_scores(joined(store, plan or make_plan(store, config.annotate)), config.annotate.score)
     if not tags:
         rows = apply_vocabulary(rows, store, config)
     wanted = ["id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags"]
@@ -138,9 +141,18 @@ def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: st
     return reasons
 
 
-def _nothing_left(rejected: dict[str, int]) -> str:
-    why = ", ".join(f"{n} x {reason}" for reason, n in rejected.items()) or "the pool is empty"
+def _nothing_left(rejected: dict[str, int], unanswered: int) -> str:
+    if unanswered:
+        reasons = {**rejected, "without an answer": unanswered}
+        return (
+            f"no row of the pool has an annotation ({_counted(reasons)}): look at the model's answers in the table "
+            "annotation_failures"
+        )
     return (
-        f"no row of the pool has an annotation ({why}): where the pool brings no labels and scores, set "
-        "annotate.tagger.kind: embedding and annotate.scorer.kind: heuristic"
+        f"no row of the pool has an annotation ({_counted(rejected) or 'the pool is empty'}): where the pool brings no "
+        "labels and scores, set annotate.tagger.kind: embedding and annotate.scorer.kind: heuristic"
     )
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{n} x {reason}" for reason, n in reasons.items())

@@ -34,6 +34,7 @@ from mig_spark.contracts import (
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.label_parameters import OWN_TABLE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -101,14 +102,20 @@ def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
         reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
     if stage in ("annotate", "select"):
         reads["annotators"] = annotation_versions(store, config)
-    reads["files"] = {name: _file_facts(store.spark, name) for name in _named_files(config, stage)}
+    reads["files"] = named_file_facts(store.spark, config, stage)
+    reads["code"] = code_version()
     return reads
+
+
+def named_file_facts(spark: SparkSession, config: Config, stage: str) -> dict[str, Any]:
+    """What tells the present state of each file or table, that the config names for a stage, from another state."""
+    return {name: _file_facts(spark, name) for name in _named_files(config, stage)}
 
 
 def stage_key(config: Config, stage: str, reads: dict[str, Any]) -> str:
     """sha256 of everything that can change what the stage makes."""
     plain = config.to_dict()
-    parts = [stage, {name: plain[name] for name in SPECS[stage].sections}, reads, code_version()]
+    parts = [stage, {name: plain[name] for name in SPECS[stage].sections}, reads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -132,7 +139,7 @@ def last_finished(store: Store, stage: str, *, key: str | None = None) -> list[F
     if key is not None:
         rows = rows.where(sf.col("key") == key)
     row = rows.orderBy(sf.col("ended_at").desc()).first()
-    return [] if row is None else [_as_finished(row)]
+    return [] if row is None else [as_finished(row)]
 
 
 def last_of_all(store: Store) -> dict[str, Finished]:
@@ -142,7 +149,7 @@ def last_of_all(store: Store) -> dict[str, Finished]:
     if not store.exists(STAGES):
         return {}
     newest = store.read(STAGES).groupBy("stage").agg(sf.max_by(sf.struct(*STAGES.names), "ended_at").alias("r"))
-    return {row["stage"]: _as_finished(row) for row in newest.select("r.*").collect()}
+    return {row["stage"]: as_finished(row) for row in newest.select("r.*").collect()}
 
 
 def record_finished(
@@ -181,7 +188,8 @@ def code_version() -> str:
     return f"{importlib.metadata.version('mig-spark')}+{digest.hexdigest()[:12]}"
 
 
-def _as_finished(row: Any) -> Finished:
+def as_finished(row: Any) -> Finished:
+    """A row of `stages`, its JSON read."""
     return Finished(
         row["run_id"], row["stage"], row["key"], json.loads(row["reads"]), json.loads(row["writes"]),
         json.loads(row["counts"]), json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"),
@@ -195,7 +203,8 @@ def _named_files(config: Config, stage: str) -> Sequence[str]:
         return [config.graph.edges_path] if config.graph.edges_path else []
     if stage == "select":
         chosen = config.select
-        return [p for p in (chosen.given, chosen.include, chosen.exclude, chosen.label_parameters) if p]
+        own = None if chosen.label_parameters == OWN_TABLE else chosen.label_parameters
+        return [p for p in (chosen.given, chosen.include, chosen.exclude, own) if p]
     return []
 
 

@@ -46,17 +46,8 @@ def select_pool(
     from pyspark.sql import functions as sf
 
     annotated = annotated_pool(store, config)
-    graph = load_graph(store)
-    ids = {
-        name: read_ids(store.spark, where, f"select.{name}")
-        for name in ("given", "include", "exclude")
-        if (where := getattr(config.select, name)) is not None
-    }
     saved = _Checkpoint(store, config)
-    selection = select_rows(
-        _with_columns(store, config, annotated), graph, located(store, config), **ids,
-        resume=saved.load() if resume else (), on_round=saved.save,
-    )  # fmt: skip
+    selection = compute_selection(store, config, annotated, resume=saved.load() if resume else (), on_round=saved.save)
     chosen = selection.to_df(store.spark).drop("labels")
     rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
@@ -65,6 +56,32 @@ def select_pool(
         export_selection(store, path)
     counts = {**selection.counts, "selected": selection.chosen.size}
     return counts, _certificate(selection, annotated, located(store, config), config.seed)
+
+
+def compute_selection(
+    store: Store,
+    config: Config,
+    annotated: DataFrame,
+    *,
+    resume: Sequence[str] = (),
+    on_round: Callable[[Sequence[Any]], None] | None = None,
+) -> Selection:
+    """Select from the annotated pool by the label graph of the tables; nothing is written.
+
+    Args:
+        annotated: as `annotated_pool` gives it.
+        resume: ids, in order, that an earlier run of the same selection took.
+        on_round: called after each round with the ids taken so far.
+    """
+    ids = {
+        name: read_ids(store.spark, where, f"select.{name}")
+        for name in ("given", "include", "exclude")
+        if (where := getattr(config.select, name)) is not None
+    }
+    return select_rows(
+        _with_columns(store, config, annotated), load_graph(store), located(store, config), **ids, resume=resume,
+        on_round=on_round,
+    )  # fmt: skip
 
 
 def load_graph(store: Store) -> LabelGraph:

@@ -1,0 +1,215 @@
+"""Replay: a run's selection once more, from the very versions that it read; the same ids, or what is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.annotation.annotate import annotated_pool
+from mig_spark.annotation.plan import recorded_plan
+from mig_spark.config import Config, build_config
+from mig_spark.contracts import RUNS, SELECTION, STAGES, TABLES
+from mig_spark.curation.stages import Finished, as_finished, code_version, named_file_facts
+from mig_spark.errors import ConfigError, ReplayError
+from mig_spark.lakehouse.runs import package_versions
+from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.stage import compute_selection
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a replay.
+
+    Attributes:
+        run_id: the run; `made_by`: the run that made its selection (an earlier one where the stage was passed over).
+        same: the ids are the same, in the same order.
+        rows: selected now; `rows_then`: by the run.
+        first_difference: rank, id then, id now; None where they are the same or the old list is gone.
+        read: table versions that were read.
+        differs: what is not as it was: packages, code, files beside the tables. It did no harm where `same`.
+    """
+
+    run_id: str
+    made_by: str
+    same: bool
+    rows: int
+    rows_then: int | None
+    first_difference: tuple[int, str | None, str | None] | None
+    read: dict[str, int]
+    differs: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+def replay_run(spark: SparkSession, config: Config, run_id: str) -> Replayed:
+    """Select once more as `run_id` did: its config, its table versions, its annotators' versions. Nothing is written.
+
+    Args:
+        config: says where the tables are; the rest is the run's own.
+
+    Raises:
+        ReplayError: there is no such run, it made no selection, or what it read is gone.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    store = Store(spark, config.output)
+    record = find_run(store, run_id)
+    made = _selection_of(store, record)
+    recorded = _config_of(record, config)
+    pins = {name: int(version) for name, version in made.reads["tables"].items()}
+    see_that_versions_are_there(store, pins)
+    pinned = store.pinned(pins)
+    try:
+        rows = annotated_pool(pinned, recorded, plan=recorded_plan(made.reads["annotators"]))
+        selection = compute_selection(pinned, recorded, rows)
+    except (PySparkException, Py4JJavaError) as e:
+        raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
+    ids = [str(i) for i in selection.ids]
+    then = made.certificate.get("ids_sha256")
+    same = hashlib.sha256("\n".join(ids).encode()).hexdigest() == then
+    old = None if same else _ids_then(store, made)
+    return Replayed(
+        run_id, made.run_id, same, len(ids), len(ids) if same else None if old is None else len(old),
+        None if old is None else first_difference(old, ids), pins, _differences(store, record, made, recorded),
+    )  # fmt: skip
+
+
+def find_run(store: Store, run_id: str) -> dict[str, Any]:
+    """The run's record, the newest one that ended well where a scheduler used a name twice.
+
+    Raises:
+        ReplayError: there is none.
+    """
+    from pyspark.sql import functions as sf
+
+    if not store.exists(RUNS):
+        raise ReplayError(f"no table of runs at {store.location(RUNS)}: check output in the config")
+    runs = store.read(RUNS)
+    mine = runs.where((sf.col("run_id") == run_id) & (sf.col("status") == "ok"))
+    row = mine.orderBy(sf.col("started_at").desc()).first()
+    if row is None:
+        last = runs.where("status = 'ok'").orderBy(sf.col("started_at").desc()).select("run_id").limit(5).collect()
+        known = ", ".join(r["run_id"] for r in last) or "none"
+        raise ReplayError(f"no run {run_id!r} ended well at {store.location(RUNS)}: the last ones are {known}")
+    return dict(row.asDict())
+
+
+def first_difference(then: Sequence[str], now: Sequence[str]) -> tuple[int, str | None, str | None] | None:
+    """The first rank (1 first) at which two selections differ, with the id of each there."""
+    for k in range(max(len(then), len(now))):
+        a, b = (ids[k] if k < len(ids) else None for ids in (then, now))
+        if a != b:
+            return k + 1, a, b
+    return None
+
+
+def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
+    """Look at each version's schema and at one row.
+
+    Raises:
+        ReplayError: with every version that is gone.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    gone = []
+    for name, version in pins.items():
+        try:
+            store.read(TABLES[name], version=version).limit(1).collect()
+        except (PySparkException, Py4JJavaError):  # noqa: PERF203 - one look a table
+            gone.append(f"{name} at version {version}")
+    if gone:
+        raise ReplayError(
+            f"gone: {', '.join(gone)} (removed by VACUUM, or the log was cleaned up): this run cannot be replayed; "
+            "output.keep_days says how long versions are kept"
+        )
+
+
+def _selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
+    """The record of the stage that made the run's selection."""
+    from pyspark.sql import functions as sf
+
+    wanted = json.loads(record["certificate"] or "{}").get("ids_sha256")
+    if wanted is None:
+        raise ReplayError(
+            f"run {record['run_id']} made no selection (it ran {record['command']}): there is nothing to replay"
+        )
+    rows = store.read(STAGES).where("stage = 'select'") if store.exists(STAGES) else None
+    if rows is not None:
+        mine = sf.col("run_id") == record["run_id"]
+        for row in rows.orderBy(mine.desc(), sf.col("ended_at").desc()).toLocalIterator():
+            found = as_finished(row)
+            if found.certificate.get("ids_sha256") == wanted:
+                return found
+    raise ReplayError(
+        f"run {record['run_id']} was made before this package kept the versions that a run reads (table stages): it "
+        "cannot be replayed"
+    )
+
+
+def _config_of(record: Mapping[str, Any], config: Config) -> Config:
+    """The run's own config, in the present place and session."""
+    here = config.to_dict()
+    plain = {**json.loads(record["config"]), **{name: here[name] for name in ("output", "spark", "lock")}}
+    try:
+        return build_config(plain, where=f"the config of run {record['run_id']}")
+    except ConfigError as e:
+        raise ReplayError(
+            f"this version of the package cannot read {e}; it was made by {record['code_version']}"
+        ) from None
+
+
+def _ids_then(store: Store, made: Finished) -> list[str] | None:
+    """The list that the run wrote, where its version is still there."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        rows = store.read(SELECTION, version=made.writes[SELECTION.name]).orderBy("rank").select("id").collect()
+    except (PySparkException, Py4JJavaError, KeyError):
+        return None
+    return [r["id"] for r in rows]
+
+
+def _differences(store: Store, record: Mapping[str, Any], made: Finished, config: Config) -> list[str]:
+    then, now = json.loads(record["versions"]), package_versions()
+    told = [
+        f"{name} {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+    if (code := made.reads.get("code")) and code != code_version():
+        told.append(f"mig-spark {code} then, {code_version()} now")
+    for path, facts in named_file_facts(store.spark, config, "select").items():
+        if made.reads["files"].get(path) != facts:
+            told.append(f"{path} has changed")
+    return told
+
+
+def describe_replay(done: Replayed) -> str:
+    """A replay in words."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(done.read.items()))
+    lines = [f"replay of {done.run_id}" + (f" (selected by {done.made_by})" if done.made_by != done.run_id else "")]
+    lines.append(f"  read         {versions}")
+    if done.same:
+        lines.append(f"  identical    {done.rows:,} ids in the same order")
+    else:
+        then = "an unknown number of" if done.rows_then is None else f"{done.rows_then:,}"
+        lines.append(f"  different    {done.rows:,} ids now, {then} then")
+        if done.first_difference:
+            rank, before, after = done.first_difference
+            lines.append(f"               first at rank {rank:,}: {before!r} then, {after!r} now")
+    return "\n".join([*lines, *(f"  differs      {text}" for text in done.differs)])
