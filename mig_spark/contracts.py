@@ -72,6 +72,32 @@ STAGED = Table(
     ),
 )
 
+RECORDS = Table(
+    "records",
+    "Every record of the source as it was parsed last; kept where runs are incremental, which parse only what changed",
+    STAGED.columns,
+)
+
+CHANGES = Table(
+    "changed_records",
+    "What changed in the source since the last run, record by record; removed when the ingest ends",
+    (
+        *STAGED.columns,
+        Column("op", "string", "insert, update or delete, of the record at (file, block, seq)"),
+        Column("old_id", "string", "the id that the record there had before"),
+    ),
+)
+
+SOURCE_FILES = Table(
+    "source_files",
+    "The files that the last incremental ingest read",
+    (
+        Column("file", "string", "path", nullable=False),
+        Column("bytes", "bigint", "size", nullable=False),
+        Column("modified_ms", "bigint", "time of modification, milliseconds since 1970 UTC", nullable=False),
+    ),
+)
+
 REJECTED = Table(
     "rejected",
     "Rows that could not be used, each with the stage and the reason; nothing is dropped silently",
@@ -250,8 +276,23 @@ SELECTION = Table(
         Column("score", "double", "its score", nullable=False),
         Column("source", "string", "its source"),
         Column("run_id", "string", "the run that selected it", nullable=False),
+        Column("content_hash", "string", "what it said when it was selected: sha256 of the messages"),
     ),
     {"rank_positive": "rank >= 1"},
+)
+
+SELECTION_CHANGES = Table(
+    "selection_changes",
+    "What each incremental run changed in the selection: rows that entered or left it",
+    (
+        Column("run_id", "string", "the run", nullable=False),
+        Column("id", "string", "pool row", nullable=False),
+        Column("change", "string", "entered or left", nullable=False),
+        Column("reason", "string", "why it left: deleted, changed, or outdone by others", nullable=False),
+        Column("rank_before", "int", "its rank in the selection before"),
+        Column("rank_after", "int", "its rank now"),
+    ),
+    {"change_known": "change in ('entered', 'left')"},
 )
 
 RUNS = Table(
@@ -321,6 +362,9 @@ TABLES = {
         LABELS,
         LABEL_EDGES,
         SELECTION,
+        SELECTION_CHANGES,
+        RECORDS,
+        SOURCE_FILES,
         RUNS,
         STAGES,
         LEASES,

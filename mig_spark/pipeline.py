@@ -14,6 +14,7 @@ from mig_spark.curation.gates import check_gates, evidence, see_that_they_hold
 from mig_spark.curation.stages import Finished, find_finished, last_finished, record_finished, stage_key, stage_reads
 from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.export import SELECTION_NAME
+from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
@@ -171,7 +172,8 @@ def _files(path: str | None) -> dict[str, str]:
 
 
 def _ingest(store: Store, run: Run) -> None:
-    counts = ingest_pool(store, run.config, run.run_id)
+    ingest = ingest_changes if run.config.mode == "incremental" else ingest_pool
+    counts = ingest(store, run.config, run.run_id)
     run.inputs = {"pool": counts.pop("inputs")}
     run.counts = {"ingest": counts}
 

@@ -40,7 +40,15 @@ from mig_spark.config.labels import (
     VocabularyConfig,
 )
 from mig_spark.config.load import build_config, build_part, load_config
-from mig_spark.config.run import Config, GatesConfig, LockConfig, OutputConfig, PoolConfig, SparkConfig
+from mig_spark.config.run import (
+    Config,
+    GatesConfig,
+    IncrementalConfig,
+    LockConfig,
+    OutputConfig,
+    PoolConfig,
+    SparkConfig,
+)
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
     CostConfig,
@@ -74,6 +82,7 @@ __all__ = [
     "GraphConfig",
     "HeuristicScorer",
     "IfdScorer",
+    "IncrementalConfig",
     "InduceConfig",
     "InstagTagger",
     "LanguageModelConfig",

@@ -48,6 +48,7 @@ class OutputConfig(Section):
     path: str | None = None
     catalog: str | None = None
     database: str | None = None
+    keep_days: int = Field(30, ge=1, description="how long VACUUM leaves the versions that a replay reads")
 
     @model_validator(mode="after")
     def _one_place(self) -> OutputConfig:
@@ -85,15 +86,26 @@ class GatesConfig(Section):
     )
 
 
+class IncrementalConfig(Section):
+    """What a scheduled run does with the selection of the last one."""
+
+    select: Literal["extend", "refresh"] = Field(
+        "extend", description="extend: what was selected stays, the budget grows; refresh: select anew, tell what moved"
+    )
+    add: int | None = Field(None, ge=0, description="extend: rows to add a run; null: up to select.budget in all")
+
+
 class Config(Section):
     """A whole run."""
 
+    mode: Literal["full", "incremental"] = Field("full", description="incremental: read only what has changed")
     pool: PoolConfig
     output: OutputConfig
     annotate: AnnotateConfig = AnnotateConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
     graph: GraphConfig = GraphConfig()
     select: SelectConfig = SelectConfig()
+    incremental: IncrementalConfig = IncrementalConfig()
     gates: GatesConfig = GatesConfig()
     lock: LockConfig = LockConfig()
     spark: SparkConfig = SparkConfig()

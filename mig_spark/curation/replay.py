@@ -18,6 +18,7 @@ from mig_spark.errors import ConfigError, ReplayError
 from mig_spark.lakehouse.runs import package_versions
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.extend import former_selection
 from mig_spark.selection.stage import compute_selection
 
 if TYPE_CHECKING:
@@ -74,7 +75,11 @@ def replay_run(spark: SparkSession, config: Config, run_id: str) -> Replayed:
     pinned = store.pinned(pins)
     try:
         rows = annotated_pool(pinned, recorded, plan=recorded_plan(made.reads["annotators"]))
-        selection = compute_selection(pinned, recorded, rows)
+        before = made.reads.get("extends")
+        former = None
+        if before is not None:
+            former = former_selection(store.pinned({**pins, SELECTION.name: int(before)}), recorded, rows)
+        selection = compute_selection(pinned, recorded, rows, former=former)
     except (PySparkException, Py4JJavaError) as e:
         raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
     ids = [str(i) for i in selection.ids]

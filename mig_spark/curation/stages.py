@@ -64,7 +64,7 @@ SPECS = {
         StageSpec("graph", ("annotate", "vocabulary", "graph"), (POOL, ANNOTATIONS, VOCABULARY), (LABELS, LABEL_EDGES)),
         StageSpec(
             "select",
-            ("annotate", "vocabulary", "select", "gates", "seed"),
+            ("annotate", "vocabulary", "select", "mode", "incremental", "gates", "seed"),
             (POOL, ANNOTATIONS, VOCABULARY, LABELS, LABEL_EDGES),
             (SELECTION,),
         ),
@@ -102,6 +102,8 @@ def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
         reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
     if stage in ("annotate", "select"):
         reads["annotators"] = annotation_versions(store, config)
+    if stage == "select" and config.mode == "incremental":
+        reads["extends"] = store.version(SELECTION) if store.exists(SELECTION) else None
     reads["files"] = named_file_facts(store.spark, config, stage)
     reads["code"] = code_version()
     return reads
@@ -113,8 +115,10 @@ def named_file_facts(spark: SparkSession, config: Config, stage: str) -> dict[st
 
 
 def stage_key(config: Config, stage: str, reads: dict[str, Any]) -> str:
-    """sha256 of everything that can change what the stage makes."""
+    """sha256 of everything that can change what the stage makes. The selection that is extended is left out, for it is
+    the stage's own: with nothing new in the pool there is nothing to extend it with."""
     plain = config.to_dict()
+    reads = {name: value for name, value in reads.items() if name != "extends"}
     parts = [stage, {name: plain[name] for name in SPECS[stage].sections}, reads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

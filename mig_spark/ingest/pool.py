@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, PoolConfig
-from mig_spark.contracts import POOL, REJECTED, STAGED
+from mig_spark.contracts import POOL, REJECTED, STAGED, Table
 from mig_spark.errors import InputError
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.records import plain_path, source_name
@@ -38,7 +38,7 @@ _UNREADABLE = re.compile(
 
 
 def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
-    """Read the pool, write `pool` and this stage's part of `rejected`.
+    """Read the pool, write `pool` and this stage's part of `rejected`; all of it, see `ingest_changes` for the rest.
 
     Returns:
         `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all `rejected`, and
@@ -51,7 +51,7 @@ def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     try:
         with said_plainly(config.pool):
             store.write(STAGED, parse_parts(store.spark, parts, config.pool))
-        return {**_split(store, config.pool, run_id), "inputs": pool_inputs(parts)}
+        return {**split_records(store, STAGED, config.pool, run_id), "inputs": pool_inputs(parts)}
     finally:
         store.drop(STAGED)
 
@@ -126,11 +126,29 @@ def judge(staged: DataFrame, repeated: DataFrame) -> DataFrame:
     return joined.withColumns({"reason": reason, "detail": detail}).select(*staged.columns)
 
 
-def _split(store: Store, config: PoolConfig, run_id: str) -> dict[str, Any]:
+def split_records(
+    store: Store,
+    records: Table,
+    config: PoolConfig,
+    run_id: str,
+    write_pool: Callable[[DataFrame], None] | None = None,
+) -> dict[str, Any]:
+    """Deduplicate records that are written, and write `pool` and this stage's part of `rejected`.
+
+    Args:
+        records: STAGED or RECORDS.
+        write_pool: takes the usable rows (the columns of `records`) in place of writing them all.
+
+    Returns:
+        `read`, `pool`, `rejected` by reason.
+
+    Raises:
+        InputError: a file that cannot be read, or no usable row; then nothing has been written.
+    """
     from pyspark.sql import functions as sf
 
-    staged = store.read(STAGED)
-    # kept for the three passes below: a few ids, and the same if they are worked out again, for STAGED is a snapshot
+    staged = store.read(records)
+    # kept for the three passes below: a few ids, and the same if they are worked out again, for `records` is a snapshot
     repeated = repeated_ids(staged).persist()
     try:
         judged = judge(staged, repeated) if repeated.count() else staged
@@ -148,7 +166,11 @@ def _split(store: Store, config: PoolConfig, run_id: str) -> dict[str, Any]:
             raise InputError(_unreadable(staged))
         if not usable:
             raise InputError(_nothing_usable(config, {r: (n, by_reason[r]["detail"]) for r, n in rejected.items()}))
-        store.write(POOL, judged.where("reason is null"))
+        rows = judged.where("reason is null")
+        if write_pool is None:
+            store.write(POOL, rows)
+        else:
+            write_pool(rows)
         refused = judged.where("reason is not null").select(
             sf.lit(STAGE).alias("stage"),
             "reason",
@@ -187,8 +209,9 @@ def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str
         return lines.mapInArrow(parse_records(schema, columns, config.source), STAGED.ddl())
     df, file = _table(spark, part, paths)
     source = config.source if part.kind == "parquet" else config.source or source_name(part.name)
-    record = sf.to_json(sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true"})
-    rows = df.select(record.cast("binary").alias("value"), file.alias("file"), sf.spark_partition_id().alias("block"))
+    rows = df.select(
+        json_records(df).cast("binary").alias("value"), file.alias("file"), sf.spark_partition_id().alias("block")
+    )
     parse = parse_records(schema, columns, source, table=True)
     return rows.select("value", "file", sf.col("block").cast("long")).mapInArrow(parse, STAGED.ddl())
 
@@ -196,6 +219,27 @@ def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str
 def read_table_part(spark: SparkSession, part: Part) -> DataFrame:
     """The rows of a table part as they are."""
     return _table(spark, part, [escape_glob(f.path) for f in part.files])[0]
+
+
+def parse_texts(texts: DataFrame, part: Part, config: PoolConfig) -> DataFrame:
+    """Rows of a table part as JSON text (`value`), parsed to the columns of `contracts.STAGED` as its own rows are."""
+    from pyspark.sql import functions as sf
+
+    columns = {str(role): name for role, name in config.columns.items()}
+    rows = texts.select(
+        sf.col("value").cast("binary").alias("value"),
+        sf.lit(plain_path(part.name)).alias("file"),
+        sf.spark_partition_id().cast("long").alias("block"),
+    )
+    parse = parse_records(config.schema_, columns, config.source or source_name(part.name), table=True)
+    return rows.mapInArrow(parse, STAGED.ddl())
+
+
+def json_records(df: DataFrame) -> Column:
+    """The rows of a table as JSON text, nulls left out, so that a column that is added changes no other row."""
+    from pyspark.sql import functions as sf
+
+    return sf.to_json(sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true"})
 
 
 def _table(spark: SparkSession, part: Part, paths: list[str]) -> tuple[DataFrame, Column]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How long VACUUM leaves files that no version refers to any more.
+KEEP = "delta.deletedFileRetentionDuration"
+
 
 @dataclass
 class Writer:
@@ -163,6 +166,45 @@ class Store:
             writer.saveAsTable(self.location(table))
         logger.debug("wrote %s to %s", table.name, self.location(table))
 
+    def merge(
+        self, table: Table, source: DataFrame, on: str, *, delete: str, update: str, insert: str,
+        told: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Change rows of a table in one commit.
+
+        Args:
+            table: its rows are `t` in the conditions.
+            source: has the table's columns and those that the conditions name; its rows are `s`.
+            on: when a row of `s` stands for one of `t`; at most one does.
+            delete: SQL, which matched rows go.
+            update: which matched rows take the values of `s`.
+            insert: which unmatched rows of `s` come in.
+            told: more for the commit's metadata.
+        """
+        from delta.tables import DeltaTable
+
+        where = self.location(table)
+        target = DeltaTable.forPath(self.spark, where) if self.by_path else DeltaTable.forName(self.spark, where)
+        values = {quote(name): f"s.{quote(name)}" for name in table.names}
+        app, number = self.writer.next_commit(table.name)
+        # a merge takes these from the session alone
+        conf = {
+            "spark.databricks.delta.commitInfo.userMetadata": self._metadata(told),
+            "spark.databricks.delta.write.txnAppId": app,
+            "spark.databricks.delta.write.txnVersion": str(number),
+        }
+        for key, value in conf.items():
+            self.spark.conf.set(key, value)
+        try:
+            merging = target.alias("t").merge(source.alias("s"), on).whenMatchedDelete(delete)
+            merging.whenMatchedUpdate(update, set=values).whenNotMatchedInsert(insert, values=values).execute()
+        finally:
+            for key in conf:
+                self.spark.conf.unset(key)
+
+    def _metadata(self, told: dict[str, Any] | None) -> str:
+        return json.dumps({"by": "mig-spark", "run_id": self.writer.run_id, "step": self.writer.step, **(told or {})})
+
     def drop(self, table: Table) -> None:
         """Remove the table, and the output's folders where nothing else is in them; no error where there is none."""
         if self.by_path:
@@ -186,6 +228,8 @@ class Store:
             )
             logger.info("table %s has a new column %s", table.name, column.name)
         have = self.spark.sql(f"DESCRIBE DETAIL {name}").select("properties").collect()[0][0]
+        if KEEP not in have:
+            self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(KEEP)} = {literal(self._keep())})")
         for check, rule in table.checks.items():
             if f"delta.constraints.{check.lower()}" in {key.lower() for key in have}:
                 continue
@@ -217,7 +261,10 @@ class Store:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for name, rule in table.checks.items():
             builder = builder.property(f"delta.constraints.{name}", rule)
-        builder.execute()
+        builder.property(KEEP, self._keep()).execute()
+
+    def _keep(self) -> str:
+        return f"interval {self.output.keep_days} days"
 
 
 def said_in(text: Any) -> dict[str, Any]:

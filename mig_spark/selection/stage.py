@@ -20,6 +20,7 @@ from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.constraints import read_ids
+from mig_spark.selection.extend import Former, former_selection, grown, tell_changes
 from mig_spark.selection.label_parameters import located
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
@@ -46,16 +47,23 @@ def select_pool(
     from pyspark.sql import functions as sf
 
     annotated = annotated_pool(store, config)
-    saved = _Checkpoint(store, config)
-    selection = compute_selection(store, config, annotated, resume=saved.load() if resume else (), on_round=saved.save)
+    former = former_selection(store, config, annotated)
+    saved = _Checkpoint(store, config, former)
+    selection = compute_selection(
+        store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save
+    )
     chosen = selection.to_df(store.spark).drop("labels")
-    rows = chosen.join(annotated.select("id", "labels", "score", "source"), "id")
+    rows = chosen.join(annotated.select("id", "labels", "score", "source", "content_hash"), "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
     saved.remove()
     if path:
         export_selection(store, path)
     counts = {**selection.counts, "selected": selection.chosen.size}
-    return counts, _certificate(selection, annotated, located(store, config), config.seed)
+    certificate = _certificate(selection, annotated, located(store, config), config.seed)
+    if former is not None:
+        counts["moved"] = tell_changes(store, former, run_id)
+        certificate["notes"] = [*certificate.get("notes", ()), *_extended(former)]
+    return counts, certificate
 
 
 def compute_selection(
@@ -63,6 +71,7 @@ def compute_selection(
     config: Config,
     annotated: DataFrame,
     *,
+    former: Former | None = None,
     resume: Sequence[str] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
 ) -> Selection:
@@ -70,6 +79,7 @@ def compute_selection(
 
     Args:
         annotated: as `annotated_pool` gives it.
+        former: the selection that an incremental run begins with.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
     """
@@ -78,10 +88,19 @@ def compute_selection(
         for name in ("given", "include", "exclude")
         if (where := getattr(config.select, name)) is not None
     }
+    select, kept = located(store, config), former.kept if former else []
+    if former is not None:
+        select = grown(select, config.incremental, len(kept))
     return select_rows(
-        _with_columns(store, config, annotated), load_graph(store), located(store, config), **ids, resume=resume,
+        _with_columns(store, config, annotated), load_graph(store), select, **ids, resume=resume or kept,
         on_round=on_round,
     )  # fmt: skip
+
+
+def _extended(former: Former) -> list[str]:
+    if not former.kept:
+        return []
+    return [f"the first {len(former.kept):,} rows stay from the selection before; greedy goes on from there"]
 
 
 def load_graph(store: Store) -> LabelGraph:
@@ -142,10 +161,10 @@ def _with_columns(store: Store, config: Config, annotated: DataFrame) -> DataFra
 class _Checkpoint:
     """Ids taken so far, saved after each round beside the tables; for one selection: inputs and config."""
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: Store, config: Config, former: Former | None) -> None:
         self._spark = store.spark
         key = json.dumps([
-            config.hash(), annotation_versions(store, config),
+            config.hash(), annotation_versions(store, config), former.version if former else None,
             *(store.version(t) for t in (POOL, ANNOTATIONS, LABELS, LABEL_EDGES)),
         ])  # fmt: skip
         name = hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -1,0 +1,289 @@
+"""Incremental ingest: only what changed in the source since the last run is read and parsed.
+
+RECORDS keeps every record as it was parsed, with its place in the source. Changed files are told by size and time of
+modification; changed rows of a Delta table by its Change Data Feed where that is on, else by comparing the two versions
+by content. What changed is written down first (CHANGES), then merged into RECORDS in one commit, whose metadata says
+which state of the source it stands for, then into `pool`, whose commit says which version of RECORDS it stands for. So
+a run that died between any two of these is made good by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import Config
+from mig_spark.contracts import CHANGES, POOL, RECORDS, SOURCE_FILES, STAGED
+from mig_spark.ingest.pool import (
+    json_records,
+    parse_parts,
+    parse_texts,
+    said_plainly,
+    split_records,
+)
+from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.lakehouse.hadoop import FileInfo
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: With more changed files than this, everything is read again: the list of files is part of a query.
+_MOST_FILES = 2_000
+_COMMITS = 200
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions by name; `data`, a
+    number that rises with every change of its rows."""
+
+    pool: str
+    tables: dict[str, int]
+    data: int
+
+
+def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+    """Bring `pool` and this stage's part of `rejected` up to date with the source.
+
+    Returns:
+        As `ingest_pool`, and `changes`: `how` (everything, or by what the changes were found), records added, changed
+        and deleted, and pool rows that changed.
+
+    Raises:
+        InputError: nothing there, unreadable, or without a usable row.
+    """
+    parts = find_parts(store.spark, config.pool)
+    before = _last_state(store)
+    data = before.data if before else 0
+    now = SourceState(_hash(config), {p.name: p.version for p in parts if p.version is not None}, data)
+    why = _why_everything(store, before, now, parts)
+    if why is not None:
+        logger.info("ingest: everything is read, for %s", why)
+        now = replace(now, data=data + 1)
+        with said_plainly(config.pool):
+            store.write(RECORDS, parse_parts(store.spark, parts, config.pool), told=_told(now))
+        changes: dict[str, Any] = {"how": f"everything: {why}"}
+        counts = split_records(store, RECORDS, config.pool, run_id, lambda rows: _write_pool(store, rows, now.data))
+    else:
+        assert before is not None
+        try:
+            with said_plainly(config.pool):
+                how = _find_changes(store, config, parts, before)
+            changes = {"how": how, **_count(store)}
+            if any(changes[name] for name in ("added", "changed", "deleted")):
+                now = replace(now, data=data + 1)
+                store.merge(
+                    RECORDS, store.read(CHANGES), "t.file = s.file and t.block = s.block and t.seq = s.seq",
+                    delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'", told=_told(now),
+                )  # fmt: skip
+            elif before != now:
+                store.write(RECORDS, store.read(RECORDS).limit(0), mode="append", told=_told(now))
+            counts = split_records(
+                store, RECORDS, config.pool, run_id, lambda rows: _merge_pool(store, rows, data, now.data)
+            )
+        finally:
+            store.drop(CHANGES)
+    _write_listing(store, parts)
+    return {**counts, "changes": changes, "inputs": pool_inputs(parts)}
+
+
+def _hash(config: Config) -> str:
+    return hashlib.sha256(json.dumps(config.to_dict()["pool"], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _told(state: SourceState) -> dict[str, Any]:
+    return {"source": vars(state)}
+
+
+def _last_state(store: Store) -> SourceState | None:
+    if not store.exists(RECORDS):
+        return None
+    for _, told in store.commits(RECORDS, _COMMITS):
+        if "source" in told:
+            return SourceState(**told["source"])
+    return None
+
+
+def _why_everything(store: Store, before: SourceState | None, now: SourceState, parts: list[Part]) -> str | None:
+    """Why the changes alone would not do; None where they do."""
+    if before is None or not store.exists(SOURCE_FILES) or not store.exists(POOL):
+        return "there is no earlier incremental run"
+    if before.pool != now.pool:
+        return "the section pool of the config has changed"
+    if set(before.tables) != set(now.tables):
+        return "other tables are in the pool"
+    if any(now.tables[name] < version for name, version in before.tables.items()):
+        return "a table is older than at the last run: it was made anew"
+    if any(p.kind == "table" and p.version is None for p in parts):
+        return "a catalog table of the pool has no versions"
+    changed, gone = _changed_files(store, parts)
+    if len(changed) + len(gone) > _MOST_FILES:
+        return f"{len(changed) + len(gone)} files have changed"
+    return None
+
+
+def _changed_files(store: Store, parts: list[Part]) -> tuple[dict[str, FileInfo], set[str]]:
+    """Files that are new or other than they were, by plain path; and those that are gone."""
+    then = {row["file"]: (row["bytes"], row["modified_ms"]) for row in store.read(SOURCE_FILES).collect()}
+    now = {plain_path(f.path): f for p in parts for f in p.files}
+    return {n: f for n, f in now.items() if then.get(n) != (f.size, f.modified)}, set(then) - set(now)
+
+
+def _find_changes(store: Store, config: Config, parts: list[Part], before: SourceState) -> str:
+    """Write CHANGES: what is to be put into RECORDS and taken out of it.
+
+    Returns:
+        How the changes were found, in words.
+    """
+    frames, how = [], []
+    changed, gone = _changed_files(store, parts)
+    if changed or gone:
+        frames.append(_file_changes(store, config, parts, changed, gone))
+        how.append(f"{len(changed)} files new or changed, {len(gone)} gone")
+    for part in parts:
+        if part.version is not None and part.version != before.tables[part.name]:
+            frame, by = _table_changes(store, config, part, before.tables[part.name])
+            frames.append(frame)
+            how.append(f"{plain_path(part.name)} {by}, versions {before.tables[part.name]} to {part.version}")
+    empty = store.spark.createDataFrame([], CHANGES.ddl())
+    store.write(CHANGES, reduce(lambda a, b: a.unionByName(b), frames) if frames else empty)
+    return "; ".join(how) or "nothing has changed"
+
+
+def _file_changes(
+    store: Store, config: Config, parts: list[Part], changed: dict[str, FileInfo], gone: set[str]
+) -> DataFrame:
+    from pyspark.sql import functions as sf
+
+    paths = {f.path for f in changed.values()}
+    some = [replace(p, files=tuple(f for f in p.files if f.path in paths)) for p in parts if p.files]
+    some = [p for p in some if p.files]
+    fresh = parse_parts(store.spark, some, config.pool) if some else store.spark.createDataFrame([], STAGED.ddl())
+    was = store.read(RECORDS).where(sf.col("file").isin([*changed, *gone]))
+    place = ["file", "block", "seq"]
+    old = was.select(*place, sf.col("id").alias("old_id"), sf.col("raw").alias("_raw"))
+    joined = fresh.join(old, place, "left").where("_raw is null or _raw != raw")
+    op = sf.when(sf.col("_raw").isNull(), "insert").otherwise("update")
+    deletes = was.withColumn("old_id", sf.col("id")).join(fresh.select(*place), place, "left_anti")
+    upserts = joined.withColumn("op", op).select(*CHANGES.names)
+    return upserts.unionByName(deletes.withColumn("op", sf.lit("delete")).select(*CHANGES.names))
+
+
+def _table_changes(store: Store, config: Config, part: Part, version: int) -> tuple[DataFrame, str]:
+    """What changed in a Delta table: rows have no place, so equal ones are counted."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as sf
+
+    delta, by = _record_counts(store, part, version)
+    times = sf.explode(sf.array_repeat("value", sf.abs("n").cast("int"))).alias("value")
+    fresh = parse_texts(delta.where("n > 0").select(times), part, config.pool)
+    # equal records have equal hashes in `block`: how many there are takes the place of where they are
+    gone = parse_texts(delta.where("n < 0").select(times), part, config.pool)
+    less = gone.groupBy("file", "block").agg(sf.count("*").alias("_less"))
+    here = store.read(RECORDS).where(sf.col("file") == plain_path(part.name))
+    same = Window.partitionBy("file", "block").orderBy("seq")
+    deletes = here.join(less, ["file", "block"]).withColumn("_k", sf.row_number().over(same)).where("_k <= _less")
+    most = here.groupBy("file", "block").agg(sf.max("seq").alias("_most"))
+    numbered = fresh.join(most, ["file", "block"], "left").withColumn("_k", sf.row_number().over(same))
+    inserts = numbered.withColumns({
+        "seq": sf.coalesce(sf.col("_most"), sf.lit(-1)) + sf.col("_k"),
+        "op": sf.lit("insert"),
+        "old_id": sf.lit(None).cast("string"),
+    })  # fmt: skip
+    deletes = deletes.withColumns({"op": sf.lit("delete"), "old_id": sf.col("id")})
+    return inserts.select(*CHANGES.names).unionByName(deletes.select(*CHANGES.names)), by
+
+
+def _record_counts(store: Store, part: Part, version: int) -> tuple[DataFrame, str]:
+    """(`value`: a record as JSON, `n`: how many more of it there are than at `version`, not 0); how it was found."""
+    from pyspark.sql import functions as sf
+
+    spark = store.spark
+    assert part.version is not None
+    feed = _change_feed(store, part, version)
+    if feed is not None:
+        data = feed.drop("_change_type", "_commit_version", "_commit_timestamp")
+        more = sf.when(sf.col("_change_type").isin("insert", "update_postimage"), 1).otherwise(-1)
+        told = feed.select(json_records(data).alias("value"), more.alias("n"))
+        by = "by its change data feed"
+    else:
+        sides = []
+        for at, sign in ((part.version, 1), (version, -1)):
+            df = _at(spark, part, at)
+            sides.append(df.select(json_records(df).alias("value"), sf.lit(sign).alias("n")))
+        told, by = sides[0].union(sides[1]), "by comparing its versions"
+    counted = told.groupBy(sf.xxhash64("value").alias("_h"), "value").agg(sf.sum("n").alias("n"))
+    return counted.where("n != 0").select("value", "n"), by
+
+
+def _at(spark: SparkSession, part: Part, version: int) -> DataFrame:
+    reader = spark.read.option("versionAsOf", version)
+    return reader.format("delta").load(part.name) if part.kind == "delta" else reader.table(part.name)
+
+
+def _change_feed(store: Store, part: Part, version: int) -> DataFrame | None:
+    """The table's Change Data Feed since `version`; None where it is not on, or not for all that time."""
+    from pyspark.errors import PySparkException
+
+    reader = store.spark.read.option("readChangeFeed", "true").option("startingVersion", version + 1)
+    reader = reader.option("endingVersion", str(part.version)).format("delta")
+    try:
+        feed: DataFrame = reader.load(part.name) if part.kind == "delta" else reader.table(part.name)
+        # whether the feed was on for all these versions is seen when it is read
+        feed.isEmpty()
+        return feed
+    except PySparkException as e:
+        logger.debug("no change data feed for %s: %s", part.name, e)
+        return None
+
+
+def _count(store: Store) -> dict[str, int]:
+    """Records added, changed and deleted."""
+    rows = store.read(CHANGES).groupBy("op").count().collect()
+    found = {row["op"]: int(row["count"]) for row in rows}
+    return {name: found.get(op, 0) for name, op in (("added", "insert"), ("changed", "update"), ("deleted", "delete"))}
+
+
+def _write_pool(store: Store, rows: DataFrame, data: int) -> None:
+    store.write(POOL, rows, told={"records": data})
+
+
+def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
+    """Put into `pool` what follows from CHANGES: for every id that a changed record has or had, the row that it has
+    now, or none.
+
+    Args:
+        store: where CHANGES is what took RECORDS from its state `before` to `data`.
+        rows: usable rows of RECORDS as they are now.
+        before: the number of the state of RECORDS that this run found; `data`: the one that it left.
+    """
+    from pyspark.sql import functions as sf
+
+    stands_for = next((told["records"] for _, told in store.commits(POOL, _COMMITS) if "records" in told), None)
+    if stands_for != before:
+        logger.info("ingest: pool is made anew from records, for an earlier run did not come to its end")
+        _write_pool(store, rows, data)
+        return
+    if before == data:
+        return
+    found = store.read(CHANGES)
+    ids = found.select(sf.explode(sf.array("id", "old_id")).alias("_id")).where("_id is not null").distinct()
+    now = ids.join(rows.select(*POOL.names), sf.col("_id") == sf.col("id"), "left")
+    same = " and ".join(f"t.{name} <=> s.{name}" for name in ("content_hash", "source", "schema", "given", "raw"))
+    store.merge(
+        POOL, now, "t.id = s._id", delete="s.id is null", update=f"not ({same})", insert="s.id is not null",
+        told={"records": data},
+    )  # fmt: skip
+
+
+def _write_listing(store: Store, parts: list[Part]) -> None:
+    rows = sorted((plain_path(f.path), f.size, f.modified) for p in parts for f in p.files)
+    store.write(SOURCE_FILES, store.spark.createDataFrame(rows, SOURCE_FILES.ddl()))

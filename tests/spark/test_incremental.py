@@ -1,0 +1,127 @@
+"""Incremental ingest against a full one of the same source: the same tables, whatever changed in between."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from mig_spark import build_config
+from mig_spark.contracts import POOL, RECORDS, REJECTED
+from mig_spark.ingest.incremental import ingest_changes
+from mig_spark.ingest.pool import ingest_pool
+from mig_spark.lakehouse.tables import Store
+
+
+def row(key, text, **more):
+    return {"id": key, "prompt": f"ask {text}", "response": f"answer {text}", **more}
+
+
+def configs(tmp_path, source):
+    plain = {"pool": {"path": str(source)}, "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}}
+    return [
+        build_config({**plain, "output": {"path": str(tmp_path / name)}, "mode": mode})
+        for name, mode in (("changes", "incremental"), ("whole", "full"))
+    ]
+
+
+def pool_and_rejected(store):
+    pool = sorted(map(repr, store.read(POOL).collect()))
+    rejected = sorted(map(repr, store.read(REJECTED).drop("run_id").collect()))
+    return pool, rejected
+
+
+def step(spark, tmp_path, source):
+    changes, whole = configs(tmp_path, source)
+    a, b = Store(spark, changes.output), Store(spark, whole.output)
+    counts = ingest_changes(a, changes, "a")
+    full = ingest_pool(b, whole, "b")
+    assert pool_and_rejected(a) == pool_and_rejected(b)
+    assert {k: counts[k] for k in ("read", "pool", "rejected")} == {k: full[k] for k in ("read", "pool", "rejected")}
+    return a, counts["changes"]
+
+
+def write(path, rows):
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+
+
+def test_changed_new_and_removed_files(spark, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one"), row("2", "two"), "{broken", row("3", "three")])
+    write(source / "b.jsonl", [row("4", "four"), row("2", "another two"), row("5", "five")])
+    _, changes = step(spark, tmp_path, source)
+    assert changes["how"].startswith("everything")
+
+    # 2 is free again for the other file, 3 changes, 6 comes, 4 and 5 go; one broken line less
+    write(source / "a.jsonl", [row("1", "one"), row("2", "two"), row("3", "three anew"), row("6", "six")])
+    (source / "b.jsonl").unlink()
+    write(source / "c.jsonl", [row("1", "one"), row("7", "seven"), "{broken too"])
+    store, changes = step(spark, tmp_path, source)
+    assert "2 files new or changed, 1 gone" in changes["how"]
+    assert (changes["changed"], changes["deleted"]) == (2, 3)
+    assert {r["id"] for r in store.read(POOL).collect()} == {"1", "2", "3", "6", "7"}
+
+    before = store.version(POOL), store.version(RECORDS)
+    _, changes = step(spark, tmp_path, source)
+    assert changes["how"] == "nothing has changed"
+    assert (store.version(POOL), store.version(RECORDS)) == before
+
+
+@pytest.mark.parametrize("feed", [True, False], ids=["change data feed", "versions compared"])
+def test_rows_of_a_delta_table(spark, tmp_path, feed):
+    source = str(tmp_path / "in")
+    spark.createDataFrame([], "id string, prompt string, response string").write.format("delta").option(
+        "delta.enableChangeDataFeed", str(feed).lower()
+    ).save(source)
+    rng = random.Random(3)
+
+    def append(rows):
+        df = spark.createDataFrame([(r["id"], r["prompt"], r["response"]) for r in rows],
+                                   "id string, prompt string, response string")  # fmt: skip
+        df.write.format("delta").mode("append").save(source)
+
+    # twins: the same row three times; a clash: one id with two contents
+    append([row(str(k), str(rng.randint(0, 5))) for k in range(20)] + [row("twin", "t")] * 3)
+    append([row("clash", "one"), row("clash", "two")])
+    step(spark, tmp_path, source)
+
+    spark.sql(f"DELETE FROM delta.`{source}` WHERE id in ('3', '4')")
+    spark.sql(f"UPDATE delta.`{source}` SET response = 'changed' WHERE id = '5'")
+    append([row("20", "new"), row("twin", "t")])
+    spark.sql(f"DELETE FROM delta.`{source}` WHERE id = 'clash' and prompt = 'ask two'")
+    store, changes = step(spark, tmp_path, source)
+    assert ("change data feed" in changes["how"]) == feed
+    assert (changes["added"], changes["deleted"]) == (3, 4)
+    ids = {r["id"] for r in store.read(POOL).collect()}
+    assert "clash" in ids
+    assert not {"3", "4"} & ids
+
+    # a column more, and all but one of the twins gone
+    spark.sql(f"ALTER TABLE delta.`{source}` ADD COLUMNS (note string)")
+    spark.sql(f"DELETE FROM delta.`{source}` WHERE id = 'twin'")
+    append([row("twin", "t")])
+    step(spark, tmp_path, source)
+
+
+def test_a_run_that_died_between_records_and_pool_is_made_good(spark, tmp_path, monkeypatch):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one"), row("2", "two")])
+    step(spark, tmp_path, source)
+    write(source / "b.jsonl", [row("3", "three")])
+    changes, _ = configs(tmp_path, source)
+
+    class Killed(Exception):
+        pass
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mig_spark.ingest.incremental._merge_pool", die)
+        with pytest.raises(Killed):
+            ingest_changes(Store(spark, changes.output), changes, "dies")
+    store, _ = step(spark, tmp_path, source)
+    assert store.read(POOL).count() == 3
