@@ -14,10 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
-from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_text
+from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
 from mig_spark.kernels.ingest.chat import column_names
 from mig_spark.kernels.ingest.records import Line, clean_line, digest, iter_file, plain_path, source_name
 from mig_spark.kernels.ingest.staged import Parsed, parse_item, to_batches
+from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
@@ -176,7 +177,7 @@ def embed_rows(model: str, *, threads: int) -> ArrowMap:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            texts = [row_text(messages) for messages in batch.column("messages").to_pylist()]
+            texts = row_texts(batch.column("messages"))
             kept = [k for k, text in enumerate(texts) if text]
             vectors, _ = embed_texts([texts[k] for k in kept], load_model(model, threads=threads))
             arrays = [
@@ -200,6 +201,20 @@ def split_phrases() -> ArrowMap:
             yield pa.RecordBatch.from_arrays(
                 [pa.array(numbers, pa.int32()), pa.array(phrases, pa.string())], names=["cluster", "phrase"]
             )
+
+    return run
+
+
+def count_labels_of_rows(max_labels: int) -> ArrowMap:
+    """(`labels`) to the sums of a partition, see `kernels.labels.counting.count_labels_in`."""
+    return lambda batches: iter([count_labels_in(batches, max_labels)])
+
+
+def count_label_pairs(vocabulary: list[str], max_labels: int) -> ArrowMap:
+    """(`labels`) to the sums of a partition, see `kernels.labels.counting.count_pairs_in`."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield count_pairs_in(batches, pa.array(vocabulary, pa.string()), max_labels)
 
     return run
 

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 I32: TypeAlias = npt.NDArray[np.int32]
 
-#: Below so many labels the kernels do it in milliseconds, while every iteration of GraphFrames is a Spark job.
-LARGE_GRAPH = 200_000
+#: From so many labels on GraphFrames does it where it is there. The edges are at the driver in any case, for P, and
+#: below this the kernels take seconds at most, while an iteration of GraphFrames is a Spark job (docs/benchmarks.md).
+LARGE_GRAPH = 1_000_000
 
 
 def group_labels(spark: SparkSession, n: int, i: I32, j: I32, *, graphframes: bool) -> tuple[I32, I32]:

@@ -17,7 +17,7 @@ from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, model_folder
 from mig_spark.kernels.labels import similarity
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
-from mig_spark.udfs import embed_chunks
+from mig_spark.udfs import count_label_pairs, embed_chunks
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # labels a chunk: the unit that is embedded by itself, so it is fixed, whatever the number of cores
 _CHUNK = 512
+#: More labels than any row has.
+MANY_LABELS = 1 << 30
 _PARQUET = (".parquet", ".pq")
 
 
@@ -118,7 +120,7 @@ def _tidy(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, labels: list[str
 
 def cooccurrence_edges(
     pool: DataFrame,
-    vocabulary: DataFrame,
+    vocabulary: pa.Table,
     *,
     rows: int,
     min_count: int,
@@ -135,7 +137,7 @@ def cooccurrence_edges(
 
     Args:
         pool: `labels`, array of strings.
-        vocabulary: `label`, `frequency`: rows that carry it.
+        vocabulary: see `count_labels`.
         rows: rows of the pool, those without labels too.
         min_count: pairs on fewer rows are left out.
         p_value: of the test; 1 leaves out no pair but those that occur together less often than by chance.
@@ -146,22 +148,29 @@ def cooccurrence_edges(
     """
     from pyspark.sql import functions as sf
 
-    labels = sf.array_distinct("labels")
-    labels = labels if max_labels is None else sf.slice(labels, 1, max_labels)
-    first = pool.select(labels.alias("labels")).select("labels", sf.explode("labels").alias("src"))
-    pairs = first.select("src", sf.explode(sf.filter("labels", lambda other: other > sf.col("src"))).alias("dst"))
-    counted = pairs.groupBy("src", "dst").agg(sf.count("*").alias("count")).where(sf.col("count") >= min_count)
-    of_src = vocabulary.select(sf.col("label").alias("src"), sf.col("frequency").cast("double").alias("_src"))
-    of_dst = vocabulary.select(sf.col("label").alias("dst"), sf.col("frequency").cast("double").alias("_dst"))
+    names = vocabulary["label"].to_pylist()
+    sums = pool.select("labels").mapInArrow(
+        count_label_pairs(names, max_labels or MANY_LABELS), "src int, dst int, count bigint"
+    )
+    counted = sums.groupBy("src", "dst").agg(sf.sum("count").alias("count")).where(sf.col("count") >= min_count)
+    known = from_arrow(pool.sparkSession, vocabulary.select(["label_id", "label", "frequency"]))
+
+    def end(name: str) -> DataFrame:
+        """The label at one end of a pair, and how many rows carry it."""
+        label, frequency = sf.col("label").alias(f"_{name}_label"), sf.col("frequency").cast("double")
+        return known.select(sf.col("label_id").alias(name), label, frequency.alias(f"_{name}"))
+
     both, total = sf.col("count").cast("double"), float(rows)
     pmi = sf.log(both * total / (sf.col("_src") * sf.col("_dst")))
     npmi = sf.when(both == total, 1.0).otherwise(pmi / -sf.log(both / total))
     ratio = _log_likelihood_ratio(both, sf.col("_src"), sf.col("_dst"), total)
-    found = counted.join(of_src, "src").join(of_dst, "dst")
+    found = counted.join(end("src"), "src").join(end("dst"), "dst")
     if p_value < 1:
         # rounded before it decides: a JVM's logarithm may be off in its last place. Labels on every row are no chance
         found = found.where((both == total) | (sf.round(ratio, similarity.DECIMALS) >= chi_squared_quantile(p_value)))
-    return found.select("src", "dst", sf.round(npmi, similarity.DECIMALS).alias("weight"), "count").where("weight > 0")
+    weight = sf.round(npmi, similarity.DECIMALS).alias("weight")
+    named = [sf.col("_src_label").alias("src"), sf.col("_dst_label").alias("dst")]
+    return found.select(*named, weight, "count").where("weight > 0")
 
 
 def chi_squared_quantile(p_value: float) -> float:

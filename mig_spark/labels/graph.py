@@ -25,6 +25,7 @@ from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_ed
 from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
+from mig_spark.udfs import count_labels_of_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -58,7 +59,7 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
     similarity = _similarity(store, graph, labels)
     similar = from_arrow(spark, similarity)
     together = cooccurrence_edges(
-        pool, vertices, rows=rows, min_count=graph.cooccurrence_min_count, p_value=graph.cooccurrence_p_value,
+        pool, vocabulary, rows=rows, min_count=graph.cooccurrence_min_count, p_value=graph.cooccurrence_p_value,
         max_labels=graph.cooccurrence_max_labels,
     )  # fmt: skip
     if graph.edges != "similarity":
@@ -126,13 +127,8 @@ def count_labels(pool: DataFrame, *, max_labels: int = 1 << 30) -> tuple[pa.Tabl
     """
     from pyspark.sql import functions as sf
 
-    # every row has one null beside its labels: the nulls count the rows
-    once = sf.array_distinct("labels")
-    many = (sf.size(once) > max_labels).cast("bigint")
-    each = pool.select(
-        sf.explode(sf.concat(once, sf.array(sf.lit(None).cast("string")))).alias("label"), many.alias("_many")
-    )
-    counted = collect_arrow(each.groupBy("label").agg(sf.count("*").alias("n"), sf.sum("_many").alias("many")))
+    sums = pool.select("labels").mapInArrow(count_labels_of_rows(max_labels), "label string, n bigint, many bigint")
+    counted = collect_arrow(sums.groupBy("label").agg(sf.sum("n").alias("n"), sf.sum("many").alias("many")))
     names = counted["label"].to_pylist()
     frequency = dict(zip(names, counted["n"].to_pylist(), strict=True))
     cut = dict(zip(names, counted["many"].to_pylist(), strict=True)).get(None, 0)

@@ -149,7 +149,7 @@ def test_labels_on_every_row_have_npmi_1(spark: SparkSession) -> None:
     assert vocabulary.to_pydict() == {"label_id": [0, 1], "label": ["a", "b"], "frequency": [2, 2]}
     # certain, so no test can call it chance, though two rows alone would never be significant
     for p_value in (1.0, 0.001):
-        found = cooccurrence_edges(pool, from_arrow(spark, vocabulary), rows=rows, min_count=1, p_value=p_value)
+        found = cooccurrence_edges(pool, vocabulary, rows=rows, min_count=1, p_value=p_value)
         assert found.collect() == [("a", "b", 1.0, 2)]
 
 
@@ -178,7 +178,7 @@ def test_pairs_that_chance_may_have_brought_together_are_no_edges(spark: SparkSe
             expected[a, b] = c
     df = spark.createDataFrame([(row,) for row in rows], "labels array<string>")
     vocabulary, total, _ = count_labels(df)
-    found = cooccurrence_edges(df, from_arrow(spark, vocabulary), rows=total, min_count=3, p_value=0.01).collect()
+    found = cooccurrence_edges(df, vocabulary, rows=total, min_count=3, p_value=0.01).collect()
     assert {(r.src, r.dst): r["count"] for r in found} == expected
     assert {("l0", "l1"), ("l0", "l2"), ("l1", "l2")} <= set(expected)
     assert 3 <= len(expected) < len(pairs) / 3
@@ -190,7 +190,7 @@ def test_pairs_are_counted_among_the_first_labels_of_a_row(spark: SparkSession) 
     vocabulary, rows, cut = count_labels(df, max_labels=2)
     assert (rows, cut) == (4, 1)
     assert vocabulary["frequency"].to_pylist() == [2, 2, 2]
-    found = cooccurrence_edges(df, from_arrow(spark, vocabulary), rows=rows, min_count=1, max_labels=2)
+    found = cooccurrence_edges(df, vocabulary, rows=rows, min_count=1, max_labels=2)
     # the repeat counts once, so c and a are the first two of the first row
     assert [(r.src, r.dst, r["count"]) for r in found.collect()] == [("a", "c", 2)]
 
