@@ -6,6 +6,7 @@ from typing import Any
 
 from mig_spark.annotation.annotator import Annotator, version_of
 from mig_spark.annotation.endpoint_annotators import endpoint_scorer
+from mig_spark.annotation.sample_rows import sample_texts
 from mig_spark.config import (
     CombineScorer,
     DeitaScorer,
@@ -28,12 +29,15 @@ def distilled_tagger(config: DistilledTagger, labels: list[str], threads: int) -
 
     Raises:
         DependencyError: the library or the model is not there.
+        InputError: the sample cannot be read.
     """
     check_installed()
     identity = model_identity(config.model)
     said = {name: getattr(config, name) for name in ("top", "floor", "margin", "max_tokens")}
-    version = version_of(model=identity, text=TEXT_RULE, rule=distilled.VERSION, vocabulary=labels, **said)
-    parameters = {**said, "model": config.model, "vocabulary": labels, "identity": identity}
+    sample = sample_texts(config.sample)
+    fitted = {"vocabulary": labels, "sample": sample}
+    version = version_of(model=identity, text=TEXT_RULE, rule=distilled.VERSION, **fitted, **said)
+    parameters = {**said, **fitted, "model": config.model, "identity": identity}
     parameters |= {"cache_dir": config.cache_dir, "threads": threads}
     return Annotator(f"distilled {identity}", version, TAGS, flags=(TRUNCATED,), step=("distilled", parameters))
 

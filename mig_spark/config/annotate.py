@@ -85,9 +85,10 @@ class DistilledTagger(Section):
     model: str = DEFAULT_MODEL
     vocabulary: str = Field("builtin", description="builtin, or a JSON list of labels, one path")
     top: int = Field(6, ge=1, le=64, description="at most this many labels a row")
-    floor: float = Field(0.1, ge=-1, le=1, description="least cosine similarity of a label")
-    margin: float = Field(0.09, ge=0, le=2, description="labels further than this below the best one are left out")
+    floor: float = Field(0.2, ge=-1, le=1, description="least cosine similarity of a label")
+    margin: float = Field(0.1, ge=0, le=2, description="labels further than this below the best one are left out")
     max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
+    sample: str = Field("builtin", description="rows that it is fitted on: a file of them, JSONL or JSON, as in a pool")
     cache_dir: str | None = Field(None, description="folder of distilled models; default: the user's cache folder")
 
 

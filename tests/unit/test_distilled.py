@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import save_embedder
 
-from mig_spark.errors import DependencyError
+from mig_spark.annotation.sample_rows import sample_texts
+from mig_spark.errors import DependencyError, InputError
 from mig_spark.kernels.annotation import distilled
-from mig_spark.kernels.annotation.distilled import Static, _sums, embed_static
+from mig_spark.kernels.annotation.distilled import Static, _sums, embed_static, mean_vectors
 from mig_spark.kernels.annotation.embedding import load_model
 
 
@@ -23,7 +25,7 @@ def words() -> Static:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     vectors = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     vectors[0] = 0
-    return Static(tokenizer, vectors, vectors[:0])
+    return Static(tokenizer, vectors, np.eye(6, 5, dtype=np.float32), vectors[:0])
 
 
 STATIC = words()
@@ -31,7 +33,9 @@ STATIC = words()
 
 @given(st.lists(st.lists(st.integers(0, 19), max_size=30), min_size=1, max_size=8), st.integers(1, 40))
 def test_a_text_is_the_mean_of_its_tokens(rows: list[list[int]], limit: int) -> None:
-    found, truncated = embed_static([" ".join(f"w{k}" for k in row) for row in rows], STATIC, max_tokens=limit)
+    texts = [" ".join(f"w{k}" for k in row) for row in rows]
+    found, truncated = mean_vectors(texts, STATIC.tokenizer, STATIC.vectors, max_tokens=limit)
+    np.testing.assert_array_equal(embed_static(texts, STATIC, max_tokens=limit)[1], truncated)
     for vector, cut, row in zip(found, truncated, rows, strict=True):
         total = STATIC.vectors[row[:limit]].sum(axis=0) if row[:limit] else np.zeros(5)
         norm = np.linalg.norm(total)
@@ -55,28 +59,31 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(DependencyError, match=r"annotate\.tagger\.cache_dir"):
-        distilled.load_static("all-MiniLM-L6-v2", ["a"], identity="x", cache_dir=str(blocked))
+        distilled.load_static("all-MiniLM-L6-v2", ["a"], [], identity="x", cache_dir=str(blocked))
 
 
 LABELS = ["yeast dough", "sorts numbers", "emperor"]
+SAMPLE = ["How does bread rise? Yeast makes gas", "Who was emperor after Augustus? Tiberius was."]
 
 
 @pytest.mark.model
 def test_distilled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save_embedder(tmp_path)
     cache = str(tmp_path / "cache")
-    first = distilled.load_static(model, LABELS, identity="tiny", cache_dir=cache)
-    assert distilled.load_static(model, LABELS, identity="tiny", cache_dir=cache) is first
+    first = distilled.load_static(model, LABELS, SAMPLE, identity="tiny", cache_dir=cache)
+    assert distilled.load_static(model, LABELS, SAMPLE, identity="tiny", cache_dir=cache) is first
 
     # another process: nothing is distilled again, so the model itself is not needed
     monkeypatch.setattr(distilled._WORKER, "models", {})
-    again = distilled.load_static("/no/such/model", LABELS, identity="tiny", cache_dir=cache)
+    again = distilled.load_static("/no/such/model", LABELS, SAMPLE, identity="tiny", cache_dir=cache)
     np.testing.assert_array_equal(again.vectors, first.vectors)
     np.testing.assert_array_equal(again.labels, first.labels)
     assert sorted(p.suffix for p in (tmp_path / "cache").iterdir()) == ["", ".lock"]
-    # another vocabulary is another distillation, and that needs the model
+    # another vocabulary or sample is another distillation, and that needs the model
     with pytest.raises(DependencyError, match="/no/such/model"):
-        distilled.load_static("/no/such/model", LABELS[:2], identity="tiny", cache_dir=cache)
+        distilled.load_static("/no/such/model", LABELS, SAMPLE[:1], identity="tiny", cache_dir=cache)
+    with pytest.raises(DependencyError, match="/no/such/model"):
+        distilled.load_static("/no/such/model", LABELS[:2], SAMPLE, identity="tiny", cache_dir=cache)
     for texts in (["Yeast makes gas", "emperor after"], ["", "[CLS] [SEP]"]):
         vectors, _ = embed_static(texts, first, max_tokens=32)
         assert np.isfinite(vectors).all()
@@ -91,11 +98,40 @@ def test_tokens_and_labels_are_what_the_model_makes_of_them(tmp_path: Path) -> N
     words = ["Yeast", "gas", "emperor"]
     expected = encoder.model.encode(words, show_progress_bar=False)
     np.testing.assert_allclose(vectors[tokenizer.convert_tokens_to_ids(words)], expected, atol=1e-5)
-    table, near = distilled.distill(encoder, LABELS)
-    own = encoder.model.encode(LABELS, normalize_embeddings=True, show_progress_bar=False)
-    own -= own.mean(axis=0)
-    np.testing.assert_allclose(near, own / np.linalg.norm(own, axis=1, keepdims=True), atol=1e-4)
+    table, fitted, near = distilled.distill(encoder, LABELS, SAMPLE)
+    own = encoder.model.encode([*LABELS, *SAMPLE], normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(near, own[:3], atol=1e-4)
+    # a text of the sample lands close to where the model puts it
+    backend = tokenizer.backend_tokenizer
+    found, _ = embed_static([*LABELS, *SAMPLE], Static(backend, table, fitted, near), max_tokens=64)
+    assert (np.sum(found * own, axis=1)[len(LABELS) :] > 0.8).all()
+    # "yeast dough" has no token that it knows
+    assert not found[0].any()
     assert not table[tokenizer.all_special_ids].any()
     signs = tokenizer.convert_tokens_to_ids(["1", "a"])
     assert not table[signs].any()
     assert table[tokenizer.convert_tokens_to_ids("面包")].any()
+
+
+def test_characters_without_an_order_weigh_the_same() -> None:
+    kinds = np.array([distilled._kind(t) for t in ("[unused1]", "发", "酵", "a", "7", "the", "##ing", "bread", "of")])
+    weights = distilled._weights(kinds)
+    assert weights[0] == weights[3] == weights[4] == 0
+    assert 0 < weights[5] < weights[6] < weights[7] < weights[8]
+    assert weights[5] < weights[1] == weights[2] < weights[8]
+
+
+def test_rows_to_fit_on(tmp_path: Path) -> None:
+    assert len(sample_texts("builtin")) > 400
+    rows = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"instruction": f"ask {k}", "output": "answer"}) for k in range(3)]
+    rows.write_text("\n".join([*lines, "{broken", lines[0]]))
+    assert sorted(sample_texts(str(rows))) == [f"ask {k}\nanswer" for k in range(3)]
+    # the order of the file says nothing
+    before = sample_texts(str(rows))
+    rows.write_text("\n".join(reversed(lines)))
+    assert sample_texts(str(rows)) == before
+    rows.write_text("{}")
+    for path in (rows, tmp_path / "none.jsonl"):
+        with pytest.raises(InputError, match=r"annotate\.tagger\.sample"):
+            sample_texts(str(path))

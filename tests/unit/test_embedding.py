@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +23,20 @@ from mig_spark.kernels.annotation.embedding import (
     load_model,
     model_folder,
     model_identity,
+    nearest_labels,
     row_text,
-    tag_rows,
+    row_texts,
 )
 from mig_spark.kernels.annotation.models import loaded_models, token_batches
 
+Labels = list[npt.NDArray[np.int32]]
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def tag_rows(rows: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], **limits: Any) -> Labels:
+    ptr, found = nearest_labels(rows, labels, **limits)
+    assert (len(ptr), ptr[-1]) == (len(rows) + 1, len(found))
+    return np.split(found, ptr[1:-1])
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +173,19 @@ def test_the_text_of_a_row() -> None:
     assert row_text(messages[:2]) == "First question"
     assert row_text([{"role": "user", "content": None}, {"role": "assistant", "content": "only"}]) == "only"
     assert row_text(None) == row_text([]) == ""
+
+
+TALK = st.none() | st.lists(
+    st.fixed_dictionaries({
+        "role": st.sampled_from(["user", "assistant", "system", "tool"]) | st.none(),
+        "content": st.none() | st.text(" \n\x1cab发", max_size=6) | st.just("A" * 500),
+    }),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(st.lists(TALK, max_size=6), st.integers(0, 2))
+def test_texts_of_a_column_are_those_of_its_rows(talks: list[Any], skipped: int) -> None:
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    column = pa.array(talks, kind).slice(min(skipped, len(talks)))
+    assert row_texts(column) == [row_text(talk) for talk in talks[skipped:]]

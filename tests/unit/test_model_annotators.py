@@ -57,7 +57,9 @@ def test_a_tagger_version_follows_what_can_change_its_tags(tmp_path: Path) -> No
     assert len(set(versions)) == len(versions)
     base = {"kind": "distilled"}
     assert tagger_version(**base) == tagger_version(**base, cache_dir="/elsewhere")
-    other = [{"top": 3}, {"floor": 0.2}, {"margin": 0.2}, {"max_tokens": 99}, {"model": one}]
+    sample = tmp_path / "rows.jsonl"
+    sample.write_text('{"instruction": "ask", "output": "answer"}')
+    other = [{"top": 3}, {"floor": 0.3}, {"margin": 0.2}, {"max_tokens": 99}, {"model": one}, {"sample": str(sample)}]
     versions = [tagger_version(**base), *(tagger_version(**{**base, **change}) for change in other)]
     assert len({*versions, tagger_version(kind="embedding")}) == len(versions) + 1
 

@@ -151,7 +151,7 @@ def embedding_labels(
     """Labels of `messages` by similarity to the vocabulary; the flag `truncated` where the model saw only the start."""
     encoder = embedding.load_model(model, threads=threads)
     label_vectors = embedding.embed_labels(vocabulary, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
-    texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
+    texts = embedding.row_texts(batch.column("messages"))
     vectors, truncated = embedding.embed_texts(texts, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
     return _nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
 
@@ -162,6 +162,7 @@ def distilled_labels(
     model: str,
     identity: str,
     vocabulary: Sequence[str],
+    sample: Sequence[str],
     top: int,
     floor: float,
     margin: float,
@@ -170,8 +171,10 @@ def distilled_labels(
     threads: int,
 ) -> Made:
     """The same by static vectors that were distilled from the model."""
-    static = distilled.load_static(model, vocabulary, identity=identity, cache_dir=cache_dir, threads=threads)
-    texts = [embedding.row_text(messages) for messages in batch.column("messages").to_pylist()]
+    static = distilled.load_static(
+        model, vocabulary, sample, identity=identity, cache_dir=cache_dir, threads=threads, max_tokens=max_tokens
+    )
+    texts = embedding.row_texts(batch.column("messages"))
     vectors, truncated = distilled.embed_static(texts, static, max_tokens=max_tokens)
     return _nearest(texts, vectors, truncated, vocabulary, static.labels, top=top, floor=floor, margin=margin)
 
@@ -184,13 +187,22 @@ def _nearest(
     label_vectors: embedding.F32,
     **limits: Any,
 ) -> Made:
-    found = embedding.tag_rows(vectors, label_vectors, **limits)
+    ptr, found = embedding.nearest_labels(vectors, label_vectors, **limits)
     # a row without text has a vector too, but it says nothing
-    labels = [[vocabulary[v] for v in near] if text else [] for text, near in zip(texts, found, strict=True)]
+    counts = np.where([bool(text) for text in texts], np.diff(ptr), 0)
+    kept = np.repeat(counts > 0, np.diff(ptr))
+    labels = pa.array(vocabulary, pa.string()).take(pa.array(found[kept]))
     return {
-        "labels": pa.array(labels, ARROW_TYPES["labels"]),
-        "tag_flags": pa.array([[TRUNCATED] if cut else [] for cut in truncated], ARROW_TYPES["tag_flags"]),
+        "labels": _lists(counts, labels),
+        "tag_flags": _lists(truncated, pa.array([TRUNCATED] * int(truncated.sum()), pa.string())),
     }
+
+
+def _lists(counts: np.ndarray, values: pa.Array) -> pa.Array:
+    """`values` in lists of so many each."""
+    offsets = np.zeros(len(counts) + 1, dtype=np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def valid_labels(batch: pa.RecordBatch, *, valid: Sequence[str]) -> Made:

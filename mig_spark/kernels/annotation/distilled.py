@@ -2,14 +2,16 @@
 
 Every entry of the tokenizer's vocabulary is passed through the model by itself, once, and weighted by how rare it is; a
 text is the mean of its tokens' vectors, a look-up and a sum. What the model makes of words together is not in there, so
-a linear map, fitted on the labels and on lists of labels, takes such means to where the model itself puts the text;
-rows are then compared with the model's own label embeddings.
+a linear map, fitted on a sample of rows, on the labels and on lists of labels, takes such means to where the model
+itself puts the text (ridge regression with an intercept); rows are then compared with the model's own label embeddings,
+on the model's own scale.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -33,23 +35,27 @@ from mig_spark.kernels.annotation.models import quiet, record_load
 logger = logging.getLogger(__name__)
 
 #: changes with everything below that changes a vector
-VERSION = 1
+VERSION = 2
 # smooth inverse frequency: a token of this share of all text has half the weight of a rare one
-_SIF = 1e-5
+_SIF = 1e-3
 _CHARS_A_TOKEN = 8
 _BATCH = 512
-# how strongly the fitted map is held to leaving vectors as they are; lists of labels that it is fitted on
-_RIDGE = 3.0
+# how strongly the fitted map is held to 0; lists of labels that it is fitted on
+_RIDGE = 0.5
 _LISTS = 1500
-_SPECIAL, _SIGN, _WORD = 0, 1, 2
+_SPECIAL, _SIGN, _WORD, _CHARACTER = 0, 1, 2, 3
+#: files of a distilled model beside its tokenizer, as in `Static`
+ARRAYS = ("vectors", "fitted", "labels")
 
 
 @dataclass(frozen=True)
 class Static:
-    """Token vectors float32 (tokens, d), weights included, the tokenizer that numbers them, label vectors (L, d)."""
+    """Token vectors float32 (tokens, d), weights included, the tokenizer that numbers them, the map (d + 1, d) with the
+    intercept in its last row, label vectors (L, d)."""
 
     tokenizer: Any
     vectors: F32
+    fitted: F32
     labels: F32
 
 
@@ -62,21 +68,31 @@ _WORKER = _Worker()
 
 
 def load_static(
-    model: str, labels: Sequence[str], *, identity: str, cache_dir: str | None = None, threads: int | None = None
+    model: str,
+    labels: Sequence[str],
+    sample: Sequence[str],
+    *,
+    identity: str,
+    max_tokens: int = 256,
+    cache_dir: str | None = None,
+    threads: int | None = None,
 ) -> Static:
     """The distilled model, once a process; distilled where no one on this machine has done so before.
 
     Args:
         model: as in `embedding.load_model`.
         labels: the vocabulary that rows are compared with.
-        identity: of the model, from `embedding.model_identity`; with the labels it names the distilled one.
+        sample: texts of rows, which the model embeds to fit the map.
+        identity: of the model, from `embedding.model_identity`; with labels and sample it names the distilled one.
+        max_tokens: of a sample text that count.
         cache_dir: folder for distilled models; default: the user's cache folder, or one for temporary files.
         threads: torch threads for the distillation.
 
     Raises:
         DependencyError: the model cannot be loaded or has no fast tokenizer, or the cache cannot be used.
     """
-    digest = hashlib.sha256(json.dumps([identity, list(labels), VERSION]).encode()).hexdigest()
+    named = json.dumps([identity, list(labels), list(sample), max_tokens, VERSION])
+    digest = hashlib.sha256(named.encode()).hexdigest()
     key = (digest, cache_dir)
     if key in _WORKER.models:
         return _WORKER.models[key]
@@ -89,8 +105,8 @@ def load_static(
     try:
         with _lock(root, folder.name):
             if not folder.is_dir():
-                _write(folder, load_model(model, threads=threads), labels)
-        vectors, near = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vectors", "labels"))
+                _write(folder, load_model(model, threads=threads), labels, sample, max_tokens)
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except (OSError, ValueError) as e:
         raise DependencyError(
@@ -99,27 +115,35 @@ def load_static(
         ) from e
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    static = _WORKER.models[key] = Static(tokenizer, vectors, near)
+    static = _WORKER.models[key] = Static(tokenizer, *arrays)
     record_load(time.perf_counter() - started)
     return static
 
 
 def embed_static(texts: Sequence[str], static: Static, *, max_tokens: int) -> tuple[F32, npt.NDArray[np.bool_]]:
-    """Mean token vectors: float32 (n, d) of length 1 (0 without a known token), and bool (n,): the texts that were cut.
+    """What the model would make of texts: float32 (n, d) of length 1 (0 without a known token), and bool (n,): the
+    texts that were cut.
 
     Args:
         texts: n texts.
         static: from `load_static`.
         max_tokens: tokens of a text that count.
     """
-    ids, truncated = _tokenize(texts, static.tokenizer, max_tokens)
+    means, truncated = mean_vectors(texts, static.tokenizer, static.vectors, max_tokens=max_tokens)
+    known = means.any(axis=1, keepdims=True)
+    mapped = (means @ static.fitted[:-1] + static.fitted[-1]) * known
+    return _unit(mapped), truncated
+
+
+def mean_vectors(
+    texts: Sequence[str], tokenizer: Any, vectors: F32, *, max_tokens: int
+) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """Mean token vectors: float32 (n, d) of length 1 (0 without a known token), and bool (n,): texts that were cut."""
+    ids, truncated = _tokenize(texts, tokenizer, max_tokens)
     ptr = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in ids], out=ptr[1:])
-    flat = np.fromiter((token for row in ids for token in row), dtype=np.int32, count=int(ptr[-1]))
-    out = _sums(ptr, flat, static.vectors)
-    norms = np.linalg.norm(out, axis=1, keepdims=True)
-    norms[norms == 0] = 1.0
-    return out / norms, truncated
+    flat = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(ptr[-1]))
+    return _unit(_sums(ptr, flat, vectors)), truncated
 
 
 @njit(cache=True)
@@ -137,42 +161,43 @@ def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[list[li
     """Token ids of at most `limit` a text, and which texts had more. Of a long text only so many characters are looked
     at as make `limit` tokens for sure in ordinary text."""
     chars = limit * _CHARS_A_TOKEN
-    found = [e.ids for e in tokenizer.encode_batch([t[:chars] for t in texts], add_special_tokens=False)]
+    encode = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
+    found = [e.ids for e in encode([t[:chars] for t in texts], add_special_tokens=False)]
     again = [k for k, ids in enumerate(found) if len(ids) <= limit and len(texts[k]) > chars]
     if again:
-        whole = tokenizer.encode_batch([texts[k] for k in again], add_special_tokens=False)
+        whole = encode([texts[k] for k in again], add_special_tokens=False)
         for k, encoded in zip(again, whole, strict=True):
             found[k] = encoded.ids
     truncated = np.array([len(ids) > limit for ids in found], dtype=np.bool_)
     return [ids[:limit] for ids in found], truncated
 
 
-def distill(encoder: Encoder, labels: Sequence[str]) -> tuple[F32, F32]:
-    """Vectors of all tokens, weights included: float32 (tokens, d); and of the labels: (L, d), of length 1."""
+def distill(
+    encoder: Encoder, labels: Sequence[str], sample: Sequence[str], *, max_tokens: int = 256
+) -> tuple[F32, F32, F32]:
+    """The arrays of `Static`: vectors of all tokens, weights included; the fitted map; the model's label vectors."""
     tokenizer = encoder.model.tokenizer
     tokens = _token_vectors(encoder)
     kinds = np.array([_kind(text) for text in tokenizer.convert_ids_to_tokens(list(range(len(tokens))))])
     kinds[[token for token in tokenizer.all_special_ids if token < len(kinds)]] = _SPECIAL
     # what all words share tells no text from another
-    vectors = (tokens - tokens[kinds == _WORD].mean(axis=0)) * _weights(kinds)[:, None]
+    vectors = ((tokens - tokens[kinds >= _WORD].mean(axis=0)) * _weights(kinds)[:, None]).astype(np.float32)
     rng = np.random.default_rng(0)
     lists = [
         ", ".join(labels[k] for k in rng.choice(len(labels), min(len(labels), int(size)), replace=False))
         for size in rng.integers(2, 6, _LISTS if len(labels) > 1 else 0)
     ]
-    texts = [*labels, *lists]
-    seen, _ = embed_texts(texts, encoder)
-    centre = seen[: len(labels)].mean(axis=0) if len(labels) > 1 else np.zeros(seen.shape[1])
-    target = _unit(seen.astype(np.float64) - centre)
+    texts = [*labels, *lists, *sample]
+    target, _ = embed_texts(texts, encoder, max_tokens=max_tokens)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    own, _ = embed_static(
-        texts, Static(backend, vectors.astype(np.float32), np.zeros((0, 0), np.float32)), max_tokens=512
-    )
-    source, held = own.astype(np.float64), _RIDGE * np.eye(vectors.shape[1])
-    fitted = np.linalg.solve(source.T @ source + held, source.T @ target + held)
-    return np.ascontiguousarray(vectors @ fitted, dtype=np.float32), target[: len(labels)].astype(np.float32)
+    means, _ = mean_vectors(texts, backend, vectors, max_tokens=max_tokens)
+    known = means.any(axis=1)
+    source = np.hstack([means, np.ones((len(means), 1))]).astype(np.float64)[known]
+    held = _RIDGE * np.eye(source.shape[1])
+    fitted = np.linalg.solve(source.T @ source + held, source.T @ target[known].astype(np.float64))
+    return vectors, fitted.astype(np.float32), target[: len(labels)]
 
 
 def _token_vectors(encoder: Encoder) -> npt.NDArray[np.float64]:
@@ -192,26 +217,31 @@ def _token_vectors(encoder: Encoder) -> npt.NDArray[np.float64]:
 
 
 def _kind(token: str) -> int:
-    """Single Latin letters, digits and signs tell little of a subject; a character of another script is a word."""
+    """Single Latin letters, digits and signs tell little of a subject; one of another script may be a word."""
     if token.startswith("[unused"):
         return _SPECIAL
     bare = token.removeprefix("##").lstrip("\u2581\u0120")
-    return _SIGN if len(bare) < 2 and (bare.isascii() or not bare.isalnum()) else _WORD
+    if len(bare) > 1:
+        return _WORD
+    return _CHARACTER if bare.isalnum() and not bare.isascii() else _SIGN
 
 
 def _weights(kinds: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Rarer words say more. Tokenizers number words about by frequency, which follows Zipf's law well enough."""
+    """Rarer words say more. Tokenizers number words about by frequency, which follows Zipf's law well enough; single
+    characters are often numbered by code point, so each counts like the word in the middle."""
     words = np.flatnonzero(kinds == _WORD)
-    share = 1.0 / np.arange(1, len(words) + 1)
+    share = 1.0 / np.arange(1, max(2, len(words) + 1))
+    weights = _SIF / (_SIF + share / share.sum())
     out = np.zeros(len(kinds))
-    out[words] = _SIF / (_SIF + share / share.sum())
+    out[words] = weights[: len(words)]
+    out[kinds == _CHARACTER] = weights[len(weights) // 2]
     return out
 
 
-def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _unit(vectors: F32) -> F32:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     norms[norms == 0] = 1.0
-    return np.asarray(vectors / norms)
+    return np.asarray(vectors / norms, dtype=np.float32)
 
 
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -222,7 +252,7 @@ def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     return full[:at], full[at + len(plain) :]
 
 
-def _write(folder: Path, encoder: Encoder, labels: Sequence[str]) -> None:
+def _write(folder: Path, encoder: Encoder, labels: Sequence[str], sample: Sequence[str], max_tokens: int) -> None:
     started = time.perf_counter()
     fast = getattr(encoder.model.tokenizer, "backend_tokenizer", None)
     if fast is None:
@@ -230,9 +260,8 @@ def _write(folder: Path, encoder: Encoder, labels: Sequence[str]) -> None:
     made = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     made.mkdir(parents=True)
     try:
-        vectors, near = distill(encoder, labels)
-        np.save(made / "vectors.npy", vectors)
-        np.save(made / "labels.npy", near)
+        for name, array in zip(ARRAYS, distill(encoder, labels, sample, max_tokens=max_tokens), strict=True):
+            np.save(made / f"{name}.npy", array)
         fast.save(str(made / "tokenizer.json"))
         # another machine may share the folder and have been faster; its vectors are as good
         with contextlib.suppress(FileExistsError):

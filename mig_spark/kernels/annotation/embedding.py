@@ -17,6 +17,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
@@ -217,9 +220,9 @@ def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int =
     return _WORKER.labels[key]
 
 
-def tag_rows(
+def nearest_labels(
     embeddings: F32, label_embeddings: F32, *, top: int, floor: float, margin: float
-) -> list[npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """The nearest labels of every row.
 
     Args:
@@ -230,21 +233,66 @@ def tag_rows(
         margin: labels further than this below the row's best one are left out.
 
     Returns:
-        n arrays of label numbers, nearest first; equal similarities in order of the label number.
+        int64 (n + 1,): row r's labels stand at `ptr[r]` to `ptr[r + 1]` of the second array, nearest first; int32 label
+        numbers. Equal similarities are in order of the label number.
     """
-    if not len(label_embeddings):
-        return [np.empty(0, dtype=np.int64) for _ in range(len(embeddings))]
-    top = min(top, len(label_embeddings))
-    found = []
+    counts, found = [], []
     for start in range(0, len(embeddings), 1024):
         # rounded, so that labels whose vectors are equal tie whatever the order of the sums
-        cosine = np.round(embeddings[start : start + 1024] @ label_embeddings.T, 6)
-        kth = np.partition(cosine, -top, axis=1)[:, -top]
-        cut = np.maximum(np.maximum(kth, np.float32(floor)), cosine.max(axis=1) - np.float32(margin))
-        for row, least in zip(cosine, cut, strict=True):
-            near = np.flatnonzero(row >= least)
-            found.append(near[np.lexsort((near, -row[near]))][:top].astype(np.int64))
-    return found
+        cosine = np.round(np.asarray(embeddings[start : start + 1024] @ label_embeddings.T, dtype=np.float32), 6)
+        many, picked = _pick(cosine, top, np.float32(floor), np.float32(margin))
+        counts.append(many)
+        found.append(picked[np.arange(top) < many[:, None]])
+    ptr = np.zeros(len(embeddings) + 1, dtype=np.int64)
+    np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]), out=ptr[1:])
+    return ptr, np.concatenate([np.zeros(0, np.int32), *found])
+
+
+@njit(cache=True)
+def _pick(cosine, top, floor, margin):
+    """How many labels each row gets, and which: the rest of its `top` places is not used."""
+    counts, picked = np.zeros(len(cosine), np.int64), np.zeros((len(cosine), top), np.int32)
+    values = np.empty(top, np.float32)
+    for row in range(len(cosine)):
+        n = 0
+        for label in range(cosine.shape[1]):
+            value = cosine[row, label]
+            if value < floor or (n == top and value <= values[top - 1]):
+                continue
+            at = min(n, top - 1)
+            while at > 0 and values[at - 1] < value:
+                values[at], picked[row, at] = values[at - 1], picked[row, at - 1]
+                at -= 1
+            values[at], picked[row, at] = value, label
+            n = min(n + 1, top)
+        while n > 0 and values[n - 1] < values[0] - margin:
+            n -= 1
+        counts[row] = n
+    return counts, picked
+
+
+def row_texts(messages: pa.ListArray) -> list[str]:
+    """`row_text` of every row of the column `messages`, without making Python objects of all of it."""
+    lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
+    row = np.repeat(np.arange(len(messages)), lengths)
+    turns = messages.flatten()
+    role, content = (pc.struct_field(turns, name) for name in ("role", "content"))
+    said: dict[str, dict[int, str]] = {}
+    for name in ("user", "assistant"):
+        at = np.flatnonzero(pc.fill_null(pc.equal(role, name), False).to_numpy(zero_copy_only=False))
+        rows, first = np.unique(row[at], return_index=True)
+        texts = content.take(pa.array(at[first])).to_pylist()
+        said[name] = {int(r): (text or "").strip() for r, text in zip(rows, texts, strict=True)}
+    asked, answered = said["user"], said["assistant"]
+    out = []
+    for r in range(len(messages)):
+        texts = [part[r] for part in (asked, answered) if r in part]
+        if all(texts):
+            out.append(_asked_and_answered(asked.get(r, ""), answered.get(r, "")))
+        else:
+            # an empty first turn: a later one may say something
+            out.append(row_text(messages[r].as_py()))
+    return out
 
 
 def row_text(messages: Sequence[Message] | None) -> str:
@@ -263,4 +311,8 @@ def row_text(messages: Sequence[Message] | None) -> str:
             answered = content
         if asked and answered:
             break
+    return _asked_and_answered(asked, answered)
+
+
+def _asked_and_answered(asked: str, answered: str) -> str:
     return "\n".join(part for part in (asked, answered[:ANSWER_CHARS]) if part)
