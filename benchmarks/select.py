@@ -1,6 +1,7 @@
 """How fast a selection is, through Spark, beside the same greedy over arrays in memory (the floor), in one run.
 
     python benchmarks/select.py --rows 1000000 --budget 50000 [--engine local] [--shape one-label] [--json]
+    python benchmarks/select.py --rows 1000000 --mode stochastic --epsilon 0.1      objective beside the exact one's
     python benchmarks/select.py --suite          sizes, engines, shapes; what `make bench` runs
     python benchmarks/select.py --rivals         beside apricot-select and the dense numpy loop
 
@@ -92,7 +93,10 @@ def spark(args) -> dict:
         runs = []
         for _ in range(args.repeat):
             start = time.perf_counter()
-            config = SelectConfig(budget=args.budget, engine=args.engine, gain=args.gain, upper_bound=False)
+            config = SelectConfig(
+                budget=args.budget, engine=args.engine, gain=args.gain, mode=args.mode, epsilon=args.epsilon,
+                upper_bound=False,
+            )  # fmt: skip
             df = session.spark.read.parquet(str(pool.path))
             selection = select_rows(df, _graph(pool, names), config)
             ids = selection.ids
@@ -115,7 +119,7 @@ def child(args, what: str, **change) -> dict:
     """Run one measurement in a process of its own."""
     given = {**vars(args), **change}
     command = [sys.executable, str(HERE / "select.py"), "--measure", what]
-    for name in ("rows", "budget", "engine", "shape", "gain", "memory", "repeat"):
+    for name in ("rows", "budget", "engine", "shape", "gain", "mode", "epsilon", "memory", "repeat"):
         command += [f"--{name}", str(given[name])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -131,7 +135,8 @@ def compare(args, **change) -> dict:
     return {
         "shape": given.shape, "gain": given.gain, "rows": given.rows, "budget": given.budget, **over,
         "floor_seconds": under["seconds"], "ratio": over["seconds"] / under["seconds"],
-        "same_ids": over["digest"] == under["digest"],
+        "same_ids": over["digest"] == under["digest"], "mode": given.mode, "epsilon": given.epsilon,
+        "objective_ratio": over["objective"] / under["objective"],
     }  # fmt: skip
 
 
@@ -139,7 +144,8 @@ COLUMNS = (
     ("shape", "<16", "shape"), ("gain", "<8", "gain"), ("engine", "<6", "engine"), ("rows", ">11,", "rows"),
     ("budget", ">10,", "budget"), ("seconds", ">8.1f", "seconds"), ("warm", ">7.1f", "warm"),
     ("floor_seconds", ">7.2f", "floor"), ("ratio", ">6.1f", "ratio"), ("rounds", ">6", "rounds"),
-    ("peak_memory_gb", ">9.2f", "memory GB"), ("same_ids", ">8", "same ids"),
+    ("peak_memory_gb", ">9.2f", "memory GB"), ("same_ids", ">8", "same ids"), ("mode", "<10", "mode"),
+    ("objective_ratio", ">9.4f", "objective"),
 )  # fmt: skip
 
 
@@ -192,6 +198,8 @@ def main() -> None:
     parser.add_argument("--engine", default="auto", choices=["auto", "local", "rounds"])
     parser.add_argument("--shape", default="default")
     parser.add_argument("--gain", default="gradient", choices=["gradient", "exact"])
+    parser.add_argument("--mode", default="exact", choices=["exact", "threshold", "stochastic"])
+    parser.add_argument("--epsilon", type=float, default=0.1, help="of the other modes; the floor is exact")
     parser.add_argument("--memory", default="2g", help="JVM memory")
     parser.add_argument("--repeat", type=int, default=2, help="runs in the same session; the first one is quoted")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
