@@ -106,9 +106,11 @@ def _save_bert(folder: Path, classes: int) -> str:
 
 def save_embedder(folder: Path) -> str:
     """A sentence-transformers model (BERT, mean pooling); its folder."""
+    import torch
     import transformers as tf
     from sentence_transformers import SentenceTransformer
 
+    torch.manual_seed(2)
     _save_bert(folder / "bert", 2)
     config = tf.AutoConfig.from_pretrained(folder / "bert")
     tf.BertModel(config).save_pretrained(folder / "bert")

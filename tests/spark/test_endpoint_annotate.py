@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotation_versions
 from mig_spark.annotation.preflight import describe_preview, preview_annotation
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS, POOL, REJECTED
-from mig_spark.errors import AnnotationError
+from mig_spark.errors import AnnotationError, DependencyError
 from mig_spark.lakehouse.tables import Store
 
 from oracles.endpoint_server import Say, Server, completion, endpoint
 
 ROWS = 60
+CANARY = "c4n4ry-of-the-vault"
 KEY, KEY_NAME = "sk-the-secret-key", "MIG_SPARK_TEST_KEY"
 # executors take the environment that Spark starts with, and the session starts after all tests are collected
 os.environ[KEY_NAME] = KEY
@@ -179,6 +183,39 @@ def test_rows_without_an_answer_are_tried_again_then_rejected(
     assert (server.requests - before, third["rejected"]) == (0, {"annotation failed": 2})
     row = next(r for r in annotated_pool(store, config).collect() if r.id == "row-3")
     assert (row.labels, row.quality, row.complexity, row.score) == (["label 3"], 4.0, 2.0, 8.0)
+
+
+def test_a_key_from_a_secret_scope_is_written_nowhere(
+    store: Store, server: Server, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    class DBUtils:
+        def __init__(self, spark: SparkSession) -> None:
+            self.secrets = SimpleNamespace(get=lambda *, scope, key: CANARY)
+
+    config = make_config(tmp_path, server.url)
+    tagger = {**config.to_dict()["annotate"]["tagger"], "api_key_env": None,
+              "api_key_secret": {"scope": "mig", "key": "llm"}}  # fmt: skip
+    config = make_config(tmp_path, server.url, tagger=tagger)
+    with pytest.raises(DependencyError, match="no secret scopes here"):
+        run(store, config, 1)
+    # nothing was written before that was told
+    assert not any(store.exists(table) for table in (ANNOTATIONS, ANNOTATE_TODO))
+
+    module = ModuleType("pyspark.dbutils")
+    module.DBUtils = DBUtils  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pyspark.dbutils", module)
+    model.refused = {5}
+    with caplog.at_level(logging.DEBUG):
+        counts = run(store, config, 2)
+    assert counts["annotated"] == ROWS - 1
+    assert {headers["authorization"] for headers in server.headers} == {f"Bearer {CANARY}"}
+    assert CANARY not in caplog.text
+    assert CANARY not in json.dumps([counts, config.to_dict(), annotation_versions(store, config)])
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(written) > 10
+    assert not [file for file in written if CANARY.encode() in file.read_bytes()]
+    assert not [name for name, value in store.spark.sparkContext.getConf().getAll() if CANARY in value]
 
 
 def test_a_model_that_gives_no_usable_answers_stops_the_run(

@@ -91,7 +91,8 @@ def test_distilled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.model
-def test_tokens_and_labels_are_what_the_model_makes_of_them(tmp_path: Path) -> None:
+def test_tokens_and_labels_are_what_the_model_makes_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distilled, "_LISTS", 0)
     encoder = load_model(save_embedder(tmp_path), device="cpu")
     tokenizer = encoder.model.tokenizer
     vectors = distilled._token_vectors(encoder)
@@ -101,12 +102,18 @@ def test_tokens_and_labels_are_what_the_model_makes_of_them(tmp_path: Path) -> N
     table, fitted, near = distilled.distill(encoder, LABELS, SAMPLE)
     own = encoder.model.encode([*LABELS, *SAMPLE], normalize_embeddings=True, show_progress_bar=False)
     np.testing.assert_allclose(near, own[:3], atol=1e-4)
-    # a text of the sample lands close to where the model puts it
+    # the map is what least squares makes of the problem with the ridge as further equations
     backend = tokenizer.backend_tokenizer
-    found, _ = embed_static([*LABELS, *SAMPLE], Static(backend, table, fitted, near), max_tokens=64)
-    assert (np.sum(found * own, axis=1)[len(LABELS) :] > 0.8).all()
+    means, _ = mean_vectors([*LABELS, *SAMPLE], backend, table, max_tokens=256)
     # "yeast dough" has no token that it knows
+    assert [bool(row.any()) for row in means] == [False, True, True, True, True]
+    source = np.hstack([means, np.ones((5, 1))])[1:]
+    wide = np.vstack([source, np.sqrt(distilled._RIDGE) * np.eye(source.shape[1])])
+    solved, *_ = np.linalg.lstsq(wide, np.vstack([own[1:], np.zeros((source.shape[1], own.shape[1]))]), rcond=None)
+    np.testing.assert_allclose(fitted, solved, atol=1e-3)
+    found, _ = embed_static([*LABELS, *SAMPLE], Static(backend, table, fitted, near), max_tokens=256)
     assert not found[0].any()
+    np.testing.assert_allclose(np.linalg.norm(found[1:], axis=1), 1.0, rtol=1e-5)
     assert not table[tokenizer.all_special_ids].any()
     signs = tokenizer.convert_tokens_to_ids(["1", "a"])
     assert not table[signs].any()
