@@ -1,16 +1,21 @@
-"""Single files that people take away, written to a local folder or to an object store that pyarrow knows."""
+"""Single files that people take away, written to a local folder, or to any storage that Spark or pyarrow knows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mig_spark.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # two letters at least: `C:/` is a drive
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -66,6 +71,34 @@ def _local(target: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _remote(uri: str) -> Iterator[IO[bytes]]:
+    """By Hadoop's file systems where a session with a JVM is there, so that a place means the same as to Spark and its
+    credentials count; else by those that pyarrow knows."""
+    spark = _session()
+    if spark is None:
+        with _by_pyarrow(uri) as out:
+            yield out
+        return
+    from mig_spark.lakehouse.hadoop import HadoopFiles
+
+    with tempfile.TemporaryDirectory(prefix="mig-spark-") as scratch:
+        local = Path(scratch) / "file"
+        with local.open("wb") as out:
+            yield out
+        HadoopFiles(spark).put(local, uri)
+
+
+def _session() -> SparkSession | None:
+    """The active session, where it has a JVM; None without pyspark, session or JVM."""
+    if "pyspark" not in sys.modules:
+        return None
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.getActiveSession()
+    return spark if getattr(spark, "_jvm", None) is not None else None
+
+
+@contextlib.contextmanager
+def _by_pyarrow(uri: str) -> Iterator[IO[bytes]]:
     import pyarrow as pa
     from pyarrow import fs
 

@@ -11,6 +11,7 @@ from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotat
 from mig_spark.config import Config
 from mig_spark.contracts import LABELS, RUNS
 from mig_spark.curation.gates import check_gates, evidence, see_that_they_hold
+from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import Finished, find_finished, last_finished, record_finished, stage_key, stage_reads
 from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.export import SELECTION_NAME
@@ -82,6 +83,8 @@ def run_pipeline(
             raise
         if "report" not in stages:
             run.record(store)
+        if "select" in flow.done:
+            warn_of_short_retention(store, run.inputs.get("pool", ()))
     return {**run.as_dict(), "skipped": flow.skipped, "files": output_files(config)}
 
 

@@ -54,6 +54,8 @@ class OutputConfig(Section):
     def _one_place(self) -> OutputConfig:
         if not self.path and not self.database:
             raise ValueError("give output.path (a folder), or output.database with or without output.catalog")
+        if "`" in (self.path or ""):
+            raise ValueError("output.path has a back-tick, which Delta cannot have in a table's path: give another one")
         return self
 
 

@@ -4,6 +4,7 @@ systems, so that a path means the same here as in `spark.read`."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,6 +90,23 @@ class HadoopFiles:
                 return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream, min(size, file.size)))
             finally:
                 stream.close()
+
+    def put(self, local: Path, path: str) -> None:
+        """Copy a local file to a place, by way of a name beside it, so that a reader never sees half of it where the
+        file system can rename."""
+        where, source = self._path(path), self._jvm.org.apache.hadoop.fs.Path(local.as_uri())
+        scratch = self._jvm.org.apache.hadoop.fs.Path(where.getParent(), f".{where.getName()}.{os.getpid()}.part")
+        with _said_plainly(path):
+            system = where.getFileSystem(self._conf)
+            try:
+                system.copyFromLocalFile(False, True, source, scratch)
+                # a rename does not replace on every file system; a reader may find nothing for a moment
+                if system.exists(where):
+                    system.delete(where, False)
+                if not system.rename(scratch, where):
+                    raise InputError(f"cannot write {path}: the file system did not rename the finished file")
+            finally:
+                system.delete(scratch, False)
 
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
         """Remove a folder with all that is in it, then so many of the folders above it as are empty."""

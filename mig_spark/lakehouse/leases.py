@@ -140,8 +140,7 @@ class Lease:
     def clean_up(self) -> None:
         """Remove the table where it is the only thing that a run left behind: there is nothing to guard."""
         store = self._store
-        mine = all(e.owner == self._owner for e in self._events())
-        if mine and not store.exists(RUNS) and not store.exists(POOL):
+        if self._holder() is None and not store.exists(RUNS) and not store.exists(POOL):
             store.drop(LEASES)
 
     def _append_if_late(self) -> None:

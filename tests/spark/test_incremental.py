@@ -113,15 +113,15 @@ def test_a_run_that_died_between_records_and_pool_is_made_good(spark, tmp_path, 
     write(source / "b.jsonl", [row("3", "three")])
     changes, _ = configs(tmp_path, source)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def die(*args, **kwargs):
-        raise Killed
+        raise KilledError
 
     with monkeypatch.context() as patched:
         patched.setattr("mig_spark.ingest.incremental._merge_pool", die)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             ingest_changes(Store(spark, changes.output), changes, "dies")
     store, _ = step(spark, tmp_path, source)
     assert store.read(POOL).count() == 3

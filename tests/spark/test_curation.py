@@ -1,0 +1,221 @@
+"""Runs that repeat: passed over, replayed, extended, gated; one at a time."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from mig_spark import build_config, run_pipeline
+from mig_spark.config import LockConfig
+from mig_spark.contracts import LABELS, LEASES, POOL, REJECTED, RUNS, SELECTION, SELECTION_CHANGES, STAGES
+from mig_spark.curation.replay import replay_run
+from mig_spark.errors import GateError, LeaseError, ReplayError
+from mig_spark.lakehouse.leases import leased
+from mig_spark.lakehouse.tables import Store, Writer
+
+LABELS_USED = [f"label {k}" for k in range(8)]
+
+
+def record(key, labels, score, text="text"):
+    return {
+        "id": key,
+        "prompt": f"{text} {key}",
+        "response": "answer",
+        "labels": [LABELS_USED[k] for k in labels],
+        "score": score,
+    }
+
+
+def some_records(first, count, seed=1):
+    rng = random.Random(seed)
+    return [
+        record(f"r{k:03d}", rng.sample(range(8), rng.randint(1, 3)), round(rng.uniform(1, 9), 3))
+        for k in range(first, first + count)
+    ]
+
+
+def write(folder, name, rows):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def make_config(tmp_path, **more):
+    edges = [{"src": "label 0", "dst": "label 1", "weight": 0.95}]
+    (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
+    return build_config({
+        "pool": {"path": str(tmp_path / "in"), "columns": {"labels": "labels", "score": "score"}},
+        "output": {"path": str(tmp_path / "out")},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+        "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "threshold": 0.9},
+        "select": {"budget": 10, "upper_bound": False},
+        **more,
+    })  # fmt: skip
+
+
+STAGES_RUN = ("ingest", "annotate", "graph", "select")
+
+
+def chosen(store):
+    return [r["id"] for r in store.read(SELECTION).orderBy("rank").collect()]
+
+
+def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replayed(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 30))
+    config = make_config(tmp_path)
+    first = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-1")
+    store = Store(spark, config.output)
+    ids = chosen(store)
+    assert first["run_id"] == "nightly-1"
+    assert first["skipped"] == {}
+
+    again = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-2")
+    assert again["skipped"] == dict.fromkeys(STAGES_RUN, "nightly-1")
+    assert again["certificate"]["ids_sha256"] == first["certificate"]["ids_sha256"]
+    assert store.read(STAGES).count() == 4
+
+    smaller = config.model_copy(update={"select": config.select.model_copy(update={"budget": 4})})
+    third = run_pipeline(spark, smaller, STAGES_RUN)
+    assert set(third["skipped"]) == {"ingest", "annotate", "graph"}
+    assert chosen(store) == ids[:4]
+
+    done = replay_run(spark, smaller, "nightly-1")
+    assert done.same
+    assert (done.rows, done.differs) == (10, [])
+    assert replay_run(spark, config, "nightly-2").made_by == "nightly-1"
+    with pytest.raises(ReplayError, match="no run 'nightly-9'.*nightly-2"):
+        replay_run(spark, config, "nightly-9")
+
+    # a pool that was rewritten: the old version still gives the old selection, until it is removed
+    spark.sql(f"UPDATE {store.sql_name(POOL)} SET source = 'else' WHERE id = '{ids[0]}'")
+    spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id = '{ids[1]}'")
+    assert replay_run(spark, config, "nightly-1").same
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    try:
+        spark.sql(f"VACUUM {store.sql_name(POOL)} RETAIN 0 HOURS")
+    finally:
+        spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    with pytest.raises(ReplayError, match="gone: pool at version"):
+        replay_run(spark, config, "nightly-1")
+
+
+def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    config = make_config(tmp_path, mode="incremental")
+    run_pipeline(spark, config, STAGES_RUN)
+    store = Store(spark, config.output)
+    before = chosen(store)
+
+    rows = [r for r in some_records(0, 20) if r["id"] != before[0]]
+    rows = [record(r["id"], [7], 1.0, "changed") if r["id"] == before[1] else r for r in rows]
+    write(tmp_path / "in", "a.jsonl", rows)
+    write(tmp_path / "in", "b.jsonl", some_records(20, 10, seed=5))
+    bigger = config.model_copy(update={"select": config.select.model_copy(update={"budget": 12})})
+    done = run_pipeline(spark, bigger, STAGES_RUN, run_id="extends")
+    now = chosen(store)
+    assert now[:8] == before[2:]
+    assert len(now) == 12
+    moved = done["counts"]["select"]["moved"]
+    assert (moved["before"], moved["kept"] + moved["left"]) == (10, 10)
+    assert moved["left_because"].get("deleted") == 1
+    told = {(r["id"], r["change"], r["reason"]) for r in store.read(SELECTION_CHANGES).collect()}
+    assert (before[0], "left", "deleted") in told
+    assert replay_run(spark, bigger, "extends").same
+
+    # a full rebuild of the same source is what a refresh gives
+    refresh = bigger.model_copy(update={"incremental": bigger.incremental.model_copy(update={"select": "refresh"})})
+    run_pipeline(spark, refresh, STAGES_RUN)
+    whole = make_config(tmp_path, output={"path": str(tmp_path / "whole")}, select=bigger.select.model_dump())
+    run_pipeline(spark, whole, STAGES_RUN)
+    other = Store(spark, whole.output)
+    for table in (POOL, REJECTED, LABELS, SELECTION):
+        a, b = (sorted(map(repr, s.read(table).drop("run_id").collect())) for s in (store, other))
+        assert a == b, table.name
+
+
+def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    config = make_config(tmp_path, gates={"min_rows": 15, "max_label_drift": 0.3, "max_rejected_share": 0.1})
+    done = run_pipeline(spark, config, STAGES_RUN)
+    passed = {g["name"]: g["passed"] for g in done["counts"]["gates"]}
+    assert passed == {"min_rows": True, "max_rejected_share": True, "max_label_drift": None}
+    store = Store(spark, config.output)
+    published, version = chosen(store), store.version(SELECTION)
+
+    write(tmp_path / "in", "a.jsonl", [record(f"x{k}", [6], 1.0 + k) for k in range(18)])
+    with pytest.raises(GateError, match="max_label_drift") as failed:
+        run_pipeline(spark, config, STAGES_RUN, run_id="drifts")
+    assert failed.value.exit_code == 3
+    assert failed.value.run_id == "drifts"
+    assert (chosen(store), store.version(SELECTION)) == (published, version)
+    run = store.read(RUNS).where("run_id = 'drifts'").collect()[0]
+    assert run["status"] == "failed"
+    gates = {g["name"]: g for g in json.loads(run["counts"])["gates"]}
+    assert gates["max_label_drift"]["found"] > 0.3
+    assert "label 6" in gates["max_label_drift"]["detail"]
+
+
+def test_one_run_at_a_time(spark, tmp_path):
+    config = make_config(tmp_path)
+    lock = LockConfig(wait_minutes=0)
+    first, second = (Store(spark, config.output, Writer(name)) for name in ("first", "second"))
+    with leased(first, lock) as lease:
+        with pytest.raises(LeaseError, match="run first on .* has been writing into"), leased(second, lock):
+            pass
+        lease.check()
+        assert first.exists(LEASES)
+    with leased(second, lock):
+        pass
+    # nothing but leases was left behind, so not even those are
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
+    config = make_config(tmp_path)
+    store = Store(spark, config.output)
+    write(tmp_path / "in", "a.jsonl", some_records(0, 12))
+    base = f"{config.output.path}/tables"
+    # as version 0.1.0 made them: without later columns and constraints
+    spark.createDataFrame(
+        [("old", 1.0, "o")], "id string, gain double, source string"
+    ).selectExpr("1 as rank", "id", "gain", "gain as objective", "array('label 0') as labels", "gain as score",
+                 "source", "'old-run' as run_id").write.format("delta").save(f"{base}/selection")  # fmt: skip
+    row = ("old-run", "ok", "ingest", "{}", "0", "0.1.0", *["{}"] * 5, None)
+    spark.createDataFrame(
+        [row], "run_id string, status string, command string, config string, config_hash string, code_version string, "
+        "inputs string, versions string, counts string, seconds string, certificate string, error string",
+    ).selectExpr("run_id", "current_timestamp() as started_at", "current_timestamp() as ended_at", "status", "command",
+                 "config", "config_hash", "code_version", "inputs", "versions", "counts", "seconds", "certificate",
+                 "error").write.format("delta").save(f"{base}/runs")  # fmt: skip
+    assert store.read(SELECTION).collect()[0]["content_hash"] is None
+
+    run_pipeline(spark, config, STAGES_RUN)
+    assert len(chosen(store)) == 10
+    assert {r["content_hash"] is None for r in store.read(SELECTION).collect()} == {False}
+    assert store.read(RUNS).count() == 2
+    for table in (SELECTION, RUNS):
+        detail = spark.sql(f"DESCRIBE DETAIL {store.sql_name(table)}").collect()[0]
+        checks = {k.removeprefix("delta.constraints.") for k in detail["properties"] if "constraints" in k}
+        assert checks == set(table.checks), table.name
+    with pytest.raises(Exception, match="status_known"):
+        spark.sql(f"UPDATE {store.sql_name(RUNS)} SET status = 'perhaps'")
+
+
+def test_another_file_system_and_names_with_quotes(spark, tmp_path):
+    """viewfs: a scheme that Python's file functions do not know; quotes and back-ticks in paths are not SQL."""
+    spark.conf.set("fs.viewfs.mounttable.mig.link./data", tmp_path.as_uri())
+    write(tmp_path / "in'put `x`", "a.jsonl", some_records(0, 12))
+    config = make_config(
+        tmp_path, pool={"path": "viewfs://mig/data/in'put `x`", "columns": {"labels": "labels", "score": "score"}},
+        output={"path": "viewfs://mig/data/o'ut \"x\""},
+    )  # fmt: skip
+    done = run_pipeline(spark, config, (*STAGES_RUN, "report"))
+    out = tmp_path / 'o\'ut "x"'
+    lines = [json.loads(x) for x in (out / "selection.jsonl").read_text().splitlines()]
+    assert [x["id"] for x in lines] == chosen(Store(spark, config.output))
+    assert "</html>" in (out / "report.html").read_text()
+    assert done["files"]["selection"] == 'viewfs://mig/data/o\'ut "x"/selection.jsonl'
+    again = run_pipeline(spark, config, (*STAGES_RUN, "report"))
+    assert set(again["skipped"]) == {*STAGES_RUN, "report"}
+    assert {p.name for p in out.iterdir() if p.name[0] != "."} == {"tables", "selection.jsonl", "report.html"}
