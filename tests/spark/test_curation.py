@@ -84,7 +84,7 @@ def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replay
     assert done.same
     assert (done.rows, done.differs) == (10, [])
     assert replay_run(spark, config, "nightly-2").made_by == "nightly-1"
-    with pytest.raises(ReplayError, match="no run 'nightly-9'.*nightly-2"):
+    with pytest.raises(ReplayError, match=r"no run 'nightly-9'.*nightly-2"):
         replay_run(spark, config, "nightly-9")
 
     # a pool that was rewritten: the old version still gives the old selection, until it is removed
@@ -161,7 +161,7 @@ def test_one_run_at_a_time(spark, tmp_path):
     lock = LockConfig(wait_minutes=0)
     first, second = (Store(spark, config.output, Writer(name)) for name in ("first", "second"))
     with leased(first, lock) as lease:
-        with pytest.raises(LeaseError, match="run first on .* has been writing into"), leased(second, lock):
+        with pytest.raises(LeaseError, match=r"run first on .* has been writing into"), leased(second, lock):
             pass
         lease.check()
         assert first.exists(LEASES)
