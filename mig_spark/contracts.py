@@ -20,13 +20,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its columns in order, and CHECK constraints by name (SQL that holds for every row)."""
+    """One table: its columns in order, and CHECK constraints by name (SQL that holds for every row).
+
+    `scratch`: it holds what one run has under way, so every run has one of its own; removed when the step ends.
+    """
 
     name: str
     comment: str
     columns: tuple[Column, ...]
     checks: dict[str, str] = field(default_factory=dict)
     partitioned_by: tuple[str, ...] = ()
+    scratch: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -70,6 +74,7 @@ STAGED = Table(
         Column("block", "bigint", "where its part of the file begins; for tables a hash of the record"),
         Column("seq", "bigint", "its number there; (file, block, seq) is unique"),
     ),
+    scratch=True,
 )
 
 RECORDS = Table(
@@ -86,6 +91,7 @@ CHANGES = Table(
         Column("op", "string", "insert, update or delete, of the record at (file, block, seq)"),
         Column("old_id", "string", "the id that the record there had before"),
     ),
+    scratch=True,
 )
 
 SOURCE_FILES = Table(
@@ -168,6 +174,7 @@ ANNOTATED_CHUNK = Table(
         Column("tag_error", "string", "why there are no labels"),
         Column("score_error", "string", "why there is no score"),
     ),
+    scratch=True,
 )
 
 ANNOTATE_TODO = Table(
@@ -182,6 +189,7 @@ ANNOTATE_TODO = Table(
         *(c for c in ANNOTATED_CHUNK.columns if c.name != "content_hash" and not c.name.endswith("_error")),
     ),
     partitioned_by=("chunk",),
+    scratch=True,
 )
 
 VOCABULARY = Table(
@@ -208,6 +216,7 @@ ROW_VECTORS = Table(
         Column("text", "string", "what was embedded"),
         Column("vector", "array<float>", "of length 1"),
     ),
+    scratch=True,
 )
 
 CLUSTERS = Table(
@@ -370,3 +379,6 @@ TABLES = {
         LEASES,
     )
 }
+
+#: Tables that every run has one of its own of.
+SCRATCH = (STAGED, CHANGES, ANNOTATED_CHUNK, ANNOTATE_TODO, ROW_VECTORS)

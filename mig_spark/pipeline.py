@@ -69,6 +69,8 @@ def run_pipeline(
     stages = _planned(config, stages)
     store = Store(spark, config.output, Writer(run_id or new_run_id()))
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
+        if lease is not None:
+            store.drop_left_behind()
         run = Run.start(store, config, " ".join(stages), resume=resume)
         flow = _Flow(store, run, lease, fresh=len(stages) == 1 if fresh is None else fresh)
         try:

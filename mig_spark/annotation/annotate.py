@@ -49,7 +49,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
             endpoint refuses or is down, or the annotations are degenerate; what was annotated stays written.
     """
     plan = make_plan(store, config.annotate)
-    cost = annotate_missing(store, plan, config.annotate, run_id)
+    cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled)
     rejected = _write_rejected(store, plan, config.annotate, run_id)
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):

@@ -123,8 +123,13 @@ def find_missing(store: Store, plan: Plan, config: AnnotateConfig) -> Missing:
     return Missing(int(row["total"]), int(row.get("_hit", 0)), int(row.get("_tired", 0)), usable)
 
 
-def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, float]:
+def annotate_missing(
+    store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alone: bool = True
+) -> dict[str, float]:
     """Annotate the keys that the cache does not have.
+
+    Args:
+        alone: no other run is under way, so answers that others have left are of runs that died, and are removed.
 
     Returns:
         The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
@@ -148,11 +153,10 @@ def annotate_missing(store: Store, plan: Plan, config: AnnotateConfig, run_id: s
             with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
     finally:
-        # a run that was killed may have left them, even where nothing is missing any more
         for table in (ANNOTATE_TODO, ANNOTATED_CHUNK):
             if store.exists(table):
                 store.drop(table)
-    if work.spill is not None:
+    if work.spill is not None and alone:
         work.spill.remove_earlier()
     if missing.count <= 0:
         logger.info("annotate: all %d different rows are in the cache", missing.total)
@@ -221,8 +225,6 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
             rows = rows.withColumn(column.name, sf.lit(None).cast(column.type))
     # one file a chunk
     rows = rows.repartition(tasks, "chunk")
-    if work.store.exists(ANNOTATE_TODO):
-        work.store.drop(ANNOTATE_TODO)
     work.store.write(ANNOTATE_TODO, rows)
 
 

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Records of one key that are looked at, at most.
+_LOOKED_AT = 100
+
 
 @dataclass(frozen=True)
 class StageSpec:
@@ -124,25 +127,32 @@ def stage_key(config: Config, stage: str, reads: dict[str, Any]) -> str:
 
 
 def find_finished(store: Store, stage: str, key: str) -> Finished | None:
-    """The newest record of the stage with this key whose tables are still as it left them."""
-    for found in last_finished(store, stage, key=key):
-        now = {name: store.version(t) for t in SPECS[stage].writes if store.exists(t) for name in (t.name,)}
+    """The newest record of the stage with this key whose tables are still as it left them.
+
+    All records with the key are looked at: where the clock was moved back, the newest one by its time is not the last.
+    """
+    from pyspark.sql import functions as sf
+
+    if not store.exists(STAGES):
+        return None
+    rows = store.read(STAGES).where((sf.col("stage") == stage) & (sf.col("key") == key))
+    records = [as_finished(row) for row in rows.orderBy(sf.col("ended_at").desc()).limit(_LOOKED_AT).collect()]
+    now = {t.name: store.version(t) for t in SPECS[stage].writes if records and store.exists(t)}
+    for found in records:
         if now == found.writes:
             return found
-        logger.info("%s: done before, but its tables have changed since: %s", stage, _changes(found.writes, now))
+    if records:
+        logger.info("%s: done before, but its tables have changed since: %s", stage, _changes(records[0].writes, now))
     return None
 
 
-def last_finished(store: Store, stage: str, *, key: str | None = None) -> list[Finished]:
+def last_finished(store: Store, stage: str) -> list[Finished]:
     """The newest record of a stage, in a list; empty where there is none."""
     from pyspark.sql import functions as sf
 
     if not store.exists(STAGES):
         return []
-    rows = store.read(STAGES).where(sf.col("stage") == stage)
-    if key is not None:
-        rows = rows.where(sf.col("key") == key)
-    row = rows.orderBy(sf.col("ended_at").desc()).first()
+    row = store.read(STAGES).where(sf.col("stage") == stage).orderBy(sf.col("ended_at").desc()).first()
     return [] if row is None else [as_finished(row)]
 
 

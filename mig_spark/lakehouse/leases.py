@@ -34,7 +34,10 @@ _POLL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Event:
-    """One commit to `leases`: what it says, `order` its version, `until` in seconds since 1970 UTC."""
+    """One commit to `leases`: what it says, `order` its version, `until` in seconds since 1970 UTC.
+
+    `born`: when the driver's process began, see `process_began`; None where that was not told.
+    """
 
     order: int
     owner: str
@@ -44,6 +47,7 @@ class Event:
     host: str
     pid: int
     since: float
+    born: float | None = None
 
 
 def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Event | None:
@@ -69,13 +73,21 @@ def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Ev
     return None
 
 
+def process_began(pid: int) -> float:
+    """Seconds from the machine's start to the process's: the same whatever happens to the clock."""
+    booted = psutil.boot_time()
+    return float(psutil.Process(pid).create_time() - booted)
+
+
 def _lives(claim: Event) -> bool:
-    """False where the claim's driver was on this machine and is there no more; a process that has its number by now
-    started after the claim."""
+    """False where the claim's driver was on this machine and is there no more, also where another process has its
+    number by now."""
     if claim.host != socket.gethostname():
         return True
     try:
-        return bool(psutil.Process(claim.pid).create_time() <= claim.since + 1)
+        if claim.born is None:
+            return bool(psutil.Process(claim.pid).create_time() <= claim.since + 1)
+        return abs(process_began(claim.pid) - claim.born) <= 1
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:
@@ -164,6 +176,7 @@ class Lease:
         said = {
             "owner": self._owner, "event": event, "until": until.timestamp(), "since": now.timestamp(),
             "host": socket.gethostname(), "pid": os.getpid(),
+            "born": process_began(os.getpid()),
         }  # fmt: skip
         row = (self._store.writer.run_id, event, until, said["host"], said["pid"])
         df = self._store.spark.createDataFrame([row], LEASES.ddl())
@@ -175,7 +188,7 @@ class Lease:
             said = told.get("lease")
             if said:
                 own = {name: said[name] for name in ("owner", "event", "until", "host", "pid", "since")}
-                events.append(Event(order=version, run_id=str(told.get("run_id")), **own))
+                events.append(Event(order=version, run_id=str(told.get("run_id")), born=said.get("born"), **own))
         return events
 
     def _holder(self) -> Event | None:

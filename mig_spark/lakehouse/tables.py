@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import Column, Table
+from mig_spark.contracts import SCRATCH, Column, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.hadoop import HadoopFiles
 
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: How long VACUUM leaves files that no version refers to any more.
 KEEP = "delta.deletedFileRetentionDuration"
+#: Between the name of a scratch table and whose it is.
+_OF_RUN = "__"
 
 
 @dataclass
@@ -84,9 +86,17 @@ class Store:
     def location(self, table: Table) -> str:
         """The table's path, or its quoted catalog name."""
         if self.by_path:
-            return f"{str(self.output.path).rstrip('/')}/tables/{table.name}"
-        parts = [self.output.catalog, self.output.database, table.name]
-        return ".".join(quote(p) for p in parts if p)
+            return f"{self._folder()}/{self._own_name(table)}"
+        return ".".join([*self._database(), quote(self._own_name(table))])
+
+    def _folder(self) -> str:
+        return f"{str(self.output.path).rstrip('/')}/tables"
+
+    def _database(self) -> list[str]:
+        return [quote(p) for p in (self.output.catalog, self.output.database) if p]
+
+    def _own_name(self, table: Table) -> str:
+        return f"{table.name}{_OF_RUN}{self.writer.attempt}" if table.scratch else table.name
 
     def exists(self, table: Table) -> bool:
         """Whether the table is there."""
@@ -211,6 +221,24 @@ class Store:
             HadoopFiles(self.spark).remove_folder(self.location(table), empty_parents=2)
         else:
             self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
+
+    def drop_left_behind(self) -> None:
+        """Remove the scratch tables of runs that died; for a run that knows itself to be alone."""
+        known = {table.name for table in SCRATCH}
+        for name in self._all_names():
+            kind, _, owner = name.partition(_OF_RUN)
+            if kind in known and owner != self.writer.attempt:
+                logger.info("removing %s, which a run that died has left", name)
+                if self.by_path:
+                    HadoopFiles(self.spark).remove_folder(f"{self._folder()}/{name}")
+                else:
+                    self.spark.sql(f"DROP TABLE IF EXISTS {'.'.join([*self._database(), quote(name)])}")
+
+    def _all_names(self) -> list[str]:
+        if self.by_path:
+            files = HadoopFiles(self.spark)
+            return [f.name for f in files.children(self._folder())] if files.exists(self._folder()) else []
+        return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 
     def _bring_up_to_date(self, table: Table) -> None:
         """Bring a table that an older version of this package made to its contract; columns and constraints are only

@@ -10,13 +10,13 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.lakehouse.leases import Event, holder
+from mig_spark.lakehouse.leases import Event, holder, process_began
 
 HERE = socket.gethostname()
 
 
-def event(order, owner, kind="claim", until=100.0, host="elsewhere", pid=1, since=0.0):
-    return Event(order, owner, f"run of {owner}", kind, until, host, pid, since)
+def event(order, owner, kind="claim", until=100.0, host="elsewhere", pid=1, since=0.0, born=None):
+    return Event(order, owner, f"run of {owner}", kind, until, host, pid, since, born)
 
 
 def test_the_first_claim_holds_until_it_ends():
@@ -42,6 +42,15 @@ def test_a_driver_that_died_on_this_machine_holds_nothing():
 def test_a_new_process_with_the_number_of_a_dead_one_is_not_it():
     mine = event(1, "a", host=HERE, pid=os.getpid(), since=1.0)
     assert holder([mine], 50) is None
+    born = process_began(os.getpid())
+    assert holder([event(1, "a", host=HERE, pid=os.getpid(), born=born - 60)], 50) is None
+
+
+def test_a_clock_that_was_moved_kills_nobody():
+    # the claim's time is of a clock that stood elsewhere
+    born = process_began(os.getpid())
+    for since in (1.0, 1e12):
+        assert holder([event(1, "a", host=HERE, pid=os.getpid(), since=since, born=born)], 50).owner == "a"
 
 
 @given(
