@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Labels whose share moved most, kept as evidence.
-_MOVED = 10
+_MOVED = 5
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ def see_that_they_hold(gates: list[Gate]) -> None:
     failed = [g for g in gates if g.passed is False]
     if failed:
         told = "; ".join(f"{g.name}: {_words(g)}" for g in failed)
-        raise GateError(
-            f"nothing was published, the selection of the last run stays: {told} (evidence: table runs, counts.gates)"
-        )
+        raise GateError(f"nothing was published, for a gate failed: {told} (evidence: table runs, counts.gates)")
 
 
 def evidence(gates: list[Gate]) -> list[dict[str, Any]]:

@@ -108,6 +108,12 @@ class HadoopFiles:
             finally:
                 system.delete(scratch, False)
 
+    def absolute(self, path: str) -> str:
+        """The path from the root of its file system on: SQL takes no other."""
+        where = self._path(path)
+        with _said_plainly(path):
+            return str(where.getFileSystem(self._conf).makeQualified(where).toString())
+
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
         """Remove a folder with all that is in it, then so many of the folders above it as are empty."""
         where = self._path(folder)
@@ -129,6 +135,14 @@ class HadoopFiles:
 
     def _is_local(self) -> bool:
         return str(self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._conf).getScheme()) == "file"
+
+
+def absolute_path(spark: SparkSession, path: str) -> str:
+    """A path as it is where it has a scheme or begins at the root; else from the root on, by the session's default
+    file system. Without a JVM (Spark Connect) it stays as it is."""
+    if _SCHEME.match(path) or path.startswith("/") or getattr(spark, "_jvm", None) is None:
+        return path
+    return HadoopFiles(spark).absolute(path)
 
 
 def escape_glob(path: str) -> str:
