@@ -49,7 +49,7 @@ _LOCAL_CONF = {
 # a JVM that goes on after it ran out of memory may have lost the thread that everyone waits for
 _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+ExitOnOutOfMemoryError"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
-#: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing is compiled any more.)
+#: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
 SMALL_CONF = {"spark.sql.adaptive.enabled": "false", "spark.sql.codegen.wholeStage": "false"}
