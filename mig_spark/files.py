@@ -17,6 +17,8 @@ from mig_spark.errors import InputError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: Names of files that are being written: a dot, the file's own name, the process, and this.
+PART = re.compile(r"^\..+\.\d+\.part(\.crc)?$")
 # two letters at least: `C:/` is a drive
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import SCRATCH, Column, Table
 from mig_spark.errors import ContractError, InputError
-from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.files import PART
+from mig_spark.lakehouse.hadoop import HadoopFiles, absolute_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -90,7 +91,7 @@ class Store:
         return ".".join([*self._database(), quote(self._own_name(table))])
 
     def _folder(self) -> str:
-        return f"{str(self.output.path).rstrip('/')}/tables"
+        return f"{absolute_path(self.spark, str(self.output.path)).rstrip('/')}/tables"
 
     def _database(self) -> list[str]:
         return [quote(p) for p in (self.output.catalog, self.output.database) if p]
@@ -223,7 +224,8 @@ class Store:
             self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
 
     def drop_left_behind(self) -> None:
-        """Remove the scratch tables of runs that died; for a run that knows itself to be alone."""
+        """Remove the scratch tables and half-written files of runs that died; for a run that knows itself to be
+        alone."""
         known = {table.name for table in SCRATCH}
         for name in self._all_names():
             kind, _, owner = name.partition(_OF_RUN)
@@ -233,6 +235,16 @@ class Store:
                     HadoopFiles(self.spark).remove_folder(f"{self._folder()}/{name}")
                 else:
                     self.spark.sql(f"DROP TABLE IF EXISTS {'.'.join([*self._database(), quote(name)])}")
+        self._drop_parts()
+
+    def _drop_parts(self) -> None:
+        if not self.output.path:
+            return
+        files, base = HadoopFiles(self.spark), absolute_path(self.spark, self.output.path).rstrip("/")
+        for folder in (base, f"{base}/checkpoints"):
+            for file in files.children(folder) if files.exists(folder) else []:
+                if PART.search(file.name):
+                    files.remove_folder(file.path)
 
     def _all_names(self) -> list[str]:
         if self.by_path:

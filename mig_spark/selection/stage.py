@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotate import annotated_pool, annotation_versions
 from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, SELECTION
-from mig_spark.errors import ContractError
+from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
 from mig_spark.files import write_lines
 from mig_spark.kernels.selection.objective import Propagation
 from mig_spark.labels.graph import read_propagation
 from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.constraints import read_ids
@@ -159,7 +160,10 @@ def _with_columns(store: Store, config: Config, annotated: DataFrame) -> DataFra
 
 
 class _Checkpoint:
-    """Ids taken so far, saved after each round beside the tables; for one selection: inputs and config."""
+    """Ids taken so far, saved after each round beside the tables; for one selection: inputs and config.
+
+    It saves work and decides nothing, so a selection goes on where it cannot be written or read, and says so.
+    """
 
     def __init__(self, store: Store, config: Config, former: Former | None) -> None:
         self._spark = store.spark
@@ -170,28 +174,51 @@ class _Checkpoint:
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         base = config.output.path
         self.path = f"{base.rstrip('/')}/checkpoints/select-{name}.jsonl" if base else None
+        self._given_up = False
 
     @property
     def save(self) -> Callable[[Sequence[Any]], None] | None:
         """Saves the ids taken so far; None where the output is a catalog without a path."""
         if self.path is None:
             return None
-        path = self.path
-        return lambda ids: _write_ids(ids, path)
+        return self._save
+
+    def _save(self, ids: Sequence[Any]) -> None:
+        if self.path is None or self._given_up:
+            return
+        try:
+            _write_ids(ids, self.path)
+        except InputError as e:
+            self._given_up = True
+            logger.warning("the rounds are not saved, so that a selection which dies begins anew (%s)", e)
 
     def load(self) -> list[str]:
         """The ids that were saved, in order; none where nothing was."""
+        from pyspark.errors import PySparkException
+
         if self.path is None or not HadoopFiles(self._spark).exists(self.path):
             logger.debug("no round was saved: the selection starts at the beginning")
             return []
-        rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
-        logger.info("resuming after %d rows", len(rows))
-        return [r["id"] for r in rows]
+        try:
+            rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
+        except PySparkException as e:
+            logger.warning("%s cannot be read (%s): the selection starts at the beginning", self.path, one_line(e))
+            return []
+        ids = [r["id"] for r in rows]
+        if [r["rank"] for r in rows] != list(range(len(ids))) or None in ids:
+            logger.warning("%s is damaged: the selection starts at the beginning", self.path)
+            return []
+        logger.info("resuming after %d rows", len(ids))
+        return ids
 
     def remove(self) -> None:
         """Forget it: the selection is written."""
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             HadoopFiles(self._spark).remove_folder(self.path, empty_parents=1)
+        except InputError as e:
+            logger.warning("the saved rounds were not removed (%s)", e)
 
 
 def _write_ids(ids: Sequence[Any], path: str) -> None:
