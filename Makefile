@@ -34,6 +34,9 @@ test-unit: setup ## the tests that need no JVM
 test-faults: setup ## the tests that kill processes, and those that take long
 	@$(BIN)/python -m pytest -q -m "faults or long" tests
 
+test-matrix: setup ## the tests on Spark 3.5, 4.0, 4.1 and 4.2, each in an environment of its own
+	@$(BIN)/python tests/matrix.py
+
 lint: setup ## style, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -38,7 +38,7 @@ class Table:
         return [c.name for c in self.columns]
 
     def ddl(self) -> str:
-        """The schema as a DDL string, for `spark.createDataFrame` and `StructType.fromDDL`."""
+        """The schema as a DDL string, for `spark.createDataFrame`."""
         return ", ".join(f"{c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,6 +51,15 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     if int(spark.version.split(".")[0]) >= 4:
         return spark.createDataFrame(table)
     return spark.createDataFrame(table.to_pandas())
+
+
+def schema_of(spark: SparkSession, ddl: str) -> StructType:
+    """A DDL string as a schema (`StructType.fromDDL` came with Spark 4)."""
+    if int(spark.version.split(".")[0]) >= 4:
+        from pyspark.sql.types import StructType
+
+        return cast(StructType, StructType.fromDDL(ddl))
+    return spark.createDataFrame([], ddl).schema
 
 
 def describe_job(spark: SparkSession, text: str) -> None:

@@ -8,13 +8,14 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import SCRATCH, Column, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.files import PART
 from mig_spark.lakehouse.hadoop import HadoopFiles, absolute_path
+from mig_spark.lakehouse.runtime import schema_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -347,9 +348,7 @@ def check_contract(df: DataFrame, table: Table) -> None:
     Raises:
         ContractError: a column is missing or has another type.
     """
-    from pyspark.sql.types import StructType
-
-    want = cast(StructType, StructType.fromDDL(table.ddl()))
+    want = schema_of(df.sparkSession, table.ddl())
     have = {f.name: f.dataType for f in df.schema.fields}
     problems = []
     for f in want.fields:
