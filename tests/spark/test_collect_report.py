@@ -169,7 +169,8 @@ def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]],
 
 
 def _write(store: Store, spark: SparkSession, table: Table, rows: list[Any]) -> None:
-    store.write(table, spark.createDataFrame(rows, table.ddl()))
+    whole = [(*row, *[None] * (len(table.columns) - len(row))) for row in rows]
+    store.write(table, spark.createDataFrame(whole, table.ddl()))
 
 
 def _run() -> dict[str, Any]:

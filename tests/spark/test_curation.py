@@ -100,6 +100,7 @@ def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replay
         replay_run(spark, config, "nightly-1")
 
 
+@pytest.mark.long
 def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, mode="incremental")
@@ -202,6 +203,7 @@ def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
         spark.sql(f"UPDATE {store.sql_name(RUNS)} SET status = 'perhaps'")
 
 
+@pytest.mark.long
 def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     """viewfs: a scheme that Python's file functions do not know; quotes and back-ticks in paths are not SQL."""
     spark.conf.set("fs.viewfs.mounttable.mig.link./data", tmp_path.as_uri())

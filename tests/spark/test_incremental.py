@@ -69,7 +69,10 @@ def test_changed_new_and_removed_files(spark, tmp_path):
     assert (store.version(POOL), store.version(RECORDS)) == before
 
 
-@pytest.mark.parametrize("feed", [True, False], ids=["change data feed", "versions compared"])
+@pytest.mark.parametrize(
+    "feed",
+    [pytest.param(True, id="change data feed"), pytest.param(False, id="versions compared", marks=pytest.mark.long)],
+)
 def test_rows_of_a_delta_table(spark, tmp_path, feed):
     source = str(tmp_path / "in")
     spark.createDataFrame([], "id string, prompt string, response string").write.format("delta").option(
@@ -105,6 +108,7 @@ def test_rows_of_a_delta_table(spark, tmp_path, feed):
     step(spark, tmp_path, source)
 
 
+@pytest.mark.long
 def test_a_run_that_died_between_records_and_pool_is_made_good(spark, tmp_path, monkeypatch):
     source = tmp_path / "in"
     source.mkdir()
