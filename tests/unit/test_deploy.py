@@ -41,11 +41,11 @@ def walk(node):
 
 @pytest.fixture
 def started(monkeypatch):
-    """What the entry points would run: (stages, config); everything up to the session is real."""
+    """What the entry points would run: (stages, config, run id); everything up to the session is real."""
     runs = []
 
-    def record(config, stages, **_):
-        runs.append((tuple(stages), config))
+    def record(config, stages, *, run_id, **_):
+        runs.append((tuple(stages), config, run_id))
 
     monkeypatch.setattr(cli, "_run", record)
     return runs
@@ -85,7 +85,7 @@ def stage_tasks():
 
 
 def resolver(target, **given):
-    """Fill in ${...} as the bundle does for a target, and {{job.parameters...}} as a run does."""
+    """Fill in ${...} as the bundle does for a target, and {{job...}} as a run does."""
     variables = {k: v["default"] for k, v in bundle()["variables"].items()}
     variables.update(bundle()["targets"][target].get("variables", {}))
 
@@ -96,16 +96,19 @@ def resolver(target, **given):
         return text
 
     parameters = {p["name"]: fill(p["default"]) for p in curate()["parameters"]} | given
-    return lambda text: re.sub(r"\{\{job\.parameters\.(\w+)\}\}", lambda m: parameters[m[1]], fill(text))
+    values = {f"job.parameters.{k}": v for k, v in parameters.items()} | {"job.run_id": "77", "job.repair_count": "1"}
+    return lambda text: re.sub(r"\{\{(job\.[\w.]+)\}\}", lambda m: values[m[1]], fill(text))
 
 
 @pytest.mark.parametrize("target", ["dev", "prod"])
 @pytest.mark.parametrize("task", stage_tasks(), ids=lambda t: t["task_key"])
 def test_a_tasks_parameters_go_through_the_entry_point(target, task, started):
-    fill = resolver(target, overrides="select.budget=7 'pool.source=two words'", vocabulary="true")
+    fill = resolver(target, overrides="select.budget=7 'pool.source=two words'", vocabulary="true", mode="incremental")
     cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
-    [(stages, config)] = started
+    [(stages, config, run_id)] = started
     assert stages == (task["task_key"],)
+    assert run_id == "77-1"
+    assert config.mode == "incremental"
     assert config.select.budget == 7
     assert config.pool.source == "two words"
     assert config.vocabulary.enabled
@@ -118,7 +121,8 @@ def test_without_overrides_every_task_reads_the_same_config(started):
     fill = resolver("prod")
     for task in stage_tasks():
         cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
-    assert len({config.hash() for _, config in started}) == 1
+    assert len({(config.hash(), run_id) for _, config, run_id in started}) == 1
+    assert started[0][1].mode == "full"
     assert not started[0][1].vocabulary.enabled
     assert len({tuple(t["python_wheel_task"]["parameters"][1:]) for t in stage_tasks()}) == 1
 
@@ -198,8 +202,8 @@ def test_a_submitted_job_is_one_of_ours_and_takes_its_arguments(path, started, m
     local = [re.sub(r"\S*config\.yaml", str(EMR / "config.yaml"), a) for a in args]
     monkeypatch.setattr(sys, "argv", [entry, *local])
     cli.job(command)
-    [(stages, config)] = started
-    assert stages == STAGES
+    [(stages, config, run_id)] = started
+    assert (stages, run_id) == (STAGES, "RUN_NAME")
     assert config.output.path.startswith("s3://")
 
 
