@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.config import Config, PoolConfig, SelectConfig
 from mig_spark.contracts import SELECTION
+from mig_spark.curation.stages import last_finished
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
@@ -38,6 +39,12 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     if selection is not None:
         ids = read_ranked_ids(spark, selection)
     else:
+        made = last_finished(store, "select")
+        if made and config.incremental.select == "extend" and made[0].counts.get("moved", {}).get("kept"):
+            raise InputError(
+                "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
+                f"best ones of this pool; `mig-spark replay {made[0].run_id}` checks it"
+            )
         ids = [r["id"] for r in store.read(SELECTION).orderBy("rank").select("id").collect()]
     pool = annotated_pool(store, config).select("id", "labels", "score")
     return verify_selection(pool, ids, load_graph(store), located(store, config), tolerance=tolerance)
