@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None
     """
     from mig_spark.pipeline import STAGES
 
-    _run(load_config(config, overrides), STAGES, as_json=as_json, run_id=run_id, fresh=fresh)
+    _run(_loaded(config, overrides, as_json, run_id), STAGES, as_json=as_json, run_id=run_id, fresh=fresh)
 
 
 def _add_stage(name: str, help_text: str) -> None:
     @cli.command(name, help=help_text, short_help=help_text.split(".")[0])
     @_stage_options
     def stage(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> None:
-        _run(load_config(config, overrides), (name,), as_json=as_json, run_id=run_id)
+        _run(_loaded(config, overrides, as_json, run_id), (name,), as_json=as_json, run_id=run_id)
 
 
 _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
@@ -92,7 +93,7 @@ _add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
 def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
     """Label and score what is new in the pool, into the table `annotations`."""
     if not dry_run:
-        _run(load_config(config, overrides), ("annotate",), as_json=as_json, run_id=run_id)
+        _run(_loaded(config, overrides, as_json, run_id), ("annotate",), as_json=as_json, run_id=run_id)
         return
     from mig_spark.annotation.preflight import describe_preview, preview_annotation
     from mig_spark.lakehouse.session import open_session
@@ -117,7 +118,8 @@ _add_stage("graph", "Build the label graph: the tables `labels` and `label_edges
 )
 def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, resume: bool) -> None:
     """Select the budget: the table `selection` and selection.jsonl."""
-    _run(load_config(config, overrides), ("select",), as_json=as_json, run_id=run_id, resume=resume)
+    loaded = _loaded(config, overrides, as_json, run_id)
+    _run(loaded, ("select",), as_json=as_json, run_id=run_id, resume=resume)
 
 
 _add_stage("report", "Write report.html from the tables.")
@@ -337,19 +339,30 @@ def _run(
     from mig_spark.pipeline import run_pipeline
     from mig_spark.summary import summarise
 
-    try:
-        with open_session(config.spark) as session:
-            done = run_pipeline(session.spark, config, stages, resume=resume, fresh=fresh, run_id=run_id)
-    except MigError as e:
-        if as_json:
-            told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
-            click.echo(json.dumps({**told, "exit_code": e.exit_code}))
-        raise
+    with _failure_told(as_json, run_id), open_session(config.spark) as session:
+        done = run_pipeline(session.spark, config, stages, resume=resume, fresh=fresh, run_id=run_id)
     click.echo(summarise(done, stages))
     if as_json:
         plain = {k: v for k, v in done.items() if k not in ("random_curve", "config")}
         click.echo(json.dumps({**plain, "status": "ok", "exit_code": 0}))
     return done
+
+
+def _loaded(path: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> Config:
+    with _failure_told(as_json, run_id):
+        return load_config(path, overrides)
+
+
+@contextlib.contextmanager
+def _failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
+    """A scheduler reads the last line of stdout, also of a run that failed or could not begin."""
+    try:
+        yield
+    except MigError as e:
+        if as_json:
+            told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
+            click.echo(json.dumps({**told, "exit_code": e.exit_code}))
+        raise
 
 
 def _next_steps(output: str) -> str:

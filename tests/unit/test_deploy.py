@@ -216,6 +216,9 @@ def test_a_submitted_job_without_its_config_ends_with_code_2(path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "no config file at" in done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["run_id"], told["status"], told["exit_code"]) == ("RUN_NAME", "failed", 2)
+    assert "no config file at" in told["error"]
 
 
 @pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
