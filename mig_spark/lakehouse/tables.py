@@ -156,6 +156,8 @@ class Store:
         Raises:
             ContractError: `df` lacks a column or has one of another type.
         """
+        from pyspark.sql import functions as sf
+
         if table.name in self.pins:
             raise ContractError(f"table {table.name!r} is pinned to a version, so it cannot be written")
         check_contract(df, table)
@@ -168,14 +170,16 @@ class Store:
         metadata = json.dumps(
             {"by": "mig-spark", "run_id": self.writer.run_id, "step": self.writer.step, **(told or {})}
         )
-        writer = df.select(*table.names).write.format("delta").mode(mode)
-        writer = writer.option("txnAppId", app).option("txnVersion", number).option("userMetadata", metadata)
-        if replace_where is not None:
-            writer = writer.option("replaceWhere", replace_where)
+        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": metadata}
+        rows, where = df.select(*table.names), self.location(table)
         if self.by_path:
-            writer.save(self.location(table))
+            options |= {} if replace_where is None else {"replaceWhere": replace_where}
+            rows.write.format("delta").mode(mode).options(**options).save(where)
+        elif mode == "append":
+            rows.writeTo(where).options(**options).append()
         else:
-            writer.saveAsTable(self.location(table))
+            # saveAsTable would replace the table itself, which Delta 3.3 cannot do from Spark 3.5.6 on
+            rows.writeTo(where).options(**options).overwrite(sf.expr(replace_where or "true"))
         logger.debug("wrote %s to %s", table.name, self.location(table))
 
     def merge(
@@ -293,9 +297,10 @@ class Store:
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
 
-        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
-        where = self.location(table)
-        builder = builder.location(where) if self.by_path else builder.tableName(where)
+        if not self.by_path:
+            self._create_by_sql(table)
+            return
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).location(self.location(table))
         if table.partitioned_by:
             builder = builder.partitionedBy(*table.partitioned_by)
         for column in table.columns:
@@ -303,6 +308,20 @@ class Store:
         for name, rule in table.checks.items():
             builder = builder.property(f"delta.constraints.{name}", rule)
         builder.property(KEEP, self._keep()).execute()
+
+    def _create_by_sql(self, table: Table) -> None:
+        """Open-source Delta's builder takes names of two levels at most."""
+        columns = ", ".join(
+            f"{quote(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.comment)}"
+            for c in table.columns
+        )
+        by = ", ".join(map(quote, table.partitioned_by))
+        properties = {KEEP: self._keep(), **{f"delta.constraints.{name}": rule for name, rule in table.checks.items()}}
+        said = ", ".join(f"{literal(key)} = {literal(value)}" for key, value in properties.items())
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.location(table)} ({columns}) USING delta "
+            f"{f'PARTITIONED BY ({by}) ' if by else ''}COMMENT {literal(table.comment)} TBLPROPERTIES ({said})"
+        )
 
     def _keep(self) -> str:
         return f"interval {self.output.keep_days} days"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -134,3 +136,32 @@ def test_a_pool_without_a_usable_row_writes_nothing(spark, config, tmp_path):
     with pytest.raises(InputError, match="no usable row"):
         run_pipeline(spark, bad)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_tables_of_a_catalog_are_written_again_and_again(spark, config, tmp_path):
+    spark.sql("CREATE DATABASE mig_tables")
+    config = config.model_copy(
+        update={
+            "output": config.output.model_copy(update={"catalog": "spark_catalog", "database": "mig_tables"}),
+            "select": config.select.model_copy(update={"upper_bound": False}),
+        }
+    )
+    stages = ("ingest", "annotate", "graph", "select")
+    run_pipeline(spark, config, stages)
+    smaller = config.model_copy(update={"select": config.select.model_copy(update={"budget": 9})})
+    run_pipeline(spark, smaller, stages, run_id="second", fresh=True)
+    store = Store(spark, config.output)
+    want, _ = dense_greedy(make_rows(), dense_propagation(20, EDGES), 9)
+    assert [r["id"] for r in store.read(SELECTION).orderBy("rank").collect()] == want
+    # what the second run refused stands once, not beside what the first one did
+    assert store.read(REJECTED).count() == 3
+    assert store.read(RUNS).count() == 2
+    detail = spark.sql(f"DESCRIBE DETAIL {store.sql_name(SELECTION)}").first()
+    assert {k.removeprefix("delta.constraints.") for k in detail["properties"] if "constraints" in k} == set(
+        SELECTION.checks
+    )
+    [(version, told)] = store.commits(SELECTION, 1)
+    assert told["run_id"] == "second"
+    log = Path(unquote(urlsplit(detail["location"]).path)) / "_delta_log" / f"{version:020d}.json"
+    assert any("mig-spark/second." in json.loads(line).get("txn", {}).get("appId", "") for line in log.open())
