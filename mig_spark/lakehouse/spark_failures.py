@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from mig_spark.errors import PlatformError
 from mig_spark.lakehouse.hadoop import first_line
 
+#: How the gateway to the JVM begins, before the exception's own words.
+_CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
 #: What to do about it, by what a failure's text contains; the first that fits.
 _REMEDIES = (
     (r"No space left on device|Disk quota exceeded", "free some disk space (spark.local.dir is where Spark spills)"),
-    (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed",
+    (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed|"
+     r"DELTA_CANNOT_CREATE_LOG_PATH|Cannot create file:",
      "give the job leave to write there, or set another output.path"),
     (r"OutOfMemoryError|GC overhead", "give Spark more memory (spark.driver_memory, or the cluster's executors)"),
     (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",
@@ -27,7 +30,7 @@ _REMEDIES = (
 
 def one_line(error: BaseException) -> str:
     """The root cause of a Spark failure, and what to do about it."""
-    report = str(error)
+    report = _CALLED.sub("", str(error))
     causes = _CAUSE.findall(report)
     said = first_line(causes[-1] if causes else report)
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
