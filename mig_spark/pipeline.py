@@ -13,7 +13,7 @@ from mig_spark.contracts import LABELS, RUNS
 from mig_spark.curation.gates import check_gates, evidence, see_that_they_hold
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import Finished, find_finished, last_finished, record_finished, stage_key, stage_reads
-from mig_spark.errors import ConfigError, InputError, MigError
+from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
 from mig_spark.export import SELECTION_NAME
 from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
@@ -23,6 +23,7 @@ from mig_spark.labels.vocabulary import build_vocabulary
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.leases import Lease, leased
 from mig_spark.lakehouse.runs import Run, new_run_id
+from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.report.collect import collect_report_data
@@ -63,10 +64,15 @@ def run_pipeline(
     Raises:
         LeaseError: another run is writing into the same tables.
         GateError: a quality gate failed; the selection published before stays.
-        PlatformError: Spark or Delta failed, in one line.
+        PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
     """
     stages = _planned(config, stages)
+    if not has_spark_context(spark):
+        raise PlatformError(
+            "this session is Spark Connect or serverless, and the stages list files and commit tables through the "
+            "driver's JVM: use classic compute, for example a dedicated job cluster (select and select_rows work here)"
+        )
     store = Store(spark, config.output, Writer(run_id or new_run_id()))
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
         if lease is not None:
