@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 #: So many of the newest commits are looked at; runs into the same tables at the same time are few.
 _LOOKED_AT = 200
 _POLL_SECONDS = 5.0
+#: Owners in this process that have ended, also where that could not be written down (a full disk): a process that goes
+#: on, a notebook's, must not wait for them.
+_ENDED: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ def process_began(pid: int) -> float:
 
 def _lives(claim: Event) -> bool:
     """False where the claim's driver was on this machine and is there no more, also where another process has its
-    number by now."""
+    number by now; and where it was this very process and has ended its run."""
+    if claim.owner in _ENDED:
+        return False
     if claim.host != socket.gethostname():
         return True
     try:
@@ -144,6 +149,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it back."""
+        _ENDED.add(self._owner)
         self._stop.set()
         if self._beat is not None:
             self._beat.join()
@@ -216,7 +222,14 @@ def leased(store: Store, config: LockConfig) -> Iterator[Lease | None]:
         yield None
         return
     lease = Lease(store, config)
-    lease.acquire()
+    try:
+        lease.acquire()
+    except LeaseError:
+        raise
+    except BaseException:
+        # the claim may have been written before it failed
+        _release_quietly(lease)
+        raise
     try:
         yield lease
     finally:

@@ -212,11 +212,11 @@ class _Checkpoint:
         return ids
 
     def remove(self) -> None:
-        """Forget it: the selection is written."""
+        """Forget it, and those of selections that died and will not be gone on with: this one is written."""
         if self.path is None:
             return
         try:
-            HadoopFiles(self._spark).remove_folder(self.path, empty_parents=1)
+            HadoopFiles(self._spark).remove_folder(self.path.rpartition("/")[0])
         except InputError as e:
             logger.warning("the saved rounds were not removed (%s)", e)
 

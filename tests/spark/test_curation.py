@@ -9,7 +9,17 @@ import pytest
 
 from mig_spark import build_config, run_pipeline
 from mig_spark.config import LockConfig
-from mig_spark.contracts import LABELS, LEASES, POOL, REJECTED, RUNS, SELECTION, SELECTION_CHANGES, STAGES
+from mig_spark.contracts import (
+    ANNOTATED_CHUNK,
+    LABELS,
+    LEASES,
+    POOL,
+    REJECTED,
+    RUNS,
+    SELECTION,
+    SELECTION_CHANGES,
+    STAGES,
+)
 from mig_spark.curation.replay import replay_run
 from mig_spark.errors import GateError, LeaseError, ReplayError
 from mig_spark.lakehouse.leases import leased
@@ -170,6 +180,22 @@ def test_one_run_at_a_time(spark, tmp_path):
         pass
     # nothing but leases was left behind, so not even those are
     assert not (tmp_path / "out").exists()
+
+
+def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
+    config = make_config(tmp_path)
+    first, second = (Store(spark, config.output, Writer(name)) for name in ("first", "second"))
+    for store in (first, second):
+        row = (f"of {store.writer.run_id}", *[None] * (len(ANNOTATED_CHUNK.columns) - 1))
+        store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
+    for store in (first, second):
+        assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == [f"of {store.writer.run_id}"]
+    half = tmp_path / "out" / ".selection.jsonl.77.part"
+    half.write_text("half a line")
+    first.drop_left_behind()
+    assert first.exists(ANNOTATED_CHUNK)
+    assert not second.exists(ANNOTATED_CHUNK)
+    assert not half.exists()
 
 
 def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
