@@ -162,11 +162,11 @@ def annotate_missing(
         logger.info("annotate: all %d different rows are in the cache", missing.total)
         return _summed(work, missing, 0.0)
     cost = _summed(work, missing, time.perf_counter() - started)
+    loads = f"; models loaded {cost['model_loads']:.0f} times, {cost['load_seconds']:.1f} s in all"
     logger.info(
-        "annotate: %d rows in %.1f s, %.0f rows a second (%s; %s); %d in the cache; models loaded %d times, %.1f s in "
-        "all; %.1f s of work in executors",
+        "annotate: %d rows in %.1f s, %.0f rows a second (%s; %s); %d in the cache%s",
         cost["rows"], cost["seconds"], cost["rows"] / cost["seconds"], plan.tagger.name, plan.scorer.name,
-        missing.cached, cost["model_loads"], cost["load_seconds"], work.cost["seconds"],
+        missing.cached, loads if cost["model_loads"] else "",
     )  # fmt: skip
     return cost
 
