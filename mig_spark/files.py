@@ -86,7 +86,10 @@ def _remote(uri: str) -> Iterator[IO[bytes]]:
         local = Path(scratch) / "file"
         with local.open("wb") as out:
             yield out
-        HadoopFiles(spark).put(local, uri)
+        try:
+            HadoopFiles(spark).put(local, uri)
+        except InputError as e:
+            raise OSError(str(e).removeprefix(f"{uri}: ")) from None
 
 
 def _session() -> SparkSession | None:

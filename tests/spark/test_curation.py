@@ -198,6 +198,7 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     assert not half.exists()
 
 
+@pytest.mark.long
 def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
     config = make_config(tmp_path)
     store = Store(spark, config.output)

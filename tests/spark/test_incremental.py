@@ -69,10 +69,8 @@ def test_changed_new_and_removed_files(spark, tmp_path):
     assert (store.version(POOL), store.version(RECORDS)) == before
 
 
-@pytest.mark.parametrize(
-    "feed",
-    [pytest.param(True, id="change data feed"), pytest.param(False, id="versions compared", marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("feed", [True, False], ids=["change data feed", "versions compared"])
 def test_rows_of_a_delta_table(spark, tmp_path, feed):
     source = str(tmp_path / "in")
     spark.createDataFrame([], "id string, prompt string, response string").write.format("delta").option(
