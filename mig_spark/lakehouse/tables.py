@@ -167,10 +167,7 @@ class Store:
             self._bring_up_to_date(table)
         self.writer.seen.add(table.name)
         app, number = self.writer.next_commit(table.name)
-        metadata = json.dumps(
-            {"by": "mig-spark", "run_id": self.writer.run_id, "step": self.writer.step, **(told or {})}
-        )
-        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": metadata}
+        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": self._metadata(told)}
         rows, where = df.select(*table.names), self.location(table)
         if self.by_path:
             options |= {} if replace_where is None else {"replaceWhere": replace_where}
@@ -197,11 +194,9 @@ class Store:
             insert: which unmatched rows of `s` come in.
             told: more for the commit's metadata.
         """
-        from delta.tables import DeltaTable
-
-        where = self.location(table)
-        target = DeltaTable.forPath(self.spark, where) if self.by_path else DeltaTable.forName(self.spark, where)
-        values = {quote(name): f"s.{quote(name)}" for name in table.names}
+        # by SQL, for DeltaTable.forName takes names of two levels at most
+        given = f"mig_merge_{uuid.uuid4().hex}"
+        names = [quote(name) for name in table.names]
         app, number = self.writer.next_commit(table.name)
         # a merge takes these from the session alone
         conf = {
@@ -211,10 +206,17 @@ class Store:
         }
         for key, value in conf.items():
             self.spark.conf.set(key, value)
+        source.createOrReplaceTempView(given)
         try:
-            merging = target.alias("t").merge(source.alias("s"), on).whenMatchedDelete(delete)
-            merging.whenMatchedUpdate(update, set=values).whenNotMatchedInsert(insert, values=values).execute()
+            self.spark.sql(
+                f"MERGE INTO {self.sql_name(table)} AS t USING {given} AS s ON {on} "
+                f"WHEN MATCHED AND {delete} THEN DELETE "
+                f"WHEN MATCHED AND {update} THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in names)} "
+                f"WHEN NOT MATCHED AND {insert} THEN INSERT ({', '.join(names)}) "
+                f"VALUES ({', '.join(f's.{name}' for name in names)})"
+            ).collect()
         finally:
+            self.spark.catalog.dropTempView(given)
             for key in conf:
                 self.spark.conf.unset(key)
 

@@ -32,8 +32,10 @@ def pool_and_rejected(store):
     return pool, rejected
 
 
-def step(spark, tmp_path, source):
+def step(spark, tmp_path, source, output=None):
     changes, whole = configs(tmp_path, source)
+    if output:
+        changes = changes.model_copy(update={"output": changes.output.model_copy(update=output)})
     a, b = Store(spark, changes.output), Store(spark, whole.output)
     counts = ingest_changes(a, changes, "a")
     full = ingest_pool(b, whole, "b")
@@ -104,6 +106,22 @@ def test_rows_of_a_delta_table(spark, tmp_path, feed):
     spark.sql(f"DELETE FROM delta.`{source}` WHERE id = 'twin'")
     append([row("twin", "t")])
     step(spark, tmp_path, source)
+
+
+@pytest.mark.long
+def test_tables_of_a_catalog_are_merged_into(spark, tmp_path):
+    spark.sql("CREATE DATABASE mig_changes")
+    output = {"catalog": "spark_catalog", "database": "mig_changes"}
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one"), row("2", "two"), row("3", "three")])
+    step(spark, tmp_path, source, output)
+    write(source / "a.jsonl", [row("1", "one"), row("2", "two anew"), row("4", "four")])
+    store, changes = step(spark, tmp_path, source, output)
+    assert (changes["changed"], changes["deleted"], changes["added"]) == (2, 0, 0)
+    assert {r["id"] for r in store.read(POOL).collect()} == {"1", "2", "4"}
+    [(_, told)] = store.commits(POOL, 1)
+    assert (told["run_id"], told["records"]) == (store.writer.run_id, 2)
 
 
 @pytest.mark.long

@@ -126,11 +126,13 @@ def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain
         return Constraints(np.zeros(1, np.int64), np.full(1, budget), np.zeros(1, np.int64), budget, max_cost)
 
     local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
-    rounds, _ = Rounds(
+    rounds, certificate = Rounds(
         InProcess(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
     ).run()
     assert ids(local) == want
     assert ids(rounds) == want
+    # nothing that can be paid is left: that is an end, not one more round
+    assert certificate.rounds <= len(want) + 2
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     costs = {r.key: r.cost for r in rows}
     assert sum(costs[i] for i in want) <= max_cost

@@ -312,7 +312,7 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
     stop = DONE
     margin = np.inf
     gain = -1.0
-    while count < len(out_rows):
+    while count < rows:
         if size == 0:
             stop = EMPTY if ceiling < 0.0 else BOUND
             break

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mig_spark.errors import NotCertifiedError
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
-from mig_spark.kernels.selection.greedy import DONE, EMPTY, TINY, Constraints, Picks, run_greedy
+from mig_spark.kernels.selection.greedy import EMPTY, TINY, Constraints, Picks, run_greedy
 from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import State
@@ -173,7 +173,7 @@ class Rounds:
             )
             if self.on_round:
                 self.on_round(parts)
-            if picks.stop == EMPTY or (picks.stop == DONE and count >= sum(sizes.values())):
+            if picks.stop == EMPTY:
                 break
             if picks.stop == TINY and grouped:
                 note_underflow(self.state, certificate)
