@@ -254,8 +254,11 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
 @click.argument("run_id")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option(
+    "--from-source", is_flag=True, help="Make the pool again too, from the versions and files it was read from."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, as stdout's last line.")
-def replay(run_id: str, config_path: str, overrides: Sequence[str], as_json: bool) -> None:
+def replay(run_id: str, config_path: str, overrides: Sequence[str], from_source: bool, as_json: bool) -> None:
     """Select once more as RUN_ID did, from the table versions that it read; exit code 1 where the ids differ.
 
     Nothing is written, and no model is needed: labels and scores are read at the versions that the run read.
@@ -265,7 +268,7 @@ def replay(run_id: str, config_path: str, overrides: Sequence[str], as_json: boo
 
     config = load_config(config_path, overrides)
     with open_session(config.spark) as session:
-        done = replay_run(session.spark, config, run_id)
+        done = replay_run(session.spark, config, run_id, from_source=from_source)
     click.echo(describe_replay(done))
     if as_json:
         click.echo(json.dumps(done.to_dict()))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.annotation.plan import recorded_plan
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import RUNS, SELECTION, STAGES, TABLES
+from mig_spark.contracts import POOL, RUNS, SELECTION, STAGES, TABLES
 from mig_spark.curation.stages import Finished, as_finished, code_version, named_file_facts
 from mig_spark.errors import ConfigError, ReplayError
+from mig_spark.ingest.again import PoolAgain, pool_again
 from mig_spark.lakehouse.runs import package_versions
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
@@ -33,11 +34,12 @@ class Replayed:
 
     Attributes:
         run_id: the run; `made_by`: the run that made its selection (an earlier one where the stage was passed over).
-        same: the ids are the same, in the same order.
+        same: the ids are the same, in the same order; and the pool is, where it was made again from its source.
         rows: selected now; `rows_then`: by the run.
         first_difference: rank, id then, id now; None where they are the same or the old list is gone.
         read: table versions that were read.
         differs: what is not as it was: packages, code, files beside the tables. It did no harm where `same`.
+        source: the pool made again from its source, where that was asked for.
     """
 
     run_id: str
@@ -48,17 +50,19 @@ class Replayed:
     first_difference: tuple[int, str | None, str | None] | None
     read: dict[str, int]
     differs: list[str] = field(default_factory=list)
+    source: PoolAgain | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return dict(vars(self))
+        return {**vars(self), "source": self.source.to_dict() if self.source else None}
 
 
-def replay_run(spark: SparkSession, config: Config, run_id: str) -> Replayed:
+def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source: bool = False) -> Replayed:
     """Select once more as `run_id` did: its config, its table versions, its annotators' versions. Nothing is written.
 
     Args:
         config: says where the tables are; the rest is the run's own.
+        from_source: make the pool again too, from the versions and files that the run read, and compare.
 
     Raises:
         ReplayError: there is no such run, it made no selection, or what it read is gone.
@@ -80,6 +84,7 @@ def replay_run(spark: SparkSession, config: Config, run_id: str) -> Replayed:
         if before is not None:
             former = former_selection(store.pinned({**pins, SELECTION.name: int(before)}), recorded, rows)
         selection = compute_selection(pinned, recorded, rows, former=former)
+        source = _source_again(pinned, recorded, record) if from_source else None
     except (PySparkException, Py4JJavaError) as e:
         raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
     ids = [str(i) for i in selection.ids]
@@ -87,9 +92,17 @@ def replay_run(spark: SparkSession, config: Config, run_id: str) -> Replayed:
     same = hashlib.sha256("\n".join(ids).encode()).hexdigest() == then
     old = None if same else _ids_then(store, made)
     return Replayed(
-        run_id, made.run_id, same, len(ids), len(ids) if same else None if old is None else len(old),
-        None if old is None else first_difference(old, ids), pins, _differences(store, record, made, recorded),
+        run_id, made.run_id, same and (source is None or source.same), len(ids),
+        len(ids) if same else None if old is None else len(old), None if old is None else first_difference(old, ids),
+        pins, _differences(store, record, made, recorded) + (source.notes if source else []), source,
     )  # fmt: skip
+
+
+def _source_again(pinned: Store, config: Config, record: Mapping[str, Any]) -> PoolAgain:
+    inputs = json.loads(record["inputs"]).get("pool")
+    if not inputs:
+        raise ReplayError(f"run {record['run_id']} has no record of the source that its pool was made from")
+    return pool_again(pinned.spark, config.pool, inputs, pinned.read(POOL))
 
 
 def find_run(store: Store, run_id: str) -> dict[str, Any]:
@@ -209,7 +222,7 @@ def describe_replay(done: Replayed) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(done.read.items()))
     lines = [f"replay of {done.run_id}" + (f" (selected by {done.made_by})" if done.made_by != done.run_id else "")]
     lines.append(f"  read         {versions}")
-    if done.same:
+    if done.rows == done.rows_then and done.first_difference is None:
         lines.append(f"  identical    {done.rows:,} ids in the same order")
     else:
         then = "an unknown number of" if done.rows_then is None else f"{done.rows_then:,}"
@@ -217,4 +230,15 @@ def describe_replay(done: Replayed) -> str:
         if done.first_difference:
             rank, before, after = done.first_difference
             lines.append(f"               first at rank {rank:,}: {before!r} then, {after!r} now")
+    if done.source:
+        lines.append(_said_of_source(done.source))
     return "\n".join([*lines, *(f"  differs      {text}" for text in done.differs)])
+
+
+def _said_of_source(source: PoolAgain) -> str:
+    if source.same:
+        return f"  source       gives the same pool of {source.rows:,} rows"
+    return (
+        f"  source       gives another pool: {source.missing:,} rows gone, {source.added:,} new, "
+        f"{source.changed:,} changed, for example {source.example!r}"
+    )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config
 from mig_spark.contracts import CHANGES, POOL, RECORDS, SOURCE_FILES, STAGED
 from mig_spark.ingest.pool import (
+    file_contents,
     json_records,
     parse_parts,
     parse_texts,
@@ -92,7 +93,8 @@ def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         finally:
             store.drop(CHANGES)
     _write_listing(store, parts)
-    return {**counts, "changes": changes, "inputs": pool_inputs(parts)}
+    contents = file_contents(store, RECORDS, parts)
+    return {**counts, "changes": changes, "inputs": pool_inputs(parts, contents=contents)}
 
 
 def _hash(config: Config) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config, PoolConfig
 from mig_spark.contracts import POOL, REJECTED, STAGED, Table
 from mig_spark.errors import InputError
-from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.ingest.sources import LISTED_FILES, Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.records import plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
 from mig_spark.lakehouse.hadoop import escape_glob, first_line
@@ -51,9 +51,25 @@ def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     try:
         with said_plainly(config.pool):
             store.write(STAGED, parse_parts(store.spark, parts, config.pool))
-        return {**split_records(store, STAGED, config.pool, run_id), "inputs": pool_inputs(parts)}
+        counts = split_records(store, STAGED, config.pool, run_id)
+        return {**counts, "inputs": pool_inputs(parts, contents=file_contents(store, STAGED, parts))}
     finally:
         store.drop(STAGED)
+
+
+def file_contents(store: Store, records: Table, parts: Iterable[Part]) -> dict[str, tuple[int, str]]:
+    """Records, and a hash of what they say, by file or table; empty where there are more than `LISTED_FILES` files.
+
+    The hash is the sum of xxhash64 over the records' texts, so their order does not count.
+    """
+    from pyspark.sql import functions as sf
+
+    if sum(len(p.files) for p in parts) > LISTED_FILES:
+        return {}
+    # a sum of decimals, for one of integers would overflow
+    said = sf.xxhash64(sf.coalesce("raw", sf.lit(""))).cast("decimal(20,0)")
+    rows = store.read(records).groupBy("file").agg(sf.count(sf.lit(1)).alias("n"), sf.sum(said).alias("said")).collect()
+    return {row["file"]: (int(row["n"]), f"{int(row['said']) % 2**64:016x}") for row in rows}
 
 
 def read_source(spark: SparkSession, config: PoolConfig) -> DataFrame:

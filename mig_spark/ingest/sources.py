@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,24 +100,34 @@ def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
     return [*tables.values(), *_json_parts(fs, text.values(), config.format)]
 
 
-def pool_inputs(parts: Iterable[Part]) -> list[dict[str, Any]]:
+def pool_inputs(
+    parts: Iterable[Part], *, contents: Mapping[str, tuple[int, str]] | None = None
+) -> list[dict[str, Any]]:
     """What was read, for the `runs` table: a table's version, or files with size and time of modification.
 
     Beyond `LISTED_FILES` files of a part their number, bytes and the sha256 of the whole listing stand for the list.
+
+    Args:
+        contents: number of records and their hash by file or table, once they are known.
     """
+    known = {name: {"records": n, "content": said} for name, (n, said) in (contents or {}).items()}
     inputs = []
     for part in parts:
         entry: dict[str, Any] = {"kind": part.kind, "name": part.name}
         if part.version is not None:
             entry["version"] = part.version
         if part.files:
-            listing = [{"path": f.path, "bytes": f.size, "modified_ms": f.modified} for f in part.files]
+            listing: list[dict[str, Any]] = [
+                {"path": f.path, "bytes": f.size, "modified_ms": f.modified} for f in part.files
+            ]
             entry["bytes"] = sum(f.size for f in part.files)
             if len(listing) <= LISTED_FILES:
-                entry["files"] = listing
+                entry["files"] = [{**file, **known.get(plain_path(file["path"]), {})} for file in listing]
             else:
                 entry["file_count"] = len(listing)
                 entry["listing_sha256"] = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        else:
+            entry |= known.get(plain_path(part.name), {})
         inputs.append(entry)
     return inputs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 
 import pytest
@@ -20,8 +21,9 @@ from mig_spark.contracts import (
     SELECTION_CHANGES,
     STAGES,
 )
-from mig_spark.curation.replay import replay_run
+from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.errors import GateError, LeaseError, ReplayError
+from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.tables import Store, Writer
 
@@ -108,6 +110,47 @@ def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replay
         spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
     with pytest.raises(ReplayError, match="gone: pool at version"):
         replay_run(spark, config, "nightly-1")
+
+
+@pytest.mark.long
+def test_a_pool_is_made_again_from_its_source(spark, tmp_path):
+    rows, table = some_records(0, 20), str(tmp_path / "table")
+    write(tmp_path / "in", "a.jsonl", rows)
+    write(tmp_path / "in", "b.jsonl", some_records(20, 5))
+    plain = [(r["id"], r["prompt"], r["response"], r["labels"], r["score"]) for r in some_records(25, 5)]
+    more = spark.createDataFrame(plain, "id string, prompt string, response string, labels array<string>, score double")
+    more.write.format("delta").save(table)
+    config = make_config(tmp_path)
+    config = config.model_copy(update={"pool": config.pool.model_copy(update={"path": [config.pool.path, table]})})
+    run_pipeline(spark, config, STAGES_RUN, run_id="first")
+    store = Store(spark, config.output)
+    [[inputs]] = store.read(RUNS).select("inputs").collect()
+    parts = {part["kind"]: part for part in json.loads(inputs)["pool"]}
+    assert [f["records"] for f in parts["files"]["files"]] == [20, 5]
+    assert parts["delta"]["records"] == 5
+
+    # what came later is not in it; the same content in a file that was written again does no harm
+    write(tmp_path / "in", "c.jsonl", some_records(30, 5))
+    spark.sql(f"DELETE FROM delta.`{table}` WHERE id = '{plain[0][0]}'")
+    os.utime(tmp_path / "in" / "b.jsonl", (1, 1))
+    done = replay_run(spark, config, "first", from_source=True)
+    assert done.same
+    assert done.source.to_dict() | {"notes": []} == PoolAgain(30).to_dict()
+    assert len(done.differs) == 1
+    assert "b.jsonl had" in done.differs[0]
+    assert "the same pool of 30 rows" in describe_replay(done)
+
+    write(tmp_path / "in", "a.jsonl", [*rows[2:], record("new", [1], 1.0), {**rows[1], "response": "another"}])
+    done = replay_run(spark, config, "first", from_source=True)
+    assert not done.same
+    assert (done.source.missing, done.source.added, done.source.changed) == (1, 1, 1)
+    assert "30 ids" not in describe_replay(done)
+    assert "10 ids in the same order" in describe_replay(done)
+    assert "another pool: 1 rows gone, 1 new, 1 changed" in describe_replay(done)
+
+    (tmp_path / "in" / "b.jsonl").unlink()
+    with pytest.raises(ReplayError, match=r"files of the source are gone: .*b\.jsonl"):
+        replay_run(spark, config, "first", from_source=True)
 
 
 @pytest.mark.long

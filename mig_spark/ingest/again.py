@@ -1,0 +1,132 @@
+"""The pool once more from its source as a run found it, and whether it is the same pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import PoolConfig
+from mig_spark.contracts import POOL
+from mig_spark.errors import InputError, ReplayError
+from mig_spark.ingest.pool import judge, parse_parts, repeated_ids, said_plainly
+from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.kernels.ingest.records import plain_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_COMPARED = ("content_hash", "source", "schema", "given", "raw")
+
+
+@dataclass(frozen=True)
+class PoolAgain:
+    """What the source gives now, beside the pool that a run made of it.
+
+    Attributes:
+        rows: that it gives now.
+        missing, added, changed: rows by id that it gives no more, that it gave not then, and with other contents.
+        example: an id among those, None where there is none.
+        notes: files that are not as they were; where the rows are the same, they did no harm.
+    """
+
+    rows: int
+    missing: int = 0
+    added: int = 0
+    changed: int = 0
+    example: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the same pool, row by row."""
+        return not (self.missing or self.added or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "same": self.same}
+
+
+def pool_again(
+    spark: SparkSession, config: PoolConfig, inputs: Sequence[Mapping[str, Any]], pool: DataFrame
+) -> PoolAgain:
+    """Parse the source at the versions and by the listing of `inputs`, and compare. Nothing is written.
+
+    Args:
+        config: how the run read it.
+        inputs: as `pool_inputs` told them then.
+        pool: what the run made of it, the columns of `contracts.POOL`.
+
+    Raises:
+        ReplayError: a file or a table's version is gone.
+        InputError: what is there cannot be read.
+    """
+    from pyspark.sql import functions as sf
+
+    parts, notes = parts_then(spark, config, inputs)
+    with said_plainly(config):
+        staged = parse_parts(spark, parts, config)
+        repeated = repeated_ids(staged).persist()
+        try:
+            fresh = judge(staged, repeated).where("reason is null").select(*POOL.names)
+            then, now = (df.select("id", sf.struct(*_COMPARED).alias("_row")) for df in (pool, fresh))
+            both = then.withColumnRenamed("_row", "_then").join(now.withColumnRenamed("_row", "_now"), "id", "full")
+            kind = (
+                sf.when(sf.col("_now").isNull(), "missing")
+                .when(sf.col("_then").isNull(), "added")
+                .when(~sf.col("_then").eqNullSafe(sf.col("_now")), "changed")
+                .otherwise("same")
+            )
+            counted = both.groupBy(kind.alias("kind")).agg(sf.count(sf.lit(1)).alias("n"), sf.min("id").alias("id"))
+            found = {row["kind"]: (int(row["n"]), row["id"]) for row in counted.collect()}
+        finally:
+            repeated.unpersist()
+    rows = sum(n for kind, (n, _) in found.items() if kind != "missing")
+    other = {kind: n for kind, (n, _) in found.items() if kind != "same"}
+    example = min((key for kind, (_, key) in found.items() if kind != "same"), default=None)
+    return PoolAgain(rows, **other, example=example, notes=notes)
+
+
+def parts_then(
+    spark: SparkSession, config: PoolConfig, inputs: Sequence[Mapping[str, Any]]
+) -> tuple[list[Part], list[str]]:
+    """The parts of the source as a run found them: tables at its versions, the files that it listed.
+
+    Returns:
+        The parts, and what is not as it was.
+
+    Raises:
+        ReplayError: a table, or files, are gone.
+    """
+    try:
+        parts = find_parts(spark, config)
+    except InputError as e:
+        raise ReplayError(f"the source is gone: {e}") from None
+    then = {(entry["kind"], entry["name"]): entry for entry in inputs}
+    now = {(p.kind, p.name) for p in parts}
+    if gone := [name for kind, name in then if kind in ("delta", "table") and (kind, name) not in now]:
+        raise ReplayError(f"the source is gone: no table {', '.join(map(plain_path, gone))}")
+    listed = {f["path"]: f for entry in inputs for f in entry.get("files", ())}
+    there = {f.path: f for p in parts for f in p.files}
+    summed = any("listing_sha256" in entry for entry in inputs)
+    if gone := sorted(set(listed) - set(there)):
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        raise ReplayError(f"files of the source are gone: {', '.join(map(plain_path, gone[:3]))}{more}")
+    notes = [
+        f"{plain_path(path)} had {f['bytes']:,} bytes and was changed since (now {there[path].size:,})"
+        for path, f in sorted(listed.items())
+        if (f["bytes"], f["modified_ms"]) != (there[path].size, there[path].modified)
+    ]
+    if summed:
+        hashes = {e.get("listing_sha256") for e in pool_inputs(parts)}
+        if not all(e["listing_sha256"] in hashes for e in inputs if "listing_sha256" in e):
+            notes.append("the listing of the source's files is not as it was")
+    again = []
+    for part in parts:
+        if part.files:
+            # where the run kept no list, all files are read
+            files = part.files if summed else tuple(f for f in part.files if f.path in listed)
+            again += [replace(part, files=files)] if files else []
+        elif (part.kind, part.name) in then:
+            again.append(replace(part, version=then[part.kind, part.name].get("version")))
+    return again, notes
