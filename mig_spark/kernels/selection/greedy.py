@@ -3,6 +3,11 @@
 Gains never rise as x grows, so a gain evaluated earlier bounds the gain now: only the top of the heap is evaluated
 again, and a row that is on top with a gain evaluated at the present x is the best of all. Order: gain, highest first,
 then key, smallest first.
+
+A heap of all units would be walked through at random, and every step of it would wait for memory. So the heap holds
+few units at a time, with what their evaluation reads beside it: those whose bound reaches a floor. The others are cold.
+When all that were in the heap are taken or have sunk below the floor, it is lowered, and the units that reach it now
+are evaluated in one pass, in their order, which costs a tenth. What is on top is the same as in a heap of all.
 """
 
 from __future__ import annotations
@@ -30,6 +35,16 @@ DONE, EMPTY, BOUND, REFILL, TINY = range(5)
 #: Below this, products round coarsely (they near the smallest float), and rows of one group may tie in gain without
 #: tying in score: groups are taken apart there, and every row stands for itself.
 TINY_GAIN = 1e-290
+
+#: Units in the heap at a time, about; of n, n / HOT_PART where that is more, for a lowering of the floor looks at all.
+HOT_UNITS = 1 << 16
+HOT_PART = 10
+#: Bounds that are sorted to find the floor.
+SAMPLED = 1 << 13
+
+#: What the evaluation of a unit in the heap reads, in one line of the processor's cache; lo, hi: its labels' place.
+HOT = np.dtype([("score", "f8"), ("cost", "f8"), ("lo", "i8"), ("hi", "i8"), ("unit", "i8"), ("stamp", "i8"),
+                ("kind", "i8"), ("_", "i8")])  # fmt: skip
 
 
 class Units(NamedTuple):
@@ -167,10 +182,11 @@ def run_greedy(
     rows, taken = np.empty(most, np.int64), np.empty(most, np.int64)
     gains, objectives = np.empty(most), np.empty(most)
     limits = constraints.limits()
+    wanted = max(HOT_UNITS, len(units.more) // HOT_PART)
     count, stop, evaluations, margin, stop_gain, constraints.cost, state.total, state.lost = _greedy(
         units, head, bound, model_of(state), new_scratch(len(state.x)), constraints.lower, constraints.upper,
         constraints.taken, limits.open, constraints.rows, constraints.cost, ceiling, ceiling_key,
-        TINY_GAIN if grouped else -1.0, state.total, state.lost, rows, taken, gains, objectives,
+        TINY_GAIN if grouped else -1.0, wanted, state.total, state.lost, rows, taken, gains, objectives,
     )  # fmt: skip
     constraints.rows -= count
     return Picks(rows[:count], taken[:count], gains[:count], objectives[:count], stop, evaluations, margin, stop_gain)
@@ -182,20 +198,31 @@ def _before(gain_a, key_a, gain_b, key_b):
 
 
 @njit(cache=True)
-def _sift_down(heap, size, at, bound, key):
-    u = heap[at]
+def _sift_down(bounds, keys, slots, size, at):
+    """Put what is at a place of the heap where it belongs below."""
+    gain, key, slot = bounds[at], keys[at], slots[at]
     while True:
         child = 2 * at + 1
         if child >= size:
             break
         right = child + 1
-        if right < size and _before(bound[heap[right]], key[heap[right]], bound[heap[child]], key[heap[child]]):
+        if right < size and _before(bounds[right], keys[right], bounds[child], keys[child]):
             child = right
-        if not _before(bound[heap[child]], key[heap[child]], bound[u], key[u]):
+        if not _before(bounds[child], keys[child], gain, key):
             break
-        heap[at] = heap[child]
+        bounds[at], keys[at], slots[at] = bounds[child], keys[child], slots[child]
         at = child
-    heap[at] = u
+    bounds[at], keys[at], slots[at] = gain, key, slot
+
+
+@njit(cache=True)
+def _pop(bounds, keys, slots, size):
+    """Take the top off. Returns the new size."""
+    size -= 1
+    bounds[0], keys[0], slots[0] = bounds[size], keys[size], slots[size]
+    if size > 0:
+        _sift_down(bounds, keys, slots, size, 0)
+    return size
 
 
 @njit(cache=True)
@@ -274,109 +301,187 @@ def _close(c, taken, lower, upper, lacking, rows, allowed):
 
 
 @njit(cache=True)
-def _fill_heap(units, head, bound, stamp, key, heap, model, scratch):
-    """Bounds where there is none, and a heap of the units with something left. Returns its size and evaluations."""
-    size = 0
-    evaluations = 0
+def _evaluate(units, u, at, model, scratch):
+    """The gain of row `at` of a unit, by its cost."""
+    return (
+        row_gain(units.labels, units.label_ptr[u], units.label_ptr[u + 1], units.scores[at], model, scratch)
+        / (units.cost[u])
+    )
+
+
+@njit(cache=True)
+def _first_bounds(units, head, bound, stamp, cold, model, scratch):
+    """Bounds where there is none; units with something left are cold. Returns how many, and evaluations."""
+    left = evaluations = 0
     for u in range(len(units.more)):
         end = units.row_ptr[u + 1]
         if head[u] == end and not units.more[u]:
             continue
-        at = min(head[u], end - 1)
-        key[u] = units.keys[at]
         if np.isnan(bound[u]):
-            lo, hi = units.label_ptr[u], units.label_ptr[u + 1]
-            bound[u] = row_gain(units.labels, lo, hi, units.scores[at], model, scratch) / units.cost[u]
+            bound[u] = _evaluate(units, u, min(head[u], end - 1), model, scratch)
             stamp[u] = 0
             evaluations += 1
-        heap[size] = u
-        size += 1
-    for at in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, size, at, bound, key)
-    return size, evaluations
+        cold[u] = True
+        left += 1
+    return left, evaluations
+
+
+@njit(cache=True)
+def _lower_floor(bound, cold, wanted, ceiling):
+    """A bound that about `wanted` of the cold units reach, by a sample; not below the ceiling, below which nothing is
+    picked, and at most the highest bound."""
+    step = max(1, len(bound) // SAMPLED)
+    sample = np.empty(len(bound) // step + 1)
+    n = 0
+    for u in range(0, len(bound), step):
+        if cold[u]:
+            sample[n] = bound[u]
+            n += 1
+    sample = sample[:n]
+    sample.sort()
+    place = wanted // step
+    floor = -np.inf if place >= n else sample[n - 1 - place]
+    highest = -np.inf
+    for u in range(len(bound)):
+        if cold[u]:
+            highest = max(highest, bound[u])
+    return min(max(floor, ceiling), highest)
+
+
+@njit(cache=True)
+def _refresh(units, head, bound, stamp, cold, floor, count, model, scratch):
+    """Evaluate the cold units whose bound reaches the floor. Returns how many reach it then, their labels, evaluations,
+    and the highest bound below it."""
+    reach = labels = evaluations = 0
+    below = -1.0
+    for u in range(len(bound)):
+        if not cold[u]:
+            continue
+        if bound[u] >= floor and stamp[u] != count:
+            bound[u] = _evaluate(units, u, min(head[u], units.row_ptr[u + 1] - 1), model, scratch)
+            stamp[u] = count
+            evaluations += 1
+        if bound[u] >= floor:
+            reach += 1
+            labels += units.label_ptr[u + 1] - units.label_ptr[u]
+        else:
+            below = max(below, bound[u])
+    return reach, labels, evaluations, below
+
+
+@njit(cache=True)
+def _warm_up(units, head, bound, cold, floor, reach, n_labels, count):
+    """A heap of the cold units that reach the floor. Returns bounds, keys and slots in heap order, and by slot what an
+    evaluation reads."""
+    bounds, keys, slots = np.empty(reach), np.empty(reach, np.int64), np.empty(reach, np.int32)
+    hot, labels = np.empty(reach, HOT), np.empty(n_labels, np.int32)
+    k = lo = 0
+    for u in range(len(bound)):
+        if not cold[u] or bound[u] < floor:
+            continue
+        cold[u] = False
+        at = min(head[u], units.row_ptr[u + 1] - 1)
+        bounds[k], keys[k], slots[k] = bound[u], units.keys[at], k
+        hi = lo
+        for e in range(units.label_ptr[u], units.label_ptr[u + 1]):
+            labels[hi] = units.labels[e]
+            hi += 1
+        row = hot[k]
+        row.score, row.cost, row.lo, row.hi = units.scores[at], units.cost[u], lo, hi
+        row.unit, row.stamp, row.kind = u, count, units.kind[u]
+        lo = hi
+        k += 1
+    for start in range(reach // 2 - 1, -1, -1):
+        _sift_down(bounds, keys, slots, reach, start)
+    return bounds, keys, slots, hot, labels
 
 
 @njit(cache=True)
 def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, rows, cost_left, ceilings, ceiling_keys,
-            tiny, objective, carry, out_rows, out_units, out_gains, out_objectives):  # fmt: skip
+            tiny, wanted, objective, carry, out_rows, out_units, out_gains, out_objectives):  # fmt: skip
     n = len(units.more)
     stamp = np.full(n, -1, np.int32)
-    key = np.empty(n, np.int64)
-    heap = np.empty(n, np.int32)
-    size, evaluations = _fill_heap(units, head, bound, stamp, key, heap, model, scratch)
+    cold = np.zeros(n, np.bool_)
+    left, evaluations = _first_bounds(units, head, bound, stamp, cold, model, scratch)
     ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
     lacking = 0
     for c in range(len(taken)):
         lacking += max(0, lower[c] - taken[c])
+    bounds, keys, slots, hot, labels = _warm_up(units, head, bound, cold, np.inf, 0, 0, 0)
+    size, floor, below = 0, np.inf, -1.0
     count = 0
     stop = DONE
     margin = np.inf
     gain = -1.0
     while count < rows:
         if size == 0:
-            stop = EMPTY if ceiling < 0.0 else BOUND
-            break
-        u = heap[0]
-        end = units.row_ptr[u + 1]
-        if not allowed[units.kind[u]] or units.cost[u] > cost_left:
+            if left == 0:
+                stop = EMPTY if ceiling < 0.0 else BOUND
+                break
+            floor = _lower_floor(bound, cold, wanted, ceiling)
+            size, n_labels, done, below = _refresh(units, head, bound, stamp, cold, floor, count, model, scratch)
+            evaluations += done
+            left -= size
+            bounds, keys, slots, hot, labels = _warm_up(units, head, bound, cold, floor, size, n_labels, count)
+            continue
+        top = hot[slots[0]]
+        u = top.unit
+        if not allowed[top.kind] or top.cost > cost_left:
             # never again: classes do not open again, and the cost that is left only falls
-            head[u] = end
+            head[u] = units.row_ptr[u + 1]
             units.more[u] = False
-            size -= 1
-            heap[0] = heap[size]
-            if size > 0:
-                _sift_down(heap, size, 0, bound, key)
+            size = _pop(bounds, keys, slots, size)
             continue
-        lo, hi = units.label_ptr[u], units.label_ptr[u + 1]
-        if stamp[u] != count:
-            s = units.scores[min(head[u], end - 1)]
-            bound[u] = row_gain(units.labels, lo, hi, s, model, scratch) / units.cost[u]
-            stamp[u] = count
-            evaluations += 1
-            _sift_down(heap, size, 0, bound, key)
-            continue
-        gain = bound[u]
-        if not _before(gain, key[u], ceiling, ceiling_key):
-            stop = BOUND
-            break
-        if gain < tiny:
-            stop = TINY
-            break
-        if head[u] == end:
-            stop = REFILL
-            break
-        second = ceiling
-        for child in range(1, min(size, 3)):
-            second = max(second, bound[heap[child]])
-        if gain > 0.0:
-            margin = min(margin, (gain - second) / gain)
-        row = head[u]
-        rise = take_row(units.labels, lo, hi, units.scores[row], model, scratch)
-        objective, carry = add_up(objective, carry, rise)
-        out_rows[count] = row
-        out_units[count] = u
-        out_gains[count] = gain * units.cost[u]
-        out_objectives[count] = objective + carry
-        count += 1
-        head[u] = row + 1
-        cost_left -= units.cost[u]
-        c = units.kind[u]
-        if taken[c] < lower[c]:
-            lacking -= 1
-        taken[c] += 1
-        if _close(c, taken, lower, upper, lacking, rows - count, allowed):
-            ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
-        if row + 1 == end and not units.more[u]:
-            size -= 1
-            heap[0] = heap[size]
-        else:
+        if top.stamp == count:
+            gain = bounds[0]
+            if not _before(gain, keys[0], ceiling, ceiling_key):
+                stop = BOUND
+                break
+            if gain < tiny:
+                stop = TINY
+                break
+            row, end = head[u], units.row_ptr[u + 1]
+            if row == end:
+                stop = REFILL
+                break
+            second = max(ceiling, below)
+            for child in range(1, min(size, 3)):
+                second = max(second, bounds[child])
+            if gain > 0.0:
+                margin = min(margin, (gain - second) / gain)
+            rise = take_row(labels, top.lo, top.hi, top.score, model, scratch)
+            objective, carry = add_up(objective, carry, rise)
+            out_rows[count] = row
+            out_units[count] = u
+            out_gains[count] = gain * top.cost
+            out_objectives[count] = objective + carry
+            count += 1
+            head[u] = row + 1
+            cost_left -= top.cost
+            c = top.kind
+            if taken[c] < lower[c]:
+                lacking -= 1
+            taken[c] += 1
+            if _close(c, taken, lower, upper, lacking, rows - count, allowed):
+                ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
+            if row + 1 == end and not units.more[u]:
+                size = _pop(bounds, keys, slots, size)
+                continue
             at = min(row + 1, end - 1)
-            key[u] = units.keys[at]
-            bound[u] = row_gain(units.labels, lo, hi, units.scores[at], model, scratch) / units.cost[u]
+            keys[0] = units.keys[at]
+            top.score = units.scores[at]
+        bounds[0] = row_gain(labels, top.lo, top.hi, top.score, model, scratch) / top.cost
+        bound[u] = bounds[0]
+        top.stamp = count
+        evaluations += 1
+        if bounds[0] >= floor:
+            _sift_down(bounds, keys, slots, size, 0)
+        else:
+            below = max(below, bounds[0])
             stamp[u] = count
-            evaluations += 1
-        if size > 0:
-            _sift_down(heap, size, 0, bound, key)
+            cold[u] = True
+            left += 1
+            size = _pop(bounds, keys, slots, size)
     return count, stop, evaluations, margin, gain, cost_left, objective, carry
 
 
