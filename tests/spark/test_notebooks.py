@@ -44,6 +44,7 @@ def test_quickstart(spark):
     assert max(space["at_random"]) < space["selection"].objective
 
 
+@pytest.mark.long
 def test_your_pool(spark):
     space = run("02_your_pool")
     try:
