@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mig_spark.contracts import TABLES
-from mig_spark.lakehouse.tables import KEEP, Store, literal, quote
+from mig_spark.lakehouse.tables import KEEP, Store, literal, quote, table_properties
 
 logger = logging.getLogger(__name__)
 
@@ -59,5 +59,4 @@ def retention_days(text: str | None) -> float:
 
 
 def _days(store: Store, name: str) -> float:
-    properties = store.spark.sql(f"DESCRIBE DETAIL {name}").select("properties").collect()[0][0]
-    return retention_days(properties.get(KEEP))
+    return retention_days(table_properties(store.spark, name).get(KEEP))

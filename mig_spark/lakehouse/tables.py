@@ -274,7 +274,7 @@ class Store:
                 f"ALTER TABLE {name} ADD COLUMNS ({quote(column.name)} {column.type} COMMENT {literal(column.comment)})"
             )
             logger.info("table %s has a new column %s", table.name, column.name)
-        have = self.spark.sql(f"DESCRIBE DETAIL {name}").select("properties").collect()[0][0]
+        have = table_properties(self.spark, name)
         if KEEP not in have:
             self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(KEEP)} = {literal(self._keep())})")
         for check, rule in table.checks.items():
@@ -327,6 +327,11 @@ class Store:
 
     def _keep(self) -> str:
         return f"interval {self.output.keep_days} days"
+
+
+def table_properties(spark: SparkSession, name: str) -> dict[str, str]:
+    """Properties of a Delta table by its name in SQL text; DESCRIBE DETAIL would look at all its files for them."""
+    return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
 
 
 def said_in(text: Any) -> dict[str, Any]:
