@@ -49,10 +49,10 @@ def similarity_edges(spark: SparkSession, labels: list[str], *, model: str, thre
 
 def embed_labels(spark: SparkSession, labels: list[str], *, model: str) -> np.ndarray:
     """Label embeddings, float32 (labels, d), computed by the executors that have the model already."""
-    check_installed()
-    model_folder(model)
     if not labels:
         return np.empty((0, 1), dtype=np.float32)
+    check_installed()
+    model_folder(model)
     chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
     numbers = pa.array(range(len(chunks)), pa.int32())
     table = pa.table({"chunk": numbers, "texts": pa.array(chunks, pa.list_(pa.string()))})
