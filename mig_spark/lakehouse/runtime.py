@@ -50,6 +50,10 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """An Arrow table as a DataFrame (Spark 3.5 takes it by way of pandas)."""
     if int(spark.version.split(".")[0]) >= 4:
         return spark.createDataFrame(table)
+    if not table.num_rows:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        return spark.createDataFrame([], from_arrow_schema(table.schema))
     return spark.createDataFrame(table.to_pandas())
 
 
