@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,17 +187,60 @@ def test_two_runs_at_once_without_the_lock(start: Start, tmp_path: Path, undistu
     assert found == undisturbed
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
-def test_the_clock_goes_back(start: Start, tmp_path: Path, undisturbed: dict[str, list[str]]) -> None:
+#: The machine's clock two days ago, for a process that loads it first; clocks that only run on stay as they are.
+SHIFTED_CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+#define BACK (2 * 86400)
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(clock, now);
+    if (code == 0 && clock == CLOCK_REALTIME) now->tv_sec -= BACK;
+    return code;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec exact;
+    (void) zone;
+    int code = clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return code;
+}
+time_t time(time_t *now) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (now) *now = exact.tv_sec;
+    return exact.tv_sec;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shifted_clock(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process whose clock is two days behind."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler, by which a clock could be moved for single processes")
+    folder = tmp_path_factory.mktemp("clock")
+    (folder / "clock.c").write_text(SHIFTED_CLOCK)
+    library = folder / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(folder / "clock.c"), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
+def test_the_clock_goes_back(
+    start: Start, tmp_path: Path, undisturbed: dict[str, list[str]], shifted_clock: dict[str, str]
+) -> None:
     """A run dies; the clock goes back by two days; the next run goes on all the same, and so does the one after."""
     write_pool(tmp_path / "in", records(48))
     config, out = plain_config(tmp_path), tmp_path / "out"
     job = start(tmp_path, config)
     job.wait_for("graph took", "wrote stages")
     job.kill()
-    library = next(Path("/usr/lib").rglob("libfaketime.so.1"))
-    env = {"LD_PRELOAD": str(library), "FAKETIME": "-2d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    back = start(tmp_path, config, "--run-id", "back", env=env)
+    back = start(tmp_path, config, "--run-id", "back", env=shifted_clock)
     done = back.end()
     assert done["code"] == 0, back.said()[-3000:]
     began = dt.datetime.fromisoformat(done["started_at"])
@@ -205,7 +249,7 @@ def test_the_clock_goes_back(start: Start, tmp_path: Path, undisturbed: dict[str
     assert portable(results(out), tmp_path) == undisturbed
     # another budget and back, on the old clock: the newest record by its time is not the last
     smaller = {**config, "select": {**config["select"], "budget": 5}}
-    assert start(tmp_path, smaller, env=env).end()["code"] == 0
+    assert start(tmp_path, smaller, env=shifted_clock).end()["code"] == 0
     again = start(tmp_path, config)
     done = again.end()
     assert done["code"] == 0, again.said()[-3000:]
