@@ -18,7 +18,7 @@ from numba import njit
 
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
-from mig_spark.kernels.selection.greedy import _sift_down, model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.greedy import model_of, new_scratch, row_gain, sift_down, take_row
 from mig_spark.kernels.selection.offers import Offer, assemble, gains_of
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State, View
@@ -149,30 +149,30 @@ def audit(
 def _audit(units, n, model, scratch, best, gains, best_gains):
     """Units 0..n-1 are the list in order, one row each; the rest are the others."""
     size = len(units.more)
-    bound = np.empty(size, np.float64)
     stamp = np.zeros(size, np.int64)
     gone = np.zeros(size, np.bool_)
-    heap = np.arange(size)
+    # side by side in heap order: bound, key, unit
+    bounds, keys, heap = np.empty(size, np.float64), units.keys.copy(), np.arange(size)
     for u in range(size):
-        bound[u] = row_gain(units.labels, units.label_ptr[u], units.label_ptr[u + 1], units.scores[u], model, scratch)
+        bounds[u] = row_gain(units.labels, units.label_ptr[u], units.label_ptr[u + 1], units.scores[u], model, scratch)
     for at in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, size, at, bound, units.keys)
+        sift_down(bounds, keys, heap, size, at)
     for t in range(n):
         while True:
             u = heap[0]
             if gone[u]:
                 size -= 1
-                heap[0] = heap[size]
+                bounds[0], keys[0], heap[0] = bounds[size], keys[size], heap[size]
             elif stamp[u] != t:
                 lo, hi = units.label_ptr[u], units.label_ptr[u + 1]
-                bound[u] = row_gain(units.labels, lo, hi, units.scores[u], model, scratch)
+                bounds[0] = row_gain(units.labels, lo, hi, units.scores[u], model, scratch)
                 stamp[u] = t
             else:
                 break
-            _sift_down(heap, size, 0, bound, units.keys)
+            sift_down(bounds, keys, heap, size, 0)
         lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
         best[t] = u
-        best_gains[t] = bound[u]
+        best_gains[t] = bounds[0]
         gains[t] = row_gain(units.labels, lo, hi, units.scores[t], model, scratch)
         gone[t] = True
         take_row(units.labels, lo, hi, units.scores[t], model, scratch)

@@ -198,7 +198,7 @@ def _before(gain_a, key_a, gain_b, key_b):
 
 
 @njit(cache=True)
-def _sift_down(bounds, keys, slots, size, at):
+def sift_down(bounds, keys, slots, size, at):
     """Put what is at a place of the heap where it belongs below."""
     gain, key, slot = bounds[at], keys[at], slots[at]
     while True:
@@ -221,7 +221,7 @@ def _pop(bounds, keys, slots, size):
     size -= 1
     bounds[0], keys[0], slots[0] = bounds[size], keys[size], slots[size]
     if size > 0:
-        _sift_down(bounds, keys, slots, size, 0)
+        sift_down(bounds, keys, slots, size, 0)
     return size
 
 
@@ -392,7 +392,7 @@ def _warm_up(units, head, bound, cold, floor, reach, n_labels, count):
         lo = hi
         k += 1
     for start in range(reach // 2 - 1, -1, -1):
-        _sift_down(bounds, keys, slots, reach, start)
+        sift_down(bounds, keys, slots, reach, start)
     return bounds, keys, slots, hot, labels
 
 
@@ -475,7 +475,7 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
         top.stamp = count
         evaluations += 1
         if bounds[0] >= floor:
-            _sift_down(bounds, keys, slots, size, 0)
+            sift_down(bounds, keys, slots, size, 0)
         else:
             below = max(below, bounds[0])
             stamp[u] = count
