@@ -45,11 +45,15 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
     return [f"  {name:<12} {value}" for name, value in shown]
 
 
+def _rows(n: int) -> str:
+    return f"{n:,} row{'' if n == 1 else 's'}"
+
+
 def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
     """What was labelled and scored, how it looks, and what it has cost."""
     health = made["health"]
     score, flags = health["score"], [f"{n:,} {flag}" for flag, n in health["flags"].items() if n]
-    labels = f"{health['labels_a_row']:.1f} a row, {health['without_labels']:,} rows with none"
+    labels = f"{health['labels_a_row']:.1f} a row, {_rows(health['without_labels'])} with none"
     if health["labels_outside"]:
         labels += f", {health['labels_outside']:,} outside the list"
     shown = [

@@ -239,6 +239,6 @@ def _said_of_source(source: PoolAgain) -> str:
     if source.same:
         return f"  source       gives the same pool of {source.rows:,} rows"
     return (
-        f"  source       gives another pool: {source.missing:,} rows gone, {source.added:,} new, "
-        f"{source.changed:,} changed, for example {source.example!r}"
+        f"  source       gives another pool: rows gone {source.missing:,}, new {source.added:,}, "
+        f"changed {source.changed:,}, for example {source.example!r}"
     )

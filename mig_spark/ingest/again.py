@@ -113,7 +113,7 @@ def parts_then(
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
         raise ReplayError(f"files of the source are gone: {', '.join(map(plain_path, gone[:3]))}{more}")
     notes = [
-        f"{plain_path(path)} had {f['bytes']:,} bytes and was changed since (now {there[path].size:,})"
+        f"{plain_path(path)} was written again since ({f['bytes']:,} bytes then, {there[path].size:,} now)"
         for path, f in sorted(listed.items())
         if (f["bytes"], f["modified_ms"]) != (there[path].size, there[path].modified)
     ]

@@ -137,7 +137,7 @@ def test_a_pool_is_made_again_from_its_source(spark, tmp_path):
     assert done.same
     assert done.source.to_dict() | {"notes": []} == PoolAgain(30).to_dict()
     assert len(done.differs) == 1
-    assert "b.jsonl had" in done.differs[0]
+    assert "b.jsonl was written again" in done.differs[0]
     assert "the same pool of 30 rows" in describe_replay(done)
 
     write(tmp_path / "in", "a.jsonl", [*rows[2:], record("new", [1], 1.0), {**rows[1], "response": "another"}])
@@ -146,7 +146,7 @@ def test_a_pool_is_made_again_from_its_source(spark, tmp_path):
     assert (done.source.missing, done.source.added, done.source.changed) == (1, 1, 1)
     assert "30 ids" not in describe_replay(done)
     assert "10 ids in the same order" in describe_replay(done)
-    assert "another pool: 1 rows gone, 1 new, 1 changed" in describe_replay(done)
+    assert "another pool: rows gone 1, new 1, changed 1" in describe_replay(done)
 
     (tmp_path / "in" / "b.jsonl").unlink()
     with pytest.raises(ReplayError, match=r"files of the source are gone: .*b\.jsonl"):

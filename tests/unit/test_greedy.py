@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
+from mig_spark.kernels.selection import heap
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.offers import make_offer
 from mig_spark.kernels.selection.rounds import Rounds, select_local
@@ -37,6 +40,10 @@ class InProcess:
         return dict(enumerate(self.blocks))
 
 
+#: Units that the heap holds: with few, its floor is lowered again and again; with many, never.
+HEAPS = st.sampled_from([1, 3, heap.HOT_UNITS])
+
+
 def ids(chosen):
     return [i.decode() for i in chosen.id_list()]
 
@@ -52,20 +59,24 @@ def ids(chosen):
     parts=st.integers(1, 4),
     block_rows=st.integers(1, 20),
     asked=st.integers(1, 12),
+    hot=HEAPS,
 )
-def test_rounds_and_local_match_the_dense_greedy(pool, budget, kind, gain, norm, normalize, parts, block_rows, asked):
+def test_rounds_and_local_match_the_dense_greedy(
+    pool, budget, kind, gain, norm, normalize, parts, block_rows, asked, hot
+):
     n, rows, edges = pool
     P = dense_propagation(n, edges, normalize=normalize)
     want, want_gains = dense_greedy(rows, P, budget, kind=kind, gain=gain, norm=norm)
 
     blocks = pack(rows, n, block_rows=block_rows, parts=parts, norm=norm)
-    local, _ = select_local(
-        blocks, make_state(n, edges, kind=kind, gain=gain, normalize=normalize), Constraints.budget(budget)
-    )
-    state = make_state(n, edges, kind=kind, gain=gain, normalize=normalize)
-    rounds, certificate = Rounds(
-        InProcess(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
-    ).run()
+    with patch.object(heap, "HOT_UNITS", hot):
+        local, _ = select_local(
+            blocks, make_state(n, edges, kind=kind, gain=gain, normalize=normalize), Constraints.budget(budget)
+        )
+        state = make_state(n, edges, kind=kind, gain=gain, normalize=normalize)
+        rounds, certificate = Rounds(
+            InProcess(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
+        ).run()
 
     assert ids(local) == want
     assert ids(rounds) == want
@@ -82,8 +93,9 @@ def test_rounds_and_local_match_the_dense_greedy(pool, budget, kind, gain, norm,
     gain=st.sampled_from(["gradient", "exact"]),
     parts=st.integers(1, 3),
     asked=st.integers(1, 12),
+    hot=HEAPS,
 )
-def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked):
+def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     n, rows, edges = pool
     there = [sum(r.kind == k for r in rows) for k in range(3)]
     lower = [min(lo, there[k]) for k, (lo, _) in enumerate(wanted)]
@@ -97,10 +109,11 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked):
     def quotas():
         return Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
 
-    local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
-    rounds, _ = Rounds(
-        InProcess(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
-    ).run()
+    with patch.object(heap, "HOT_UNITS", hot):
+        local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
+        rounds, _ = Rounds(
+            InProcess(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
+        ).run()
     assert ids(local) == want
     assert ids(rounds) == want
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
@@ -116,8 +129,9 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked):
     gain=st.sampled_from(["gradient", "exact"]),
     parts=st.integers(1, 3),
     asked=st.integers(1, 12),
+    hot=HEAPS,
 )
-def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain, parts, asked):
+def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain, parts, asked, hot):
     n, rows, edges = pool
     want, want_gains = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain, max_cost=max_cost)
     blocks = pack(rows, n, block_rows=7, parts=parts, costs=True)
@@ -125,10 +139,11 @@ def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain
     def spend():
         return Constraints(np.zeros(1, np.int64), np.full(1, budget), np.zeros(1, np.int64), budget, max_cost)
 
-    local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
-    rounds, certificate = Rounds(
-        InProcess(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
-    ).run()
+    with patch.object(heap, "HOT_UNITS", hot):
+        local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
+        rounds, certificate = Rounds(
+            InProcess(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
+        ).run()
     assert ids(local) == want
     assert ids(rounds) == want
     # nothing that can be paid is left: that is an end, not one more round

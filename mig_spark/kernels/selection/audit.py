@@ -18,7 +18,8 @@ from numba import njit
 
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
-from mig_spark.kernels.selection.greedy import model_of, new_scratch, row_gain, sift_down, take_row
+from mig_spark.kernels.selection.gains import model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.heap import sift_down
 from mig_spark.kernels.selection.offers import Offer, assemble, gains_of
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State, View

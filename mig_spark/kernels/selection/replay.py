@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from mig_spark.kernels.selection.greedy import add_up, model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
 from mig_spark.kernels.selection.state import State
 
 F64: TypeAlias = npt.NDArray[np.float64]

@@ -21,7 +21,8 @@ from numba import njit
 from mig_spark.errors import NotCertifiedError
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
-from mig_spark.kernels.selection.greedy import DONE, Picks, add_up, model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.greedy import DONE, Picks
 from mig_spark.kernels.selection.offers import Offer, assemble
 from mig_spark.kernels.selection.rounds import Certificate
 from mig_spark.kernels.selection.sampling import hash_ids
