@@ -182,7 +182,7 @@ def record_finished(
     Returns:
         The versions of the tables that it wrote.
     """
-    writes = {t.name: store.version(t) for t in SPECS[stage].writes if store.exists(t)}
+    writes = {t.name: store.version_written(t) for t in SPECS[stage].writes if store.exists(t)}
     row = (
         store.writer.run_id, stage, key, json.dumps(reads), json.dumps(writes), json.dumps(counts), json.dumps(inputs),
         None if certificate is None else json.dumps(certificate), seconds, code_version(),

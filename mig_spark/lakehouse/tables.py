@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: How long VACUUM leaves files that no version refers to any more.
 KEEP = "delta.deletedFileRetentionDuration"
+#: Commits in which a step's own is looked for: a platform may tidy up a table after it.
+_FOLLOWING = 5
 #: Between the name of a scratch table and whose it is.
 _OF_RUN = "__"
 
@@ -46,9 +48,17 @@ class Writer:
 
     def next_commit(self, table: str) -> tuple[str, int]:
         """txnAppId and txnVersion of the next commit of this step to a table."""
-        app = f"mig-spark/{self.run_id}.{self.attempt}/{self.step}/{table}"
+        app = self._app(table)
         self.commits[app] = self.commits.get(app, 0) + 1
         return app, self.commits[app]
+
+    def last_commit(self, table: str) -> str | None:
+        """The mark of this step's last commit to a table, as the commit's metadata has it; None without one."""
+        app = self._app(table)
+        return f"{app}#{self.commits[app]}" if app in self.commits else None
+
+    def _app(self, table: str) -> str:
+        return f"mig-spark/{self.run_id}.{self.attempt}/{self.step}/{table}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,19 @@ class Store:
             return self.pins[table.name]
         return int(self._history(table, 1)[0]["version"])
 
+    def version_written(self, table: Table) -> int:
+        """The table's newest version, once this step is done with it.
+
+        Delta passes over a commit whose number it has had, without a word: a warning says so here.
+        """
+        commits, mark = self.commits(table, _FOLLOWING), self.writer.last_commit(table.name)
+        if mark and not any(told.get("commit") == mark for _, told in commits):
+            logger.warning(
+                "%s: commit %s is not among the last %d, the newest is version %d: Delta has had its number and passed "
+                "over it, or others write this table", table.name, mark, len(commits), commits[0][0],
+            )  # fmt: skip
+        return commits[0][0]
+
     def commits(self, table: Table, last: int) -> list[tuple[int, dict[str, Any]]]:
         """Version, and what this package has told of it, of the last commits; newest first."""
         return [(int(row["version"]), said_in(row["userMetadata"])) for row in self._history(table, last)]
@@ -167,7 +190,7 @@ class Store:
             self._bring_up_to_date(table)
         self.writer.seen.add(table.name)
         app, number = self.writer.next_commit(table.name)
-        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": self._metadata(told)}
+        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": self._metadata(table, told)}
         rows, where = df.select(*table.names), self.location(table)
         if self.by_path:
             options |= {} if replace_where is None else {"replaceWhere": replace_where}
@@ -200,7 +223,7 @@ class Store:
         app, number = self.writer.next_commit(table.name)
         # a merge takes these from the session alone
         conf = {
-            "spark.databricks.delta.commitInfo.userMetadata": self._metadata(told),
+            "spark.databricks.delta.commitInfo.userMetadata": self._metadata(table, told),
             "spark.databricks.delta.write.txnAppId": app,
             "spark.databricks.delta.write.txnVersion": str(number),
         }
@@ -220,8 +243,9 @@ class Store:
             for key in conf:
                 self.spark.conf.unset(key)
 
-    def _metadata(self, told: dict[str, Any] | None) -> str:
-        return json.dumps({"by": "mig-spark", "run_id": self.writer.run_id, "step": self.writer.step, **(told or {})})
+    def _metadata(self, table: Table, told: dict[str, Any] | None) -> str:
+        who = {"run_id": self.writer.run_id, "step": self.writer.step, "commit": self.writer.last_commit(table.name)}
+        return json.dumps({"by": "mig-spark", **who, **(told or {})})
 
     def drop(self, table: Table) -> None:
         """Remove the table, and the output's folders where nothing else is in them; no error where there is none."""

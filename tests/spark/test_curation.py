@@ -241,6 +241,23 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     assert not half.exists()
 
 
+def test_a_commit_that_delta_passes_over_is_told(spark, tmp_path, caplog):
+    store = Store(spark, make_config(tmp_path).output, Writer("twice"))
+
+    def put(text):
+        row = (text, *[None] * (len(ANNOTATED_CHUNK.columns) - 1))
+        store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
+        return store.version_written(ANNOTATED_CHUNK)
+
+    store.writer.next_commit(ANNOTATED_CHUNK.name)
+    assert put("first") == 1
+    assert not caplog.records
+    store.writer.commits.clear()  # a commit with a number that Delta has had
+    assert put("second") == 1
+    assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == ["first"]
+    assert "Delta has had its number and passed over it" in caplog.text
+
+
 @pytest.mark.long
 def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
     config = make_config(tmp_path)

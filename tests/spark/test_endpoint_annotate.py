@@ -17,9 +17,19 @@ from pyspark.sql import DataFrame, SparkSession
 from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotation_versions
 from mig_spark.annotation.preflight import describe_preview, preview_annotation
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS, POOL, REJECTED
+from mig_spark.contracts import (
+    ANNOTATE_TODO,
+    ANNOTATED_CHUNK,
+    ANNOTATION_FAILURES,
+    ANNOTATIONS,
+    POOL,
+    REJECTED,
+    RUNS,
+    TABLES,
+)
 from mig_spark.errors import AnnotationError, DependencyError
 from mig_spark.lakehouse.tables import Store
+from mig_spark.pipeline import run_pipeline
 
 from oracles.endpoint_server import Say, Server, completion, endpoint
 
@@ -41,11 +51,12 @@ class Model:
         self.broken: set[int] = set()
         self.refused: set[int] = set()
         self.closed = False
+        self.echo = False
 
     def __call__(self, text: str, before: int, body: dict[str, Any]) -> Say:
         row = row_of(text)
         if self.closed:
-            return Say(401, b"no such key")
+            return Say(401, f"no such key{f': {KEY}' * self.echo}".encode())
         if row in self.refused:
             return Say(400, b"too long")
         if "quality" in body["messages"][0]["content"]:
@@ -216,6 +227,49 @@ def test_a_key_from_a_secret_scope_is_written_nowhere(
     assert len(written) > 10
     assert not [file for file in written if CANARY.encode() in file.read_bytes()]
     assert not [name for name, value in store.spark.sparkContext.getConf().getAll() if CANARY in value]
+
+
+@pytest.mark.long
+def test_no_secret_of_a_whole_run_is_written_anywhere(
+    spark: SparkSession, server: Server, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    lines = [{"prompt": f"question {k}", "response": "an answer.", "labels": [f"label {k % 5}"]} for k in range(20)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "edges.jsonl").write_text(json.dumps({"src": "label 0", "dst": "label 1", "weight": 0.95}))
+    judge = {"kind": "endpoint", "base_url": f"{server.url}?sig={CANARY}", "model": "m", "max_wait": 0,
+             "api_key_env": KEY_NAME}  # fmt: skip
+    config = build_config({
+        "pool": {"path": str(tmp_path / "pool.jsonl"), "columns": {"labels": "labels"}},
+        "output": {"path": str(tmp_path / "out")},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": judge, "allow_degenerate": True},
+        "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "threshold": 0.9},
+        "select": {"budget": 5},
+        "spark": {"conf": {"spark.hadoop.fs.s3a.secret.key": CANARY}},
+    })  # fmt: skip
+    model.echo = True
+    with caplog.at_level(logging.DEBUG, logger="mig_spark"):
+        done = run_pipeline(spark, config)
+        assert done["counts"]["select"]["selected"] == 5
+        # the next one fails, and the server's answer has the key in it
+        model.closed = True
+        fresh = [{**line, "prompt": f"question {k + 20}"} for k, line in enumerate(lines)]
+        (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, fresh)))
+        with pytest.raises(AnnotationError, match="no such key") as failed:
+            run_pipeline(spark, config)
+    assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+
+    store = Store(spark, config.output)
+    assert [row["status"] for row in store.read(RUNS).orderBy("started_at").collect()] == ["ok", "failed"]
+    tables = [store.read(table) for table in TABLES.values() if store.exists(table)]
+    rows = [str(row) for table in tables for row in table.collect()]
+    assert len(rows) > 60
+    texts = [*rows, caplog.text, json.dumps(done), str(failed.value), *capsys.readouterr()]
+    files = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert any(b"<html" in file for file in files)
+    for secret in (CANARY, KEY):
+        assert not [text[:300] for text in texts if secret in text]
+        assert not [file[:300] for file in files if secret.encode() in file]
 
 
 def test_a_model_that_gives_no_usable_answers_stops_the_run(

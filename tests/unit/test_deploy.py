@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BUNDLE = DEPLOY / "databricks"
 EMR = DEPLOY / "emr"
+#: What Python and numba put beside the sources.
+MADE = {".pyc", ".nbi", ".nbc"}
 
 
 def files(*suffixes):
@@ -138,6 +141,63 @@ def test_entry_point_and_package_are_those_of_the_wheel():
         assert any("whl" in library for library in task["libraries"])
     needs = " ".join(project["dependencies"])
     assert not re.search(r"pyspark|delta-spark|databricks-connect|torch", needs)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel that `uv build --wheel` makes, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    built = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(built, cwd=ROOT, check=True, capture_output=True)
+    [file] = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+#: Calls the wheel's entry point as a platform does, up to the session; prints what would run, a line a task.
+CALL = """
+import json, sys
+from importlib.metadata import distribution
+[wheel] = sys.path[1:2]
+[entry] = [e for e in distribution("mig-spark").entry_points if e.name == "mig-job"]
+call = entry.load()
+cli = sys.modules[entry.module]
+assert cli.__file__.startswith(wheel), cli.__file__
+def show(config, stages, *, run_id, **_):
+    print(json.dumps([stages, run_id, config.hash(), config.output.database]))
+cli._run = show
+for parameters in json.load(sys.stdin):
+    call(parameters)
+assert "pyspark" not in sys.modules
+"""
+
+
+def test_every_tasks_parameters_go_through_the_entry_point_of_the_built_wheel(wheel, tmp_path, started):
+    fill = resolver("prod", vocabulary="true")
+    given = [[fill(p) for p in task["python_wheel_task"]["parameters"]] for task in stage_tasks()]
+    done = subprocess.run(
+        [sys.executable, "-c", CALL], input=json.dumps(given), env={**os.environ, "PYTHONPATH": str(wheel)},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for parameters in given:
+        cli.job_main(parameters)
+    here = [[list(stages), run_id, config.hash(), config.output.database] for stages, config, run_id in started]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == here
+    assert [stages for stages, *_ in here] == [[stage] for stage in STAGES]
+
+
+def test_the_wheel_has_all_that_the_package_has_and_asks_for_no_spark(wheel):
+    def names(root):
+        return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.suffix not in MADE}
+
+    assert names(wheel / "mig_spark") == names(ROOT / "mig_spark")
+    [metadata] = wheel.glob("*.dist-info/METADATA")
+    needs = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(encoding="utf-8"), re.M)
+    always = [need for need in needs if "extra ==" not in need]
+    assert always
+    assert not [need for need in always if re.match(r"pyspark|py4j|delta-spark|databricks-connect|torch", need)]
 
 
 def test_tasks_depend_on_each_other_in_the_order_of_the_stages():
