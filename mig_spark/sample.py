@@ -27,7 +27,7 @@ from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
-from mig_spark.lakehouse.tables import quote
+from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.baselines import random_objective, random_rows
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 

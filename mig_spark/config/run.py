@@ -48,7 +48,7 @@ class OutputConfig(Section):
     path: str | None = None
     catalog: str | None = None
     database: str | None = None
-    keep_days: int = Field(30, ge=1, description="how long VACUUM leaves the versions that a replay reads")
+    keep_days: int = Field(30, ge=1, description="how long Delta keeps the versions that a replay reads")
 
     @model_validator(mode="after")
     def _one_place(self) -> OutputConfig:

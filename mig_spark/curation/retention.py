@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from mig_spark.contracts import TABLES
-from mig_spark.lakehouse.tables import KEEP, Store, literal, quote, table_properties
+from mig_spark.lakehouse.sql import days_kept, keep_for, literal, quote, table_properties
+from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
-
-#: What Delta takes where a table says nothing.
-DEFAULT_DAYS = 7.0
-_HOURS = {"hour": 1.0, "day": 24.0, "week": 168.0, "month": 720.0}
 
 
 def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> list[str]:
@@ -27,36 +23,32 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
     Returns:
         The warnings.
     """
-    keep = store.output.keep_days
     told = []
     for table in TABLES.values():
         if store.exists(table):
-            days = _days(store, store.sql_name(table))
-            if days < keep:
+            days, how = _short(store, store.sql_name(table))
+            if how:
                 told.append(
-                    f"table {table.name} keeps removed files for {days:g} days: this run can be replayed so long"
+                    f"table {table.name} keeps old versions for {days:g} days: this run can be replayed so long"
                 )
     for part in inputs:
         if part.get("version") is None:
             continue
         name = f"delta.{quote(part['name'])}" if part["kind"] == "delta" else part["name"]
-        days = _days(store, name)
-        if days < keep:
+        days, how = _short(store, name)
+        if how:
             told.append(
-                f"the source {part['name']} keeps removed files for {days:g} days: after that its version "
-                f"{part['version']} may not be read again (ALTER TABLE ... SET TBLPROPERTIES "
-                f"({literal(KEEP)} = 'interval {keep} days'))"
+                f"the source {part['name']} keeps old versions for {days:g} days: after that its version "
+                f"{part['version']} may not be read again (ALTER TABLE ... SET TBLPROPERTIES ({how}))"
             )
     for text in told:
         logger.warning("replay: %s", text)
     return told
 
 
-def retention_days(text: str | None) -> float:
-    """Days of a Delta interval such as `interval 30 days`; Delta's default where there is none."""
-    found = re.findall(r"(\d+)\s*(hour|day|week|month)s?", (text or "").lower())
-    return sum(int(n) * _HOURS[unit] for n, unit in found) / 24 if found else DEFAULT_DAYS
-
-
-def _days(store: Store, name: str) -> float:
-    return retention_days(table_properties(store.spark, name).get(KEEP))
+def _short(store: Store, name: str) -> tuple[float, str]:
+    """Days that a table keeps what old versions need, and what would have it keep that long enough; nothing if it
+    does."""
+    days, wanted = days_kept(table_properties(store.spark, name)), keep_for(store.output.keep_days)
+    short = [key for key, kept in days.items() if kept < store.output.keep_days]
+    return min(days.values()), ", ".join(f"{literal(key)} = {literal(wanted[key])}" for key in short)

@@ -21,7 +21,8 @@ from mig_spark.ingest.sources import LISTED_FILES, Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.records import plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
 from mig_spark.lakehouse.hadoop import escape_glob, first_line
-from mig_spark.lakehouse.tables import Store, quote
+from mig_spark.lakehouse.sql import quote
+from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import parse_files, parse_records
 
 if TYPE_CHECKING:

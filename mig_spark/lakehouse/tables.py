@@ -11,20 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import SCRATCH, Column, Table
+from mig_spark.contracts import SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.files import PART
+from mig_spark.lakehouse.contract_checks import check_contract, later_columns, with_later_columns
 from mig_spark.lakehouse.hadoop import HadoopFiles, absolute_path
-from mig_spark.lakehouse.runtime import schema_of
+from mig_spark.lakehouse.sql import days_kept, keep_for, literal, quote, table_properties
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import DataType
 
 logger = logging.getLogger(__name__)
 
-#: How long VACUUM leaves files that no version refers to any more.
-KEEP = "delta.deletedFileRetentionDuration"
 #: Commits in which a step's own is looked for: a platform may tidy up a table after it.
 _FOLLOWING = 5
 #: Between the name of a scratch table and whose it is.
@@ -184,11 +182,7 @@ class Store:
         if table.name in self.pins:
             raise ContractError(f"table {table.name!r} is pinned to a version, so it cannot be written")
         check_contract(df, table)
-        if not self.exists(table):
-            self._create(table)
-        elif table.name not in self.writer.seen:
-            self._bring_up_to_date(table)
-        self.writer.seen.add(table.name)
+        self._make_ready(table)
         app, number = self.writer.next_commit(table.name)
         options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": self._metadata(table, told)}
         rows, where = df.select(*table.names), self.location(table)
@@ -218,6 +212,7 @@ class Store:
             told: more for the commit's metadata.
         """
         # by SQL, for DeltaTable.forName takes names of two levels at most
+        self._make_ready(table)
         given = f"mig_merge_{uuid.uuid4().hex}"
         names = [quote(name) for name in table.names]
         app, number = self.writer.next_commit(table.name)
@@ -283,6 +278,14 @@ class Store:
             return [f.name for f in files.children(self._folder())] if files.exists(self._folder()) else []
         return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 
+    def _make_ready(self, table: Table) -> None:
+        """See that the table is there and as its contract says, once a run."""
+        if not self.exists(table):
+            self._create(table)
+        elif table.name not in self.writer.seen:
+            self._bring_up_to_date(table)
+        self.writer.seen.add(table.name)
+
     def _bring_up_to_date(self, table: Table) -> None:
         """Bring a table that an older version of this package made to its contract; columns and constraints are only
         ever added.
@@ -299,8 +302,10 @@ class Store:
             )
             logger.info("table %s has a new column %s", table.name, column.name)
         have = table_properties(self.spark, name)
-        if KEEP not in have:
-            self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(KEEP)} = {literal(self._keep())})")
+        days, wanted = days_kept(have), keep_for(self.output.keep_days)
+        short = {key: wanted[key] for key, kept in days.items() if kept < self.output.keep_days}
+        if short:
+            self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({_said(short)})")
         for check, rule in table.checks.items():
             if f"delta.constraints.{check.lower()}" in {key.lower() for key in have}:
                 continue
@@ -333,7 +338,9 @@ class Store:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for name, rule in table.checks.items():
             builder = builder.property(f"delta.constraints.{name}", rule)
-        builder.property(KEEP, self._keep()).execute()
+        for name, value in keep_for(self.output.keep_days).items():
+            builder = builder.property(name, value)
+        builder.execute()
 
     def _create_by_sql(self, table: Table) -> None:
         """Open-source Delta's builder takes names of two levels at most."""
@@ -341,21 +348,17 @@ class Store:
             f"{quote(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.comment)}"
             for c in table.columns
         )
-        by = ", ".join(map(quote, table.partitioned_by))
-        properties = {KEEP: self._keep(), **{f"delta.constraints.{name}": rule for name, rule in table.checks.items()}}
-        said = ", ".join(f"{literal(key)} = {literal(value)}" for key, value in properties.items())
+        by = f"PARTITIONED BY ({', '.join(map(quote, table.partitioned_by))}) " if table.partitioned_by else ""
+        properties = keep_for(self.output.keep_days)
+        properties |= {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.location(table)} ({columns}) USING delta "
-            f"{f'PARTITIONED BY ({by}) ' if by else ''}COMMENT {literal(table.comment)} TBLPROPERTIES ({said})"
+            f"{by}COMMENT {literal(table.comment)} TBLPROPERTIES ({_said(properties)})"
         )
 
-    def _keep(self) -> str:
-        return f"interval {self.output.keep_days} days"
 
-
-def table_properties(spark: SparkSession, name: str) -> dict[str, str]:
-    """Properties of a Delta table by its name in SQL text; DESCRIBE DETAIL would look at all its files for them."""
-    return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+def _said(properties: dict[str, str]) -> str:
+    return ", ".join(f"{literal(key)} = {literal(value)}" for key, value in properties.items())
 
 
 def said_in(text: Any) -> dict[str, Any]:
@@ -365,51 +368,3 @@ def said_in(text: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return plain if isinstance(plain, dict) and plain.get("by") == "mig-spark" else {}
-
-
-def quote(name: str) -> str:
-    """A name as one SQL identifier, whatever characters it has."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def literal(text: str) -> str:
-    """A text as one SQL string literal, whatever characters it has."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def later_columns(df: DataFrame, table: Table) -> list[Column]:
-    """Columns of the contract that an older table may lack: those that may be null."""
-    have = set(df.columns)
-    return [c for c in table.columns if c.nullable and c.name not in have]
-
-
-def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
-    """`df` with nulls for the columns that were added to the contract after it was written."""
-    from pyspark.sql import functions as sf
-
-    missing = later_columns(df, table)
-    return df.withColumns({c.name: sf.lit(None).cast(c.type) for c in missing}) if missing else df
-
-
-def check_contract(df: DataFrame, table: Table) -> None:
-    """Compare a DataFrame's columns with the contract; all differences are told at once.
-
-    Raises:
-        ContractError: a column is missing or has another type.
-    """
-    want = schema_of(df.sparkSession, table.ddl())
-    have = {f.name: f.dataType for f in df.schema.fields}
-    problems = []
-    for f in want.fields:
-        if f.name not in have:
-            problems.append(f"no column {f.name!r}")
-        elif _shape(have[f.name]) != _shape(f.dataType):
-            problems.append(f"{f.name!r} is {_shape(have[f.name])}, not {_shape(f.dataType)}")
-    if problems:
-        raise ContractError(f"table {table.name!r}: {'; '.join(problems)} (its columns: {', '.join(df.columns)})")
-
-
-def _shape(kind: DataType) -> str:
-    """The type without its nullability, which Delta and Spark widen freely."""
-    return kind.simpleString()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +24,11 @@ from mig_spark.contracts import (
     STAGES,
 )
 from mig_spark.curation.replay import describe_replay, replay_run
+from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.errors import GateError, LeaseError, ReplayError
 from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.leases import leased
+from mig_spark.lakehouse.sql import days_kept, table_properties
 from mig_spark.lakehouse.tables import Store, Writer
 
 LABELS_USED = [f"label {k}" for k in range(8)]
@@ -256,6 +260,68 @@ def test_a_commit_that_delta_passes_over_is_told(spark, tmp_path, caplog):
     assert put("second") == 1
     assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == ["first"]
     assert "Delta has had its number and passed over it" in caplog.text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["table", "files"])
+def test_what_others_add_to_the_source_during_a_run_is_left_for_the_next(spark, tmp_path, kind, caplog):
+    source, rows, stop = tmp_path / "in", some_records(0, 30), threading.Event()
+
+    def add(rows, name):
+        if kind == "files":
+            write(source, f"{name}.jsonl", rows)
+            return
+        plain = [(r["id"], r["prompt"], r["response"], r["labels"], r["score"]) for r in rows]
+        shape = "id string, prompt string, response string, labels array<string>, score double"
+        spark.createDataFrame(plain, shape).write.format("delta").mode("append").save(str(source))
+
+    def others():
+        k = 0
+        while not stop.wait(0.2):
+            k += 1
+            add([record(f"later {k}", [k % 8], 9.9)], f"b{k:04d}")
+
+    add(rows, "a")
+    writer = threading.Thread(target=others)
+    writer.start()
+    config = make_config(tmp_path, pool={"path": str(source), "columns": {"labels": "labels", "score": "score"}})
+    try:
+        done = run_pipeline(spark, config, STAGES_RUN)
+    finally:
+        stop.set()
+        writer.join()
+    [record_of_run] = Store(spark, config.output).read(RUNS).collect()
+    inputs = json.loads(record_of_run["inputs"])["pool"]
+    if kind == "table":
+        then = spark.read.format("delta").option("versionAsOf", inputs[0]["version"]).load(str(source))
+        expected = {r["id"] for r in then.collect()}
+        assert spark.read.format("delta").load(str(source)).count() > len(expected)
+        assert f"the source {inputs[0]['name']} keeps old versions for 7 days" in caplog.text
+    else:
+        listed = {Path(file["path"]).name for part in inputs for file in part["files"]}
+        expected = {json.loads(x)["id"] for n in listed for x in (source / n).read_text().splitlines()}
+        assert {p.name for p in source.iterdir()} > listed
+    assert {r["id"] for r in Store(spark, config.output).read(POOL).collect()} == expected
+    replayed = replay_run(spark, config, done["run_id"], from_source=True)
+    assert replayed.same
+    assert replayed.source.same
+
+
+def test_a_table_keeps_what_a_replay_needs_for_as_long_as_the_config_says(spark, tmp_path, caplog):
+    config = make_config(tmp_path)
+    row = ("r", *[None] * (len(ANNOTATED_CHUNK.columns) - 1))
+    for days in (20, 90, 40):  # longer than before is taken over, shorter is left
+        output = config.output.model_copy(update={"keep_days": days})
+        store = Store(spark, output, Writer("r", attempt="a"))
+        store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
+        kept = days_kept(table_properties(spark, store.sql_name(ANNOTATED_CHUNK)))
+        assert set(kept.values()) == {90 if days == 40 else days}
+    store.write(LABELS, spark.createDataFrame([], LABELS.ddl()))
+    assert warn_of_short_retention(store, ()) == []
+    short = Store(spark, config.output.model_copy(update={"keep_days": 100}))
+    told = ["table labels keeps old versions for 40 days: this run can be replayed so long"]
+    assert warn_of_short_retention(short, ()) == told
+    assert f"replay: {told[0]}" in caplog.text
 
 
 @pytest.mark.long

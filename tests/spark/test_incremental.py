@@ -11,6 +11,7 @@ from mig_spark import build_config
 from mig_spark.contracts import POOL, RECORDS, REJECTED
 from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
+from mig_spark.lakehouse.sql import table_properties
 from mig_spark.lakehouse.tables import Store
 
 
@@ -53,8 +54,11 @@ def test_changed_new_and_removed_files(spark, tmp_path):
     source.mkdir()
     write(source / "a.jsonl", [row("1", "one"), row("2", "two"), "{broken", row("3", "three")])
     write(source / "b.jsonl", [row("4", "four"), row("2", "another two"), row("5", "five")])
-    _, changes = step(spark, tmp_path, source)
+    store, changes = step(spark, tmp_path, source)
     assert changes["how"].startswith("everything")
+    # as if an older version of this package, with a rule less, had made the table
+    [rule, *_] = POOL.checks
+    spark.sql(f"ALTER TABLE {store.sql_name(POOL)} DROP CONSTRAINT {rule}")
 
     # 2 is free again for the other file, 3 changes, 6 comes, 4 and 5 go; one broken line less
     write(source / "a.jsonl", [row("1", "one"), row("2", "two"), row("3", "three anew"), row("6", "six")])
@@ -64,6 +68,7 @@ def test_changed_new_and_removed_files(spark, tmp_path):
     assert "2 files new or changed, 1 gone" in changes["how"]
     assert (changes["changed"], changes["deleted"]) == (2, 3)
     assert {r["id"] for r in store.read(POOL).collect()} == {"1", "2", "3", "6", "7"}
+    assert f"delta.constraints.{rule}" in table_properties(spark, store.sql_name(POOL))
 
     before = store.version(POOL), store.version(RECORDS)
     _, changes = step(spark, tmp_path, source)

@@ -1,0 +1,50 @@
+"""A DataFrame's columns against a table's contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mig_spark.contracts import Column, Table
+from mig_spark.errors import ContractError
+from mig_spark.lakehouse.runtime import schema_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import DataType
+
+
+def later_columns(df: DataFrame, table: Table) -> list[Column]:
+    """Columns of the contract that an older table may lack: those that may be null."""
+    have = set(df.columns)
+    return [c for c in table.columns if c.nullable and c.name not in have]
+
+
+def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
+    """`df` with nulls for the columns that were added to the contract after it was written."""
+    from pyspark.sql import functions as sf
+
+    missing = later_columns(df, table)
+    return df.withColumns({c.name: sf.lit(None).cast(c.type) for c in missing}) if missing else df
+
+
+def check_contract(df: DataFrame, table: Table) -> None:
+    """Compare a DataFrame's columns with the contract; all differences are told at once.
+
+    Raises:
+        ContractError: a column is missing or has another type.
+    """
+    want = schema_of(df.sparkSession, table.ddl())
+    have = {f.name: f.dataType for f in df.schema.fields}
+    problems = []
+    for f in want.fields:
+        if f.name not in have:
+            problems.append(f"no column {f.name!r}")
+        elif _shape(have[f.name]) != _shape(f.dataType):
+            problems.append(f"{f.name!r} is {_shape(have[f.name])}, not {_shape(f.dataType)}")
+    if problems:
+        raise ContractError(f"table {table.name!r}: {'; '.join(problems)} (its columns: {', '.join(df.columns)})")
+
+
+def _shape(kind: DataType) -> str:
+    """The type without its nullability, which Delta and Spark widen freely."""
+    return kind.simpleString()
