@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config
+from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config, parse_config
 from mig_spark.errors import MigError
-from mig_spark.files import write_lines
+from mig_spark.files import is_remote, local_path, read_bytes, write_lines
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -99,7 +99,7 @@ def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str |
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
 
-    loaded = load_config(config, overrides)
+    loaded = _read_config(config, overrides)
     with open_session(loaded.spark) as session:
         preview = preview_annotation(Store(session.spark, loaded.output), loaded)
     click.echo(describe_preview(preview))
@@ -237,7 +237,7 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
         raise click.UsageError("give --pool and SELECTION, or --config")
     if config_path is None and selection is None:
         raise click.UsageError("give the SELECTION to check")
-    config = load_config(config_path, overrides) if config_path else None
+    config = _read_config(config_path, overrides) if config_path else None
     with open_session(config.spark if config else None) as session:
         if config is not None:
             verdict = verify_run(session.spark, config, selection, tolerance=given["tolerance"])
@@ -266,7 +266,7 @@ def replay(run_id: str, config_path: str, overrides: Sequence[str], from_source:
     from mig_spark.curation.replay import describe_replay, replay_run
     from mig_spark.lakehouse.session import open_session
 
-    config = load_config(config_path, overrides)
+    config = _read_config(config_path, overrides)
     with open_session(config.spark) as session:
         done = replay_run(session.spark, config, run_id, from_source=from_source)
     click.echo(describe_replay(done))
@@ -323,7 +323,7 @@ def induce(config: str, overrides: Sequence[str], out: str) -> None:
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
 
-    settings = load_config(config, overrides)
+    settings = _read_config(config, overrides)
     with open_session(settings.spark) as session:
         done = induce_vocabulary(Store(session.spark, settings.output), settings, path=out)
     click.echo(f"  {len(done['labels']):,} labels of {done['clusters']:,} clusters of {done['rows']:,} rows in {out}")
@@ -353,7 +353,19 @@ def _run(
 
 def _loaded(path: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> Config:
     with _failure_told(as_json, run_id):
-        return load_config(path, overrides)
+        return _read_config(path, overrides)
+
+
+def _read_config(path: str, overrides: Sequence[str]) -> Config:
+    """The config, from wherever Spark reads where this is a platform, which has the credentials."""
+    if not is_remote(path):
+        return load_config(local_path(path), overrides)
+    from mig_spark.lakehouse.session import get_session, is_managed
+
+    if is_managed():
+        # the platform's own, which stays
+        get_session(SparkConfig())
+    return parse_config(read_bytes(path), overrides, where=path)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Single files that people take away, written to a local folder, or to any storage that Spark or pyarrow knows."""
+"""Single files that people bring and take away, in a local folder, or in any storage that Spark or pyarrow knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from mig_spark.errors import InputError
@@ -37,6 +37,33 @@ def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
     return count
 
 
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All of a small file: a config, a list of labels.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
+    """
+    where = local_path(path)
+    try:
+        if not _REMOTE.match(where):
+            return Path(where).expanduser().read_bytes()
+        spark = _session()
+        if spark is None:
+            store, inside = _pyarrow_storage(where)
+            with store.open_input_stream(inside) as stream:
+                return bytes(stream.read())
+    except OSError as e:
+        raise InputError(f"cannot read {where}: {_reason(e)}") from None
+    from mig_spark.lakehouse.hadoop import HadoopFiles
+
+    return HadoopFiles(spark).read(where)
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether Python's own file functions do not reach the path."""
+    return _REMOTE.match(local_path(path)) is not None
+
+
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write bytes to. A reader never sees half of a local one; an older file is replaced at the end.
@@ -49,8 +76,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with _remote(where) if _REMOTE.match(where) else _local(Path(where)) as out:
             yield out
     except OSError as e:
-        reason = e.strerror or " ".join(str(e).split())
-        raise InputError(f"cannot write {where}: {reason}; give a place that can be written") from None
+        raise InputError(f"cannot write {where}: {_reason(e)}; give a place that can be written") from None
 
 
 def local_path(path: str | os.PathLike[str]) -> str:
@@ -104,6 +130,13 @@ def _session() -> SparkSession | None:
 
 @contextlib.contextmanager
 def _by_pyarrow(uri: str) -> Iterator[IO[bytes]]:
+    store, inside = _pyarrow_storage(uri)
+    with store.open_output_stream(inside) as out:
+        yield out
+
+
+def _pyarrow_storage(uri: str) -> tuple[Any, str]:
+    """The file system that pyarrow has for a URI, and the path in it."""
     import pyarrow as pa
     from pyarrow import fs
 
@@ -111,5 +144,8 @@ def _by_pyarrow(uri: str) -> Iterator[IO[bytes]]:
         store, inside = fs.FileSystem.from_uri(re.sub("^s3[an]://", "s3://", uri))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise OSError(str(e)) from None
-    with store.open_output_stream(inside) as out:
-        yield out
+    return store, str(inside)
+
+
+def _reason(e: OSError) -> str:
+    return e.strerror or " ".join(str(e).split())

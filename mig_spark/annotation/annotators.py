@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mig_spark.annotation.annotator import Annotator, version_of
@@ -30,6 +29,7 @@ from mig_spark.config import (
     RewardScorer,
 )
 from mig_spark.errors import ContractError, InputError
+from mig_spark.files import read_bytes
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
 from mig_spark.kernels.annotation.embedding import TEXT_RULE, check_installed, model_identity
 from mig_spark.udfs import annotate_rows
@@ -188,11 +188,9 @@ def read_label_list(path: str) -> list[str]:
         InputError: no such file, or something else in it.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError(
-            f"no list of labels at {path} ({e.strerror}): give a JSON file with a list of strings"
-        ) from None
+        found = json.loads(read_bytes(path))
+    except InputError as e:
+        raise InputError(f"no list of labels: {e}; give a JSON file with a list of strings") from None
     except ValueError as e:
         raise InputError(f"{path} is not JSON ({e}): give a JSON file with a list of strings") from None
     if not isinstance(found, list) or not found or not all(isinstance(label, str) and label for label in found):

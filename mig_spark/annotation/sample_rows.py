@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from mig_spark.data import sample_paths
 from mig_spark.errors import InputError
+from mig_spark.files import read_bytes
 from mig_spark.kernels.annotation.embedding import row_text
 from mig_spark.kernels.ingest.chat import Names, Row
 from mig_spark.kernels.ingest.records import iter_file
@@ -26,20 +26,18 @@ def sample_texts(name: str) -> list[str]:
     Raises:
         InputError: there is no such file, or no row with text in it.
     """
-    files = sample_paths() if name == "builtin" else [Path(name)]
+    files = [str(path) for path in sample_paths()] if name == "builtin" else [name]
     texts = dict.fromkeys(text for file in files for text in _texts(file))
     if not texts:
         raise InputError(f"no row with text in {name}: annotate.tagger.sample is a JSONL or JSON file of rows")
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "replace")).digest())[:MOST_ROWS]
 
 
-def _texts(file: Path) -> Iterable[str]:
+def _texts(file: str) -> Iterable[str]:
     try:
-        content = file.read_bytes()
-    except OSError as e:
-        raise InputError(
-            f"cannot read the rows of annotate.tagger.sample at {file} ({e.strerror}): give a local file, or builtin"
-        ) from None
+        content = read_bytes(file)
+    except InputError as e:
+        raise InputError(f"annotate.tagger.sample: {e}; give a JSONL or JSON file of rows, or builtin") from None
     for item in iter_file(content, "auto"):
         outcome, _ = parse_item(item, schema="auto", names=Names())
         if isinstance(outcome, Row):

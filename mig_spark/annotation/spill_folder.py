@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mig_spark.config import AnnotateConfig, OutputConfig
+from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.lakehouse.hadoop import HadoopFiles
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SpillFolder:
     @staticmethod
     def open(spark: SparkSession, output: OutputConfig, config: AnnotateConfig, run_id: str) -> SpillFolder:
         """Find the folder and what is in it; a warning where answers cannot be written through."""
-        root = plain_folder(config.spill_path or output.path)
+        root = local_folder(config.spill_path or output.path)
         if root is None:
             logger.warning(
                 "annotate: paid answers are kept in memory until their chunk is committed, since %s is no folder that "
@@ -47,7 +47,7 @@ class SpillFolder:
             return SpillFolder(spark, None, run_id)
         root = root if config.spill_path else f"{root}/{_NAME}"
         files = HadoopFiles(spark)
-        left = [plain_folder(f.path) for f in files.children(root)] if files.exists(root) else []
+        left = [local_folder(f.path) for f in files.children(root)] if files.exists(root) else []
         return SpillFolder(spark, root, run_id, tuple(f for f in left if f is not None))
 
     def chunk(self, number: int) -> str | None:
@@ -64,16 +64,3 @@ class SpillFolder:
         """Forget what earlier runs have left, once every row has been through."""
         for folder in self.earlier:
             HadoopFiles(self.spark).remove_folder(folder, empty_parents=1)
-
-
-def plain_folder(path: str | None) -> str | None:
-    """A path as Python opens it: local, or a cloud folder's mount; None where there is no such path."""
-    if path is None:
-        return None
-    path = path.rstrip("/")
-    if path.startswith("dbfs:/"):
-        rest = "/" + path.removeprefix("dbfs:").lstrip("/")
-        return rest if rest.startswith("/Volumes/") else f"/dbfs{rest}"
-    if path.startswith("file:/"):
-        return "/" + path.removeprefix("file:").lstrip("/")
-    return None if "://" in path else str(Path(path).expanduser().absolute())

@@ -39,7 +39,7 @@ from mig_spark.config.labels import (
     InduceConfig,
     VocabularyConfig,
 )
-from mig_spark.config.load import build_config, build_part, load_config
+from mig_spark.config.load import build_config, build_part, load_config, parse_config
 from mig_spark.config.run import (
     Config,
     GatesConfig,
@@ -57,7 +57,6 @@ from mig_spark.config.select import (
     QuotaLimit,
     SelectConfig,
     check_label_parameters,
-    read_label_parameters,
 )
 
 __all__ = [
@@ -107,5 +106,5 @@ __all__ = [
     "check_label_parameters",
     "check_prompt",
     "load_config",
-    "read_label_parameters",
+    "parse_config",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import urllib.parse
 from typing import Annotated, Any, Literal
@@ -90,6 +91,12 @@ class DistilledTagger(Section):
     max_tokens: int = Field(256, ge=16, description="longer texts are cut here, and counted as truncated")
     sample: str = Field("builtin", description="rows that it is fitted on: a file of them, JSONL or JSON, as in a pool")
     cache_dir: str | None = Field(None, description="folder of distilled models; default: the user's cache folder")
+
+    @model_validator(mode="after")
+    def _a_folder_for_files(self) -> DistilledTagger:
+        if self.cache_dir and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", self.cache_dir):
+            raise ValueError("cache_dir is a folder that Python opens on every node, for example /Volumes/... or /tmp")
+        return self
 
 
 class LanguageModelConfig(Section):

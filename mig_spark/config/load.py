@@ -18,7 +18,7 @@ _S = TypeVar("_S", bound=Section)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML config and apply `key.sub=value` overrides.
+    """Read a local YAML config and apply `key.sub=value` overrides.
 
     Raises:
         ConfigError: no such file, broken YAML, unknown or ill-typed keys; the message names each one.
@@ -26,17 +26,31 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no config file at {path}: write one with `mig-spark config > config.yaml`")
+    return parse_config(file.read_bytes(), overrides, where=str(path))
+
+
+def parse_config(content: bytes | str, overrides: Iterable[str] = (), *, where: str = "config") -> Config:
+    """The same for what such a file holds.
+
+    Args:
+        content: YAML.
+        overrides: texts `key.sub=value`.
+        where: what messages call it.
+
+    Raises:
+        ConfigError: broken YAML, unknown or ill-typed keys; the message names each one.
+    """
     try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+        plain = yaml.safe_load(content.decode("utf-8") if isinstance(content, bytes) else content)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(e).split())}") from None
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(e).split())}") from None
     if plain is None:
         plain = {}
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds a {type(plain).__name__}; a config is a mapping, see `mig-spark config`")
+        raise ConfigError(f"{where} holds a {type(plain).__name__}; a config is a mapping, see `mig-spark config`")
     for text in overrides:
         _override(plain, text)
-    return build_config(plain, where=str(path))
+    return build_config(plain, where=where)
 
 
 def build_config(plain: Mapping[str, Any], *, where: str = "config") -> Config:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -100,23 +98,8 @@ class SelectConfig(Section):
 LABEL_PARAMETERS = ("weight", "a", "b", "alpha")
 
 
-def read_label_parameters(path: str) -> dict[str, dict[str, float]]:
-    """A JSON object of labels to {weight, a, b, alpha}, all positive numbers (b below 1), any of them.
-
-    Raises:
-        ConfigError: with what is wrong.
-    """
-    try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"select.label_parameters = {path}: {e}; give a JSON object of labels to numbers") from None
-    if not isinstance(plain, dict):
-        raise ConfigError(f"select.label_parameters = {path}: it holds no object of labels to numbers")
-    return check_label_parameters(plain, path)
-
-
 def check_label_parameters(plain: dict[str, Any], path: str) -> dict[str, dict[str, float]]:
-    """The same parameters, known to be usable.
+    """An object of labels to {weight, a, b, alpha}, any of them, known to be usable.
 
     Raises:
         ConfigError: a label has something else than finite numbers above 0 (b below 1).

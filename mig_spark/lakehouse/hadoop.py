@@ -91,6 +91,16 @@ class HadoopFiles:
             finally:
                 stream.close()
 
+    def read(self, path: str) -> bytes:
+        """All of a small file."""
+        where = self._path(path)
+        with _said_plainly(path):
+            status = where.getFileSystem(self._conf).getFileStatus(where)
+        file = _info(status)
+        if file.is_dir:
+            raise InputError(f"{path} is a folder; name a file")
+        return self.head(file, file.size)
+
     def put(self, local: Path, path: str) -> None:
         """Copy a local file to a place, by way of a name beside it, so that a reader never sees half of it where the
         file system can rename."""

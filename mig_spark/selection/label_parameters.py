@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters, read_label_parameters
+from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters
 from mig_spark.contracts import LABELS
-from mig_spark.errors import InputError
+from mig_spark.errors import ConfigError, InputError
+from mig_spark.files import read_bytes
 from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
@@ -44,7 +46,7 @@ def read_parameters(spark: SparkSession, config: SelectConfig) -> dict[str, dict
         return None
     tabular = (".csv", ".parquet", ".pq")
     if where.endswith(".json") or (Path(where).is_file() and not where.endswith(tabular)):
-        return read_label_parameters(where)
+        return check_label_parameters(_read_object(where), where)
     rows = collect_arrow(_columns(_read(spark, where), where)).to_pylist()
     named = [{n: v for n, v in row.items() if v is not None} for row in rows]
     found = {row.pop("label", None): row for row in named}
@@ -56,6 +58,16 @@ def read_parameters(spark: SparkSession, config: SelectConfig) -> dict[str, dict
     own = {label: given for label, given in found.items() if label is not None and given}
     logger.info("select.label_parameters: %d labels have parameters of their own", len(own))
     return check_label_parameters(own, where)
+
+
+def _read_object(where: str) -> dict[str, Any]:
+    try:
+        plain = json.loads(read_bytes(where))
+    except (InputError, ValueError) as e:
+        raise ConfigError(f"select.label_parameters = {where}: {e}; give a JSON object of labels to numbers") from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"select.label_parameters = {where}: it holds no object of labels to numbers")
+    return plain
 
 
 def _read(spark: SparkSession, where: str) -> DataFrame:

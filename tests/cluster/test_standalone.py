@@ -134,9 +134,15 @@ def test_the_packed_environment_runs_the_job(cluster, config, packed, tmp_path):
     shown = subprocess.run([str(unpacked / "bin" / "python"), "-m", "pip", "list"], capture_output=True, text=True)
     assert "mig-spark" in shown.stdout
     assert not {"pyspark", "torch"} & {line.split()[0] for line in shown.stdout.splitlines()}
-    conf = {"spark.pyspark.python": "./environment/bin/python", "spark.pyspark.driver.python": f"{unpacked}/bin/python"}
+    conf = {
+        "spark.pyspark.python": "./environment/bin/python",
+        "spark.pyspark.driver.python": f"{unpacked}/bin/python",
+        # the config is read as from an object store: by Spark, with what the platform's session is configured with
+        "spark.hadoop.fs.viewfs.mounttable.mig.link./data": tmp_path.as_uri(),
+    }
     args = f"--archives {archive}#environment " + " ".join(f"--conf {k}={v}" for k, v in conf.items())
-    job = [str(ROOT / "jobs" / "curate.py"), "--config", str(config), "--set", "select.engine=local"]
+    job = [str(ROOT / "jobs" / "curate.py"), "--config", f"viewfs://mig/data/{config.name}"]
+    job += ["--set", "select.engine=local"]
     done = subprocess.run(
         [str(STANDALONE / "submit.sh"), str(folder), *job],
         env={**env, "SUBMIT_ARGS": args}, cwd=tmp_path, capture_output=True, text=True, timeout=900,

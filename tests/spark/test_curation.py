@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mig_spark import build_config, run_pipeline
-from mig_spark.config import LockConfig
+from mig_spark.config import LockConfig, parse_config
 from mig_spark.contracts import (
     ANNOTATED_CHUNK,
     LABELS,
@@ -25,7 +25,8 @@ from mig_spark.contracts import (
 )
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
-from mig_spark.errors import GateError, LeaseError, ReplayError
+from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
+from mig_spark.files import read_bytes
 from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.sql import days_kept, table_properties
@@ -361,10 +362,21 @@ def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     """viewfs: a scheme that Python's file functions do not know; quotes and back-ticks in paths are not SQL."""
     spark.conf.set("fs.viewfs.mounttable.mig.link./data", tmp_path.as_uri())
     write(tmp_path / "in'put `x`", "a.jsonl", some_records(0, 12))
-    config = make_config(
+    made = make_config(
         tmp_path, pool={"path": "viewfs://mig/data/in'put `x`", "columns": {"labels": "labels", "score": "score"}},
         output={"path": "viewfs://mig/data/o'ut \"x\""},
+        annotate={"tagger": {"kind": "column", "valid_labels": "viewfs://mig/data/labels.json"},
+                  "scorer": {"kind": "column"}},
+        select={"budget": 10, "upper_bound": False, "label_parameters": "viewfs://mig/data/weights.json"},
     )  # fmt: skip
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS_USED))
+    (tmp_path / "weights.json").write_text(json.dumps({LABELS_USED[3]: {"weight": 2.0}}))
+    (tmp_path / "config.yaml").write_text(json.dumps(made.to_dict()))
+    config = parse_config(read_bytes("viewfs://mig/data/config.yaml"))
+    assert config.hash() == made.hash()
+    for missing in ("none.yaml", ""):
+        with pytest.raises(InputError, match=f"viewfs://mig/data/{missing}"):
+            read_bytes(f"viewfs://mig/data/{missing}")
     done = run_pipeline(spark, config, (*STAGES_RUN, "report"))
     out = tmp_path / 'o\'ut "x"'
     lines = [json.loads(x) for x in (out / "selection.jsonl").read_text().splitlines()]

@@ -10,9 +10,9 @@ import pytest
 from mig_spark.annotation.chunks import Work, refuse_speculation
 from mig_spark.annotation.health import Health
 from mig_spark.annotation.preflight import Preview, describe_preview, duration
-from mig_spark.annotation.spill_folder import plain_folder
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
+from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.summary import summarise
 
 
@@ -39,12 +39,12 @@ def test_speculation_is_refused() -> None:
     ],
 )
 def test_where_answers_can_be_written_through(path: str | None, plain: str | None) -> None:
-    assert plain_folder(path) == plain
+    assert local_folder(path) == plain
 
 
 def test_a_relative_output_is_where_python_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert plain_folder("out") == str(tmp_path / "out")
+    assert local_folder("out") == str(tmp_path / "out")
 
 
 def test_nothing_is_capped_unless_asked_for() -> None:

@@ -34,6 +34,8 @@ def test_config_schema_is_json():
     ("args", "words"),
     [
         (["run", "none.yaml"], "no config file at none.yaml"),
+        (["run", "file:///none.yaml"], "no config file at /none.yaml"),
+        (["run", "nosuch://host/none.yaml"], "cannot read nosuch://host/none.yaml: "),
         (["run"], "Missing argument 'CONFIG'"),
         (["rum"], "No such command 'rum'"),
         (["sample", "x.jsonl", "--out", "y.jsonl"], "Missing option '-n'"),

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from mig_spark.errors import DependencyError
+from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
 
 logger = logging.getLogger(__name__)
@@ -66,13 +67,21 @@ def model_folder(name: str) -> Path | None:
     """The folder that a model name stands for, or None where the model hub has to be asked.
 
     Raises:
-        DependencyError: the name is a path and nothing is there.
+        DependencyError: the name is a path and nothing is there, or it is an object store's.
     """
     if name in BUNDLED_NAMES:
         spec = importlib.util.find_spec(BUNDLED_PACKAGE)
         if spec is not None and spec.origin is not None:
             return Path(spec.origin).parent / "model"
         return None
+    if "://" in name or name.startswith(("dbfs:/", "file:/")):
+        mounted = local_folder(name)
+        if mounted is None:
+            raise DependencyError(
+                f"the model at {name} cannot be loaded from there: models are read from folders that every node has; "
+                "put it into the image, a mounted volume or --archives, and name that folder"
+            )
+        name = mounted
     path = Path(name)
     if path.is_dir():
         return path

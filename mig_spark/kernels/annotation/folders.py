@@ -1,0 +1,18 @@
+"""Folders that Python's own file functions open, in the driver and in executors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def local_folder(path: str | None) -> str | None:
+    """A path as Python opens it: local, or a cloud folder's mount; None where there is no such path."""
+    if path is None:
+        return None
+    path = path.rstrip("/")
+    if path.startswith("dbfs:/"):
+        rest = "/" + path.removeprefix("dbfs:").lstrip("/")
+        return rest if rest.startswith("/Volumes/") else f"/dbfs{rest}"
+    if path.startswith("file:/"):
+        return "/" + path.removeprefix("file:").lstrip("/")
+    return None if "://" in path else str(Path(path).expanduser().absolute())

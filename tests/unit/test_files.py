@@ -1,0 +1,51 @@
+"""Single files, local and elsewhere, without a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from mig_spark.annotation.annotators import read_label_list
+from mig_spark.annotation.sample_rows import sample_texts
+from mig_spark.config import build_config
+from mig_spark.errors import ConfigError, DependencyError, InputError
+from mig_spark.files import is_remote, read_bytes, write_lines
+from mig_spark.kernels.annotation.embedding import model_folder
+
+
+def test_local_files_by_path_and_by_uri(tmp_path):
+    file = tmp_path / "with space.txt"
+    assert write_lines(["one", "two"], file) == 2
+    assert read_bytes(file) == read_bytes(file.as_uri()) == b"one\ntwo\n"
+    assert not is_remote(file)
+    assert not is_remote(file.as_uri())
+    assert is_remote("s3://bucket/x")
+    assert is_remote("dbfs:/Volumes/x")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("{}/none.json", "No such file or directory"), ("nosuch://h/x.json", "nosuch"), ("{}", "directory")],
+)
+def test_what_cannot_be_read_is_told_in_one_line(path, why, tmp_path):
+    path = path.format(tmp_path)
+    with pytest.raises(InputError, match=rf"cannot read {path}: .*{why}"):
+        read_bytes(path)
+    with pytest.raises(InputError, match=rf"no list of labels: cannot read {path}: .*; give a JSON file with a list"):
+        read_label_list(path)
+    with pytest.raises(InputError, match=rf"annotate.tagger.sample: cannot read {path}: .*; give a JSONL or JSON"):
+        sample_texts(path)
+
+
+def test_a_model_in_an_object_store_is_no_name_on_the_hub():
+    for name in ("s3://bucket/model", "abfss://c@account/model"):
+        with pytest.raises(DependencyError, match=f"the model at {name} cannot be loaded from there"):
+            model_folder(name)
+    with pytest.raises(DependencyError, match="no embedding model at /Volumes/main/files/model"):
+        model_folder("dbfs:/Volumes/main/files/model")
+
+
+def test_a_cache_folder_is_a_local_one():
+    plain = {"pool": {"path": "p"}, "output": {"path": "o"}}
+    tagger = {"kind": "distilled", "cache_dir": "s3://bucket/cache"}
+    with pytest.raises(ConfigError, match="cache_dir is a folder that Python opens on every node"):
+        build_config({**plain, "annotate": {"tagger": tagger}})
