@@ -56,7 +56,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise InputError(f"cannot read {where}: {_reason(e)}") from None
     from mig_spark.lakehouse.hadoop import HadoopFiles
 
-    return HadoopFiles(spark).read(where)
+    try:
+        return HadoopFiles(spark).read(where)
+    except InputError as e:
+        raise InputError(f"cannot read {e}") from None
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:

@@ -98,7 +98,7 @@ class HadoopFiles:
             status = where.getFileSystem(self._conf).getFileStatus(where)
         file = _info(status)
         if file.is_dir:
-            raise InputError(f"{path} is a folder; name a file")
+            raise InputError(f"{path}: it is a folder")
         return self.head(file, file.size)
 
     def put(self, local: Path, path: str) -> None:

@@ -375,7 +375,7 @@ def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     config = parse_config(read_bytes("viewfs://mig/data/config.yaml"))
     assert config.hash() == made.hash()
     for missing in ("none.yaml", ""):
-        with pytest.raises(InputError, match=f"viewfs://mig/data/{missing}"):
+        with pytest.raises(InputError, match=f"cannot read viewfs://mig/data/{missing}: "):
             read_bytes(f"viewfs://mig/data/{missing}")
     done = run_pipeline(spark, config, (*STAGES_RUN, "report"))
     out = tmp_path / 'o\'ut "x"'
