@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from mig_spark.contracts import (
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.extend import published
 from mig_spark.selection.label_parameters import OWN_TABLE
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ SPECS = {
 
 @dataclass(frozen=True)
 class Finished:
-    """A stage on record, as `stages` has it; counts, inputs and certificate go into the run that passes it over."""
+    """A stage on record, as `stages` has it; counts, inputs and certificate go into the run that passes it over.
+
+    `writes`: versions of the tables that it wrote; `marks`: what tells these commits from others of the same number.
+    """
 
     run_id: str
     stage: str
@@ -94,19 +98,24 @@ class Finished:
     inputs: dict[str, Any]
     certificate: dict[str, Any]
     seconds: float
+    marks: dict[str, str] = field(default_factory=dict)
 
 
 def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
     """What the stage would read now: tables with their versions, files with sizes, models with their versions."""
     spec = SPECS[stage]
     tables = [t for t in spec.reads if t is not VOCABULARY or config.vocabulary.enabled]
-    reads: dict[str, Any] = {"tables": {t.name: store.version(t) for t in tables if store.exists(t)}}
+    newest = {t.name: store.newest(t) for t in tables if store.exists(t)}
+    reads: dict[str, Any] = {
+        "tables": {name: commit.version for name, commit in newest.items()},
+        "marks": {name: commit.mark for name, commit in newest.items()},
+    }
     if stage == "ingest":
         reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
     if stage in ("annotate", "select"):
         reads["annotators"] = annotation_versions(store, config)
     if stage == "select" and config.mode == "incremental":
-        reads["extends"] = store.version(SELECTION) if store.exists(SELECTION) else None
+        reads["extends"] = published(store).version
     reads["files"] = named_file_facts(store.spark, config, stage)
     reads["code"] = code_version()
     return reads
@@ -137,9 +146,10 @@ def find_finished(store: Store, stage: str, key: str) -> Finished | None:
         return None
     rows = store.read(STAGES).where((sf.col("stage") == stage) & (sf.col("key") == key))
     records = [as_finished(row) for row in rows.orderBy(sf.col("ended_at").desc()).limit(_LOOKED_AT).collect()]
-    now = {t.name: store.version(t) for t in SPECS[stage].writes if records and store.exists(t)}
+    newest = {t.name: store.newest(t) for t in SPECS[stage].writes if records and store.exists(t)}
+    now = {name: commit.version for name, commit in newest.items()}
     for found in records:
-        if now == found.writes:
+        if now == found.writes and {name: commit.mark for name, commit in newest.items()} == found.marks:
             return found
     if records:
         logger.info("%s: done before, but its tables have changed since: %s", stage, _changes(records[0].writes, now))
@@ -182,14 +192,15 @@ def record_finished(
     Returns:
         The versions of the tables that it wrote.
     """
-    writes = {t.name: store.version_written(t) for t in SPECS[stage].writes if store.exists(t)}
+    newest = {t.name: store.newest_of_step(t) for t in SPECS[stage].writes if store.exists(t)}
+    writes = {name: {"version": commit.version, "mark": commit.mark} for name, commit in newest.items()}
     row = (
         store.writer.run_id, stage, key, json.dumps(reads), json.dumps(writes), json.dumps(counts), json.dumps(inputs),
         None if certificate is None else json.dumps(certificate), seconds, code_version(),
         dt.datetime.now(dt.timezone.utc),
     )  # fmt: skip
     store.write(STAGES, store.spark.createDataFrame([row], STAGES.ddl()), mode="append")
-    return writes
+    return {name: commit.version for name, commit in newest.items()}
 
 
 @functools.cache
@@ -204,10 +215,12 @@ def code_version() -> str:
 
 def as_finished(row: Any) -> Finished:
     """A row of `stages`, its JSON read."""
+    writes = json.loads(row["writes"])
     return Finished(
-        row["run_id"], row["stage"], row["key"], json.loads(row["reads"]), json.loads(row["writes"]),
-        json.loads(row["counts"]), json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"),
-        float(row["seconds"]),
+        row["run_id"], row["stage"], row["key"], json.loads(row["reads"]),
+        {name: wrote["version"] for name, wrote in writes.items()}, json.loads(row["counts"]),
+        json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"), float(row["seconds"]),
+        {name: wrote["mark"] for name, wrote in writes.items()},
     )  # fmt: skip
 
 
@@ -237,4 +250,4 @@ def _file_facts(spark: SparkSession, path: str) -> Any:
 
 def _changes(before: dict[str, int], now: dict[str, int]) -> str:
     return ", ".join(f"{n} from version {before.get(n)} to {now.get(n)}" for n in sorted({*before, *now})
-                     if before.get(n) != now.get(n))  # fmt: skip
+                     if before.get(n) != now.get(n)) or "made anew"  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from mig_spark.ingest.pool import (
     said_plainly,
     split_records,
 )
-from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.hadoop import FileInfo
 from mig_spark.lakehouse.tables import Store
@@ -44,11 +44,12 @@ _COMMITS = 200
 @dataclass(frozen=True)
 class SourceState:
     """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions by name; `data`, a
-    number that rises with every change of its rows."""
+    number that rises with every change of its rows; `ids`, Delta's own ids of the tables."""
 
     pool: str
     tables: dict[str, int]
     data: int
+    ids: dict[str, str] = field(default_factory=dict)
 
 
 def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
@@ -64,7 +65,10 @@ def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     parts = find_parts(store.spark, config.pool)
     before = _last_state(store)
     data = before.data if before else 0
-    now = SourceState(_hash(config), {p.name: p.version for p in parts if p.version is not None}, data)
+    versions = {p.name: p.version for p in parts if p.version is not None}
+    now = SourceState(
+        _hash(config), versions, data, {p.name: table_id(store.spark, p) for p in parts if p.version is not None}
+    )
     why = _why_everything(store, before, now, parts)
     if why is not None:
         logger.info("ingest: everything is read, for %s", why)
@@ -108,9 +112,9 @@ def _told(state: SourceState) -> dict[str, Any]:
 def _last_state(store: Store) -> SourceState | None:
     if not store.exists(RECORDS):
         return None
-    for _, told in store.commits(RECORDS, _COMMITS):
-        if "source" in told:
-            return SourceState(**told["source"])
+    for commit in store.commits(RECORDS, _COMMITS):
+        if "source" in commit.told:
+            return SourceState(**commit.told["source"])
     return None
 
 
@@ -122,8 +126,8 @@ def _why_everything(store: Store, before: SourceState | None, now: SourceState, 
         return "the section pool of the config has changed"
     if set(before.tables) != set(now.tables):
         return "other tables are in the pool"
-    if any(now.tables[name] < version for name, version in before.tables.items()):
-        return "a table is older than at the last run: it was made anew"
+    if before.ids != now.ids:
+        return "a table was made anew"
     if any(p.kind == "table" and p.version is None for p in parts):
         return "a catalog table of the pool has no versions"
     changed, gone = _changed_files(store, parts)
@@ -269,7 +273,7 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
     """
     from pyspark.sql import functions as sf
 
-    stands_for = next((told["records"] for _, told in store.commits(POOL, _COMMITS) if "records" in told), None)
+    stands_for = next((c.told["records"] for c in store.commits(POOL, _COMMITS) if "records" in c.told), None)
     if stands_for != before:
         logger.info("ingest: pool is made anew from records, for an earlier run did not come to its end")
         _write_pool(store, rows, data)

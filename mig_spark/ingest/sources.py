@@ -15,6 +15,7 @@ from mig_spark.config import PoolConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, is_array, peek, plain_path
 from mig_spark.lakehouse.hadoop import FileInfo, HadoopFiles
+from mig_spark.lakehouse.sql import history, quote
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -63,6 +64,8 @@ class Part:
 
     `kind`: `delta` (a folder), `table` (a catalog name), `parquet`, `lines` (JSON lines that Spark splits), or `files`
     (JSON that a task reads whole). `base`: the folder below which `key=value` folders are columns, None: nowhere.
+    `committed`: when a table's version was made, in milliseconds since 1970 UTC; a table that was removed and made anew
+    has the same versions at other times.
     """
 
     kind: str
@@ -70,6 +73,12 @@ class Part:
     files: tuple[FileInfo, ...] = ()
     version: int | None = None
     base: str | None = None
+    committed: int | None = None
+
+    @property
+    def sql_name(self) -> str:
+        """A table's name in SQL text."""
+        return f"delta.{quote(self.name)}" if self.kind == "delta" else self.name
 
 
 def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
@@ -115,7 +124,7 @@ def pool_inputs(
     for part in parts:
         entry: dict[str, Any] = {"kind": part.kind, "name": part.name}
         if part.version is not None:
-            entry["version"] = part.version
+            entry |= {"version": part.version, "committed_ms": part.committed}
         if part.files:
             listing: list[dict[str, Any]] = [
                 {"path": f.path, "bytes": f.size, "modified_ms": f.modified} for f in part.files
@@ -293,17 +302,14 @@ def _begins(fs: HadoopFiles, file: FileInfo) -> str:
 
 
 def _delta_part(spark: SparkSession, folder: FileInfo, form: str) -> Part:
-    from delta.tables import DeltaTable
-
     if form not in ("auto", "delta"):
         raise InputError(
             f"pool.format is {form}, but {plain_path(folder.path)} is a Delta table: set pool.format: auto"
         )
-    return Part("delta", folder.path, version=_version(DeltaTable.forPath(spark, folder.path)))
+    return _at_newest(spark, Part("delta", folder.path))
 
 
 def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
-    from delta.tables import DeltaTable
     from pyspark.errors import AnalysisException, ParseException
 
     if not _TABLE_NAME.match(name):
@@ -313,13 +319,19 @@ def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
             return None
     except (AnalysisException, ParseException):
         return None
-    version = None
+    part = Part("table", name)
     with contextlib.suppress(AnalysisException):
-        version = _version(DeltaTable.forName(spark, name))
-    if version is None and form == "delta":
+        part = _at_newest(spark, part)
+    if part.version is None and form == "delta":
         raise InputError(f"pool.format is delta, but the table {name} is none: set pool.format: auto")
-    return Part("table", name, version=version)
+    return part
 
 
-def _version(table: Any) -> int:
-    return int(table.history(1).select("version").first()[0])
+def table_id(spark: SparkSession, part: Part) -> str:
+    """Delta's own id of a table: that of one which was removed and made anew is another."""
+    return str(spark.sql(f"DESCRIBE DETAIL {part.sql_name}").collect()[0]["id"])
+
+
+def _at_newest(spark: SparkSession, part: Part) -> Part:
+    [newest] = history(spark, part.sql_name, 1).collect()
+    return replace(part, version=int(newest["version"]), committed=int(newest["ms"]))

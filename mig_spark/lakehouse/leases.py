@@ -190,11 +190,12 @@ class Lease:
 
     def _events(self) -> list[Event]:
         events = []
-        for version, told in self._store.commits(LEASES, _LOOKED_AT):
-            said = told.get("lease")
+        for commit in self._store.commits(LEASES, _LOOKED_AT):
+            said = commit.told.get("lease")
             if said:
                 own = {name: said[name] for name in ("owner", "event", "until", "host", "pid", "since")}
-                events.append(Event(order=version, run_id=str(told.get("run_id")), born=said.get("born"), **own))
+                run_id = str(commit.told.get("run_id"))
+                events.append(Event(order=commit.version, run_id=run_id, born=said.get("born"), **own))
         return events
 
     def _holder(self) -> Event | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 #: How long VACUUM leaves files that no version refers to any more, and how long Delta's log leaves versions: days where
 #: a table says nothing.
@@ -29,6 +29,12 @@ def literal(text: str) -> str:
 def table_properties(spark: SparkSession, name: str) -> dict[str, str]:
     """Properties of a Delta table by its name in SQL text; DESCRIBE DETAIL would look at all its files for them."""
     return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+
+
+def history(spark: SparkSession, name: str, last: int) -> DataFrame:
+    """The last commits of a Delta table by its name in SQL text, newest first; `ms` is the time of each in milliseconds
+    since 1970 UTC."""
+    return spark.sql(f"DESCRIBE HISTORY {name} LIMIT {last}").selectExpr("*", "unix_millis(timestamp) as ms")
 
 
 def days_kept(properties: Mapping[str, str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import SCRATCH, Table
@@ -16,7 +16,7 @@ from mig_spark.errors import ContractError, InputError
 from mig_spark.files import PART
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, with_later_columns
 from mig_spark.lakehouse.hadoop import HadoopFiles, absolute_path
-from mig_spark.lakehouse.sql import days_kept, keep_for, literal, quote, table_properties
+from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -57,6 +57,21 @@ class Writer:
 
     def _app(self, table: str) -> str:
         return f"mig-spark/{self.run_id}.{self.attempt}/{self.step}/{table}"
+
+
+class Commit(NamedTuple):
+    """A commit of a table: `told`, what this package has said in its metadata; `operation`, Delta's word for it;
+    `ms`, when, in milliseconds since 1970 UTC."""
+
+    version: int
+    told: dict[str, Any]
+    operation: str
+    ms: int
+
+    @property
+    def mark(self) -> str:
+        """What tells it from the commit of the same number to a table that was removed and made anew."""
+        return str(self.told.get("commit") or self.ms)
 
 
 @dataclass(frozen=True)
@@ -138,27 +153,30 @@ class Store:
         """The table's newest Delta version, or the one that it is pinned to."""
         if table.name in self.pins:
             return self.pins[table.name]
-        return int(self._history(table, 1)[0]["version"])
+        return self.newest(table).version
 
-    def version_written(self, table: Table) -> int:
-        """The table's newest version, once this step is done with it.
+    def newest(self, table: Table) -> Commit:
+        """The table's newest commit. Its time is the same however often it is asked for, which `commits` does not
+        promise."""
+        return self.commits(table, 1)[0]
+
+    def newest_of_step(self, table: Table) -> Commit:
+        """The table's newest commit, once this step is done with it.
 
         Delta passes over a commit whose number it has had, without a word: a warning says so here.
         """
-        commits, mark = self.commits(table, _FOLLOWING), self.writer.last_commit(table.name)
-        if mark and not any(told.get("commit") == mark for _, told in commits):
+        newest, mark = self.newest(table), self.writer.last_commit(table.name)
+        if mark and mark != newest.mark and mark not in (c.mark for c in self.commits(table, _FOLLOWING)):
             logger.warning(
                 "%s: commit %s is not among the last %d, the newest is version %d: Delta has had its number and passed "
-                "over it, or others write this table", table.name, mark, len(commits), commits[0][0],
+                "over it, or others write this table", table.name, mark, _FOLLOWING, newest.version,
             )  # fmt: skip
-        return commits[0][0]
+        return newest
 
-    def commits(self, table: Table, last: int) -> list[tuple[int, dict[str, Any]]]:
-        """Version, and what this package has told of it, of the last commits; newest first."""
-        return [(int(row["version"]), said_in(row["userMetadata"])) for row in self._history(table, last)]
-
-    def _history(self, table: Table, last: int) -> list[Any]:
-        return self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT {last}").collect()
+    def commits(self, table: Table, last: int) -> list[Commit]:
+        """The last commits, newest first."""
+        rows = history(self.spark, self.sql_name(table), last).collect()
+        return [Commit(int(r["version"]), said_in(r["userMetadata"]), r["operation"], int(r["ms"])) for r in rows]
 
     def write(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, IncrementalConfig, SelectConfig
-from mig_spark.contracts import POOL, SELECTION, SELECTION_CHANGES
+from mig_spark.contracts import POOL, SELECTION, SELECTION_CHANGES, STAGES
 from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.sql import literal
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -16,16 +18,71 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Commits to SELECTION that are looked at, at most.
+_LOOKED_AT = 50
+#: What Delta calls a commit that changes no rows.
+_NO_ROWS = {
+    "CREATE TABLE", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT", "ADD COLUMNS",
+    "CHANGE COLUMN", "ADD FEATURE", "UPGRADE PROTOCOL", "OPTIMIZE", "CLUSTER BY", "VACUUM START", "VACUUM END",
+}  # fmt: skip
 DELETED, CHANGED, OUTDONE, NEW = "deleted", "changed", "outdone by others", "new"
 
 
 @dataclass(frozen=True)
+class Published:
+    """The selection that was published last. `version`: of SELECTION, None where there is none; `dead`: runs that wrote
+    one after it and did not come to the stage's end."""
+
+    version: int | None
+    dead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Former:
-    """The selection of the last run. `version`: of SELECTION; `ids`: in order; `kept`: those that stay, in order."""
+    """The selection of the last run. `version`: of SELECTION; `ids`: in order; `kept`: those that stay, in order;
+    `dead`: as in `Published`."""
 
     version: int
     ids: list[str]
     kept: list[str]
+    dead: tuple[str, ...] = ()
+
+
+def published(store: Store) -> Published:
+    """What an incremental run begins with: the selection as the last run left it that finished the stage, or as others
+    have changed it since.
+
+    A run that died between the table and the end of its stage has published rows that the run which is started again
+    must not take for older ones: it would add to them a second time.
+    """
+    if SELECTION.name in store.pins:
+        return Published(store.pins[SELECTION.name])
+    if not store.exists(SELECTION):
+        return Published(None)
+    newest, finished, dead = store.version(SELECTION), _finished_marks(store), []
+    for commit in store.commits(SELECTION, _LOOKED_AT):
+        if commit.told.get("step") != "select":
+            if commit.operation in _NO_ROWS:
+                continue
+            break
+        if finished is None or commit.mark in finished:
+            break
+        dead.append(commit)
+    if not dead:
+        return Published(newest)
+    before = dead[-1].version - 1
+    none = before < 0 or store.read(SELECTION, version=before).isEmpty()
+    logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
+    return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
+
+
+def _finished_marks(store: Store) -> set[str] | None:
+    """Commits to SELECTION of stages that came to their end; None where there is no record of stages."""
+    if not store.exists(STAGES):
+        return None
+    rows = store.read(STAGES).where("stage = 'select'").select("writes").collect()
+    wrote = [json.loads(row["writes"]).get(SELECTION.name) for row in rows]
+    return {w["mark"] for w in wrote if w}
 
 
 def former_selection(store: Store, config: Config, annotated: DataFrame) -> Former | None:
@@ -38,17 +95,19 @@ def former_selection(store: Store, config: Config, annotated: DataFrame) -> Form
     """
     from pyspark.sql import functions as sf
 
-    if config.mode != "incremental" or not store.exists(SELECTION):
+    if config.mode != "incremental":
         return None
-    version = store.version(SELECTION)
-    before = store.read(SELECTION).select("rank", "id", "content_hash")
+    last = published(store)
+    if last.version is None:
+        return None
+    before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash")
     now = annotated.where(sf.size("labels") > 0).select("id", sf.col("content_hash").alias("_now"))
     rows = collect_arrow(before.join(now, "id", "left").orderBy("rank")).to_pylist()
     ids = [r["id"] for r in rows]
     if config.incremental.select == "refresh":
-        return Former(version, ids, [])
+        return Former(last.version, ids, [], last.dead)
     kept = [r["id"] for r in rows if r["_now"] is not None and r["content_hash"] in (None, r["_now"])]
-    return Former(version, ids, kept)
+    return Former(last.version, ids, kept, last.dead)
 
 
 def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int) -> SelectConfig:
@@ -85,7 +144,12 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
         sf.when(sf.col("rank_before").isNull(), "entered").otherwise("left").alias("change"),
         reason.alias("reason"), "rank_before", "rank_after",
     )  # fmt: skip
-    store.write(SELECTION_CHANGES, moved, mode="append")
+    if former.dead and store.exists(SELECTION_CHANGES):
+        # what those runs had told of their changes goes, for they are this run's
+        runs = ", ".join(literal(name) for name in dict.fromkeys((*former.dead, run_id)))
+        store.write(SELECTION_CHANGES, moved, replace_where=f"run_id in ({runs})")
+    else:
+        store.write(SELECTION_CHANGES, moved, mode="append")
     counted = store.read(SELECTION_CHANGES).where(sf.col("run_id") == run_id).groupBy("change", "reason").count()
     rows = {(r["change"], r["reason"]): int(r["count"]) for r in counted.collect()}
     entered = sum(n for (change, _), n in rows.items() if change == "entered")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import threading
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mig_spark.contracts import (
 )
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
+from mig_spark.curation.stages import record_finished
 from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
 from mig_spark.files import read_bytes
 from mig_spark.ingest.again import PoolAgain
@@ -193,6 +195,60 @@ def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
         assert a == b, table.name
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["source", "pool"])
+def test_a_version_number_is_not_taken_for_the_version_of_a_table_made_anew(spark, tmp_path, what):
+    source, config = tmp_path / "in", make_config(tmp_path)
+    store = Store(spark, config.output)
+    shape = "id string, prompt string, response string, labels array<string>, score double"
+    for first in (0, 100):
+        shutil.rmtree(source, ignore_errors=True)
+        if what == "pool":
+            shutil.rmtree(tmp_path / "out" / "tables" / "pool", ignore_errors=True)
+        spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        rows = [(r["id"], r["prompt"], r["response"], r["labels"], r["score"]) for r in some_records(first, 15)]
+        spark.createDataFrame(rows, shape).write.format("delta").save(str(source))
+        assert run_pipeline(spark, config, STAGES_RUN)["skipped"] == {}
+        assert set(chosen(store)) < {f"r{k:03d}" for k in range(first, first + 15)}
+        assert spark.sql(f"DESCRIBE HISTORY delta.`{source}`").count() == 1
+    assert store.version(POOL) == (1 if what == "pool" else 2)
+    assert set(run_pipeline(spark, config, STAGES_RUN)["skipped"]) == set(STAGES_RUN)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", [True, False], ids=["the first run", "a later run"])
+def test_a_run_that_died_after_it_published_is_not_extended_twice(spark, tmp_path, monkeypatch, first):
+    def go(name, dies=False):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        write(folder / "in", "a.jsonl", some_records(0, 30))
+        config = make_config(folder, mode="incremental", incremental={"select": "extend", "add": 4})
+        config = config.model_copy(update={"select": config.select.model_copy(update={"budget": 6})})
+        store = Store(spark, config.output)
+        if not first:
+            run_pipeline(spark, config, STAGES_RUN, run_id="before")
+        write(folder / "in", "b.jsonl", some_records(30, 10, seed=5))
+        if dies:
+            with monkeypatch.context() as patch:
+                patch.setattr("mig_spark.pipeline.record_finished", die)
+                with pytest.raises(KeyboardInterrupt):
+                    run_pipeline(spark, config, STAGES_RUN, run_id="dies")
+            assert len(chosen(store)) == (6 if first else 10)
+        run_pipeline(spark, config, STAGES_RUN, run_id="after")
+        moved = store.read(SELECTION_CHANGES).collect() if store.exists(SELECTION_CHANGES) else []
+        assert replay_run(spark, config, "after").same
+        return chosen(store), sorted(map(repr, moved))
+
+    def die(store, stage, *args, **kwargs):
+        if stage == "select":
+            raise KeyboardInterrupt
+        return record_finished(store, stage, *args, **kwargs)
+
+    undisturbed = go("undisturbed")
+    assert go("disturbed", dies=True) == undisturbed
+    assert len(undisturbed[0]) == (6 if first else 10)
+
+
 def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, gates={"min_rows": 15, "max_label_drift": 0.3, "max_rejected_share": 0.1})
@@ -252,7 +308,7 @@ def test_a_commit_that_delta_passes_over_is_told(spark, tmp_path, caplog):
     def put(text):
         row = (text, *[None] * (len(ANNOTATED_CHUNK.columns) - 1))
         store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
-        return store.version_written(ANNOTATED_CHUNK)
+        return store.newest_of_step(ANNOTATED_CHUNK).version
 
     store.writer.next_commit(ANNOTATED_CHUNK.name)
     assert put("first") == 1

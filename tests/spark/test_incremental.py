@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -113,6 +114,26 @@ def test_rows_of_a_delta_table(spark, tmp_path, feed):
     step(spark, tmp_path, source)
 
 
+def test_a_table_that_was_made_anew_is_read_from_the_beginning(spark, tmp_path):
+    source = tmp_path / "in put `x`"
+
+    def append(*keys):
+        df = spark.createDataFrame(
+            [(k, f"ask {k}", "answer") for k in keys], "id string, prompt string, response string"
+        )
+        df.write.format("delta").mode("append").save(str(source))
+
+    append("1", "2")
+    step(spark, tmp_path, source)
+    shutil.rmtree(source)
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    for key in ("3", "4", "5"):  # its version is a later one now, and tells nothing of what became of the first
+        append(key)
+    store, changes = step(spark, tmp_path, source)
+    assert changes["how"] == "everything: a table was made anew"
+    assert {r["id"] for r in store.read(POOL).collect()} == {"3", "4", "5"}
+
+
 @pytest.mark.long
 def test_tables_of_a_catalog_are_merged_into(spark, tmp_path):
     spark.sql("CREATE DATABASE mig_changes")
@@ -125,7 +146,7 @@ def test_tables_of_a_catalog_are_merged_into(spark, tmp_path):
     store, changes = step(spark, tmp_path, source, output)
     assert (changes["changed"], changes["deleted"], changes["added"]) == (2, 0, 0)
     assert {r["id"] for r in store.read(POOL).collect()} == {"1", "2", "4"}
-    [(_, told)] = store.commits(POOL, 1)
+    [(_, told, *_)] = store.commits(POOL, 1)
     assert (told["run_id"], told["records"]) == (store.writer.run_id, 2)
 
 
