@@ -161,6 +161,7 @@ def test_a_pool_is_made_again_from_its_source(spark, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, mode="incremental")

@@ -114,6 +114,7 @@ def test_rows_of_a_delta_table(spark, tmp_path, feed):
     step(spark, tmp_path, source)
 
 
+@pytest.mark.long
 def test_a_table_that_was_made_anew_is_read_from_the_beginning(spark, tmp_path):
     source = tmp_path / "in put `x`"
 
