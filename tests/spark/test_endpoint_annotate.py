@@ -149,6 +149,7 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_rows_without_an_answer_are_tried_again_then_rejected(
     store: Store, server: Server, model: Model, tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_no_secret_of_a_whole_run_is_written_anywhere(
         assert not [file[:300] for file in files if secret.encode() in file]
 
 
+@pytest.mark.long
 def test_a_model_that_gives_no_usable_answers_stops_the_run(
     store: Store, server: Server, model: Model, tmp_path: Path
 ) -> None:

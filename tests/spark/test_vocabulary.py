@@ -254,6 +254,7 @@ TOPICS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_labels_for_a_pool_that_has_none(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path, induce={"clusters": 3, "phrases": 2, "min_rows": 2})
