@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mig_spark.contracts import TABLES
-from mig_spark.lakehouse.sql import days_kept, keep_for, literal, quote, table_properties
+from mig_spark.ingest.sources import Part
+from mig_spark.lakehouse.sql import days_kept, keep_for, literal, table_properties
 from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,7 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
     for part in inputs:
         if part.get("version") is None:
             continue
-        name = f"delta.{quote(part['name'])}" if part["kind"] == "delta" else part["name"]
-        days, how = _short(store, name)
+        days, how = _short(store, Part(part["kind"], part["name"]).sql_name)
         if how:
             told.append(
                 f"the source {part['name']} keeps old versions for {days:g} days: after that its version "

@@ -13,7 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from mig_spark.contracts import (
 )
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
-from mig_spark.lakehouse.tables import Store
+from mig_spark.lakehouse.tables import Commit, Store
 from mig_spark.selection.extend import published
 from mig_spark.selection.label_parameters import OWN_TABLE
 
@@ -86,7 +86,8 @@ SPECS = {
 class Finished:
     """A stage on record, as `stages` has it; counts, inputs and certificate go into the run that passes it over.
 
-    `writes`: versions of the tables that it wrote; `marks`: what tells these commits from others of the same number.
+    `writes`: versions of the tables that it wrote; `marks`: what tells these commits from others of the same number,
+    nothing where an older version of this package put the stage on record.
     """
 
     run_id: str
@@ -106,10 +107,7 @@ def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
     spec = SPECS[stage]
     tables = [t for t in spec.reads if t is not VOCABULARY or config.vocabulary.enabled]
     newest = {t.name: store.newest(t) for t in tables if store.exists(t)}
-    reads: dict[str, Any] = {
-        "tables": {name: commit.version for name, commit in newest.items()},
-        "marks": {name: commit.mark for name, commit in newest.items()},
-    }
+    reads: dict[str, Any] = {"tables": _versions(newest), "marks": _marks(newest)}
     if stage == "ingest":
         reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
     if stage in ("annotate", "select"):
@@ -147,9 +145,9 @@ def find_finished(store: Store, stage: str, key: str) -> Finished | None:
     rows = store.read(STAGES).where((sf.col("stage") == stage) & (sf.col("key") == key))
     records = [as_finished(row) for row in rows.orderBy(sf.col("ended_at").desc()).limit(_LOOKED_AT).collect()]
     newest = {t.name: store.newest(t) for t in SPECS[stage].writes if records and store.exists(t)}
-    now = {name: commit.version for name, commit in newest.items()}
+    now, marks = _versions(newest), _marks(newest)
     for found in records:
-        if now == found.writes and {name: commit.mark for name, commit in newest.items()} == found.marks:
+        if now == found.writes and marks == found.marks:
             return found
     if records:
         logger.info("%s: done before, but its tables have changed since: %s", stage, _changes(records[0].writes, now))
@@ -193,14 +191,14 @@ def record_finished(
         The versions of the tables that it wrote.
     """
     newest = {t.name: store.newest_of_step(t) for t in SPECS[stage].writes if store.exists(t)}
-    writes = {name: {"version": commit.version, "mark": commit.mark} for name, commit in newest.items()}
+    writes = _versions(newest)
     row = (
         store.writer.run_id, stage, key, json.dumps(reads), json.dumps(writes), json.dumps(counts), json.dumps(inputs),
         None if certificate is None else json.dumps(certificate), seconds, code_version(),
-        dt.datetime.now(dt.timezone.utc),
+        dt.datetime.now(dt.timezone.utc), json.dumps(_marks(newest)),
     )  # fmt: skip
     store.write(STAGES, store.spark.createDataFrame([row], STAGES.ddl()), mode="append")
-    return {name: commit.version for name, commit in newest.items()}
+    return writes
 
 
 @functools.cache
@@ -215,12 +213,10 @@ def code_version() -> str:
 
 def as_finished(row: Any) -> Finished:
     """A row of `stages`, its JSON read."""
-    writes = json.loads(row["writes"])
     return Finished(
-        row["run_id"], row["stage"], row["key"], json.loads(row["reads"]),
-        {name: wrote["version"] for name, wrote in writes.items()}, json.loads(row["counts"]),
-        json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"), float(row["seconds"]),
-        {name: wrote["mark"] for name, wrote in writes.items()},
+        row["run_id"], row["stage"], row["key"], json.loads(row["reads"]), json.loads(row["writes"]),
+        json.loads(row["counts"]), json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"),
+        float(row["seconds"]), json.loads(row["marks"] or "{}"),
     )  # fmt: skip
 
 
@@ -246,6 +242,14 @@ def _file_facts(spark: SparkSession, path: str) -> Any:
     inside = fs.children(log) if found[0].is_dir and fs.exists(log) else found
     flat = [f for entry in inside for f in (fs.children(entry.path) if entry.is_dir else [entry])]
     return [[f.name, f.size, f.modified] for f in flat]
+
+
+def _versions(newest: Mapping[str, Commit]) -> dict[str, int]:
+    return {name: commit.version for name, commit in newest.items()}
+
+
+def _marks(newest: Mapping[str, Commit]) -> dict[str, str]:
+    return {name: commit.mark for name, commit in newest.items()}
 
 
 def _changes(before: dict[str, int], now: dict[str, int]) -> str:

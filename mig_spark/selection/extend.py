@@ -59,30 +59,34 @@ def published(store: Store) -> Published:
         return Published(store.pins[SELECTION.name])
     if not store.exists(SELECTION):
         return Published(None)
-    newest, finished, dead = store.version(SELECTION), _finished_marks(store), []
-    for commit in store.commits(SELECTION, _LOOKED_AT):
+    commits, finished, dead = store.commits(SELECTION, _LOOKED_AT), _finished(store), []
+    for commit in commits:
         if commit.told.get("step") != "select":
             if commit.operation in _NO_ROWS:
                 continue
             break
-        if finished is None or commit.mark in finished:
+        if finished is None or {(commit.version, commit.mark), (commit.version, None)} & finished:
             break
         dead.append(commit)
     if not dead:
-        return Published(newest)
+        return Published(commits[0].version)
     before = dead[-1].version - 1
     none = before < 0 or store.read(SELECTION, version=before).isEmpty()
     logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
     return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
 
 
-def _finished_marks(store: Store) -> set[str] | None:
-    """Commits to SELECTION of stages that came to their end; None where there is no record of stages."""
+def _finished(store: Store) -> set[tuple[int, str | None]] | None:
+    """Commits to SELECTION of stages that came to their end: version, and mark where it is on record, which older
+    versions of this package did not do; None where there is no record of stages."""
     if not store.exists(STAGES):
         return None
-    rows = store.read(STAGES).where("stage = 'select'").select("writes").collect()
-    wrote = [json.loads(row["writes"]).get(SELECTION.name) for row in rows]
-    return {w["mark"] for w in wrote if w}
+    name, found = SELECTION.name, set()
+    for row in store.read(STAGES).where("stage = 'select'").select("writes", "marks").collect():
+        writes, marks = json.loads(row["writes"]), json.loads(row["marks"] or "{}")
+        if name in writes:
+            found.add((int(writes[name]), marks.get(name)))
+    return found
 
 
 def former_selection(store: Store, config: Config, annotated: DataFrame) -> Former | None:

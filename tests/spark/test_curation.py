@@ -250,6 +250,22 @@ def test_a_run_that_died_after_it_published_is_not_extended_twice(spark, tmp_pat
     assert len(undisturbed[0]) == (6 if first else 10)
 
 
+@pytest.mark.long
+def test_stages_that_an_older_version_put_on_record_count(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    config = make_config(tmp_path, mode="incremental", incremental={"select": "extend", "add": 3})
+    run_pipeline(spark, config, STAGES_RUN, run_id="older")
+    store = Store(spark, config.output)
+    before = chosen(store)
+    spark.sql(f"UPDATE {store.sql_name(STAGES)} SET marks = NULL")
+    write(tmp_path / "in", "b.jsonl", some_records(20, 10, seed=5))
+    done = run_pipeline(spark, config, STAGES_RUN)
+    assert chosen(store)[:10] == before
+    assert done["counts"]["select"]["moved"]["before"] == len(before) == 10
+    assert done["counts"]["select"]["selected"] == 13
+    assert replay_run(spark, config, "older").same
+
+
 def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, gates={"min_rows": 15, "max_label_drift": 0.3, "max_rejected_share": 0.1})
