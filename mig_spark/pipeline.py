@@ -17,6 +17,7 @@ from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
 from mig_spark.export import SELECTION_NAME
 from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
+from mig_spark.ingest.sources import find_parts
 from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.labels.vocabulary import build_vocabulary
@@ -124,7 +125,10 @@ class _Flow:
         self.stage = stage
         store, run = self._store, self._run
         with store.step(stage), spark_failures(stage):
-            reads = stage_reads(store, run.config, stage)
+            if stage == "ingest":
+                # one look: what the record says was read, and what is read, must be the same
+                run.source = find_parts(store.spark, run.config.pool)
+            reads = stage_reads(store, run.config, stage, run.source)
             key = stage_key(run.config, stage, reads)
             found = None if self._fresh else self._finished(stage, key)
             if found is not None:
@@ -184,7 +188,7 @@ def _files(path: str | None) -> dict[str, str]:
 
 def _ingest(store: Store, run: Run) -> None:
     ingest = ingest_changes if run.config.mode == "incremental" else ingest_pool
-    counts = ingest(store, run.config, run.run_id)
+    counts = ingest(store, run.config, run.run_id, parts=run.source)
     run.inputs = {"pool": counts.pop("inputs")}
     run.counts = {"ingest": counts}
 

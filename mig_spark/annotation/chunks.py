@@ -162,10 +162,12 @@ def annotate_missing(
         logger.info("annotate: all %d different rows are in the cache", missing.total)
         return _summed(work, missing, 0.0)
     cost = _summed(work, missing, time.perf_counter() - started)
+    rate = cost["rows"] / cost["seconds"]
+    speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
     loads = f"; models loaded {cost['model_loads']:.0f} times, {cost['load_seconds']:.1f} s in all"
     logger.info(
-        "annotate: %d rows in %.1f s, %.0f rows a second (%s; %s); %d in the cache%s",
-        cost["rows"], cost["seconds"], cost["rows"] / cost["seconds"], plan.tagger.name, plan.scorer.name,
+        "annotate: %d rows in %.1f s, %s rows a second (%s; %s); %d in the cache%s",
+        cost["rows"], cost["seconds"], speed, plan.tagger.name, plan.scorer.name,
         missing.cached, loads if cost["model_loads"] else "",
     )  # fmt: skip
     return cost

@@ -31,7 +31,7 @@ from mig_spark.contracts import (
     VOCABULARY,
     Table,
 )
-from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.ingest.sources import Part, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Commit, Store
 from mig_spark.selection.extend import published
@@ -102,14 +102,18 @@ class Finished:
     marks: dict[str, str] = field(default_factory=dict)
 
 
-def stage_reads(store: Store, config: Config, stage: str) -> dict[str, Any]:
-    """What the stage would read now: tables with their versions, files with sizes, models with their versions."""
+def stage_reads(store: Store, config: Config, stage: str, source: Sequence[Part] = ()) -> dict[str, Any]:
+    """What the stage would read now: tables with their versions, files with sizes, models with their versions.
+
+    Args:
+        source: what `ingest` would read.
+    """
     spec = SPECS[stage]
     tables = [t for t in spec.reads if t is not VOCABULARY or config.vocabulary.enabled]
     newest = {t.name: store.newest(t) for t in tables if store.exists(t)}
     reads: dict[str, Any] = {"tables": _versions(newest), "marks": _marks(newest)}
     if stage == "ingest":
-        reads["source"] = pool_inputs(find_parts(store.spark, config.pool))
+        reads["source"] = pool_inputs(source)
     if stage in ("annotate", "select"):
         reads["annotators"] = annotation_versions(store, config)
     if stage == "select" and config.mode == "incremental":

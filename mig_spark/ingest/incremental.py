@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,11 @@ class SourceState:
     ids: dict[str, str] = field(default_factory=dict)
 
 
-def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
     """Bring `pool` and this stage's part of `rejected` up to date with the source.
+
+    Args:
+        parts: as for `ingest_pool`.
 
     Returns:
         As `ingest_pool`, and `changes`: `how` (everything, or by what the changes were found), records added, changed
@@ -62,7 +66,7 @@ def ingest_changes(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     Raises:
         InputError: nothing there, unreadable, or without a usable row.
     """
-    parts = find_parts(store.spark, config.pool)
+    parts = find_parts(store.spark, config.pool) if parts is None else parts
     before = _last_state(store)
     data = before.data if before else 0
     versions = {p.name: p.version for p in parts if p.version is not None}
@@ -118,7 +122,7 @@ def _last_state(store: Store) -> SourceState | None:
     return None
 
 
-def _why_everything(store: Store, before: SourceState | None, now: SourceState, parts: list[Part]) -> str | None:
+def _why_everything(store: Store, before: SourceState | None, now: SourceState, parts: Sequence[Part]) -> str | None:
     """Why the changes alone would not do; None where they do."""
     if before is None or not store.exists(SOURCE_FILES) or not store.exists(POOL):
         return "there is no earlier incremental run"
@@ -136,14 +140,14 @@ def _why_everything(store: Store, before: SourceState | None, now: SourceState, 
     return None
 
 
-def _changed_files(store: Store, parts: list[Part]) -> tuple[dict[str, FileInfo], set[str]]:
+def _changed_files(store: Store, parts: Sequence[Part]) -> tuple[dict[str, FileInfo], set[str]]:
     """Files that are new or other than they were, by plain path; and those that are gone."""
     then = {row["file"]: (row["bytes"], row["modified_ms"]) for row in store.read(SOURCE_FILES).collect()}
     now = {plain_path(f.path): f for p in parts for f in p.files}
     return {n: f for n, f in now.items() if then.get(n) != (f.size, f.modified)}, set(then) - set(now)
 
 
-def _find_changes(store: Store, config: Config, parts: list[Part], before: SourceState) -> str:
+def _find_changes(store: Store, config: Config, parts: Sequence[Part], before: SourceState) -> str:
     """Write CHANGES: what is to be put into RECORDS and taken out of it.
 
     Returns:
@@ -165,7 +169,7 @@ def _find_changes(store: Store, config: Config, parts: list[Part], before: Sourc
 
 
 def _file_changes(
-    store: Store, config: Config, parts: list[Part], changed: dict[str, FileInfo], gone: set[str]
+    store: Store, config: Config, parts: Sequence[Part], changed: dict[str, FileInfo], gone: set[str]
 ) -> DataFrame:
     from pyspark.sql import functions as sf
 
@@ -290,6 +294,6 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
     )  # fmt: skip
 
 
-def _write_listing(store: Store, parts: list[Part]) -> None:
+def _write_listing(store: Store, parts: Sequence[Part]) -> None:
     rows = sorted((plain_path(f.path), f.size, f.modified) for p in parts for f in p.files)
     store.write(SOURCE_FILES, store.spark.createDataFrame(rows, SOURCE_FILES.ddl()))

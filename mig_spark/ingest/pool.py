@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,11 @@ _UNREADABLE = re.compile(
 )
 
 
-def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
     """Read the pool, write `pool` and this stage's part of `rejected`; all of it, see `ingest_changes` for the rest.
+
+    Args:
+        parts: what `find_parts` found, where the caller has looked already; nothing that came later is read.
 
     Returns:
         `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all `rejected`, and
@@ -48,7 +51,7 @@ def ingest_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     Raises:
         InputError: nothing there, unreadable or without a usable row; then nothing has been written.
     """
-    parts = find_parts(store.spark, config.pool)
+    parts = find_parts(store.spark, config.pool) if parts is None else parts
     try:
         with said_plainly(config.pool):
             store.write(STAGED, parse_parts(store.spark, parts, config.pool))

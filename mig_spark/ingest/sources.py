@@ -213,7 +213,10 @@ def _by_kind(fs: HadoopFiles, files: list[FileInfo], form: str, *, named: bool, 
                 seen = _seen(fs.head(file, _HEAD_BYTES))
                 raise InputError(f"{plain_path(file.path)} is {seen}, neither JSON nor Parquet: {_begins(fs, file)}")
     elif other:
-        logger.warning("passed over %d files that are not data, the first is %s", len(other), plain_path(other[0].path))
+        logger.warning(
+            "not data by their names, so passed over: %d of %d files, the first is %s",
+            len(other), len(files), plain_path(other[0].path),
+        )  # fmt: skip
     for kind, found in groups.items():
         for file in found[:1]:
             _check_form(fs, file, kind or "", form)

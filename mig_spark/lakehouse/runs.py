@@ -9,7 +9,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,10 @@ def new_run_id() -> str:
 
 @dataclass
 class Run:
-    """One execution while it goes on. What a stage that does not run now left behind is carried over."""
+    """One execution while it goes on. What a stage that does not run now left behind is carried over.
+
+    `source`: the parts of the pool's source as they were when `ingest` began.
+    """
 
     run_id: str
     started_at: dt.datetime
@@ -53,6 +56,7 @@ class Run:
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
+    source: Sequence[Any] = field(default=(), init=False)
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:
