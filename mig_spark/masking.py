@@ -1,4 +1,8 @@
-"""Secrets, masked wherever a config is shown or stored."""
+"""Secrets, masked wherever a config is shown or stored for people.
+
+What is masked is for reading only: it names no place and is no value any more. Whoever takes up stored text as input
+asks `masked_keys` first, or `with_secrets` for the secrets of a config at hand.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,10 @@ MASK = "•••"
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _SECRET_WORDS = {"secret", "secrets", "password", "passwd", "pwd", "passphrase", "token", "credential", "credentials",
                  "authorization", "bearer", "apikey", "key", "sas"}  # fmt: skip
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+#: `user:password@` before a host, and on the web a name alone, which is a token there. `container@account` of a storage
+#: (abfss, wasbs, viewfs) is a place and no secret.
+_USERINFO = re.compile(r"(?<=://)[^/:@\s]*:[^/\s]*@")
+_WEB_USER = re.compile(r"(?i)(?<=http://)[^/\s]+@|(?<=https://)[^/\s]+@")
 _QUERY_SECRET = re.compile(r"(?i)([?&](?:sig|signature|token|key|api_?key|password|x-amz-[a-z-]+)=)[^&\s]+")
 
 
@@ -35,4 +42,28 @@ def mask_secrets(value: Any, *, key: str = "") -> Any:
     named = words[-1:] in (["env"], ["scope"], ["name"], ["file"]) or key.endswith("api_key_secret.key")
     if _SECRET_WORDS.intersection(words) and not named:
         return MASK
-    return _QUERY_SECRET.sub(rf"\1{MASK}", _USERINFO.sub(f"{MASK}@", value))
+    return _QUERY_SECRET.sub(rf"\1{MASK}", _WEB_USER.sub(f"{MASK}@", _USERINFO.sub(f"{MASK}@", value)))
+
+
+def masked_keys(value: Any, *, key: str = "") -> list[str]:
+    """The dotted keys of a config, or of a part of one, whose values are masked, so that they cannot be used."""
+    if isinstance(value, Mapping):
+        return [k for name, v in value.items() for k in masked_keys(v, key=f"{key}.{name}" if key else str(name))]
+    if isinstance(value, (list, tuple)):
+        return list(dict.fromkeys(k for v in value for k in masked_keys(v, key=key)))
+    return [key] if isinstance(value, str) and MASK in value else []
+
+
+def with_secrets(masked: Any, own: Any, *, key: str = "") -> Any:
+    """`masked` with what it lacks from `own`, value by value, wherever `own` would read the same when masked.
+
+    Args:
+        masked: a config, or a part of one, as it was stored.
+        own: the same of a config at hand.
+        key: the dotted key that both stand under.
+    """
+    if masked == mask_secrets(own, key=key):
+        return own
+    if isinstance(masked, Mapping) and isinstance(own, Mapping):
+        return {k: with_secrets(v, own.get(k), key=f"{key}.{k}" if key else str(k)) for k, v in masked.items()}
+    return masked

@@ -19,6 +19,7 @@ from mig_spark.ingest.again import PoolAgain, pool_again
 from mig_spark.lakehouse.runs import package_versions
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets, masked_keys, with_secrets
 from mig_spark.selection.extend import former_selection
 from mig_spark.selection.stage import compute_selection
 
@@ -179,9 +180,16 @@ def _selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
 
 
 def _config_of(record: Mapping[str, Any], config: Config) -> Config:
-    """The run's own config, in the present place and session."""
+    """The run's own config, in the present place and session. Its record has no secrets: they come from the present
+    config where that names the same places."""
     here = config.to_dict()
-    plain = {**json.loads(record["config"]), **{name: here[name] for name in ("output", "spark", "lock")}}
+    plain = with_secrets({**json.loads(record["config"]), **{name: here[name] for name in ("output", "spark", "lock")}},
+                         here)  # fmt: skip
+    if masked := masked_keys(plain):
+        raise ReplayError(
+            f"the record of run {record['run_id']} keeps no secrets, and {', '.join(masked)} had one: give the same "
+            "place with its secret in the config, then replay again"
+        )
     try:
         return build_config(plain, where=f"the config of run {record['run_id']}")
     except ConfigError as e:
@@ -212,8 +220,9 @@ def _differences(store: Store, record: Mapping[str, Any], made: Finished, config
     if (code := made.reads.get("code")) and code != code_version():
         told.append(f"mig-spark {code} then, {code_version()} now")
     for path, facts in named_file_facts(store.spark, config, "select").items():
-        if made.reads["files"].get(path) != facts:
-            told.append(f"{path} has changed")
+        shown = mask_secrets(path)
+        if made.reads["files"].get(shown) != facts:
+            told.append(f"{shown} has changed")
     return told
 
 

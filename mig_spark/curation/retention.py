@@ -8,8 +8,10 @@ from typing import Any
 
 from mig_spark.contracts import TABLES
 from mig_spark.ingest.sources import Part
+from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.sql import days_kept, keep_for, literal, table_properties
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import masked_keys
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +19,17 @@ logger = logging.getLogger(__name__)
 def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> list[str]:
     """Say which tables let go of what a replay reads before `output.keep_days` are over.
 
+    It comes after the selection has been published, so a source that cannot be looked at is told and fails nothing.
+
     Args:
         store: the run's tables.
-        inputs: what the pool was read from, as `pool_inputs` tells it.
+        inputs: what the pool was read from, as `pool_inputs` tells it or as a run's record has it.
 
     Returns:
         The warnings.
     """
+    from pyspark.errors import PySparkException
+
     told = []
     for table in TABLES.values():
         if store.exists(table):
@@ -35,7 +41,15 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
     for part in inputs:
         if part.get("version") is None:
             continue
-        days, how = _short(store, Part(part["kind"], part["name"]).sql_name)
+        unknown = f"how long the source {part['name']} keeps old versions is not known"
+        if masked_keys(part["name"]):
+            told.append(f"{unknown}: its address is on record without its secret")
+            continue
+        try:
+            days, how = _short(store, Part(part["kind"], part["name"]).sql_name)
+        except PySparkException as e:
+            told.append(f"{unknown} ({one_line(e)})")
+            continue
         if how:
             told.append(
                 f"the source {part['name']} keeps old versions for {days:g} days: after that its version "

@@ -34,6 +34,7 @@ from mig_spark.contracts import (
 from mig_spark.ingest.sources import Part, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Commit, Store
+from mig_spark.masking import mask_secrets
 from mig_spark.selection.extend import published
 from mig_spark.selection.label_parameters import OWN_TABLE
 
@@ -189,15 +190,19 @@ def record_finished(
     certificate: dict[str, Any] | None,
     seconds: float,
 ) -> dict[str, int]:
-    """Put a finished stage on record.
+    """Put a finished stage on record, without the secrets that addresses carry: `key` knows them.
 
     Returns:
         The versions of the tables that it wrote.
     """
     newest = {t.name: store.newest_of_step(t) for t in SPECS[stage].writes if store.exists(t)}
     writes = _versions(newest)
+    shown = {**reads, "files": {mask_secrets(name): facts for name, facts in reads["files"].items()}}
+    if "source" in reads:
+        shown["source"] = mask_secrets(reads["source"])
     row = (
-        store.writer.run_id, stage, key, json.dumps(reads), json.dumps(writes), json.dumps(counts), json.dumps(inputs),
+        store.writer.run_id, stage, key, json.dumps(shown), json.dumps(writes), json.dumps(counts),
+        json.dumps(mask_secrets(inputs)),
         None if certificate is None else json.dumps(certificate), seconds, code_version(),
         dt.datetime.now(dt.timezone.utc), json.dumps(_marks(newest)),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from mig_spark.errors import InputError, ReplayError
 from mig_spark.ingest.pool import judge, parse_parts, repeated_ids, said_plainly
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -92,6 +93,8 @@ def parts_then(
 ) -> tuple[list[Part], list[str]]:
     """The parts of the source as a run found them: tables at its versions, the files that it listed.
 
+    The record has no secrets, so names are compared as they read without them.
+
     Returns:
         The parts, and what is not as it was.
 
@@ -103,11 +106,11 @@ def parts_then(
     except InputError as e:
         raise ReplayError(f"the source is gone: {e}") from None
     then = {(entry["kind"], entry["name"]): entry for entry in inputs}
-    now = {(p.kind, p.name) for p in parts}
+    now = {(p.kind, mask_secrets(p.name)) for p in parts}
     if gone := [name for kind, name in then if kind in ("delta", "table") and (kind, name) not in now]:
         raise ReplayError(f"the source is gone: no table {', '.join(map(plain_path, gone))}")
     listed = {f["path"]: f for entry in inputs for f in entry.get("files", ())}
-    there = {f.path: f for p in parts for f in p.files}
+    there = {mask_secrets(f.path): f for p in parts for f in p.files}
     summed = any("listing_sha256" in entry for entry in inputs)
     if gone := sorted(set(listed) - set(there)):
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
@@ -125,8 +128,8 @@ def parts_then(
     for part in parts:
         if part.files:
             # where the run kept no list, all files are read
-            files = part.files if summed else tuple(f for f in part.files if f.path in listed)
+            files = part.files if summed else tuple(f for f in part.files if mask_secrets(f.path) in listed)
             again += [replace(part, files=files)] if files else []
-        elif (part.kind, part.name) in then:
-            again.append(replace(part, version=then[part.kind, part.name].get("version")))
+        elif (entry := then.get((part.kind, mask_secrets(part.name)))) is not None:
+            again.append(replace(part, version=entry.get("version")))
     return again, notes

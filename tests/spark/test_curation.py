@@ -33,6 +33,7 @@ from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.sql import days_kept, table_properties
 from mig_spark.lakehouse.tables import Store, Writer
+from mig_spark.masking import MASK
 
 LABELS_USED = [f"label {k}" for k in range(8)]
 
@@ -396,6 +397,11 @@ def test_a_table_keeps_what_a_replay_needs_for_as_long_as_the_config_says(spark,
     told = ["table labels keeps old versions for 40 days: this run can be replayed so long"]
     assert warn_of_short_retention(short, ()) == told
     assert f"replay: {told[0]}" in caplog.text
+    # it comes after publishing, so a source that cannot be looked at fails nothing
+    gone = [{"kind": "delta", "name": name, "version": 1} for name in (f"{tmp_path}/gone", f"hdfs://{MASK}@host/x")]
+    first, second = warn_of_short_retention(store, gone)
+    assert first.startswith(f"how long the source {tmp_path}/gone keeps old versions is not known (")
+    assert second.endswith("is not known: its address is on record without its secret")
 
 
 @pytest.mark.long
@@ -428,6 +434,24 @@ def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
         assert checks == set(table.checks), table.name
     with pytest.raises(Exception, match="status_known"):
         spark.sql(f"UPDATE {store.sql_name(RUNS)} SET status = 'perhaps'")
+
+
+@pytest.mark.long
+def test_a_container_of_an_account_is_no_secret_and_its_table_can_be_read_again(spark, tmp_path):
+    """As in abfss://container@account: viewfs takes such names too."""
+    spark.conf.set("fs.viewfs.mounttable.raw@mig.link./data", tmp_path.as_uri())
+    rows = [(r["id"], r["prompt"], r["response"], r["labels"], r["score"]) for r in some_records(0, 15)]
+    shape = "id string, prompt string, response string, labels array<string>, score double"
+    spark.createDataFrame(rows, shape).write.format("delta").save(str(tmp_path / "table"))
+    write(tmp_path / "in", "a.jsonl", some_records(20, 10))
+    places = ["viewfs://raw@mig/data/table", "viewfs://raw@mig/data/in/a.jsonl"]
+    config = make_config(tmp_path, pool={"path": places, "columns": {"labels": "labels", "score": "score"}})
+    run_pipeline(spark, config, STAGES_RUN)
+    done = run_pipeline(spark, config, ("select",))
+    assert [part["name"] for part in done["inputs"]["pool"]] == places
+    assert done["config"]["pool"]["path"] == places
+    replayed = replay_run(spark, config, done["run_id"], from_source=True)
+    assert (replayed.same, replayed.source.same, replayed.differs) == (True, True, [])
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mig_spark.masking import MASK, mask_secrets
+from mig_spark.masking import MASK, mask_secrets, masked_keys, with_secrets
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,16 @@ from mig_spark.masking import MASK, mask_secrets
         ("AWS_SECRET_ACCESS_KEY", "c4n4ry", MASK),
         ("db.password", "c4n4ry", MASK),
         ("pool.path", "https://me:c4n4ry@host/x.jsonl", f"https://{MASK}@host/x.jsonl"),
+        ("pool.path", "https://me:c4n@4ry@host/x.jsonl", f"https://{MASK}@host/x.jsonl"),
+        ("pool.path", "https://c4n4ry@host/x.jsonl", f"https://{MASK}@host/x.jsonl"),
+        ("pool.path", "hdfs://me:c4n4ry@host/x", f"hdfs://{MASK}@host/x"),
+        ("pool.path", "abfss://raw@account.dfs.core.windows.net/x", "abfss://raw@account.dfs.core.windows.net/x"),
+        (
+            "select.given",
+            "wasbs://raw@account.blob.core.windows.net/a:b@c",
+            "wasbs://raw@account.blob.core.windows.net/a:b@c",
+        ),
+        ("output.path", "viewfs://team@cluster/x", "viewfs://team@cluster/x"),
         ("pool.path", ["https://host/x?sig=c4n4ry&a=1"], [f"https://host/x?sig={MASK}&a=1"]),
         ("annotate.tagger.api_key_env", "OPENAI_API_KEY", "OPENAI_API_KEY"),
         ("annotate.tagger.api_key_secret.scope", "mig", "mig"),
@@ -36,3 +46,18 @@ def test_mask_secrets(key: str, value: Any, shown: Any) -> None:
     for part in key.split("."):
         masked = masked[part]
     assert masked == shown
+
+
+def test_what_is_masked_is_told_and_taken_from_a_config_at_hand() -> None:
+    own = {
+        "pool": {"path": ["https://me:c4n4ry@host/x", "/data/y"]},
+        "select": {"given": "hdfs://a:c4n4ry@h/z"},
+        "n": 1,
+    }
+    stored = mask_secrets(own)
+    assert masked_keys(stored) == ["pool.path", "select.given"]
+    assert with_secrets(stored, own) == own
+    other = {**own, "select": {"given": "hdfs://a:c4n4ry@elsewhere/z"}}
+    assert masked_keys(with_secrets(stored, other)) == ["select.given"]
+    assert masked_keys(with_secrets(stored, {})) == ["pool.path", "select.given"]
+    assert masked_keys(own) == []
