@@ -44,6 +44,13 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
             assert name.split(".")[1] in {"kernels", "errors"}, name
 
 
+def test_functions_are_compiled_in_one_place():
+    """Numba by itself finds no folder for its cache everywhere, and takes a stale one for fresh."""
+    for file in modules():
+        if file.name != "compiled.py":
+            assert "numba" not in {n.split(".")[0] for n in imports(file, top_level=False)}, file
+
+
 @pytest.mark.parametrize("file", modules(), ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_where_they_are_used(file):
     for name in imports(file, top_level=True):

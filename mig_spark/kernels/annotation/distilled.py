@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.embedding import F32, Encoder, embed_texts, load_model
 from mig_spark.kernels.annotation.models import quiet, record_load
+from mig_spark.kernels.compiled import njit
 
 logger = logging.getLogger(__name__)
 

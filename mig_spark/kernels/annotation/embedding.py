@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
+from mig_spark.kernels.compiled import njit
 
 logger = logging.getLogger(__name__)
 

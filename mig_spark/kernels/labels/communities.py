@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from mig_spark.kernels.compiled import njit
 
 I32: TypeAlias = npt.NDArray[np.int32]
 

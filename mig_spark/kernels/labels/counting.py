@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
+
+from mig_spark.kernels.compiled import njit
 
 I64: TypeAlias = npt.NDArray[np.int64]
 

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
 from mig_spark.kernels.selection.gains import model_of, new_scratch, row_gain, take_row

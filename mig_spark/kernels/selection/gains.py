@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.objective import exact_gain, label_sum, phi_prime, phi_rise, spread
 from mig_spark.kernels.selection.state import State
 

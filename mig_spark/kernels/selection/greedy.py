@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
 from mig_spark.kernels.selection.heap import (
     before,

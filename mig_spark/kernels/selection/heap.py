@@ -9,8 +9,8 @@ are evaluated in one pass, in their order, which costs a tenth. What is on top i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import row_gain
 
 #: Units in the heap at a time, about; of n, n / HOT_PART where that is more, for a lowering of the floor looks at all.

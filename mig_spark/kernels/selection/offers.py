@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.objective import exact_gain, label_sum
 from mig_spark.kernels.selection.ragged import ranges

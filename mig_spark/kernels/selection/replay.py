@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
 from mig_spark.kernels.selection.state import State
 

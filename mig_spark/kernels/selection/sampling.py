@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.offers import Limits, gains_of
 from mig_spark.kernels.selection.ragged import concat_ragged, ranges

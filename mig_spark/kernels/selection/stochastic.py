@@ -16,9 +16,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from mig_spark.errors import NotCertifiedError
+from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
 from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
