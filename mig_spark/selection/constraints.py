@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mig_spark.config import QuotaConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.selection.blocks import GREATEST_SCORE
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 #: More rows than any pool has: no limit.
 NO_LIMIT = 1 << 62
 _SHOWN = 3
+_USABLE = f"labels is not null and score >= 0 and score <= {GREATEST_SCORE:.0E}D"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _rows_of(rows: DataFrame, ids: DataFrame, what: str, *, strict: bool) -> pa.
         InputError: `strict`, and an id is not in the pool or its row cannot be used.
     """
     wanted = _ids(rows, ids)
-    usable = rows.where("labels is not null and score >= 0 and score < double('inf')")
+    usable = rows.where(_USABLE)
     found = collect_arrow(usable.join(wanted, "id")).sort_by("id")
     names = set(collect_arrow(wanted)["id"].to_pylist())
     missing = sorted(names.difference(found["id"].to_pylist()))
@@ -159,7 +161,7 @@ def _limits(rows: DataFrame, config: SelectConfig, budget: int) -> tuple[Constra
     if config.quotas is None:
         one = np.zeros(1, np.int64)
         return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
-    usable = rows.where("labels is not null and score >= 0 and score < double('inf')")
+    usable = rows.where(_USABLE)
     there = {r["kind"]: int(r["count"]) for r in usable.groupBy("kind").count().collect()}
     kinds = sorted(there)
     lower, upper = _quota_arrays(config.quotas, kinds, budget)

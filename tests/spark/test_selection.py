@@ -118,13 +118,13 @@ def test_integer_ids_tie_as_numbers(spark):
 def test_unusable_rows_are_counted_and_left_out(spark):
     data = [
         ("a", ["x"], 1.0), ("b", None, 1.0), ("c", ["x", None], 1.0), ("d", ["x"], None), ("e", ["x"], float("nan")),
-        ("f", ["x"], -1.0), ("g", ["x"], float("inf")), (None, ["x"], 1.0), ("h", [], 5.0),
+        ("f", ["x"], -1.0), ("g", ["x"], float("inf")), (None, ["x"], 1.0), ("h", [], 5.0), ("i", ["x"], 1.1e100),
     ]  # fmt: skip
     selection = select(spark.createDataFrame(data, SCHEMA), 9)
     assert selection.ids == ["a", "h"]
     assert selection.counts["rejected"] == {
         "id is missing": 1, "no annotation": 1, "labels are not strings": 1, "score is missing": 1,
-        "score is not a finite number": 2, "score is negative": 1,
+        "score is not a finite number": 2, "score is negative": 1, "score is above 1e+100": 1,
     }  # fmt: skip
 
 

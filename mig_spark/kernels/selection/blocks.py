@@ -28,14 +28,20 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 #: the order of two rows of one group round.
 SCORE_GAP = 1e-12
 
+#: Greater scores are refused: sums and products of scores near the top of the float range overflow.
+GREATEST_SCORE = 1e100
+
 NO_ANNOTATION = "no annotation"
 LABELS_NOT_STRINGS = "labels are not strings"
 SCORE_MISSING = "score is missing"
 SCORE_NAN = "score is not a finite number"
 SCORE_NEGATIVE = "score is negative"
+SCORE_TOO_GREAT = f"score is above {GREATEST_SCORE:g}"
 NO_ID = "id is missing"
 BAD_COST = "cost is not a positive number"
-REASONS = (NO_ID, NO_ANNOTATION, LABELS_NOT_STRINGS, SCORE_MISSING, SCORE_NAN, SCORE_NEGATIVE, BAD_COST)
+REASONS = (
+    NO_ID, NO_ANNOTATION, LABELS_NOT_STRINGS, SCORE_MISSING, SCORE_NAN, SCORE_NEGATIVE, SCORE_TOO_GREAT, BAD_COST,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,7 @@ def _usable(table: pa.Table) -> tuple[npt.NDArray[np.bool_], I64]:
         score.is_null().to_numpy(zero_copy_only=False),
         ~np.isfinite(value),
         value < 0,
+        value > GREATEST_SCORE,
         _bad_cost(table),
     ]
     bad = np.zeros(table.num_rows, bool)
