@@ -171,7 +171,7 @@ def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_In
     with said_plainly(PoolConfig(path=list(sources))):
         for parts in found:
             # one source's JSON files may be read in two ways, by size; their order is that of their names all the same
-            json_parts = [p for p in parts if p.kind in ("lines", "files")]
+            json_parts = [p for p in parts if p.is_json]
             if json_parts:
                 loaded, places = _json_input(spark, json_parts, base, f"{scratch}/{len(inputs)}")
                 inputs.append(loaded)

@@ -15,8 +15,20 @@ import pyarrow as pa
 
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
+from mig_spark.kernels.ingest.arrays import too_long
 from mig_spark.kernels.ingest.chat import column_names
-from mig_spark.kernels.ingest.records import Line, clean_line, digest, iter_file, plain_path, source_name
+from mig_spark.kernels.ingest.records import (
+    DEFAULT_LIMITS,
+    Limits,
+    Line,
+    Piece,
+    clean_line,
+    digest,
+    iter_file,
+    iter_piece,
+    plain_path,
+    source_name,
+)
 from mig_spark.kernels.ingest.staged import Parsed, parse_item, to_batches
 from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
@@ -30,13 +42,17 @@ _PARTITION_SHIFT = 40
 ArrowMap = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
-def parse_records(schema: str, columns: Mapping[str, str], source: str | None, *, table: bool = False) -> ArrowMap:
-    """Records that Spark has split already: (`value` binary, `file` string, `block` long) to `contracts.STAGED`.
+def parse_records(
+    schema: str, columns: Mapping[str, str], source: str | None, limits: Limits = DEFAULT_LIMITS, *, table: bool = False
+) -> ArrowMap:
+    """Records that Spark has split already: (`value` binary, `size` long, `file` string, `block` long) to
+    `contracts.STAGED`.
 
     Args:
         schema: `auto`, or the one schema of all records.
         columns: the column that plays each role, as in `pool.columns`.
         source: what rows without a source of their own are from; None: the file's base name.
+        limits: of one record; where `size`, its length, is above, `value` is its first part only.
         table: the records are rows of a table, which have no place in a file: `block` is the partition's number, and in
             the result a hash of the record, so that equal ids are told apart by content and not by partition.
     """
@@ -46,12 +62,14 @@ def parse_records(schema: str, columns: Mapping[str, str], source: str | None, *
         seq = 0
         paths = _Paths(source)
         for batch in batches:
-            values, files, blocks = (batch.column(name).to_pylist() for name in ("value", "file", "block"))
-            for value, file, block in zip(values, files, blocks, strict=True):
+            read = (batch.column(name).to_pylist() for name in ("value", "size", "file", "block"))
+            for value, size, file, block in zip(*read, strict=True):
                 text = clean_line(value)
                 if text is not None:
                     path, short = paths[file]
-                    outcome, raw = parse_item(Line(text), schema=schema, names=names)
+                    long = size > limits.record_bytes
+                    item = too_long(text, size, limits.record_bytes) if long else Line(text)
+                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
                     if table:
                         yield Parsed(outcome, raw, short, path, digest(text), (block << _PARTITION_SHIFT) + seq)
                     else:
@@ -61,7 +79,9 @@ def parse_records(schema: str, columns: Mapping[str, str], source: str | None, *
     return lambda batches: to_batches(parsed(batches))
 
 
-def parse_files(form: str, schema: str, columns: Mapping[str, str], source: str | None) -> ArrowMap:
+def parse_files(
+    form: str, schema: str, columns: Mapping[str, str], source: str | None, limits: Limits = DEFAULT_LIMITS
+) -> ArrowMap:
     """Whole files: (`content` binary, `file` string) to `contracts.STAGED`; see `parse_records` and `iter_file`."""
     names = column_names(columns)
 
@@ -70,9 +90,31 @@ def parse_files(form: str, schema: str, columns: Mapping[str, str], source: str 
         for batch in batches:
             for content, file in zip(batch.column("content"), batch.column("file").to_pylist(), strict=True):
                 path, short = paths[file]
-                for seq, item in enumerate(iter_file(content.as_py(), form)):
-                    outcome, raw = parse_item(item, schema=schema, names=names)
+                for seq, item in enumerate(iter_file(content.as_py(), form, max_bytes=limits.record_bytes)):
+                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
                     yield Parsed(outcome, raw, short, path, 0, seq)
+
+    return lambda batches: to_batches(parsed(batches))
+
+
+def parse_pieces(
+    pieces: Sequence[Piece],
+    schema: str,
+    columns: Mapping[str, str],
+    source: str | None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ArrowMap:
+    """Files that every node has: (`id` long, the number of a piece) to `contracts.STAGED`; see `parse_records`."""
+    names = column_names(columns)
+
+    def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
+        for batch in batches:
+            for number in batch.column("id").to_pylist():
+                piece = pieces[number]
+                short = source or source_name(piece.path)
+                for seq, item in enumerate(iter_piece(piece, max_bytes=limits.record_bytes)):
+                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
+                    yield Parsed(outcome, raw, short, piece.path, piece.start, seq)
 
     return lambda batches: to_batches(parsed(batches))
 

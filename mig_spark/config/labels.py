@@ -65,6 +65,7 @@ class GraphConfig(Section):
     cooccurrence_max_labels: int = Field(50, ge=2, description="pairs are counted among the first labels of a row")
     normalize: Literal["receiver", "sender"] = "receiver"
     embedding_model: str = DEFAULT_MODEL
+    max_labels: int = Field(200_000, ge=1, description="more labels are not embedded: the run stops")
     edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
     engine: Literal["auto", "graphframes", "joins"] = Field(
         "auto", description="what computes on the graph: the same matrix by either; auto: what is there"

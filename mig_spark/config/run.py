@@ -37,6 +37,8 @@ class PoolConfig(Section):
         str,
     ] = Field(default_factory=dict, description="your column's name for its role, e.g. {prompt: question}; '' for none")
     source: str | None = Field(None, description="one source name for all rows that bring none")
+    max_record_bytes: int = Field(16 << 20, ge=1, description="records with more bytes of text are rejected")
+    max_labels: int = Field(10_000, ge=1, description="records that bring more labels are rejected")
 
 
 class OutputConfig(Section):

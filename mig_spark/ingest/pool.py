@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config, PoolConfig
 from mig_spark.contracts import POOL, REJECTED, STAGED, Table
 from mig_spark.errors import InputError
-from mig_spark.ingest.sources import LISTED_FILES, Part, find_parts, pool_inputs
-from mig_spark.kernels.ingest.records import plain_path, source_name
+from mig_spark.ingest.sources import LISTED_FILES, Part, disk_pieces, find_parts, pool_inputs
+from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
+from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
 from mig_spark.lakehouse.hadoop import escape_glob, first_line
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.tables import Store
-from mig_spark.udfs import parse_files, parse_records
+from mig_spark.udfs import parse_files, parse_pieces, parse_records
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -212,28 +213,45 @@ def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str
     from pyspark.sql import functions as sf
 
     columns = {str(role): name for role, name in config.columns.items()}
+    limits = _limits(config)
+    form = config.format if config.format in ("jsonl", "json") else "auto"
+    if part.kind in ("disk_lines", "disk_files"):
+        pieces = disk_pieces(part, form)
+        numbers = spark.range(0, len(pieces), 1, len(pieces))
+        return numbers.mapInArrow(parse_pieces(pieces, schema, columns, config.source, limits), STAGED.ddl())
     paths = [escape_glob(f.path) for f in part.files]
     file = sf.col("_metadata.file_path").alias("file")
     if part.kind == "files":
-        form = config.format if config.format in ("jsonl", "json") else "auto"
         # without recursiveFileLookup, folders named key=value would become columns, and must then agree
         files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(paths)
-        parse = parse_files(form, schema, columns, config.source)
+        parse = parse_files(form, schema, columns, config.source, limits)
         return files.select("content", file).mapInArrow(parse, STAGED.ddl())
     if part.kind == "lines":
         text = spark.read.text(paths, lineSep="\n", recursiveFileLookup=True)
-        # as bytes: a line that is not UTF-8 is a rejected record, not a failed task
-        lines = text.select(
-            sf.col("value").cast("binary").alias("value"), file, sf.col("_metadata.file_block_start").alias("block")
-        )
-        return lines.mapInArrow(parse_records(schema, columns, config.source), STAGED.ddl())
+        lines = text.select(*_bounded("value", limits), file, sf.col("_metadata.file_block_start").alias("block"))
+        return lines.mapInArrow(parse_records(schema, columns, config.source, limits), STAGED.ddl())
     df, file = _table(spark, part, paths)
     source = config.source if part.kind == "parquet" else config.source or source_name(part.name)
     rows = df.select(
-        json_records(df).cast("binary").alias("value"), file.alias("file"), sf.spark_partition_id().alias("block")
+        json_records(df).alias("value"), file.alias("file"), sf.spark_partition_id().cast("long").alias("block")
     )
-    parse = parse_records(schema, columns, source, table=True)
-    return rows.select("value", "file", sf.col("block").cast("long")).mapInArrow(parse, STAGED.ddl())
+    parse = parse_records(schema, columns, source, limits, table=True)
+    return rows.select(*_bounded("value", limits), "file", "block").mapInArrow(parse, STAGED.ddl())
+
+
+def _limits(config: PoolConfig) -> Limits:
+    return Limits(config.max_record_bytes, config.max_labels)
+
+
+def _bounded(name: str, limits: Limits) -> tuple[Column, Column]:
+    """A text as bytes, so that one that is not UTF-8 is a rejected record and not a failed task, with its length; of a
+    record that is too long only the first part goes to Python."""
+    from pyspark.sql import functions as sf
+
+    value = sf.col(name).cast("binary")
+    size = sf.octet_length(value).cast("long")
+    part = sf.when(size > limits.record_bytes, sf.substring(value, 1, KEPT_CHARACTERS)).otherwise(value)
+    return part.alias("value"), size.alias("size")
 
 
 def read_table_part(spark: SparkSession, part: Part) -> DataFrame:
@@ -246,12 +264,13 @@ def parse_texts(texts: DataFrame, part: Part, config: PoolConfig) -> DataFrame:
     from pyspark.sql import functions as sf
 
     columns = {str(role): name for role, name in config.columns.items()}
+    limits = _limits(config)
     rows = texts.select(
-        sf.col("value").cast("binary").alias("value"),
+        *_bounded("value", limits),
         sf.lit(plain_path(part.name)).alias("file"),
         sf.spark_partition_id().cast("long").alias("block"),
     )
-    parse = parse_records(config.schema_, columns, config.source or source_name(part.name), table=True)
+    parse = parse_records(config.schema_, columns, config.source or source_name(part.name), limits, table=True)
     return rows.mapInArrow(parse, STAGED.ddl())
 
 

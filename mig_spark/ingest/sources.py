@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import PoolConfig
 from mig_spark.errors import InputError
-from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, is_array, peek, plain_path
+from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
 from mig_spark.lakehouse.hadoop import FileInfo, HadoopFiles
 from mig_spark.lakehouse.sql import history, quote
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Files up to this size are read whole by one task, which sees for itself what they are; larger ones are looked into
-#: here, so that JSON lines can be split over tasks.
+#: here, so that JSON lines can be split over tasks. Larger ones that the operating system can open are read by Python,
+#: from the disk: Spark's reader of text has no bound on a line, and one of binary files holds all of a file.
 WHOLE_FILE_BYTES = 16 << 20
-#: A JSON array is parsed by one task as one text; the JVM's limit for one value is 2 GiB, its memory usually less.
+#: A JSON array that Spark reads is one value; the JVM's limit for one is 2 GiB, its memory usually less.
 ARRAY_LIMIT_BYTES = 1 << 30
 #: Inputs are listed file by file up to this many, then summed up.
 LISTED_FILES = 1000
@@ -33,6 +34,11 @@ LISTED_FILES = 1000
 #: After so many large files, those that are named like JSON lines are taken for it without a look: a look is a request.
 _LOOKED_AT = 200
 _HEAD_BYTES = 64 << 10
+#: A file that is read from the disk is cut into pieces of this size, or so that there are about `_PIECES` of them.
+_PIECE_BYTES = 16 << 20
+_MOST_PIECE_BYTES = 128 << 20
+_PIECES = 1000
+_LOCAL = re.compile(r"^(?:file:/+(?=[^/])|/(?!/))")
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)(\.gz)?$", re.IGNORECASE)
 _LINES_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines)(\.gz)?$", re.IGNORECASE)
 _PARQUET_NAME = re.compile(r"\.(parquet|parq|pq)$", re.IGNORECASE)
@@ -62,8 +68,9 @@ _EXPECTED = {
 class Part:
     """A part of the pool that is read in one way.
 
-    `kind`: `delta` (a folder), `table` (a catalog name), `parquet`, `lines` (JSON lines that Spark splits), or `files`
-    (JSON that a task reads whole). `base`: the folder below which `key=value` folders are columns, None: nowhere.
+    `kind`: `delta` (a folder), `table` (a catalog name), `parquet`, or JSON: `lines` (that Spark splits), `files` (that
+    a task reads whole), `disk_lines` and `disk_files` (the same, of large files that Python can open).
+    `base`: the folder below which `key=value` folders are columns, None: nowhere.
     `committed`: when a table's version was made, in milliseconds since 1970 UTC; a table that was removed and made anew
     has the same versions at other times.
     """
@@ -74,6 +81,11 @@ class Part:
     version: int | None = None
     base: str | None = None
     committed: int | None = None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its records are JSON texts in files, which have an order."""
+        return self.kind in ("lines", "files", "disk_lines", "disk_files")
 
     @property
     def sql_name(self) -> str:
@@ -250,30 +262,54 @@ def _kind_by_content(head: bytes) -> str | None:
 
 
 def _json_parts(fs: HadoopFiles, files: Iterable[FileInfo], form: str) -> list[Part]:
-    lines: list[FileInfo] = []
-    whole: list[FileInfo] = []
+    groups: dict[str, list[FileInfo]] = {"lines": [], "files": [], "disk_lines": [], "disk_files": []}
     for file in files:
-        if file.size <= WHOLE_FILE_BYTES:
-            whole.append(file)
-            continue
-        if len(lines) >= _LOOKED_AT and _LINES_NAME.search(file.name):
-            lines.append(file)
-            continue
-        head = fs.head(file, _HEAD_BYTES)
-        zipped = head.startswith(GZIP_MAGIC)
-        array = form == "json" or (form == "auto" and is_array(peek(head)))
-        # Spark goes by the name alone when it unzips
-        if not array and zipped == file.name.lower().endswith(".gz"):
-            lines.append(file)
-        elif file.size > ARRAY_LIMIT_BYTES:
-            raise InputError(
-                f"{plain_path(file.path)} is {'a JSON array' if array else 'gzip without the name'} of "
-                f"{file.size / 2**30:.1f} GiB, more than one task can hold: write it as .jsonl or .jsonl.gz"
-            )
-        else:
-            whole.append(file)
-    groups = (("lines", lines), ("files", whole))
-    return [Part(kind, found[0].path, tuple(found)) for kind, found in groups if found]
+        groups[_json_kind(fs, file, form, len(groups["lines"]))].append(file)
+    return [Part(kind, found[0].path, tuple(found)) for kind, found in groups.items() if found]
+
+
+def _json_kind(fs: HadoopFiles, file: FileInfo, form: str, before: int) -> str:
+    """How a JSON file is read; `before`: how many are split by Spark already."""
+    if file.size <= WHOLE_FILE_BYTES:
+        return "files"
+    disk = local_path(file) is not None
+    if not disk and before >= _LOOKED_AT and _LINES_NAME.search(file.name):
+        return "lines"
+    head = fs.head(file, _HEAD_BYTES)
+    zipped = head.startswith(GZIP_MAGIC)
+    array = form == "json" or (form == "auto" and is_array(peek(head)))
+    if disk:
+        return "disk_files" if array or zipped else "disk_lines"
+    # Spark goes by the name alone when it unzips
+    if not array and zipped == file.name.lower().endswith(".gz"):
+        return "lines"
+    if file.size > ARRAY_LIMIT_BYTES:
+        raise InputError(
+            f"{plain_path(file.path)} is {'a JSON array' if array else 'gzip without the name'} of "
+            f"{file.size / 2**30:.1f} GiB, more than one task can hold: write it as .jsonl or .jsonl.gz"
+        )
+    return "files"
+
+
+def local_path(file: FileInfo) -> str | None:
+    """The file's path where the operating system can open it, here and, as Spark asks too, on every node."""
+    return _LOCAL.sub("/", file.path) if _LOCAL.match(file.path) else None
+
+
+def disk_pieces(part: Part, form: str) -> list[Piece]:
+    """What tasks read of a part of kind `disk_lines` or `disk_files`, in the order of files and of the bytes in them.
+
+    Args:
+        form: `jsonl`, `json` or `auto`, see `iter_file`.
+    """
+    if part.kind == "disk_files":
+        return [Piece(local_path(file) or file.path, form) for file in part.files]
+    size = min(max(_PIECE_BYTES, sum(f.size for f in part.files) // _PIECES), _MOST_PIECE_BYTES)
+    return [
+        Piece(local_path(file) or file.path, "jsonl", start, min(start + size, file.size))
+        for file in part.files
+        for start in range(0, file.size, size)
+    ]
 
 
 def _check_form(fs: HadoopFiles, file: FileInfo, kind: str, form: str) -> None:

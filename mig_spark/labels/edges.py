@@ -28,27 +28,45 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512
 #: More labels than any row has.
 MANY_LABELS = 1 << 30
+#: `graph.max_labels` where no config says otherwise.
+MAX_LABELS = 200_000
 _PARQUET = (".parquet", ".pq")
 
 
-def similarity_edges(spark: SparkSession, labels: list[str], *, model: str, threshold: float) -> pa.Table:
+def similarity_edges(
+    spark: SparkSession, labels: list[str], *, model: str, threshold: float, max_labels: int = MAX_LABELS
+) -> pa.Table:
     """Pairs of labels whose embeddings have a cosine of at least `threshold`.
 
     Returns:
         `src` < `dst` labels and `weight`, at the driver: a model's answer must not sit in a lazy plan.
 
     Raises:
+        InputError: there are more than `max_labels` labels.
         DependencyError: the library or the model's folder is not there.
         AnnotationError: the model failed in an executor.
     """
-    vectors = embed_labels(spark, labels, model=model)
+    vectors = embed_labels(spark, labels, model=model, max_labels=max_labels)
     i, j, weight = similarity.similarity_edges(vectors, threshold)
     names = pa.array(labels, pa.string())
     return pa.table({"src": names.take(pa.array(i)), "dst": names.take(pa.array(j)), "weight": pa.array(weight)})
 
 
-def embed_labels(spark: SparkSession, labels: list[str], *, model: str) -> np.ndarray:
-    """Label embeddings, float32 (labels, d), computed by the executors that have the model already."""
+def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labels: int = MAX_LABELS) -> np.ndarray:
+    """Label embeddings, float32 (labels, d), computed by the executors that have the model already.
+
+    Raises:
+        InputError: there are more than `max_labels`: they are compared pair by pair afterwards, at the driver, so that
+            time grows with their square.
+        DependencyError, AnnotationError: as for `similarity_edges`.
+    """
+    if len(labels) > max_labels:
+        raise InputError(
+            f"{len(labels):,} labels would be embedded and compared pair by pair; graph.max_labels allows "
+            f"{max_labels:,}: set vocabulary.enabled: true and raise vocabulary.min_count, so that rare tags are "
+            "dropped; or take graph.edges: cooccurrence or your own graph.edges_path (and vocabulary.merge_distance: "
+            "null), which embed nothing; or raise graph.max_labels"
+        )
     if not labels:
         return np.empty((0, 1), dtype=np.float32)
     check_installed()

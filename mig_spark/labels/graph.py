@@ -44,7 +44,8 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         `communities`, `largest_component` (labels in it), `threshold` (None where no similarity is asked for).
 
     Raises:
-        InputError: there is no annotated pool, or `graph.edges_path` cannot be used.
+        InputError: there is no annotated pool, there are more labels than `graph.max_labels`, or `graph.edges_path`
+            cannot be used.
         DependencyError: the embedding model or its library is not there, or GraphFrames where it has to be.
     """
     from pyspark.sql import Observation
@@ -213,7 +214,9 @@ def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Tabl
         )
     if config.edges_path is not None:
         return read_edges(store.spark, config.edges_path, labels, threshold=threshold)
-    return similarity_edges(store.spark, labels, model=config.embedding_model, threshold=threshold)
+    return similarity_edges(
+        store.spark, labels, model=config.embedding_model, threshold=threshold, max_labels=config.max_labels
+    )
 
 
 def _parameters_by_hand(store: Store, labels: list[str]) -> dict[str, pa.Array]:

@@ -56,7 +56,8 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
         not have), `rows_without_labels`, and `map`, the hash of the map.
 
     Raises:
-        InputError: there is no annotated pool, or edits contradict each other.
+        InputError: there is no annotated pool, edits contradict each other, or more labels than `graph.max_labels` are
+            left to embed.
         DependencyError: the lemmatiser, or the embedding model, is not there.
     """
     settings = config.vocabulary
@@ -70,7 +71,9 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
             _, without = count_mapped(pool, tag_map(entries))
         else:
             before = read_vocabulary(store) if store.exists(VOCABULARY) else []
-            entries, without = _make_entries(pool, tags, rows, [e for e in before if e.edited], settings)
+            entries, without = _make_entries(
+                pool, tags, rows, [e for e in before if e.edited], settings, config.graph.max_labels
+            )
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
     finally:
         pool.unpersist()
@@ -78,7 +81,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
 
 
 def _make_entries(
-    pool: DataFrame, tags: dict[str, int], rows: int, edited: list[Entry], settings: VocabularyConfig
+    pool: DataFrame, tags: dict[str, int], rows: int, edited: list[Entry], settings: VocabularyConfig, max_labels: int
 ) -> tuple[list[Entry], int]:
     """All rows, and how many rows of the pool they leave without a label."""
     known = sorted({*tags, *(e.label for e in edited), *(tag for e in edited for tag in e.raw_tags)})
@@ -87,7 +90,7 @@ def _make_entries(
     least = max(settings.min_count, math.ceil(settings.min_share * rows))
     entries = drop_rare(entries, least)
     if settings.merge_distance is not None:
-        entries = _merge_meanings(pool.sparkSession, entries, settings.model, settings.merge_distance)
+        entries = _merge_meanings(pool.sparkSession, entries, settings.model, settings.merge_distance, max_labels)
     final, without = count_mapped(pool, tag_map(entries))
     if settings.association is not None:
         merged = _merge_associated(pool, entries, final, rows, settings.association)
@@ -165,9 +168,11 @@ def merge_pairs(
     return found
 
 
-def _merge_meanings(spark: SparkSession, entries: list[Entry], model: str, distance: float) -> list[Entry]:
+def _merge_meanings(
+    spark: SparkSession, entries: list[Entry], model: str, distance: float, max_labels: int
+) -> list[Entry]:
     kept = sorted((e for e in entries if e.status == KEPT), key=lambda e: e.label)
-    vectors = embed_labels(spark, [e.text() for e in kept], model=model)
+    vectors = embed_labels(spark, [e.text() for e in kept], model=model, max_labels=max_labels)
     pairs = similarity_edges(vectors, round(1 - distance, 6))
     return merge_pairs(entries, [e.label for e in kept], pairs, "means the same as {label!r}: cosine {weight:.3f}")
 

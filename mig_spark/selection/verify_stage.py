@@ -70,7 +70,7 @@ def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], 
 
 
 def _pool(spark: SparkSession, part: Part) -> DataFrame:
-    if part.kind in ("lines", "files"):
+    if part.is_json:
         staged = parse_parts(spark, [part], PoolConfig(path=part.name), schema="annotation")
         return staged.where("reason is null").selectExpr("id", "given.labels as labels", "given.score as score")
     table = read_table_part(spark, part)

@@ -171,7 +171,7 @@ def test_paths_lists_globs_and_other_file_systems(
     assert all(f["bytes"] > 0 and f["modified_ms"] > 0 for f in entry["files"])
 
 
-def test_large_files_are_split_by_spark_and_catalog_tables_are_read_at_a_version(
+def test_large_files_are_split_and_catalog_tables_are_read_at_a_version(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mig_spark.ingest.sources.WHOLE_FILE_BYTES", 0)
@@ -180,13 +180,22 @@ def test_large_files_are_split_by_spark_and_catalog_tables_are_read_at_a_version
     write(tmp_path / "in" / "b%20[1].jsonl.gz", *lines[20:40], zipped=True)
     write(tmp_path / "in" / "c.json", *lines[40:], array=True)
     (tmp_path / "in" / "bad.jsonl").write_bytes(b'{"id": "bad \xff"}\n\n')
-    found = read_source(spark, PoolConfig(path=str(tmp_path / "in")))
-    rows = sorted(collect(found), key=lambda r: (r["file"], r["block"], r["seq"]))
-    good = [r for r in rows if r["reason"] is None]
-    assert [r["id"] for r in good] == [str(i) for i in range(50)]
-    assert all(r["messages"][0]["content"] == f"{r['id']} {ODD}?" for r in good)
-    assert [r["reason"] for r in rows if r["reason"]] == [rejects.NOT_UTF8]
-    assert {part.kind for part in find_parts(spark, PoolConfig(path=str(tmp_path / "in")))} == {"lines", "files"}
+    # read from the disk in pieces, and by Spark where Python's file functions do not know the scheme
+    monkeypatch.setattr("mig_spark.ingest.sources._PIECE_BYTES", 300)
+    spark.conf.set("fs.viewfs.mounttable.large.link./in", (tmp_path / "in").as_uri())
+    long = len(json.dumps(lines[10]).encode()) + 100
+    write(tmp_path / "in" / "long.jsonl", pair("long", "x" * long), pair("short"))
+    kinds = {str(tmp_path / "in"): {"disk_lines", "disk_files"}, "viewfs://large/in": {"lines", "files"}}
+    for path, kind in kinds.items():
+        config = PoolConfig(path=path, max_record_bytes=long)
+        rows = sorted(collect(read_source(spark, config)), key=lambda r: (r["file"], r["block"], r["seq"]))
+        good = [r for r in rows if r["reason"] is None]
+        assert [r["id"] for r in good] == [*(str(i) for i in range(50)), "short"]
+        assert all(r["messages"][0]["content"] == f"{r['id']} {ODD}?" for r in good[:-1])
+        assert [r["reason"] for r in rows if r["reason"]] == [rejects.NOT_UTF8, rejects.TOO_LONG]
+        assert rows[-2]["raw"].startswith('{"id": "long"')
+        assert {part.kind for part in find_parts(spark, config)} == kind
+        assert {r["file"] for r in rows} == {f"{path}/{f.name}" for f in (tmp_path / "in").iterdir()}
 
     spark.sql("CREATE DATABASE IF NOT EXISTS pools")
     frame = spark.createDataFrame([(1, "q", "a", float("nan"))], "id int, question string, answer string, score double")
@@ -230,11 +239,13 @@ def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(
         (str(hidden), {}, ["_hidden.jsonl", "begin with _"]),
         (str(none), {}, ["no usable row", "none.jsonl", "3 records", rejects.BROKEN_JSON, rejects.NO_MESSAGES]),
         (str(blank), {}, ["no records", "blank.jsonl"]),
-        (str(cut), {"split": True}, ["cut.jsonl.gz", "damaged"]),
+        (str(cut), {"split": True}, ["cut.jsonl.gz", "gzip"]),
+        ("viewfs://cut/in/cut.jsonl.gz", {"split": True}, ["cut.jsonl.gz", "damaged"]),
     ]
     output = tmp_path / "out"
+    spark.conf.set("fs.viewfs.mounttable.cut.link./in", tmp_path.as_uri())
     for path, options, words in cases:
-        if options.pop("split", False):  # as a large file, which Spark reads and not a task of ours
+        if options.pop("split", False):  # as a large file, which Spark reads where Python cannot
             monkeypatch.setattr("mig_spark.ingest.sources.WHOLE_FILE_BYTES", 0)
         with pytest.raises(InputError) as caught:
             ingest_pool(store_at(spark, output), config_for(path, output, **options), "run")

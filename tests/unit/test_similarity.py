@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mig_spark.config import GraphConfig
+from mig_spark.errors import InputError
 from mig_spark.kernels.labels.similarity import similarity_edges
+from mig_spark.labels import edges
 
 
 def full_matrix_edges(vectors: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
@@ -80,3 +83,14 @@ def test_values_that_are_not_finite_are_refused(vectors: np.ndarray) -> None:
 def test_one_dimension_is_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         similarity_edges([1.0, 2.0], 0.5)
+
+
+def test_more_labels_than_the_cap_end_before_anything_is_embedded() -> None:
+    # no session and no model: neither is asked
+    with pytest.raises(
+        InputError, match=r"3 labels would be embedded.*graph.max_labels allows 2.*vocabulary.min_count"
+    ):
+        edges.embed_labels(None, ["a", "b", "c"], model="no-such-model", max_labels=2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"raise graph.max_labels"):
+        edges.similarity_edges(None, ["a", "b", "c"], model="none", threshold=0.9, max_labels=2)  # type: ignore[arg-type]
+    assert GraphConfig().max_labels == edges.MAX_LABELS

@@ -36,6 +36,8 @@ _Reader = Callable[[Mapping[str, Any], "Names"], list[Turn]]
 # Real data has raw tabs and carriage returns inside strings; the meaning is plain, so they are read.
 DECODER = json.JSONDecoder(strict=False)
 _BOM = "\ufeff"
+#: A record that brings more labels than this is no row of an annotated pool.
+MAX_LABELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,16 @@ def column_names(columns: Mapping[str, str]) -> Names:
 DEFAULT_NAMES = column_names({})
 
 
-def parse_record(text: str | bytes, *, schema: str = "auto", names: Names = DEFAULT_NAMES) -> Row | Rejection:
+def parse_record(
+    text: str | bytes, *, schema: str = "auto", names: Names = DEFAULT_NAMES, max_labels: int = MAX_LABELS
+) -> Row | Rejection:
     """Read one record from its JSON text (bytes: UTF-8).
 
     Args:
         text: one JSON object; a byte order mark before it is ignored.
         schema: `auto` recognises it from the record; else the only schema that is accepted.
         names: which key plays which role.
+        max_labels: a record that brings more labels is rejected.
     """
     if isinstance(text, bytes):
         try:
@@ -111,10 +116,12 @@ def parse_record(text: str | bytes, *, schema: str = "auto", names: Names = DEFA
         return Rejection(TOO_DEEP, "the JSON is nested deeper than the parser goes")
     except ValueError as e:
         return Rejection(BROKEN_JSON, json_problem(e))
-    return parse_value(value, schema=schema, names=names)
+    return parse_value(value, schema=schema, names=names, max_labels=max_labels)
 
 
-def parse_value(value: Any, *, schema: str = "auto", names: Names = DEFAULT_NAMES) -> Row | Rejection:
+def parse_value(
+    value: Any, *, schema: str = "auto", names: Names = DEFAULT_NAMES, max_labels: int = MAX_LABELS
+) -> Row | Rejection:
     """Read one record that is parsed already; see `parse_record`."""
     if not isinstance(value, dict):
         return Rejection(NOT_OBJECT, f"the record is {show(value)}")
@@ -124,13 +131,14 @@ def parse_value(value: Any, *, schema: str = "auto", names: Names = DEFAULT_NAME
         found = recognise(value, names) if schema == "auto" else schema
         turns = _READERS[found](value, names) if found in _READERS else _unknown(value, found)
         messages = _with_system(turns, value, names)
-        given = given_from_annotation(value) or given_from_columns(
+        given = given_from_annotation(value, max_labels=max_labels) or given_from_columns(
             value,
             labels=names.labels,
             score=names.score,
             quality=names.quality,
             complexity=names.complexity,
             strict=names.configured,
+            max_labels=max_labels,
         )
         content_hash = hash_messages(messages)
         signature = content_hash if given is None else _hash([content_hash, given])

@@ -13,6 +13,7 @@ from mig_spark.kernels.ingest.rejects import (
     SCORE_NEGATIVE,
     SCORE_NOT_FINITE,
     SCORE_NOT_NUMBER,
+    TOO_MANY_LABELS,
     BadRecord,
     encodable,
     show,
@@ -35,7 +36,7 @@ class Given(NamedTuple):
 _NOTHING = Given()
 
 
-def given_from_annotation(record: Mapping[str, Any]) -> Given | None:
+def given_from_annotation(record: Mapping[str, Any], *, max_labels: int) -> Given | None:
     """Read `annotation.instag`, `annotation.deita` and `ifd_score`; None where the record has no such annotation.
 
     The row's score is the mean over its turns of quality x complexity.
@@ -51,7 +52,7 @@ def given_from_annotation(record: Mapping[str, Any]) -> Given | None:
         return None
     labels = None
     if isinstance(instag, dict) and instag.get("content") is not None:
-        labels = read_labels(instag["content"], "annotation.instag.content")
+        labels = read_labels(instag["content"], "annotation.instag.content", max_labels)
     quality = complexity = score = None
     if isinstance(deita, dict):
         quality, complexity, score = _turn_scores(deita)
@@ -60,7 +61,14 @@ def given_from_annotation(record: Mapping[str, Any]) -> Given | None:
 
 
 def given_from_columns(
-    record: Mapping[str, Any], *, labels: str, score: str, quality: str, complexity: str, strict: frozenset[str]
+    record: Mapping[str, Any],
+    *,
+    labels: str,
+    score: str,
+    quality: str,
+    complexity: str,
+    strict: frozenset[str],
+    max_labels: int,
 ) -> Given | None:
     """Read top-level labels and scores; None where there is nothing of the kind.
 
@@ -72,7 +80,7 @@ def given_from_columns(
         BadRecord: labels that are not strings; a score that is negative, not finite or not a number.
     """
     found = record.get(labels)
-    names = read_labels(found, labels) if found is not None else None
+    names = read_labels(found, labels, max_labels) if found is not None else None
     values: dict[str, float | None] = {}
     for role, key in (("score", score), ("quality", quality), ("complexity", complexity)):
         value = record.get(key)
@@ -88,14 +96,16 @@ def given_from_columns(
     return None if result == _NOTHING else result
 
 
-def read_labels(value: Any, where: str) -> list[str]:
-    """A list of strings, untouched.
+def read_labels(value: Any, where: str, most: int) -> list[str]:
+    """A list of at most `most` strings, untouched.
 
     Raises:
         BadRecord: anything else.
     """
     if not isinstance(value, list):
         raise BadRecord(LABELS_NOT_STRINGS, f"{where} is {show(value)}, not a list of strings")
+    if len(value) > most:
+        raise BadRecord(TOO_MANY_LABELS, f"{where} has {len(value):,} labels; pool.max_labels allows {most:,}")
     for label in value:
         if not isinstance(label, str):
             raise BadRecord(LABELS_NOT_STRINGS, f"{where} has {show(label)}, not a string")

@@ -8,23 +8,34 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
-from mig_spark.kernels.ingest.chat import DECODER, json_problem
-from mig_spark.kernels.ingest.rejects import BROKEN_JSON, FILE_UNREADABLE, NOT_OBJECT, Rejection
+from mig_spark.kernels.ingest.arrays import Element, Fault, iter_array, text_pieces, too_long
+from mig_spark.kernels.ingest.chat import MAX_LABELS
+from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE, Rejection
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 UTF8_BOM = b"\xef\xbb\xbf"
-#: JSON's own white space: what may stand around a value.
-_SPACE = re.compile(r"[ \t\n\r]*")
+#: Larger records are not held: their JSON, parsed, takes some twenty times as much memory.
+MAX_RECORD_BYTES = 16 << 20
 _BLANK = b" \t\n\r\x0b\x0c"
-#: A broken array's remainder may be the whole file, so that much of it is kept.
-_KEPT_OF_A_BREAK = 2000
+_PIECE_BYTES = 1 << 20
+_HEAD_BYTES = 64 << 10
 _DATA_SUFFIX = re.compile(r"\.(gz|jsonl|ndjson|jsonlines|json|parquet|snappy|zstd)$", re.IGNORECASE)
 _PART = re.compile(r"^part-\d{3,}", re.IGNORECASE)
 _SHARD = re.compile(r"[-_.]\d+-of-\d+$")
+
+
+class Limits(NamedTuple):
+    """What one record may have: `record_bytes`, bytes of its text; `labels`, labels that it brings."""
+
+    record_bytes: int = MAX_RECORD_BYTES
+    labels: int = MAX_LABELS
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class Line(NamedTuple):
@@ -33,90 +44,95 @@ class Line(NamedTuple):
     text: bytes
 
 
-class Element(NamedTuple):
-    """One element of a JSON array: its text exactly as in the file, and its value."""
+class Piece(NamedTuple):
+    """A file that the operating system can open, or of JSON lines that are not gzipped a part of it: the lines that
+    begin in the bytes `start` to `end`. `form` as for `iter_file`."""
 
-    text: str
-    value: Any
-
-
-class Fault(NamedTuple):
-    """Something in a file that is not a record: what was wrong, and the text in question."""
-
-    rejection: Rejection
-    text: str
+    path: str
+    form: str
+    start: int = 0
+    end: int | None = None
 
 
-def iter_file(content: bytes, form: str) -> Iterator[Line | Element | Fault]:
-    """The records of one whole file.
+def iter_file(content: bytes, form: str, *, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Line | Element | Fault]:
+    """The records of one whole file, unzipped and read piece by piece: a longer record is a fault and is not held.
 
     Args:
         content: the file's bytes, gzipped or not: its first bytes tell, not its name.
         form: `jsonl`, `json` (an array), or `auto`: an array where the first character is `[`.
+        max_bytes: of one record's text.
     """
-    stream: io.BufferedIOBase = io.BytesIO(content)
-    if content.startswith(GZIP_MAGIC):
-        stream = gzip.GzipFile(fileobj=stream)
+    return _records(io.BytesIO(content), form, max_bytes)
+
+
+def iter_piece(piece: Piece, *, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Line | Element | Fault]:
+    """The records of a file or a part of it, from the disk; see `iter_file`."""
+    try:
+        with open(piece.path, "rb") as stream:  # noqa: PTH123 - a path as the file system spells it
+            if piece.end is None:
+                yield from _records(stream, piece.form, max_bytes)
+                return
+            begin = piece.start
+            if begin:
+                # a line belongs to where it begins: what is left of the one before is passed over
+                stream.seek(begin - 1)
+                begin += _skip_line(stream) - 1
+            yield from iter_lines(stream, max_bytes=max_bytes, size=piece.end - begin)
+    except OSError as e:
+        yield Fault(Rejection(FILE_UNREADABLE, f"it cannot be read ({e.strerror or e})"), "")
+
+
+def _records(stream: BinaryIO, form: str, max_bytes: int) -> Iterator[Line | Element | Fault]:
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(0)
+    if head.startswith(GZIP_MAGIC):
+        stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
     try:
         if form == "auto":
-            form = "json" if is_array(peek(content)) else "jsonl"
+            form = "json" if is_array(peek(head)) else "jsonl"
         if form == "jsonl":
-            yield from iter_lines(stream)
+            yield from iter_lines(stream, max_bytes=max_bytes)
         else:
-            # a byte that is no UTF-8 must not cost more than the record it stands in
-            yield from iter_array(stream.read().removeprefix(UTF8_BOM).decode("utf-8", "surrogateescape"))
+            yield from iter_array(text_pieces(stream, _PIECE_BYTES), max_bytes=max_bytes)
     except (gzip.BadGzipFile, EOFError, zlib.error) as e:
         yield Fault(Rejection(FILE_UNREADABLE, f"broken gzip data ({e})"), "")
 
 
-def iter_lines(stream: io.BufferedIOBase) -> Iterator[Line]:
-    """The lines of a stream, split at `\\n` alone; blank ones are no records."""
-    for line in stream:
+def iter_lines(stream: BinaryIO, *, max_bytes: int, size: int | None = None) -> Iterator[Line | Fault]:
+    """The lines of a stream, split at `\\n` alone; blank ones are no records, and one that is too long is a fault.
+
+    Args:
+        stream: of bytes; no more than `max_bytes` and a little are held at a time.
+        max_bytes: of a line without its end.
+        size: bytes from here within which a line must begin; None: all.
+    """
+    most = max_bytes + len(UTF8_BOM) + len(b"\r\n")
+    place = 0
+    while (size is None or place < size) and (line := stream.readline(most)):
+        place += len(line)
         text = clean_line(line.removesuffix(b"\n"))
-        if text is not None:
-            yield Line(text)
+        if len(line) == most and not line.endswith(b"\n"):
+            rest = _skip_line(stream)
+            place += rest
+            yield too_long(line, len(line) + rest, max_bytes)
+        elif text is not None:
+            yield too_long(text, len(text), max_bytes) if len(text) > max_bytes else Line(text)
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Read on to behind the next line end; how many bytes that were."""
+    passed = 0
+    while piece := stream.readline(_PIECE_BYTES):
+        passed += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return passed
 
 
 def clean_line(line: bytes) -> bytes | None:
     """A line without the file's furniture (byte order mark, the `\\r` of a `\\r\\n` end); None where it is blank."""
     line = line.removeprefix(UTF8_BOM)
     return line.removesuffix(b"\r") if line.strip(_BLANK) else None
-
-
-def iter_array(text: str) -> Iterator[Element | Fault]:
-    """The elements of a JSON array with their exact texts; where the array breaks, one fault that says where."""
-    place = _skip(text, 0)
-    if place == len(text):
-        return
-    if text[place] != "[":
-        yield _broken(text, place, 0, f"a JSON array begins with '[', this with {text[place]!r}", reason=NOT_OBJECT)
-        return
-    count = 0
-    place = _skip(text, place + 1)
-    closed = text[place : place + 1] == "]"
-    while not closed:
-        try:
-            value, end = DECODER.raw_decode(text, place)
-        except RecursionError:
-            yield _broken(text, place, count, "nested deeper than the parser goes")
-            return
-        except ValueError as e:
-            yield _broken(text, place, count, json_problem(e))
-            return
-        yield Element(text[place:end], value)
-        count += 1
-        place = _skip(text, end)
-        mark = text[place : place + 1]
-        closed = mark == "]"
-        if not closed:
-            if mark != ",":
-                what = f"',' or ']' expected, {mark!r} found" if mark else "the file ends without ']'"
-                yield _broken(text, place, count, f"{what} at character {place}")
-                return
-            place = _skip(text, place + 1)
-    place = _skip(text, place + 1)
-    if place < len(text):
-        yield _broken(text, place, count, f"text after the array's end, at character {place}")
 
 
 def peek(content: bytes, size: int = 4096) -> bytes:
@@ -159,15 +175,3 @@ def source_name(path: str) -> str:
     while (shorter := _DATA_SUFFIX.sub("", name)) not in ("", name):
         name = shorter
     return _SHARD.sub("", name) or name
-
-
-def _skip(text: str, place: int) -> int:
-    match = _SPACE.match(text, place)
-    return match.end() if match else place
-
-
-def _broken(text: str, place: int, count: int, why: str, *, reason: str = BROKEN_JSON) -> Fault:
-    rest = text[place : place + _KEPT_OF_A_BREAK]
-    left = len(text) - place
-    detail = f"the array breaks after {count} elements: {why}; {left} characters from there on were not read"
-    return Fault(Rejection(reason, detail), rest)

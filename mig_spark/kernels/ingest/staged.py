@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from mig_spark.kernels.ingest.chat import Names, Row, parse_record, parse_value
-from mig_spark.kernels.ingest.records import Element, Fault, Line
+from mig_spark.kernels.ingest.arrays import Element, Fault
+from mig_spark.kernels.ingest.chat import MAX_LABELS, Names, Row, parse_record, parse_value
+from mig_spark.kernels.ingest.records import Line
 from mig_spark.kernels.ingest.rejects import NOT_UTF8, Rejection, encodable
 
 #: A batch is sent on when it has so many rows or so many characters, whichever comes first.
@@ -55,10 +56,13 @@ class Parsed(NamedTuple):
     seq: int
 
 
-def parse_item(item: Line | Element | Fault, *, schema: str, names: Names) -> tuple[Row | Rejection, str]:
+def parse_item(
+    item: Line | Element | Fault, *, schema: str, names: Names, max_labels: int = MAX_LABELS
+) -> tuple[Row | Rejection, str]:
     """The outcome of one record and its raw text, which is always valid Unicode."""
     if isinstance(item, Line):
-        return parse_record(item.text, schema=schema, names=names), item.text.decode("utf-8", "replace")
+        outcome = parse_record(item.text, schema=schema, names=names, max_labels=max_labels)
+        return outcome, item.text.decode("utf-8", "replace")
     raw = item.text
     if not encodable(raw):
         # bytes that are no UTF-8 travel as lone surrogates, see records.iter_file
@@ -67,7 +71,7 @@ def parse_item(item: Line | Element | Fault, *, schema: str, names: Names) -> tu
         return item.rejection, raw
     if raw is not item.text:
         return Rejection(NOT_UTF8, "the record has bytes that are not UTF-8"), raw
-    return parse_value(item.value, schema=schema, names=names), raw
+    return parse_value(item.value, schema=schema, names=names, max_labels=max_labels), raw
 
 
 def to_batches(records: Iterable[Parsed]) -> Iterator[pa.RecordBatch]:
