@@ -25,7 +25,7 @@ from mig_spark.files import write_lines
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
-from mig_spark.kernels.selection.blocks import GREATEST_SCORE
+from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
@@ -242,7 +242,7 @@ def _json_input(spark: SparkSession, parts: Sequence[Part], base: int, scratch: 
 
 def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple[pa.Table, float]:
     """As many rows at random: their keys in order, and their objective."""
-    usable = rows.where(f"labels is not null and score >= 0 and score <= {GREATEST_SCORE:.0E}D")
+    usable = rows.where(usable_sql(rows.columns))
     count, budget = chosen.counts["rows"], chosen.chosen.size
     drawn = collect_arrow(random_rows(usable, budget, rows=count, seed=options.seed).select("_hash", "id"))
     drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])

@@ -10,6 +10,7 @@ from mig_spark.config import SelectConfig
 from mig_spark.kernels.selection.blocks import label_sets_of
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.report.labels import sample_ranks
 from mig_spark.selection.label_parameters import read_parameters
@@ -43,14 +44,15 @@ def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFram
 def random_objective(
     df: DataFrame, graph: LabelGraph, config: SelectConfig, *, budget: int, rows: int, seed: int
 ) -> list[dict[str, Any]]:
-    """The objective of a random selection by its size: [{rank, objective}], the whole budget last.
+    """The objective of a random selection of usable rows by its size: [{rank, objective}], the whole budget last.
 
     Args:
         df: columns id, labels, score.
         budget: how many rows to draw.
         rows: how many usable rows `df` has.
     """
-    table = collect_arrow(random_rows(df, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
+    usable = df.where(usable_sql(df.columns))
+    table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
     ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
     phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))

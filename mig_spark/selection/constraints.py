@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from mig_spark.config import QuotaConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
-from mig_spark.kernels.selection.blocks import GREATEST_SCORE
 from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.usable import REASONS, RULES, first_reasons, reason_sql, usable_sql
 from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.packing import typed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 #: More rows than any pool has: no limit.
 NO_LIMIT = 1 << 62
 _SHOWN = 3
-_USABLE = f"labels is not null and score >= 0 and score <= {GREATEST_SCORE:.0E}D"
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,29 @@ def prepare(
     return Prepared(rows, kinds, constraints, told, first)
 
 
+def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | None = None) -> DataFrame:
+    """The rows that `select_rows` of the same DataFrame counts as rejected.
+
+    Returns:
+        `id`, `reason`, and `detail`: what stands in the column that is at fault.
+    """
+    from pyspark.sql import functions as sf
+
+    roles = {"kind": config.quotas and config.quotas.column, "cost": config.cost and config.cost.column}
+    named = _with_columns(df, config)
+    looked_at = [c for c in dict.fromkeys(rule.column for rule in RULES) if c in named.columns]
+    given = {f"_{c}": sf.coalesce(sf.col(c).cast("string"), sf.lit("null")) for c in looked_at}
+    rows = typed(named.withColumns(given), keep=list(given))
+    if exclude is not None:
+        rows = _without(rows, exclude)
+    detail = sf.lit(None).cast("string")
+    for c in looked_at:
+        at_fault = sf.col("reason").isin([rule.reason for rule in RULES if rule.column == c])
+        detail = sf.when(at_fault, sf.concat(sf.lit(f"{roles.get(c) or c} = "), sf.col(f"_{c}"))).otherwise(detail)
+    judged = rows.withColumn("reason", sf.expr(reason_sql(looked_at)))
+    return judged.where("reason is not null").select("id", "reason", detail.alias("detail"))
+
+
 def _with_columns(df: DataFrame, config: SelectConfig) -> DataFrame:
     """`kind` and `cost` from the columns that the config names."""
     from pyspark.sql import functions as sf
@@ -99,7 +122,7 @@ def _with_columns(df: DataFrame, config: SelectConfig) -> DataFrame:
                 f"select.{'quotas' if role == 'kind' else 'cost'}.column = {name!r}: no such column "
                 f"(there are {', '.join(df.columns)})"
             )
-        named[role] = sf.coalesce(sf.col(name).cast("string"), sf.lit("")) if role == "kind" else sf.col(name)
+        named[role] = sf.col(quote(name))
     keep = [c for c in df.columns if c not in ("kind", "cost")]
     return df.select(*keep, *(column.alias(role) for role, column in named.items()))
 
@@ -121,15 +144,18 @@ def _rows_of(rows: DataFrame, ids: DataFrame, what: str, *, strict: bool) -> pa.
         InputError: `strict`, and an id is not in the pool or its row cannot be used.
     """
     wanted = _ids(rows, ids)
-    usable = rows.where(_USABLE)
-    found = collect_arrow(usable.join(wanted, "id")).sort_by("id")
+    there = collect_arrow(rows.join(wanted, "id")).sort_by("id")
+    reasons = first_reasons(there)
+    found = there.filter(pa.array(reasons < 0))
+    why = dict(zip(there["id"].to_pylist(), reasons.tolist(), strict=True))
     names = set(collect_arrow(wanted)["id"].to_pylist())
     missing = sorted(names.difference(found["id"].to_pylist()))
     if missing:
-        shown = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        told = [f"{i!r}: {REASONS[why[i]] if i in why else 'not in the pool'}" for i in missing[:_SHOWN]]
+        shown = ", ".join(told) + (", ..." if len(missing) > _SHOWN else "")
         words = f"{len(missing)} of {len(names)} ids in {what} are not among the pool's usable rows ({shown})"
         if strict:
-            raise InputError(f"{words}: take them out of the list, or look for them in the table `rejected`")
+            raise InputError(f"{words}: take them out of the list")
         logger.warning("%s: what they contribute is not known and counts as nothing", words)
     return found
 
@@ -161,7 +187,7 @@ def _limits(rows: DataFrame, config: SelectConfig, budget: int) -> tuple[Constra
     if config.quotas is None:
         one = np.zeros(1, np.int64)
         return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
-    usable = rows.where(_USABLE)
+    usable = rows.where(usable_sql(rows.columns))
     there = {r["kind"]: int(r["count"]) for r in usable.groupBy("kind").count().collect()}
     kinds = sorted(there)
     lower, upper = _quota_arrays(config.quotas, kinds, budget)

@@ -16,7 +16,6 @@ from mig_spark.errors import ContractError
 from mig_spark.kernels.selection.audit import Checks
 from mig_spark.kernels.selection.blocks import (
     ARRAYS,
-    REASONS,
     Block,
     block_ddl,
     decode_block,
@@ -29,12 +28,13 @@ from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import View
 from mig_spark.kernels.selection.stochastic import Draws
+from mig_spark.kernels.selection.usable import REASONS
 from mig_spark.kernels.selection.wire import BlockTask, decode
 from mig_spark.lakehouse.runtime import collect_arrow, describe_job, shipped
 from mig_spark.udfs import offer_from_blocks, pack_blocks
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
@@ -42,6 +42,8 @@ _LABELS = "array<string>"
 #: Packed blocks that one task brings to the driver, about.
 _RESULT_BYTES = 32 << 20
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
+#: What `score` and `cost` may be, decimals aside.
+_NUMBERS = (*_INTEGERS, "float", "double", "string", "void")
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,11 @@ class SparkBlocks:
         return [answer.as_py() for _, answer in rows]
 
 
-def typed(df: DataFrame) -> DataFrame:
+def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:
     """`id`, `labels`, `score`, and `kind` and `cost` where there are any, in the types that blocks are packed from.
+
+    Args:
+        keep: further columns, which stay as they are.
 
     Raises:
         ContractError: a column is missing or of another type.
@@ -174,11 +179,26 @@ def typed(df: DataFrame) -> DataFrame:
     problems = [f"no column {name!r}" for name in ("id", "labels", "score") if name not in have]
     if have.get("labels", _LABELS) != _LABELS:
         problems.append(f"'labels' is {have['labels']}, not {_LABELS}")
+    problems += [
+        f"{name!r} is {have[name]}, not a number"
+        for name in ("score", "cost")
+        if name in have and have[name] not in _NUMBERS and not have[name].startswith("decimal")
+    ]
     if problems:
         raise ContractError(
             f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})"
         )
-    kind = have["id"]
-    key = sf.col("id").cast("bigint" if kind in _INTEGERS else "string")
-    more = [sf.col(name).cast(kind) for name, kind in (("kind", "string"), ("cost", "double")) if name in have]
-    return df.select(key.alias("id"), "labels", sf.col("score").cast("double").alias("score"), *more)
+    key = sf.col("id").cast("bigint" if have["id"] in _INTEGERS else "string")
+    more = [sf.col("kind").cast("string")] if "kind" in have else []
+    more += [_number("cost", have["cost"])] if "cost" in have else []
+    return df.select(key.alias("id"), "labels", _number("score", have["score"]), *more, *keep)
+
+
+def _number(name: str, kind: str) -> Column:
+    """A column as double; text that is no number becomes NaN, which the rules for usable rows refuse."""
+    from pyspark.sql import functions as sf
+
+    if kind != "string":
+        return sf.col(name).cast("double").alias(name)
+    read = sf.expr(f"try_cast({name} as double)")
+    return sf.coalesce(read, sf.when(sf.col(name).isNotNull(), float("nan"))).alias(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotated_pool, annotation_versions
 from mig_spark.config import Config, SelectConfig
-from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, SELECTION
+from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
 from mig_spark.files import write_lines
@@ -20,7 +20,7 @@ from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
-from mig_spark.selection.constraints import read_ids
+from mig_spark.selection.constraints import read_ids, rejected_rows
 from mig_spark.selection.extend import Former, former_selection, grown, tell_changes
 from mig_spark.selection.label_parameters import located
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STAGE = "select"
 #: A cost column that every pool has: the characters of all turns.
 CHARACTERS = "characters"
 
@@ -53,6 +54,7 @@ def select_pool(
     selection = compute_selection(
         store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save
     )
+    _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
     chosen = selection.to_df(store.spark).drop("labels")
     rows = chosen.join(annotated.select("id", "labels", "score", "source", "content_hash"), "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
@@ -96,6 +98,23 @@ def compute_selection(
         _with_columns(store, config, annotated), load_graph(store), select, **ids, resume=resume or kept,
         on_round=on_round,
     )  # fmt: skip
+
+
+def _write_rejected(
+    store: Store, config: Config, annotated: DataFrame, counted: dict[str, int], run_id: str
+) -> None:
+    """Put the rows that could not be used into REJECTED, in place of what this stage put there before."""
+    from pyspark.sql import functions as sf
+
+    mine = f"stage = '{STAGE}'"
+    if not counted and (not store.exists(REJECTED) or store.read(REJECTED).where(mine).isEmpty()):
+        return
+    exclude = config.select.exclude
+    excluded = None if exclude is None else read_ids(store.spark, exclude, "select.exclude")
+    bad = rejected_rows(_with_columns(store, config, annotated), config.select, exclude=excluded)
+    rows = bad.join(store.read(POOL).select("id", "source", "raw"), "id")
+    told = rows.select(sf.lit(STAGE).alias("stage"), "reason", "detail", "id", "source", "raw")
+    store.write(REJECTED, told.withColumn("run_id", sf.lit(run_id)), replace_where=mine)
 
 
 def _extended(former: Former) -> list[str]:

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mig_spark.kernels.selection.blocks import REASONS, decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
+from mig_spark.kernels.selection.usable import REASONS
 
 from oracles.pools import make_state
 

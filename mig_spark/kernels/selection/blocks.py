@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.ids import rank_ids
+from mig_spark.kernels.selection.usable import REASONS, first_reasons, one_chunk
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -27,21 +28,6 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 #: Scores closer than this (relative) go to groups of their own, so that rounding in score * label sum can never turn
 #: the order of two rows of one group round.
 SCORE_GAP = 1e-12
-
-#: Greater scores are refused: sums and products of scores near the top of the float range overflow.
-GREATEST_SCORE = 1e100
-
-NO_ANNOTATION = "no annotation"
-LABELS_NOT_STRINGS = "labels are not strings"
-SCORE_MISSING = "score is missing"
-SCORE_NAN = "score is not a finite number"
-SCORE_NEGATIVE = "score is negative"
-SCORE_TOO_GREAT = f"score is above {GREATEST_SCORE:g}"
-NO_ID = "id is missing"
-BAD_COST = "cost is not a positive number"
-REASONS = (
-    NO_ID, NO_ANNOTATION, LABELS_NOT_STRINGS, SCORE_MISSING, SCORE_NAN, SCORE_NEGATIVE, SCORE_TOO_GREAT, BAD_COST,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,17 +146,19 @@ def pack_batches(
 
 def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, kinds: pa.Array | None) -> Packed:
     table = table.combine_chunks()
-    keep, rejected = _usable(table)
-    if not keep.all():
-        table = table.filter(pa.array(keep)).combine_chunks()
-    own = _sorted_distinct(_one_chunk(table["labels"])) if vocabulary is None else None
+    reasons = first_reasons(table)
+    bad = reasons >= 0
+    rejected = np.bincount(reasons[bad], minlength=len(REASONS))
+    if bad.any():
+        table = table.filter(pa.array(~bad)).combine_chunks()
+    own = _sorted_distinct(one_chunk(table["labels"])) if vocabulary is None else None
     ptr, labels, scores, left_out = _sets_and_scores(table, own if vocabulary is None else vocabulary, norm)
-    id_ptr, id_bytes = bytes_of(_one_chunk(table["id"]))
+    id_ptr, id_bytes = bytes_of(one_chunk(table["id"]))
     kind, cost = np.zeros(len(scores), np.int32), np.ones(len(scores))
     if kinds is not None:
-        kind = pc.index_in(_one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False).astype(np.int32)
+        kind = pc.index_in(one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False).astype(np.int32)
     if "cost" in table.column_names:
-        cost = np.array(_one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64)
+        cost = np.array(one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64)
     block = build_block(ptr, labels, scores, id_ptr, id_bytes, kind=kind, cost=cost)
     return Packed(block, own, left_out, rejected)
 
@@ -182,8 +170,8 @@ def label_sets_of(table: pa.Table, vocabulary: pa.Array, *, norm: bool) -> tuple
 
 
 def _sets_and_scores(table: pa.Table, vocabulary: pa.Array, norm: bool) -> tuple[I64, I32, F64, int]:
-    ptr, labels, left_out = _label_sets(*_codes(_one_chunk(table["labels"]), vocabulary))
-    scores = np.array(_one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
+    ptr, labels, left_out = _label_sets(*_codes(one_chunk(table["labels"]), vocabulary))
+    scores = np.array(one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
     if norm:
         scores = scores / np.maximum(np.diff(ptr), 1)
     # a row without labels gains nothing, whatever its score: among such rows order goes by id alone
@@ -207,44 +195,6 @@ def build_block(
         label_ptr, set_labels, row_ptr, scores[order], new_ptr, new_ids, rank[order].astype(np.int32), kind[head],
         cost[head],
     )  # fmt: skip
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
-
-
-def _usable(table: pa.Table) -> tuple[npt.NDArray[np.bool_], I64]:
-    """Which rows can be used, and how many are rejected for each of REASONS (the first that applies)."""
-    labels, score = _one_chunk(table["labels"]), _one_chunk(table["score"]).cast(pa.float64())
-    value = pc.fill_null(score, 0.0).to_numpy(zero_copy_only=False)
-    flat = labels.flatten()
-    null_label = np.zeros(table.num_rows, bool)
-    if flat.null_count:
-        parents = pc.list_parent_indices(labels).to_numpy(zero_copy_only=False)
-        null_label[parents[flat.is_null().to_numpy(zero_copy_only=False)]] = True
-    tests = [
-        _one_chunk(table["id"]).is_null().to_numpy(zero_copy_only=False),
-        labels.is_null().to_numpy(zero_copy_only=False),
-        null_label,
-        score.is_null().to_numpy(zero_copy_only=False),
-        ~np.isfinite(value),
-        value < 0,
-        value > GREATEST_SCORE,
-        _bad_cost(table),
-    ]
-    bad = np.zeros(table.num_rows, bool)
-    counts = np.zeros(len(REASONS), np.int64)
-    for k, test in enumerate(tests):
-        counts[k] = int((test & ~bad).sum())
-        bad |= test
-    return ~bad, counts
-
-
-def _bad_cost(table: pa.Table) -> npt.NDArray[np.bool_]:
-    if "cost" not in table.column_names:
-        return np.zeros(table.num_rows, bool)
-    cost = np.asarray(pc.fill_null(_one_chunk(table["cost"]).cast(pa.float64()), -1.0))
-    return np.asarray(~(np.isfinite(cost) & (cost > 0)))
 
 
 def _sorted_distinct(labels: pa.Array) -> pa.Array:
