@@ -100,9 +100,7 @@ def compute_selection(
     )  # fmt: skip
 
 
-def _write_rejected(
-    store: Store, config: Config, annotated: DataFrame, counted: dict[str, int], run_id: str
-) -> None:
+def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted: dict[str, int], run_id: str) -> None:
     """Put the rows that could not be used into REJECTED, in place of what this stage put there before."""
     from pyspark.sql import functions as sf
 
