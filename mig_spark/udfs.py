@@ -34,6 +34,7 @@ from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
+from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.wire import BlockTask
 
 #: Rows of one partition that can be numbered apart from those of the next.
@@ -152,18 +153,54 @@ def pack_blocks(
 
 
 def offer_from_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
-    """Blocks to their answers: (`block`, `answer`), the answer as `wire.encode`."""
+    """Blocks to their answers: (`block`, `digest`, `answer`), the answer as `wire.encode`."""
+    schema = pa.schema([("block", pa.int64()), ("digest", pa.binary()), ("answer", pa.binary())])
 
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = payload()
         for batch in batches:
             for row in rows_of(batch):
-                yield pa.RecordBatch.from_pydict(
-                    {"block": [row["block"]], "answer": [task.answer(row)]},
-                    schema=pa.schema([("block", pa.int64()), ("answer", pa.binary())]),
-                )
+                told = {"block": [row["block"]], "digest": [row["digest"].to_pybytes()], "answer": [task.answer(row)]}
+                yield pa.RecordBatch.from_pydict(told, schema=schema)
 
     return answer
+
+
+def hash_block_ids(buckets: int) -> ArrowMap:
+    """Blocks (`block`, `id_ptr`, `ids`) to the hashes of their ids: (`bucket`, `hashes`: uint64, ascending), a row for
+    each bucket that has some."""
+    schema = pa.schema([("bucket", pa.int32()), ("hashes", pa.binary())])
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for row in rows_of(batch):
+                parts = in_buckets(hashed_ids(row), buckets)
+                told = {"bucket": list(parts), "hashes": [part.tobytes() for part in parts.values()]}
+                yield pa.RecordBatch.from_pydict(told, schema=schema)
+
+    return run
+
+
+def find_repeated_hashes() -> ArrowMap:
+    """(`bucket`, `hashes`), all rows of a bucket in one partition, to the hashes that are there more than once."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parts = [np.frombuffer(v.as_buffer(), np.uint64) for batch in batches for v in batch.column("hashes")]
+        yield pa.RecordBatch.from_arrays([pa.array(repeated_hashes(parts).view(np.int64))], ["hash"])
+
+    return run
+
+
+def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
+    """Blocks (`block`, `id_ptr`, `ids`) to the ids that have one of these hashes: (`id` binary)."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        wanted = hashes()
+        for batch in batches:
+            for row in rows_of(batch):
+                yield pa.RecordBatch.from_arrays([pa.array(ids_hashed_to(row, wanted), pa.binary())], ["id"])
+
+    return run
 
 
 def annotate_rows(

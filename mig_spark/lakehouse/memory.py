@@ -1,15 +1,96 @@
-"""Peak memory of this process and everything it started: the driver, the JVM, the Python workers."""
+"""Memory: how much of it the driver may still take, and the peak of this process and everything it started."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
+from mig_spark.errors import ConfigError
+
 _EVERY_SECONDS = 0.25
+#: Spark's own: what a driver's container has beside its heap, at least.
+_LEAST_OVERHEAD = 384 << 20
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+
+
+def available_memory(setting: Callable[[str, str], str | None] | None = None, *, root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: the least of what the machine has available, what each control group
+    (version 1 or 2) that it is in leaves, and what Spark gave the driver.
+
+    Args:
+        setting: a setting of Spark by name and default; None: Spark is not asked.
+        root: where `proc` and `sys` are.
+    """
+    left = [int(psutil.virtual_memory().available), *_cgroup_room(root)]
+    if setting is not None and (setting("spark.submit.deployMode", "client") or "").lower() == "cluster":
+        left.append(_driver_room(setting))
+    return max(0, min(left))
+
+
+def parse_bytes(text: str, unit: str = "") -> int:
+    """A size as Spark writes it (`512m`, `2g`, `0`) in bytes; `unit` is that of a bare number.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    found = re.fullmatch(r"(\d+)\s*([kmgtp]?)i?b?", text.strip().lower())
+    if found is None:
+        raise ConfigError(f"{text!r} is not a size: give a number and a unit, such as 512m or 2g")
+    return int(found[1]) << _UNITS[found[2] or unit]
+
+
+def _driver_room(setting: Callable[[str, str], str | None]) -> int:
+    """In cluster mode the cluster manager ends a driver that takes more than its heap and its overhead. The heap is
+    the JVM's; Python has the overhead, less what it has taken already."""
+    heap = parse_bytes(setting("spark.driver.memory", "1g") or "1g", "m")
+    factor = float(setting("spark.driver.memoryOverheadFactor", "0.1") or 0.1)
+    told = setting("spark.driver.memoryOverhead", "")
+    overhead = parse_bytes(told, "m") if told else max(int(heap * factor), _LEAST_OVERHEAD)
+    return overhead - int(psutil.Process().memory_info().rss)
+
+
+def _cgroup_room(root: Path) -> list[int]:
+    """What is left in the control groups of this process and in those above them; nothing where there is no limit."""
+    room = []
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            mount, limit, usage, cache = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, cache = "sys/fs/cgroup/memory", "total_inactive_file"
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # in a container the path may be the host's, which is not there: then the mount itself is the own group
+        parts = [p for p in path.split("/") if p not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            folder = (root / mount).joinpath(*parts[:depth])
+            most, taken = _number(folder / limit), _number(folder / usage)
+            if most is None or taken is None:
+                continue
+            stat = dict(line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) > 1)
+            # pages of files that nobody has open count as used, and go when memory is needed
+            room.append(most - taken + int(stat.get(cache, 0)))
+    return room
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None where there is no file, or it says `max`."""
+    text = next(iter(_lines(path)), "")
+    return int(text) if text.strip().isdigit() else None
 
 
 @dataclass

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
+from mig_spark.lakehouse.memory import parse_bytes
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -44,6 +46,16 @@ def collect_arrow(df: DataFrame) -> pa.Table:
 
     batches: list[pa.RecordBatch] = getattr(df, "_collect_as_arrow")()  # noqa: B009 - Spark 3.5 only, unknown to 4's types
     return pa.Table.from_batches(batches, schema=None if batches else to_arrow_schema(df.schema))
+
+
+def result_limit(spark: SparkSession) -> int | None:
+    """Bytes that the results of one job may have at the driver (`spark.driver.maxResultSize`); None: no limit."""
+    return parse_bytes(spark.conf.get("spark.driver.maxResultSize", "1g") or "1g") or None
+
+
+def above_result_limit(error: BaseException) -> bool:
+    """Whether a job failed because its results are above `result_limit`."""
+    return "spark.driver.maxResultSize" in str(error)
 
 
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig
-from mig_spark.errors import ContractError
+from mig_spark.errors import ContractError, InputError, PlatformError
 from mig_spark.kernels.selection.audit import Checks
 from mig_spark.kernels.selection.blocks import (
     ARRAYS,
@@ -24,14 +24,16 @@ from mig_spark.kernels.selection.blocks import (
     rows_of,
 )
 from mig_spark.kernels.selection.candidates import Candidates
+from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.offers import Ask, Offer
+from mig_spark.kernels.selection.repeats import repeated, repeated_hashes
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import View
 from mig_spark.kernels.selection.stochastic import Draws
 from mig_spark.kernels.selection.usable import REASONS
 from mig_spark.kernels.selection.wire import BlockTask, decode
-from mig_spark.lakehouse.runtime import collect_arrow, describe_job, shipped
-from mig_spark.udfs import offer_from_blocks, pack_blocks
+from mig_spark.lakehouse.runtime import above_result_limit, collect_arrow, describe_job, result_limit, shipped
+from mig_spark.udfs import find_repeated_hashes, hash_block_ids, ids_with_hashes, offer_from_blocks, pack_blocks
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -41,6 +43,12 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 _LABELS = "array<string>"
 #: Packed blocks that one task brings to the driver, about.
 _RESULT_BYTES = 32 << 20
+#: Share of `result_limit` that is planned for: what travels is a little more than the arrays.
+_LIMIT_SHARE = 0.5
+#: Hashes of ids that are compared at the driver; above that the executors do it, a bucket of so many a task.
+HASHES_AT_DRIVER = 2_000_000
+#: Repeated hashes whose ids are looked up at a time.
+_LOOKED_UP = 1000
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 #: What `score` and `cost` may be, decimals aside.
 _NUMBERS = (*_INTEGERS, "float", "double", "string", "void")
@@ -48,12 +56,22 @@ _NUMBERS = (*_INTEGERS, "float", "double", "string", "void")
 
 @dataclass(frozen=True)
 class SparkBlocks:
-    """The packed pool in Spark: one row a block, kept on the executors' disks."""
+    """The packed pool in Spark: one row a block, kept on the executors' disks.
+
+    A block that is lost with its executor is made again by Spark. Rows are put in order of id before they are packed,
+    so that it comes out the same in whatever order they arrive. Its digest comes with every answer, and a block that
+    is another one than at first ends the selection: the driver knows rows by their place in a block.
+
+    Attributes:
+        meta: number, digest, counts and sizes of each block, as they were when it was first packed.
+        slices: how many jobs the answers to the last question were brought in, see `_in_slices`.
+    """
 
     blocks: DataFrame
     meta: pa.Table
     vocabulary: pa.Array | None
     integer_ids: bool
+    slices: list[int] = field(default_factory=lambda: [1])
 
     @staticmethod
     def pack(
@@ -70,11 +88,14 @@ class SparkBlocks:
         known = None if vocabulary is None else list(vocabulary)
         classes = None if kinds is None else list(kinds)
         ready = typed(df)
-        blocks = ready.mapInArrow(
-            pack_blocks(known, block_rows=config.block_rows, norm=config.norm, kinds=classes), block_ddl()
-        ).persist(StorageLevel.DISK_ONLY)
+        blocks = (
+            ready.sortWithinPartitions("id")
+            .mapInArrow(pack_blocks(known, block_rows=config.block_rows, norm=config.norm, kinds=classes), block_ddl())
+            .persist(StorageLevel.DISK_ONLY)
+        )
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
-        names = ["block", "rows", "groups", "left_out", *(reason_column(k) for k in range(len(REASONS))), "vocabulary"]
+        rejected = [reason_column(k) for k in range(len(REASONS))]
+        names = ["block", "digest", "rows", "groups", "left_out", *rejected, "vocabulary"]
         return SparkBlocks(
             blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None, dict(ready.dtypes)["id"] == "bigint"
         )
@@ -93,7 +114,7 @@ class SparkBlocks:
         total = {
             name: int(pc.sum(self.meta[name]).as_py() or 0)
             for name in self.meta.column_names
-            if name not in ("block", "vocabulary", *ARRAYS)
+            if name not in ("block", "digest", "vocabulary", *ARRAYS)
         }
         rejected = {why: total[reason_column(k)] for k, why in enumerate(REASONS) if total[reason_column(k)]}
         return {
@@ -105,7 +126,15 @@ class SparkBlocks:
 
     def nbytes(self) -> int:
         """Size of all arrays."""
-        return sum(int(pc.sum(self.meta[name]).as_py() or 0) for name in ARRAYS)
+        return sum(self._bytes().values())
+
+    def can_be_collected(self) -> bool:
+        """Whether Spark lets every single block through to the driver."""
+        return self._fits_result(max(self._bytes().values(), default=0))
+
+    def _bytes(self) -> dict[int, int]:
+        sizes = np.sum([self.meta[name].to_numpy() for name in ARRAYS], axis=0)
+        return dict(zip(self.meta["block"].to_pylist(), map(int, sizes), strict=True))
 
     def sizes(self) -> dict[int, int]:
         """Rows of each block, by its number."""
@@ -137,15 +166,53 @@ class SparkBlocks:
         offers = [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, checks=checks))]
         return [Candidates.of_offer(o) for o in offers], all(o.residual[0] < 0 for o in offers)
 
+    def refuse_repeated_ids(self) -> None:
+        """See that every id is there once.
+
+        Costs a pass over the ids: their hashes, eight bytes a row, are brought together in buckets and sorted.
+
+        Raises:
+            RepeatedIdsError: one is there more than once.
+        """
+        describe_job(self.blocks.sparkSession, "mig-spark select: look for repeated ids")
+        ids = self.blocks.select("block", "id_ptr", "ids")
+        rows = sum(self.sizes().values())
+        if rows <= HASHES_AT_DRIVER and self._fits_result(8 * rows):
+            hashed = collect_arrow(ids.mapInArrow(hash_block_ids(1), "bucket int, hashes binary"))
+            again = repeated_hashes([np.frombuffer(v.as_buffer(), np.uint64) for v in hashed["hashes"]])
+        else:
+            buckets = -(-rows // HASHES_AT_DRIVER)
+            spread = ids.mapInArrow(hash_block_ids(buckets), "bucket int, hashes binary")
+            found = spread.repartition(buckets, "bucket").mapInArrow(find_repeated_hashes(), "hash bigint")
+            again = collect_arrow(found)["hash"].to_numpy().view(np.uint64)
+        for start in range(0, len(again), _LOOKED_UP):
+            with shipped(self.blocks.sparkSession, again[start : start + _LOOKED_UP]) as payload:
+                named = collect_arrow(ids.mapInArrow(ids_with_hashes(payload), "id binary"))
+            twice = repeated(named["id"].to_pylist())
+            if twice:
+                raise RepeatedIdsError(twice, integers=self.integer_ids, all_named=len(again) <= _LOOKED_UP)
+
     def collect(self) -> dict[int, Block]:
         """All blocks at the driver.
 
         In results of `_RESULT_BYTES`: the JVM holds a task's whole result several times over on its way to Python, and
-        one that runs out of memory there loses the result and waits for it forever.
+        one that runs out of memory there loses the result and waits for it forever. And in jobs whose results are below
+        `spark.driver.maxResultSize`.
+
+        Raises:
+            InputError: a block is not the one that was packed.
+            PlatformError: a single block is above the limit.
         """
-        parts = max(1, -(-self.nbytes() // _RESULT_BYTES))
-        blocks = self.blocks.select("block", "vocabulary", *ARRAYS)
-        table = collect_arrow(blocks.repartition(parts, "block") if parts > 1 else blocks)
+        sizes, held = self._bytes(), 0
+        slices: list[list[int]] = [[]]
+        for number in sorted(sizes):
+            if slices[-1] and not self._fits_result(held + sizes[number]):
+                slices, held = [*slices, []], 0
+            slices[-1].append(number)
+            held += sizes[number]
+        largest = max(sum(sizes[n] for n in numbers) for numbers in slices)
+        parts = max(1, -(-largest // _RESULT_BYTES))
+        table = self._in_slices(slices, lambda blocks: blocks.repartition(parts, "block") if parts > 1 else blocks)
         return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in rows_of(b)}
 
     def release(self) -> None:
@@ -153,15 +220,74 @@ class SparkBlocks:
         self.blocks.unpersist()
 
     def _answers(self, task: BlockTask) -> list[bytes]:
-        """In order of the block's number: what the driver does must not depend on which task ends first."""
+        """In order of the block's number: what the driver does must not depend on which task ends first.
+
+        Raises:
+            InputError: a block is not the one that was packed.
+            PlatformError: a single answer is above `spark.driver.maxResultSize`.
+        """
         with shipped(self.blocks.sparkSession, task) as payload:
-            table = collect_arrow(
-                self.blocks.select("block", "vocabulary", *ARRAYS).mapInArrow(
-                    offer_from_blocks(payload), "block bigint, answer binary"
-                )
-            )
+            answer, schema = offer_from_blocks(payload), "block bigint, digest binary, answer binary"
+            numbers = np.array_split(sorted(self.sizes()), self.slices[0])
+            slices = [part.tolist() for part in numbers if len(part)] or [[]]
+            table = self._in_slices(slices, lambda blocks: blocks.mapInArrow(answer, schema))
         rows = sorted(zip(table["block"].to_pylist(), table["answer"], strict=True), key=lambda r: r[0])
         return [answer.as_py() for _, answer in rows]
+
+    def _in_slices(self, slices: Sequence[list[int]], bring: Callable[[DataFrame], DataFrame]) -> pa.Table:
+        """What `bring` makes of the blocks, in a job for each of `slices` (block numbers, ascending).
+
+        A job whose results are above `spark.driver.maxResultSize` is done again in two halves; the next question begins
+        with as many slices as this one ended with.
+
+        Raises:
+            InputError: a block is not the one that was packed.
+            PlatformError: the result of a single block is above the limit.
+        """
+        from pyspark.errors import PySparkException
+
+        todo, done, all_blocks = list(slices), [], len(self.meta)
+        columns = self.blocks.select("block", "digest", "vocabulary", *ARRAYS)
+        while todo:
+            numbers = todo.pop(0)
+            asked = (
+                columns
+                if len(numbers) == all_blocks
+                else columns.where(f"block between {numbers[0]} and {numbers[-1]}")
+            )
+            try:
+                done.append(collect_arrow(bring(asked)))
+            except PySparkException as e:
+                if not above_result_limit(e):
+                    raise
+                if len(numbers) < 2:
+                    limit = (result_limit(self.blocks.sparkSession) or 0) / 1e6
+                    raise PlatformError(
+                        f"what one packed block brings to the driver is above spark.driver.maxResultSize ({limit:,.1f} "
+                        "MB): raise it (0 is no limit), or lower select.block_rows or select.candidates"
+                    ) from None
+                middle = len(numbers) // 2
+                todo = [numbers[:middle], numbers[middle:], *todo]
+        self.slices[0] = len(done)
+        table = pa.concat_tables(done)
+        self._see_that_blocks_are_the_same(table)
+        return table
+
+    def _see_that_blocks_are_the_same(self, table: pa.Table) -> None:
+        known = dict(zip(self.meta["block"].to_pylist(), self.meta["digest"].to_pylist(), strict=True))
+        found = dict(zip(table["block"].to_pylist(), table["digest"].to_pylist(), strict=True))
+        other = sum(known.get(k) != found.get(k) for k in {*known, *found})
+        if other or len(table) != len(known):
+            raise InputError(
+                f"{other or len(table) - len(known)} of {len(known)} blocks of the packed pool are not those that were "
+                "packed: Spark lost them (an executor died, or its disk), made them again, and the pool's rows came "
+                "out otherwise. A pool that is not the same when it is computed twice (random numbers, the time, a "
+                "limit without an order) cannot be selected from in several passes: write it to a table first"
+            )
+
+    def _fits_result(self, size: int) -> bool:
+        limit = result_limit(self.blocks.sparkSession)
+        return limit is None or size <= limit * _LIMIT_SHARE
 
 
 def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:

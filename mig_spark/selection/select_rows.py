@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from mig_spark.config import PhiConfig, SelectConfig
@@ -28,6 +27,7 @@ from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
+from mig_spark.lakehouse.memory import available_memory
 from mig_spark.lakehouse.runtime import describe_job, from_arrow
 from mig_spark.selection.constraints import prepare
 from mig_spark.selection.label_parameters import read_parameters
@@ -195,13 +195,16 @@ def _run(
     on_round: Callable[[Sequence[Any]], None] | None,
 ) -> tuple[Certificate, list[Chosen]]:
     """Run the engine; `parts` is what was taken before."""
-    engine = choose_engine(config, pool.nbytes())
+    engine = choose_engine(config, pool)
+    if engine == "rounds" or config.mode == "stochastic":
+        # with all rows at the driver, the greedy itself sees them
+        pool.refuse_repeated_ids()
     describe_job(pool.blocks.sparkSession, f"mig-spark select: {engine}")
     if config.mode == "stochastic":
         chosen, certificate = select_stochastic(
             LocalBlocks(pool.collect()) if engine == "local" else pool, state, constraints.rows, epsilon=config.epsilon,
             seed=config.seed, round_rows=config.candidates, max_rounds=config.max_rounds,
-            finish_locally=fits_driver(pool.nbytes()),
+            finish_locally=fits_driver(pool),
         )  # fmt: skip
         return certificate, [*parts, chosen]
     if engine == "local":
@@ -215,7 +218,7 @@ def _run(
 
     chosen, certificate = Rounds(
         pool, state, constraints, candidates_asked=config.candidates, max_rounds=config.max_rounds,
-        finish_locally=fits_driver(pool.nbytes()), slack=config.epsilon if config.mode == "threshold" else 0.0,
+        finish_locally=fits_driver(pool), slack=config.epsilon if config.mode == "threshold" else 0.0,
         on_round=tell,
     ).run()  # fmt: skip
     return certificate, [*parts, chosen]
@@ -274,15 +277,16 @@ def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chos
     return float(best)
 
 
-def fits_driver(packed_bytes: int) -> bool:
-    """Whether the local engine has room for a pool of this size."""
-    return bool(packed_bytes * LOCAL_COPIES < psutil.virtual_memory().available * LOCAL_SHARE)
+def fits_driver(pool: SparkBlocks) -> bool:
+    """Whether the local engine has room for the pool, and Spark lets its blocks through to the driver."""
+    room = available_memory(pool.blocks.sparkSession.conf.get)
+    return bool(pool.nbytes() * LOCAL_COPIES < room * LOCAL_SHARE) and pool.can_be_collected()
 
 
-def choose_engine(config: SelectConfig, packed_bytes: int) -> str:
+def choose_engine(config: SelectConfig, pool: SparkBlocks) -> str:
     """The engine that `auto` stands for; a mode that only one engine has decides."""
     if config.engine != "auto" or config.mode == "threshold":
         return "rounds" if config.mode == "threshold" else config.engine
-    engine = "local" if fits_driver(packed_bytes) else "rounds"
-    logger.info("engine: %s (the packed pool has %.1f MB)", engine, packed_bytes / 1e6)
+    engine = "local" if fits_driver(pool) else "rounds"
+    logger.info("engine: %s (the packed pool has %.1f MB)", engine, pool.nbytes() / 1e6)
     return engine

@@ -7,6 +7,7 @@ times the group's label sum.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
@@ -86,14 +87,14 @@ def block_ddl() -> str:
     """Spark DDL of a packed block."""
     counts = ["block bigint", "rows bigint", "groups bigint", "left_out bigint"]
     counts += [f"{reason_column(k)} bigint" for k in range(len(REASONS))]
-    return ", ".join([*counts, "vocabulary binary", *(f"{name} binary" for name in ARRAYS)])
+    return ", ".join([*counts, "digest binary", "vocabulary binary", *(f"{name} binary" for name in ARRAYS)])
 
 
 BLOCK_SCHEMA = pa.schema(
     [
         *((name, pa.int64()) for name in ("block", "rows", "groups", "left_out")),
         *((reason_column(k), pa.int64()) for k in range(len(REASONS))),
-        *((name, pa.binary()) for name in ("vocabulary", *ARRAYS)),
+        *((name, pa.binary()) for name in ("digest", "vocabulary", *ARRAYS)),
     ]
 )
 
@@ -335,7 +336,18 @@ def encode_block(number: int, packed: Packed) -> dict[str, object]:
     row.update({reason_column(k): int(c) for k, c in enumerate(packed.rejected)})
     row.update({name: getattr(block, name).tobytes() for name in ARRAYS})
     row["vocabulary"] = None if packed.vocabulary is None else encode_labels(packed.vocabulary)
+    row["digest"] = _digest(row)
     return row
+
+
+def _digest(row: Mapping[str, Any]) -> bytes:
+    """sha256 of a block's content: where a block is lost and made again, this tells whether it is the same."""
+    told = hashlib.sha256()
+    for name in ("vocabulary", *ARRAYS):
+        value = row[name] or b""
+        told.update(len(value).to_bytes(8, "little"))
+        told.update(value)
+    return told.digest()
 
 
 def decode_block(row: Mapping[str, Any], vocabulary: pa.Array | None = None) -> Block:
@@ -370,7 +382,7 @@ def decode_labels(data: Any) -> pa.Array:
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """The blocks in a batch of `block_ddl` columns, each as buffers that are not copied."""
-    names = [name for name in ("vocabulary", *ARRAYS) if name in batch.schema.names]
+    names = [name for name in ("digest", "vocabulary", *ARRAYS) if name in batch.schema.names]
     for k in range(batch.num_rows):
         values = {name: batch.column(name)[k] for name in names}
         buffers = {name: v.as_buffer() if v.is_valid else None for name, v in values.items()}

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mig_spark.errors import InputError
 from mig_spark.kernels.selection.blocks import Block, bytes_of
 from mig_spark.kernels.selection.greedy import Picks, Units
-from mig_spark.kernels.selection.ids import argsort_ids, equal_neighbours
+from mig_spark.kernels.selection.ids import RepeatedIdsError, argsort_ids, equal_neighbours
 from mig_spark.kernels.selection.offers import Offer
 from mig_spark.kernels.selection.ragged import concat_ragged, ranges
 
@@ -122,7 +121,7 @@ class Candidates:
         """Places in id order: of the rows here, and of `others` (ids that are not here).
 
         Raises:
-            InputError: two rows have the same id.
+            RepeatedIdsError: two rows have the same id.
         """
         extra = np.frombuffer(b"".join(others), np.uint8)
         lengths = np.array([len(o) for o in others], np.int64)
@@ -132,9 +131,8 @@ class Candidates:
         twice = equal_neighbours(data, id_ptr, order)
         n = len(self.scores)
         if len(twice):
-            at = order[twice[0]]
-            name = data[id_ptr[at] : id_ptr[at + 1]].tobytes().decode("utf-8", "replace")
-            raise InputError(f"id {name!r} is there more than once: ties go by id, so ids must be unique")
+            names = dict.fromkeys(data[id_ptr[at] : id_ptr[at + 1]].tobytes() for at in order[twice])
+            raise RepeatedIdsError(list(names))
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         return rank[:n], rank[n:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -9,8 +10,27 @@ import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
 
+from mig_spark.errors import InputError
+
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Offsets: TypeAlias = npt.NDArray[np.int64]
+
+
+class RepeatedIdsError(InputError):
+    """Rows share an id. `names`: such ids, as blocks hold them; `all_named`: there are no others."""
+
+    def __init__(self, names: Sequence[bytes], *, integers: bool = False, all_named: bool = True) -> None:
+        self.names, self.all_named = list(names), all_named
+        more = "" if len(names) == 1 else f" ({'' if all_named else 'at least '}{len(names):,} ids are)"
+        super().__init__(
+            f"id {readable_id(self.names[0], integers=integers)!r} is there more than once{more}: ties go by id, so "
+            "ids must be unique; drop the repeated rows, or give them ids of their own"
+        )
+
+
+def readable_id(name: bytes, *, integers: bool) -> str | int:
+    """An id as users know it, from its bytes in a block."""
+    return int.from_bytes(name, "big") - (1 << 63) if integers else name.decode("utf-8", "replace")
 
 
 def rank_ids(data: Bytes, offsets: Offsets) -> npt.NDArray[np.int64]:

@@ -1,0 +1,59 @@
+"""Ids that are there more than once, in whatever blocks: found by the 64-bit hashes of all ids, then compared.
+
+Equal ids have equal hashes, so none is missed; ids that share a hash are compared before anyone is told. A hash is
+eight bytes, and so is what travels for a row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mig_spark.kernels.selection.blocks import ARRAYS
+from mig_spark.kernels.selection.sampling import hash_ids
+
+U64: TypeAlias = npt.NDArray[np.uint64]
+
+#: Of the hashes; another one than that of the samples, though nothing depends on it.
+_SEED = 1
+
+
+def hashed_ids(row: Mapping[str, Any]) -> U64:
+    """uint64 hash of every id of a block, given as a row of `blocks.block_ddl` with `id_ptr` and `ids`."""
+    ptr, ids = (np.frombuffer(row[name], ARRAYS[name]) for name in ("id_ptr", "ids"))
+    return np.asarray(hash_ids(ids, ptr, _SEED))
+
+
+def in_buckets(hashes: U64, buckets: int) -> dict[int, U64]:
+    """The hashes by their place among `buckets` equal parts of their range, each part ascending; empty ones left out.
+
+    Equal hashes are in one bucket.
+    """
+    ordered = np.sort(hashes)
+    if buckets == 1:
+        return {0: ordered}
+    bounds = np.array([(k << 64) // buckets for k in range(buckets)], np.uint64)
+    starts = [*np.searchsorted(ordered, bounds).tolist(), len(ordered)]
+    return {k: ordered[starts[k] : starts[k + 1]] for k in range(buckets) if starts[k + 1] > starts[k]}
+
+
+def repeated_hashes(parts: Sequence[U64]) -> U64:
+    """The hashes that are there more than once, ascending."""
+    ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def ids_hashed_to(row: Mapping[str, Any], hashes: U64) -> list[bytes]:
+    """The ids of a block (as for `hashed_ids`) whose hash is one of these."""
+    at = np.flatnonzero(np.isin(hashed_ids(row), hashes))
+    ptr, data = np.frombuffer(row["id_ptr"], ARRAYS["id_ptr"]), memoryview(row["ids"])
+    return [bytes(data[ptr[k] : ptr[k + 1]]) for k in at]
+
+
+def repeated(names: Iterable[bytes]) -> list[bytes]:
+    """Those that are there more than once, in ascending order."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
