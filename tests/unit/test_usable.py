@@ -1,4 +1,4 @@
-"""Which rows can be used: the kernel's table of reasons against a plain reading of the rules, over values at the edges."""
+"""Which rows can be used: the kernel's table of reasons against a plain reading of the rules."""
 
 from __future__ import annotations
 
