@@ -63,7 +63,9 @@ class SelectConfig(Section):
     mode: Literal["exact", "threshold", "stochastic"] = Field(
         "exact", description="threshold: fewer rounds, within 1 - epsilon; stochastic: each pick from a random sample"
     )
-    epsilon: float = Field(0.1, gt=0, lt=1, description="how far below exact the other modes may be; docs/algorithm.md")
+    epsilon: float = Field(
+        0.1, gt=0, le=0.999999, description="how far below exact the other modes may be; docs/algorithm.md"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="mode stochastic: of the samples")
     phi: PhiConfig = PhiConfig()
     gain: Literal["gradient", "exact"] = "gradient"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import FEW_LABELS, _label_sets, decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
 from mig_spark.kernels.selection.usable import REASONS
@@ -28,3 +31,27 @@ def test_scores_near_the_top_of_the_float_range_are_rejected_and_no_other_row_is
     assert chosen.size == 1997
     assert np.isfinite(chosen.gains).all()
     assert np.isfinite(chosen.objectives).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, FEW_LABELS, FEW_LABELS + 1, 1000])
+def test_label_sets_are_sorted_without_repeats_however_many_labels_a_row_has(length):
+    rng = np.random.default_rng(length)
+    rows = [rng.integers(-1, 300, n).astype(np.int32) for n in (3, length, 2)]
+    offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
+    ptr, labels, left_out = _label_sets(offsets, np.concatenate(rows))
+    got = [labels[a:b].tolist() for a, b in pairwise(ptr)]
+    assert got == [sorted(set(r[r >= 0].tolist())) for r in rows]
+    assert left_out == sum(int((r < 0).sum()) for r in rows)
+
+
+def test_a_row_of_very_many_labels_takes_no_time():
+    def seconds(n):
+        codes = np.arange(n, dtype=np.int32)[::-1].copy()
+        start = time.process_time()
+        _, labels, _ = _label_sets(np.array([0, n]), codes)
+        assert labels.tolist() == list(range(n))
+        return time.process_time() - start
+
+    seconds(FEW_LABELS + 1)
+    # by insertion: ten times the labels, a hundred times the time (13 s for 200,000)
+    assert seconds(200_000) < 2

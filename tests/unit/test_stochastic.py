@@ -165,6 +165,17 @@ def test_rounds_that_run_out_are_finished_at_the_driver_or_an_error():
         )  # fmt: skip
 
 
+def test_the_greatest_epsilon_that_a_config_allows_still_ends():
+    rows = [Row(f"{k:03d}", (k % 7,), 1.0 + k % 5) for k in range(60)]
+    blocks = dict(enumerate(pack(rows, 7, block_rows=30)))
+    for source in (LocalBlocks(blocks), Elsewhere(blocks)):
+        chosen, _ = select_stochastic(source, make_state(7, []), 40, epsilon=0.999999, seed=0)
+        assert len(set(ids(chosen))) == 40
+    # a rate that is lost beside 1 is still a probability
+    length = round(1 / 1e-17)
+    assert binomial_thresholds(length, 1e-17)[0] / 2.0**64 == pytest.approx(math.exp(-1))
+
+
 def test_quotas_and_costs_are_refused():
     base = {"pool": {"path": "p"}, "output": {"path": "o"}}
     for limit in ({"cost": {"budget": 9}}, {"quotas": {"column": "source"}}):

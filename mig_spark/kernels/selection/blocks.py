@@ -29,6 +29,8 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 #: Scores closer than this (relative) go to groups of their own, so that rounding in score * label sum can never turn
 #: the order of two rows of one group round.
 SCORE_GAP = 1e-12
+#: Labels of a row that are sorted by insertion, which is fastest for so few; above that its time grows as the square.
+FEW_LABELS = 64
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,17 @@ def _label_sets(offsets, codes):
     size = 0
     for i in range(n):
         first = size
+        if offsets[i + 1] - offsets[i] > FEW_LABELS:
+            own = codes[offsets[i] : offsets[i + 1]]
+            # a merge sort: its time does not depend on the order in which the labels come
+            for k in np.argsort(own, kind="mergesort"):
+                if own[k] < 0:
+                    left_out += 1
+                elif size == first or own[k] != out[size - 1]:
+                    out[size] = own[k]
+                    size += 1
+            ptr[i + 1] = size
+            continue
         for k in range(offsets[i], offsets[i + 1]):
             code = codes[k]
             if code < 0:

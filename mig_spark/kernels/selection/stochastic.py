@@ -81,7 +81,8 @@ def binomial_thresholds(length: int, rate: float) -> U64:
     if rate >= 1:
         return np.zeros(length, np.uint64)
     thresholds = []
-    probability = (1 - rate) ** length
+    # 1 - rate would lose the digits of a small rate
+    probability = math.exp(length * math.log1p(-rate))
     below = 0.0
     for drawn in range(length):
         below += probability
