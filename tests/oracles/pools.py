@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
@@ -34,6 +36,20 @@ def pools(draw):
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=6)) if pairs else []
     edges = [(i, j, draw(st.sampled_from([0.9, 0.95, 0.901234, 1.0]))) for i, j in chosen]
     return n, rows, edges
+
+
+def seeded_pool(size, n, seed):
+    """A pool by number, the same on every Python and machine: only random.random() is drawn, whose sequence is fixed.
+
+    Rows carry one to six of `n` labels, low numbers more often; scores are quarters, so that there are ties.
+    """
+    draw = random.Random(seed).random
+    rows = []
+    for k in range(size):
+        labels = tuple(int(n * draw() ** 2) for _ in range(1 + int(6 * draw())))
+        rows.append(Row(f"row-{k:05d}", labels, int(4 + 100 * draw()) / 4))
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n) if draw() < 3 / n]
+    return n, rows, [(i, j, 0.9 + int(100 * draw()) / 1000) for i, j in pairs]
 
 
 def make_state(

@@ -3,30 +3,69 @@
 from __future__ import annotations
 
 import json
+import logging
+import runpy
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mig_spark.cli import cli
+from mig_spark.cli import cli, main
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(*args, cwd=None):
-    return subprocess.run([sys.executable, "-m", "mig_spark.cli", *args], capture_output=True, text=True, check=False,
-                          cwd=cwd)  # fmt: skip
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_config_prints_a_config():
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """A command line in this process, as its entry point runs it; a process each would take a second and more."""
+    logger = logging.getLogger("mig_spark")
+    before = logger.handlers[:], logger.propagate, logger.level
+
+    def call(*args, cwd=None, script=None):
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        code = 0
+        try:
+            if script is None:
+                main(args)
+            else:
+                monkeypatch.setattr(sys, "argv", [str(script), *args])
+                runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as e:
+            code = e.code
+        return Done(code, *capsys.readouterr())
+
+    yield call
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])
+
+
+def test_the_module_is_a_program():
+    done = subprocess.run([sys.executable, "-m", "mig_spark.cli", "run", "none.yaml"], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mig-spark: no config file at none.yaml")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_config_prints_a_config(run):
     done = run("config")
     assert done.returncode == 0
     assert yaml.safe_load(done.stdout)["select"]["budget"] == 1000
 
 
-def test_config_schema_is_json():
+def test_config_schema_is_json(run):
     assert "select" in json.loads(run("config", "--schema").stdout)["properties"]
 
 
@@ -42,7 +81,7 @@ def test_config_schema_is_json():
         (["sample", "x.jsonl", "--out", "y.jsonl", "-n", "5", "--phi-b", "2"], "phi.b = 2.0"),
     ],
 )
-def test_errors_are_one_clear_line_and_exit_code_2(args, words, tmp_path):
+def test_errors_are_one_clear_line_and_exit_code_2(args, words, tmp_path, run):
     done = run(*args, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
@@ -50,7 +89,7 @@ def test_errors_are_one_clear_line_and_exit_code_2(args, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_typo_in_a_config_names_the_key(tmp_path):
+def test_a_typo_in_a_config_names_the_key(tmp_path, run):
     (tmp_path / "c.yaml").write_text("pool: {path: x}\noutput: {path: y}\nselect: {bugdet: 3}\n")
     done = run("run", "c.yaml", cwd=tmp_path)
     assert done.returncode == 2
@@ -69,13 +108,14 @@ def test_every_command_and_option_has_help():
                 )
 
 
-def test_every_job_calls_a_command_that_exists():
-    jobs = sorted((ROOT / "jobs").glob("*.py"))
-    assert len(jobs) == 7
-    for job in jobs:
-        command = job.read_text().split('job("')[1].split('"')[0]
-        assert command in cli.commands
-        done = subprocess.run([sys.executable, str(job), "--config", "none.yaml"], capture_output=True, text=True,
-                              check=False)  # fmt: skip
-        assert done.returncode == 2
-        assert "no config file at none.yaml" in done.stderr
+@pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda p: p.stem)
+def test_every_job_calls_a_command_that_exists(job, run):
+    command = job.read_text().split('job("')[1].split('"')[0]
+    assert command in cli.commands
+    done = run("--config", "none.yaml", script=job)
+    assert done.returncode == 2
+    assert "no config file at none.yaml" in done.stderr
+
+
+def test_there_is_a_job_for_every_stage_and_one_for_all():
+    assert len(list((ROOT / "jobs").glob("*.py"))) == 7

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.errors import DependencyError
+from mig_spark.kernels.annotation import embedding, models
 from mig_spark.kernels.annotation.embedding import (
     ANSWER_CHARS,
     Encoder,
@@ -119,6 +124,62 @@ def test_the_bundled_model_needs_no_hub() -> None:
     assert model_identity("all-MiniLM-L6-v2") == model_identity(MODEL)
     assert model_folder("someone/another-model") is None
     assert model_identity("someone/another-model") == "someone/another-model"
+
+
+def test_weights_that_were_not_published_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package of the same name with one other byte in its weights, and one without them."""
+    published = model_folder(MODEL)
+    assert published is not None
+    package = tmp_path / "other_package"
+    shutil.copytree(published, package / "model", ignore=shutil.ignore_patterns("model.safetensors"))
+    (package / "__init__.py").write_text("")
+    weights = package / "model" / "model.safetensors"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(embedding, "BUNDLED_PACKAGE", "other_package")
+    with pytest.raises(DependencyError, match=r"model.safetensors cannot be read \(No such file"):
+        model_folder(MODEL)
+    content = bytearray((published / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(DependencyError) as e:
+        model_folder("all-MiniLM-L6-v2")
+    assert f"published {embedding.BUNDLED_SHA256}" in str(e.value)
+    assert "give a folder with the model" in str(e.value)
+    assert "\n" not in str(e.value)
+    # what is put right is read again
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(1, 1))
+    assert model_folder(MODEL) == package / "model"
+
+
+def test_weights_are_read_once_a_process(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"abc")
+    right = hashlib.sha256(b"abc").hexdigest()
+    models.check_weights(file, right, advice="")
+    stat = file.stat()
+    # the same size and time: what is in it is not looked at again
+    file.write_bytes(b"abd")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    models.check_weights(file, right, advice="")
+
+
+@pytest.mark.model
+def test_a_model_may_be_a_folder_anywhere(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = model_folder(MODEL)
+    assert published is not None
+    volume = tmp_path / "Volumes" / "main" / "files" / "model"
+    volume.parent.mkdir(parents=True)
+    volume.symlink_to(published)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    want, _ = embed_texts(["a text"], encoder)
+    for name in (str(volume), volume.as_uri(), "~/Volumes/main/files/model"):
+        assert model_folder(name) == volume
+        got, _ = embed_texts(["a text"], load_model(name, threads=1))
+        np.testing.assert_array_equal(got, want)
 
 
 def unit(rows: list[list[float]]) -> np.ndarray:

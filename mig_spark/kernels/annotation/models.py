@@ -1,17 +1,52 @@
-"""What all models in executors share: how many were loaded and for how long, silence, batches of about equal work."""
+"""What all models in executors share: whether their weights are the published ones, how many were loaded and for how
+long, silence, batches of about equal work."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.errors import DependencyError
+
 #: seconds that each model load of this process took, imports included
 _LOADS: list[float] = []
+#: sha256 of files that this process has read, by path, size and time of modification
+_HASHES: dict[tuple[str, int, int], str] = {}
+
+
+def check_weights(file: Path, sha256: str, *, advice: str) -> None:
+    """See that a file of weights is the one that was published; each is read once a process.
+
+    Args:
+        file: the weights.
+        sha256: of the published file, in hex.
+        advice: what to do where it is another one, for the error.
+
+    Raises:
+        DependencyError: the file is not there, or has other bytes.
+    """
+    try:
+        stat = file.stat()
+        key = str(file), stat.st_size, stat.st_mtime_ns
+        if key not in _HASHES:
+            with file.open("rb") as stream:
+                digest = hashlib.sha256()
+                while piece := stream.read(1 << 20):
+                    digest.update(piece)
+            _HASHES[key] = digest.hexdigest()
+    except OSError as e:
+        raise DependencyError(f"the weights {file} cannot be read ({e.strerror or e}): {advice}") from None
+    if _HASHES[key] != sha256:
+        raise DependencyError(
+            f"the weights {file} are not the published ones (sha256 {_HASHES[key]}, published {sha256}): {advice}"
+        )
 
 
 def loaded_models() -> int:
