@@ -352,7 +352,11 @@ def _run(
 
 
 def _loaded(path: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> Config:
+    from mig_spark.lakehouse.runs import check_run_id
+
     with _failure_told(as_json, run_id):
+        if run_id is not None:
+            check_run_id(run_id)
         return _read_config(path, overrides)
 
 

@@ -22,7 +22,11 @@ def export_selection(store: Store, path: str) -> int:
 
     Returns:
         Number of rows.
+
+    Raises:
+        LeaseError: another run has the lease by now.
     """
+    store.check_lease()
     return write_lines((json.dumps(row, ensure_ascii=False) for row in _rows(store)), path)
 
 

@@ -22,14 +22,15 @@ from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.labels.vocabulary import build_vocabulary
 from mig_spark.lakehouse.hadoop import HadoopFiles
-from mig_spark.lakehouse.leases import Lease, leased
-from mig_spark.lakehouse.runs import Run, new_run_id
+from mig_spark.lakehouse.leases import leased
+from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
 from mig_spark.report.write import REPORT_NAME, write_report
+from mig_spark.selection.extend import published
 from mig_spark.selection.stage import select_pool
 
 if TYPE_CHECKING:
@@ -57,29 +58,31 @@ def run_pipeline(
     Args:
         resume: a selection goes on from the last round that was saved.
         fresh: pass over no stage; by default only where one stage is asked for by name.
-        run_id: the scheduler's name for this run; by default a new one.
+        run_id: the scheduler's name for this run, of `[A-Za-z0-9._-]`, not dots alone; by default a new one.
 
     Returns:
         The run as the report and the summary read it: run_id, counts, seconds, certificate, skipped stages, files.
 
     Raises:
+        ConfigError: `run_id` cannot be the name of a run.
         LeaseError: another run is writing into the same tables.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
     """
+    run_id = new_run_id() if run_id is None else check_run_id(run_id)
     stages = _planned(config, stages)
     if not has_spark_context(spark):
         raise PlatformError(
             "this session is Spark Connect or serverless, and the stages list files and commit tables through the "
             "driver's JVM: use classic compute, for example a dedicated job cluster (select and select_rows work here)"
         )
-    store = Store(spark, config.output, Writer(run_id or new_run_id()))
+    store = Store(spark, config.output, Writer(run_id))
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
         if lease is not None:
             store.drop_left_behind()
         run = Run.start(store, config, " ".join(stages), resume=resume)
-        flow = _Flow(store, run, lease, fresh=len(stages) == 1 if fresh is None else fresh)
+        flow = _Flow(store, run, fresh=len(stages) == 1 if fresh is None else fresh)
         try:
             for stage in stages:
                 if stage == "report":
@@ -110,8 +113,8 @@ def _named(run_id: str) -> Iterator[None]:
 class _Flow:
     """The stages of one run: done, or passed over."""
 
-    def __init__(self, store: Store, run: Run, lease: Lease | None, *, fresh: bool) -> None:
-        self._store, self._run, self._lease, self._fresh = store, run, lease, fresh
+    def __init__(self, store: Store, run: Run, *, fresh: bool) -> None:
+        self._store, self._run, self._fresh = store, run, fresh
         self.stage = "start"
         self.done: list[str] = []
         self.skipped: dict[str, str] = {}
@@ -128,16 +131,18 @@ class _Flow:
             if stage == "ingest":
                 # one look: what the record says was read, and what is read, must be the same
                 run.source = find_parts(store.spark, run.config.pool)
-            reads = stage_reads(store, run.config, stage, run.source)
+            if stage == "select" and run.config.mode == "incremental":
+                run.extends = published(store)
+            reads = stage_reads(store, run.config, stage, run.source, run.extends)
             key = stage_key(run.config, stage, reads)
             found = None if self._fresh else self._finished(stage, key)
             if found is not None:
                 self._pass_over(found)
                 return
-            if self._lease is not None and self.done:
-                self._lease.check()
+            store.check_lease()
             with run.timed(stage):
-                _STAGES[stage](store, run)
+                # what the stage reads is what its key and its record say, whatever others write meanwhile
+                _STAGES[stage](store.pinned(reads["tables"]), run)
             self.done.append(stage)
             record_finished(
                 store, stage, key, reads, counts=run.counts.get(stage, {}),
@@ -224,7 +229,7 @@ def _select(store: Store, run: Run) -> None:
     _check_vocabulary(store, run)
     _gates(store, run)
     path = output_files(run.config).get("selection")
-    counts, certificate = select_pool(store, run.config, run.run_id, path=path, resume=run.resume)
+    counts, certificate = select_pool(store, run.config, run.run_id, path=path, resume=run.resume, last=run.extends)
     run.counts["select"], run.certificate = counts, certificate
 
 
@@ -248,7 +253,9 @@ def _report(store: Store, run: Run) -> None:
     data = collect_report_data(
         store, annotated_pool(store, run.config), {**plain, "counts": flat_counts(plain["counts"])}
     )
-    write_report(render_report(data), files["report"])
+    page = render_report(data)
+    store.check_lease()
+    write_report(page, files["report"])
 
 
 #: What each stage tells of its inputs.

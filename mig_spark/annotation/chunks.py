@@ -157,6 +157,7 @@ def annotate_missing(
             if store.exists(table):
                 store.drop(table)
     if work.spill is not None and alone:
+        store.check_lease()
         work.spill.remove_earlier()
     if missing.count <= 0:
         logger.info("annotate: all %d different rows are in the cache", missing.total)
@@ -231,9 +232,14 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
 
 
 def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> None:
-    """Annotate chunks `first` to `last` - 1 and commit them; passes go on while a cap leaves something to spend."""
+    """Annotate chunks `first` to `last` - 1 and commit them; passes go on while a cap leaves something to spend.
+
+    Raises:
+        LeaseError: another run has the lease by now, and would pay for the same rows.
+    """
     from pyspark.sql import functions as sf
 
+    work.store.check_lease()
     todo = work.store.read(ANNOTATE_TODO).where(sf.col("chunk").between(first, last - 1))
     todo = todo.withColumnRenamed("content_hash", "_key").drop("chunk")
     describe_job(work.store.spark, f"annotate: chunk {last} of {chunks}")

@@ -35,7 +35,7 @@ from mig_spark.ingest.sources import Part, pool_inputs
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.tables import Commit, Store
 from mig_spark.masking import mask_secrets
-from mig_spark.selection.extend import published
+from mig_spark.selection.extend import Published
 from mig_spark.selection.label_parameters import OWN_TABLE
 
 if TYPE_CHECKING:
@@ -103,11 +103,14 @@ class Finished:
     marks: dict[str, str] = field(default_factory=dict)
 
 
-def stage_reads(store: Store, config: Config, stage: str, source: Sequence[Part] = ()) -> dict[str, Any]:
+def stage_reads(
+    store: Store, config: Config, stage: str, source: Sequence[Part] = (), extends: Published | None = None
+) -> dict[str, Any]:
     """What the stage would read now: tables with their versions, files with sizes, models with their versions.
 
     Args:
         source: what `ingest` would read.
+        extends: what an incremental `select` would begin with.
     """
     spec = SPECS[stage]
     tables = [t for t in spec.reads if t is not VOCABULARY or config.vocabulary.enabled]
@@ -117,8 +120,8 @@ def stage_reads(store: Store, config: Config, stage: str, source: Sequence[Part]
         reads["source"] = pool_inputs(source)
     if stage in ("annotate", "select"):
         reads["annotators"] = annotation_versions(store, config)
-    if stage == "select" and config.mode == "incremental":
-        reads["extends"] = published(store).version
+    if stage == "select" and extends is not None:
+        reads["extends"] = extends.version
     reads["files"] = named_file_facts(store.spark, config, stage)
     reads["code"] = code_version()
     return reads

@@ -21,6 +21,7 @@ from mig_spark.errors import AnnotationError, InputError
 from mig_spark.files import write_lines
 from mig_spark.kernels.annotation.embedding import check_installed, model_folder
 from mig_spark.kernels.labels.phrases import Phrase, name_clusters
+from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import embed_rows, split_phrases
@@ -54,12 +55,18 @@ def induce_vocabulary(store: Store, config: Config, *, path: str | None = None) 
         InputError: there is no pool, or it has fewer than two different rows with text.
         DependencyError: the embedding model is not there.
         AnnotationError: the model failed in an executor.
+        LeaseError: another run is writing into the same tables.
     """
+    check_installed()
+    model_folder(config.vocabulary.model)
+    with leased(store, config.lock):
+        return _induce(store, config, path)
+
+
+def _induce(store: Store, config: Config, path: str | None) -> dict[str, Any]:
     from pyspark.sql import functions as sf
 
     settings = config.vocabulary.induce
-    check_installed()
-    model_folder(config.vocabulary.model)
     try:
         with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
             store.write(ROW_VECTORS, _embedded(store, config))
@@ -79,6 +86,7 @@ def induce_vocabulary(store: Store, config: Config, *, path: str | None = None) 
     best = named["phrases"].to_pylist()
     vocabulary = list(dict.fromkeys(phrase["phrase"] for found in best for phrase in found))
     if path is not None:
+        store.check_lease()
         write_lines([json.dumps(vocabulary, ensure_ascii=False, indent=0)], path)
     logger.info("induce: %d rows, %d clusters, %d labels", rows, len(named), len(vocabulary))
     return {"rows": rows, "clusters": len(named), "labels": vocabulary, "path": path}

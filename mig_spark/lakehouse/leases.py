@@ -1,9 +1,10 @@
 """One run at a time into the tables of one output: a lease, kept as commits to the table `leases`.
 
 Delta gives every commit a number, so claims have one order that all drivers see, on every storage that Delta can be
-written to, without a lock service: a claim holds when no earlier one is still in force. What a claim says is in its
-commit's metadata, so that looking costs one reading of the table's history. A lease that is not renewed lapses, so a
-driver that died blocks nobody for longer; one that died on this very machine blocks nobody at all.
+written to, without a lock service: a claim holds when no earlier one is still in force (`claims.py`). What an event
+says is in its commit's metadata, so that looking costs one reading of the newest of the table's history. A lease that
+is not renewed lapses, so a driver that died blocks nobody for longer; one that died on this very machine blocks nobody
+at all. While it is held, every commit that publishes is preceded by a look (`Store.check_lease`).
 """
 
 from __future__ import annotations
@@ -15,88 +16,22 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-
-import psutil
+from collections.abc import Iterator
 
 from mig_spark.config import LockConfig
 from mig_spark.contracts import LEASES, POOL, RUNS
 from mig_spark.errors import LeaseError
-from mig_spark.lakehouse.tables import Store
+from mig_spark.lakehouse.claims import ENDED, Event, here, holder, lives, process_began, standing
+from mig_spark.lakehouse.tables import Commit, Store
 
 logger = logging.getLogger(__name__)
 
-#: So many of the newest commits are looked at; runs into the same tables at the same time are few.
+#: So many of the newest commits are looked at first, and more while the oldest of them may be in force.
 _LOOKED_AT = 200
+_MORE = 4
 _POLL_SECONDS = 5.0
-#: Owners in this process that have ended, also where that could not be written down (a full disk): a process that goes
-#: on, a notebook's, must not wait for them.
-_ENDED: set[str] = set()
-
-
-@dataclass(frozen=True)
-class Event:
-    """One commit to `leases`: what it says, `order` its version, `until` in seconds since 1970 UTC.
-
-    `born`: when the driver's process began, see `process_began`; None where that was not told.
-    """
-
-    order: int
-    owner: str
-    run_id: str
-    event: str
-    until: float
-    host: str
-    pid: int
-    since: float
-    born: float | None = None
-
-
-def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Event | None:
-    """The claim in force: the earliest one that was neither ended nor let lapse; `until` is that of its last renewal.
-
-    Args:
-        events: of any owners, in any order.
-        now: seconds since 1970 UTC.
-        alive: takes the place of the look at this machine's processes; for tests.
-    """
-    claims: dict[str, Event] = {}
-    for event in sorted(events, key=lambda e: e.order):
-        if event.event == "claim":
-            claims[event.owner] = event
-        elif event.owner in claims and event.event == "renew":
-            claims[event.owner] = replace(claims[event.owner], until=event.until)
-        else:
-            claims.pop(event.owner, None)
-    for claim in claims.values():
-        lives = _lives(claim) if alive is None else alive
-        if claim.until > now and lives:
-            return claim
-    return None
-
-
-def process_began(pid: int) -> float:
-    """Seconds from the machine's start to the process's: the same whatever happens to the clock."""
-    booted = psutil.boot_time()
-    return float(psutil.Process(pid).create_time() - booted)
-
-
-def _lives(claim: Event) -> bool:
-    """False where the claim's driver was on this machine and is there no more, also where another process has its
-    number by now; and where it was this very process and has ended its run."""
-    if claim.owner in _ENDED:
-        return False
-    if claim.host != socket.gethostname():
-        return True
-    try:
-        if claim.born is None:
-            return bool(psutil.Process(claim.pid).create_time() <= claim.since + 1)
-        return abs(process_began(claim.pid) - claim.born) <= 1
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
+_TOLD = ("owner", "event", "until", "host", "pid", "since")
+_TOLD_LATER = ("born", "boot", "space", "claim", "claimed")
 
 
 class Lease:
@@ -111,13 +46,26 @@ class Lease:
         self._owner = f"{store.writer.run_id}.{store.writer.attempt}"
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
+        # the thread that renews and the one that looks share what follows
+        self._turn = threading.RLock()
+        self._claim: Event | None = None
+        self._history: list[Commit] = []
 
     def acquire(self) -> None:
-        """Claim, and wait until the claim is the one in force."""
+        """Claim, and wait until the claim is the one in force; then see to it that every commit looks first."""
         give_up = time.monotonic() + self._config.wait_minutes * 60
         self._append("claim")
-        told = False
-        while (found := self._holder()) is None or found.owner != self._owner:
+        told = confirmed = False
+        while True:
+            events = self._events()
+            found = holder(events, time.time())
+            if found is not None and found.owner == self._owner:
+                # a claim that has lapsed could still be renewed; not when this run's word that it has comes first
+                if confirmed or not self._follows_lapsed(events):
+                    break
+                self._append("renew")
+                confirmed = True
+                continue
             if found is None:
                 # this claim lapsed while it waited
                 self._append("claim")
@@ -129,17 +77,24 @@ class Lease:
                 logger.warning("%s: waiting up to %g minutes", self._busy(found), self._config.wait_minutes)
                 told = True
             time.sleep(_POLL_SECONDS)
-            self._append_if_late()
+            if self._late():
+                self._append("renew")
+        self._store.writer.guard = self.check
         self._beat = threading.Thread(target=self._renew_on_time, name="mig-spark lease", daemon=True)
         self._beat.start()
 
     def check(self) -> None:
-        """See that the lease is still held: a driver that slept too long must not write.
+        """See that the lease is still held. A driver that slept longer than its lease goes on only where no other has
+        claimed it meanwhile.
 
         Raises:
-            LeaseError: it is not.
+            LeaseError: it is not held.
         """
-        found = self._holder()
+        with self._turn:
+            found = holder(self._events(), time.time())
+            if found is None:
+                self._append("renew")
+                found = holder(self._events(), time.time())
         if found is None or found.owner != self._owner:
             now = "nobody" if found is None else f"run {found.run_id}"
             raise LeaseError(
@@ -149,7 +104,8 @@ class Lease:
 
     def release(self) -> None:
         """Give it back."""
-        _ENDED.add(self._owner)
+        ENDED.add(self._owner)
+        self._store.writer.guard = None
         self._stop.set()
         if self._beat is not None:
             self._beat.join()
@@ -158,13 +114,16 @@ class Lease:
     def clean_up(self) -> None:
         """Remove the table where it is the only thing that a run left behind: there is nothing to guard."""
         store = self._store
-        if self._holder() is None and not store.exists(RUNS) and not store.exists(POOL):
+        if holder(self._events(), time.time()) is None and not store.exists(RUNS) and not store.exists(POOL):
             store.drop(LEASES)
 
-    def _append_if_late(self) -> None:
-        mine = [e for e in self._events() if e.owner == self._owner]
-        if mine and max(e.until for e in mine) - time.time() < self._config.lease_minutes * 60 / 2:
-            self._append("renew")
+    def _follows_lapsed(self, events: list[Event]) -> bool:
+        first = standing(events)[0]
+        return first.owner != self._owner and lives(first)
+
+    def _late(self) -> bool:
+        """Whether a claim that waits should be renewed."""
+        return self._claim is None or self._claim.until - time.time() < self._config.lease_minutes * 60 / 2
 
     def _renew_on_time(self) -> None:
         while not self._stop.wait(self._config.lease_minutes * 60 / 3):
@@ -177,29 +136,52 @@ class Lease:
             logger.warning("the lease on %s was not renewed (%s); trying again", self._where(), type(e).__name__)
 
     def _append(self, event: str) -> None:
-        now = dt.datetime.now(dt.timezone.utc)
-        until = now + dt.timedelta(minutes=self._config.lease_minutes)
-        said = {
-            "owner": self._owner, "event": event, "until": until.timestamp(), "since": now.timestamp(),
-            "host": socket.gethostname(), "pid": os.getpid(),
-            "born": process_began(os.getpid()),
-        }  # fmt: skip
-        row = (self._store.writer.run_id, event, until, said["host"], said["pid"])
-        df = self._store.spark.createDataFrame([row], LEASES.ddl())
-        self._store.write(LEASES, df, mode="append", told={"lease": said})
+        with self._turn:
+            now = dt.datetime.now(dt.timezone.utc)
+            until = now + dt.timedelta(minutes=self._config.lease_minutes)
+            boot, space = here()
+            said = {
+                "owner": self._owner, "event": event, "until": until.timestamp(), "since": now.timestamp(),
+                "host": socket.gethostname(), "pid": os.getpid(), "born": process_began(os.getpid()),
+                "boot": boot, "space": space,
+            }  # fmt: skip
+            if event != "claim" and self._claim is not None:
+                said |= {"claim": self._claim.order, "claimed": self._claim.since}
+            row = (self._store.writer.run_id, event, until, said["host"], said["pid"])
+            df = self._store.spark.createDataFrame([row], LEASES.ddl())
+            self._store.write(LEASES, df, mode="append", told={"lease": said})
 
     def _events(self) -> list[Event]:
-        events = []
-        for commit in self._store.commits(LEASES, _LOOKED_AT):
-            said = commit.told.get("lease")
-            if said:
-                own = {name: said[name] for name in ("owner", "event", "until", "host", "pid", "since")}
-                run_id = str(commit.told.get("run_id"))
-                events.append(Event(order=commit.version, run_id=run_id, born=said.get("born"), **own))
-        return events
+        """The newest events, as many as can matter; this run's own claim is found among them."""
+        with self._turn:
+            self._read_on()
+            events = [e for e in map(_event, self._history) if e is not None]
+            mine = [c for c in standing(events) if c.owner == self._owner]
+            if mine:
+                self._claim = mine[0]
+            return events
 
-    def _holder(self) -> Event | None:
-        return holder(self._events(), time.time())
+    def _read_on(self) -> None:
+        """Read what is new since the last look; all of it where the table is not the one that was looked at."""
+        store = self._store
+        if not store.exists(LEASES):
+            self._history = []
+            return
+        if self._history:
+            last = self._history[0]
+            behind = store.newest(LEASES).version - last.version
+            if behind >= 0:
+                news = store.commits(LEASES, behind + 1)
+                if news[-1].mark == last.mark and news[-1].version == last.version:
+                    self._history = news[:-1] + self._history
+                    return
+        count = _LOOKED_AT
+        while True:
+            self._history = store.commits(LEASES, count)
+            oldest = next(filter(None, map(_event, reversed(self._history))), None)
+            if len(self._history) < count or oldest is None or oldest.until <= time.time():
+                return
+            count *= _MORE
 
     def _where(self) -> str:
         return self._store.location(LEASES).removesuffix("/tables/leases")
@@ -210,6 +192,15 @@ class Lease:
             f"run {found.run_id} on {found.host} (process {found.pid}) has been writing into {self._where()} since "
             f"{since} UTC; its lease runs to {until} UTC unless renewed"
         )
+
+
+def _event(commit: Commit) -> Event | None:
+    """What a commit says; None where it says nothing of a lease."""
+    said = commit.told.get("lease")
+    if not said:
+        return None
+    known = {name: said[name] for name in _TOLD} | {name: said.get(name) for name in _TOLD_LATER}
+    return Event(order=commit.version, run_id=str(commit.told.get("run_id")), **known)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from mig_spark.config import Config
 from mig_spark.contracts import RUNS
+from mig_spark.errors import ConfigError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
@@ -32,6 +34,8 @@ _PACKAGES = (
     "transformers",
     "torch",
 )
+#: A run's name stands in names of files and in SQL.
+_RUN_ID = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]{1,128}")
 _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
@@ -40,11 +44,27 @@ def new_run_id() -> str:
     return f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
+def check_run_id(run_id: str) -> str:
+    """The name that a scheduler gives a run, where it can be one.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        shown = repr(run_id)
+        raise ConfigError(
+            f"run id {shown if len(shown) < 80 else shown[:77] + '...'}: it stands in names of files, so give 1 to 128 "
+            "of the letters A to Z and a to z, digits, '.', '_' and '-', not dots alone"
+        )
+    return run_id
+
+
 @dataclass
 class Run:
     """One execution while it goes on. What a stage that does not run now left behind is carried over.
 
-    `source`: the parts of the pool's source as they were when `ingest` began.
+    `source`: the parts of the pool's source as they were when `ingest` began; `extends`: the selection that an
+    incremental one begins with, as it was when `select` began.
     """
 
     run_id: str
@@ -57,6 +77,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
     source: Sequence[Any] = field(default=(), init=False)
+    extends: Any = field(default=None, init=False)
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:

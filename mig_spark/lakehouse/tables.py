@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import SCRATCH, Table
+from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.files import PART
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, with_later_columns
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 #: Commits in which a step's own is looked for: a platform may tidy up a table after it.
 _FOLLOWING = 5
+#: Tables that take a commit of a run whose lease is another's by now: what it has come to, and the lease's own.
+_ALWAYS_OPEN = (LEASES, RUNS)
+#: Property of a scratch table: the output that it was made for. Only what is marked so is ever removed by name.
+_SCRATCH_OF = "mig_spark.scratch_of"
+_COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
 #: Between the name of a scratch table and whose it is.
 _OF_RUN = "__"
 
@@ -36,6 +42,7 @@ class Writer:
 
     `attempt`: a run that is started again under its old id writes other rows than before, so it must not go by the
     numbers of its first attempt.
+    `guard`: raises where the run may not write any more; None where nothing guards the tables.
     """
 
     run_id: str
@@ -43,6 +50,7 @@ class Writer:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     commits: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    guard: Callable[[], None] | None = None
 
     def next_commit(self, table: str) -> tuple[str, int]:
         """txnAppId and txnVersion of the next commit of this step to a table."""
@@ -102,6 +110,20 @@ class Store:
             yield
         finally:
             self.writer.step = before
+
+    def check_lease(self) -> None:
+        """See that this run may still write, before anything that others read is changed; nothing where no lease is
+        held (`lock.enabled: false`).
+
+        Raises:
+            LeaseError: the lease has lapsed and another run has it.
+        """
+        if self.writer.guard is not None:
+            self.writer.guard()
+
+    def _check_lease_for(self, table: Table) -> None:
+        if not table.scratch and table not in _ALWAYS_OPEN:
+            self.check_lease()
 
     @property
     def by_path(self) -> bool:
@@ -194,11 +216,13 @@ class Store:
 
         Raises:
             ContractError: `df` lacks a column or has one of another type.
+            LeaseError: another run has the lease by now.
         """
         from pyspark.sql import functions as sf
 
         if table.name in self.pins:
             raise ContractError(f"table {table.name!r} is pinned to a version, so it cannot be written")
+        self._check_lease_for(table)
         check_contract(df, table)
         self._make_ready(table)
         app, number = self.writer.next_commit(table.name)
@@ -228,7 +252,11 @@ class Store:
             update: which matched rows take the values of `s`.
             insert: which unmatched rows of `s` come in.
             told: more for the commit's metadata.
+
+        Raises:
+            LeaseError: another run has the lease by now.
         """
+        self._check_lease_for(table)
         # by SQL, for DeltaTable.forName takes names of two levels at most
         self._make_ready(table)
         given = f"mig_merge_{uuid.uuid4().hex}"
@@ -269,17 +297,48 @@ class Store:
 
     def drop_left_behind(self) -> None:
         """Remove the scratch tables and half-written files of runs that died; for a run that knows itself to be
-        alone."""
+        alone. A table that is only named like one is somebody else's and stays."""
         known = {table.name for table in SCRATCH}
         for name in self._all_names():
             kind, _, owner = name.partition(_OF_RUN)
-            if kind in known and owner != self.writer.attempt:
-                logger.info("removing %s, which a run that died has left", name)
-                if self.by_path:
-                    HadoopFiles(self.spark).remove_folder(f"{self._folder()}/{name}")
-                else:
-                    self.spark.sql(f"DROP TABLE IF EXISTS {'.'.join([*self._database(), quote(name)])}")
+            if kind not in known or owner == self.writer.attempt:
+                continue
+            where = f"{self._folder()}/{name}" if self.by_path else ".".join([*self._database(), quote(name)])
+            if not self._is_left_behind(where):
+                logger.info("%s stays: it is named like a run's own table, but not marked as this output's", name)
+                continue
+            logger.info("removing %s, which a run that died has left", name)
+            if self.by_path:
+                HadoopFiles(self.spark).remove_folder(where)
+            else:
+                self.spark.sql(f"DROP TABLE IF EXISTS {where}")
         self._drop_parts()
+
+    def _is_left_behind(self, where: str) -> bool:
+        """Whether a place holds a table that is marked as this output's, or the beginning of one, without a commit."""
+        from pyspark.errors import PySparkException
+
+        try:
+            found = table_properties(self.spark, f"delta.{quote(where)}" if self.by_path else where)
+        except PySparkException:
+            return self.by_path and self._is_begun(where)
+        return found.get(_SCRATCH_OF) == self._identity()
+
+    def _is_begun(self, folder: str) -> bool:
+        files = HadoopFiles(self.spark)
+        inside = files.children(folder)
+        log = [f.name for entry in inside for f in (files.children(entry.path) if entry.is_dir else ())]
+        return {f.name for f in inside} == {"_delta_log"} and not any(map(_COMMIT_FILE.fullmatch, log))
+
+    def _identity(self) -> str:
+        """What tells this output's tables from those of others."""
+        return self._folder() if self.by_path else ".".join(self._database())
+
+    def _properties(self, table: Table) -> dict[str, str]:
+        """Properties that a new table is made with."""
+        checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
+        mark = {_SCRATCH_OF: self._identity()} if table.scratch else {}
+        return {**keep_for(self.output.keep_days), **checks, **mark}
 
     def _drop_parts(self) -> None:
         if not self.output.path:
@@ -354,9 +413,7 @@ class Store:
             builder = builder.partitionedBy(*table.partitioned_by)
         for column in table.columns:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
-        for name, rule in table.checks.items():
-            builder = builder.property(f"delta.constraints.{name}", rule)
-        for name, value in keep_for(self.output.keep_days).items():
+        for name, value in self._properties(table).items():
             builder = builder.property(name, value)
         builder.execute()
 
@@ -367,11 +424,9 @@ class Store:
             for c in table.columns
         )
         by = f"PARTITIONED BY ({', '.join(map(quote, table.partitioned_by))}) " if table.partitioned_by else ""
-        properties = keep_for(self.output.keep_days)
-        properties |= {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.location(table)} ({columns}) USING delta "
-            f"{by}COMMENT {literal(table.comment)} TBLPROPERTIES ({_said(properties)})"
+            f"{by}COMMENT {literal(table.comment)} TBLPROPERTIES ({_said(self._properties(table))})"
         )
 
 

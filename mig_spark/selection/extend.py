@@ -89,19 +89,22 @@ def _finished(store: Store) -> set[tuple[int, str | None]] | None:
     return found
 
 
-def former_selection(store: Store, config: Config, annotated: DataFrame) -> Former | None:
+def former_selection(
+    store: Store, config: Config, annotated: DataFrame, last: Published | None = None
+) -> Former | None:
     """What there was before, where the run is incremental; None where it is not, or there was nothing.
 
     A row stays where it is still in the pool, with the content that was selected. For `refresh` none has to.
 
     Args:
         annotated: as `annotated_pool` gives it.
+        last: what the run begins with, where that has been looked for already.
     """
     from pyspark.sql import functions as sf
 
     if config.mode != "incremental":
         return None
-    last = published(store)
+    last = last or published(store)
     if last.version is None:
         return None
     before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash")

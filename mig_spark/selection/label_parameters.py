@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +23,25 @@ logger = logging.getLogger(__name__)
 
 #: What `select.label_parameters` says for the columns weight, a, b, alpha of the run's own table LABELS.
 OWN_TABLE = "labels"
+#: A place with a Delta version, as Delta writes it.
+_AT_VERSION = re.compile(r"(.+)@v([0-9]+)", re.DOTALL)
 
 
 def located(store: Store, config: Config) -> SelectConfig:
-    """The config's `select`, with the place of the run's own table where it asks for that one."""
+    """The config's `select`, with the place of the run's own table where it asks for that one, at the version that the
+    store is pinned to."""
     if config.select.label_parameters != OWN_TABLE:
         return config.select
-    return config.select.model_copy(update={"label_parameters": store.location(LABELS)})
+    version = store.pins.get(LABELS.name)
+    place = store.location(LABELS) + ("" if version is None else f"@v{version}")
+    return config.select.model_copy(update={"label_parameters": place})
 
 
 def read_parameters(spark: SparkSession, config: SelectConfig) -> dict[str, dict[str, float]] | None:
     """By label, any of weight, a, b, alpha; None where the config names no place.
 
-    A place is a JSON file, a Delta table (path or catalog name), Parquet, or CSV with a header: `label` and any of the
-    four columns. A null is a parameter that the label does not have of its own.
+    A place is a JSON file, a Delta table (path or catalog name, with `@v12` at that version), Parquet, or CSV with a
+    header: `label` and any of the four columns. A null is a parameter that the label does not have of its own.
 
     Raises:
         ConfigError: a parameter that cannot be.
@@ -73,15 +79,17 @@ def _read_object(where: str) -> dict[str, Any]:
 def _read(spark: SparkSession, where: str) -> DataFrame:
     from pyspark.errors import AnalysisException
 
-    files = HadoopFiles(spark)
+    files, reader = HadoopFiles(spark), spark.read
+    if (found := _AT_VERSION.fullmatch(where)) and not files.exists(where):
+        where, reader = found[1], reader.option("versionAsOf", found[2])
     try:
         if files.exists(f"{where}/_delta_log"):
-            return spark.read.format("delta").load(where)
+            return reader.format("delta").load(where)
         if where.endswith(".csv"):
             return spark.read.csv(where, header=True)
         if where.endswith((".parquet", ".pq")) or files.exists(where):
             return spark.read.parquet(where)
-        return spark.read.table(where)
+        return reader.table(where)
     except AnalysisException as e:
         raise InputError(
             f"select.label_parameters = {where}: no table there ({first_line(str(e))}); "

@@ -21,7 +21,7 @@ from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.constraints import read_ids, rejected_rows
-from mig_spark.selection.extend import Former, former_selection, grown, tell_changes
+from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
 from mig_spark.selection.label_parameters import located
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
@@ -36,12 +36,19 @@ CHARACTERS = "characters"
 
 
 def select_pool(
-    store: Store, config: Config, run_id: str, *, path: str | None = None, resume: bool = True
+    store: Store,
+    config: Config,
+    run_id: str,
+    *,
+    path: str | None = None,
+    resume: bool = True,
+    last: Published | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Select from the annotated pool, write SELECTION, and the selected rows as JSON lines at `path`.
 
     Args:
         resume: go on from the last round that an earlier run of the same selection saved.
+        last: the selection that an incremental one begins with, where that has been looked for already.
 
     Returns:
         Counts and the certificate.
@@ -49,7 +56,7 @@ def select_pool(
     from pyspark.sql import functions as sf
 
     annotated = annotated_pool(store, config)
-    former = former_selection(store, config, annotated)
+    former = former_selection(store, config, annotated, last)
     saved = _Checkpoint(store, config, former)
     selection = compute_selection(
         store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save

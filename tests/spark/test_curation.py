@@ -7,14 +7,16 @@ import os
 import random
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from mig_spark import build_config, run_pipeline
+from mig_spark import build_config, pipeline, run_pipeline
 from mig_spark.config import LockConfig, parse_config
 from mig_spark.contracts import (
     ANNOTATED_CHUNK,
+    ANNOTATIONS,
     LABELS,
     LEASES,
     POOL,
@@ -289,7 +291,7 @@ def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark
     assert "label 6" in gates["max_label_drift"]["detail"]
 
 
-def test_one_run_at_a_time(spark, tmp_path):
+def test_one_run_at_a_time(spark, tmp_path, monkeypatch):
     config = make_config(tmp_path)
     lock = LockConfig(wait_minutes=0)
     first, second = (Store(spark, config.output, Writer(name)) for name in ("first", "second"))
@@ -298,6 +300,13 @@ def test_one_run_at_a_time(spark, tmp_path):
             pass
         lease.check()
         assert first.exists(LEASES)
+        # so many renewals that the claim is not among what is looked at
+        monkeypatch.setattr("mig_spark.lakehouse.leases._LOOKED_AT", 2)
+        for _ in range(3):
+            lease._renew()
+        with pytest.raises(LeaseError, match="run first on"), leased(second, lock):
+            pass
+        lease.check()
     with leased(second, lock):
         pass
     # nothing but leases was left behind, so not even those are
@@ -314,10 +323,66 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
         assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == [f"of {store.writer.run_id}"]
     half = tmp_path / "out" / ".selection.jsonl.77.part"
     half.write_text("half a line")
+    tables = tmp_path / "out" / "tables"
+    # others' tables and folders of such names; and a table of a run that died before its first commit
+    spark.range(3).write.format("delta").save(str(tables / "staged_pool__theirs"))
+    write(tables / "annotate_todo__files", "a.jsonl", some_records(0, 1))
+    begun = tables / "annotate_todo__1234" / "_delta_log"
+    begun.mkdir(parents=True)
+    (begun / ".00000000000000000000.json.tmp").write_text("{")
     first.drop_left_behind()
     assert first.exists(ANNOTATED_CHUNK)
     assert not second.exists(ANNOTATED_CHUNK)
     assert not half.exists()
+    left = {"staged_pool__theirs", "annotate_todo__files", f"annotated_chunk__{first.writer.attempt}"}
+    assert {p.name for p in tables.iterdir()} == left
+
+
+@pytest.mark.long
+def test_what_others_write_while_a_stage_runs_is_not_read_and_without_the_lease_nothing_is_published(
+    spark, tmp_path, monkeypatch
+):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 30))
+    chosen_by = {"budget": 10, "upper_bound": False, "label_parameters": "labels"}
+    config = make_config(tmp_path, select=chosen_by, lock={"lease_minutes": 0.2, "wait_minutes": 0})
+    store, select = Store(spark, config.output), pipeline._STAGES["select"]
+    run_pipeline(spark, config, STAGES_RUN, run_id="before")
+    ids = chosen(store)
+
+    def others_write(pinned, run):
+        spark.sql(f"UPDATE {store.sql_name(ANNOTATIONS)} SET score = 1 / score")
+        spark.sql(f"UPDATE {store.sql_name(LABELS)} SET weight = 0.001 WHERE label = 'label 3'")
+        spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id in ('{ids[0]}', '{ids[1]}')")
+        select(pinned, run)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(pipeline._STAGES, "select", others_write)
+        run_pipeline(spark, config, ("select",), run_id="disturbed")
+    assert chosen(store) == ids
+    lines = [json.loads(x) for x in (tmp_path / "out" / "selection.jsonl").read_text().splitlines()]
+    assert [x["id"] for x in lines] == ids
+    assert replay_run(spark, config, "disturbed").same
+
+    def driver_sleeps(pinned, run):
+        lease = pinned.writer.guard.__self__
+        lease._stop.set()
+        time.sleep(13)
+        with leased(Store(spark, config.output, Writer("other")), config.lock):
+            select(pinned, run)
+
+    version = store.version(SELECTION)
+    with monkeypatch.context() as patched:
+        patched.setitem(pipeline._STAGES, "select", driver_sleeps)
+        with pytest.raises(LeaseError, match="has lapsed and run other holds it: this run stops before it writes"):
+            run_pipeline(spark, config, ("select",), run_id="sleeps")
+    assert store.version(SELECTION) == version
+    [sleeps] = store.read(RUNS).where("run_id = 'sleeps'").collect()
+    assert (sleeps["status"], sleeps["error"].split(":")[0]) == ("failed", "LeaseError in select")
+
+    # now the tables as they are
+    run_pipeline(spark, config, ("select",))
+    assert chosen(store) != ids
+    assert not {ids[0], ids[1]} & set(chosen(store))
 
 
 def test_a_commit_that_delta_passes_over_is_told(spark, tmp_path, caplog):

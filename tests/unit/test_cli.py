@@ -76,6 +76,8 @@ def test_config_schema_is_json(run):
         (["run", "file:///none.yaml"], "no config file at /none.yaml"),
         (["run", "nosuch://host/none.yaml"], "cannot read nosuch://host/none.yaml: "),
         (["run"], "Missing argument 'CONFIG'"),
+        (["run", "none.yaml", "--run-id", "../x"], "run id '../x': it stands in names of files"),
+        (["select", "none.yaml", "--run-id", ".."], "run id '..': "),
         (["rum"], "No such command 'rum'"),
         (["sample", "x.jsonl", "--out", "y.jsonl"], "Missing option '-n'"),
         (["sample", "x.jsonl", "--out", "y.jsonl", "-n", "5", "--phi-b", "2"], "phi.b = 2.0"),

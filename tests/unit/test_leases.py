@@ -1,4 +1,4 @@
-"""Who holds the lease, from the commits alone."""
+"""Who holds the lease, from the commits alone; and that nothing is written without it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.lakehouse.leases import Event, holder, process_began
+from mig_spark.annotation.chunks import Work, _do_chunk
+from mig_spark.config import OutputConfig
+from mig_spark.contracts import POOL, SCRATCH, TABLES
+from mig_spark.errors import LeaseError
+from mig_spark.export import export_selection
+from mig_spark.lakehouse.claims import Event, here, holder, process_began, standing
+from mig_spark.lakehouse.tables import Store, Writer
 
 HERE = socket.gethostname()
 
 
-def event(order, owner, kind="claim", until=100.0, host="elsewhere", pid=1, since=0.0, born=None):
-    return Event(order, owner, f"run of {owner}", kind, until, host, pid, since, born)
+def event(order, owner, kind="claim", until=100.0, host="elsewhere", pid=1, since=0.0, born=None, **more):
+    return Event(order, owner, f"run of {owner}", kind, until, host, pid, since, born, **more)
 
 
 def test_the_first_claim_holds_until_it_ends():
@@ -53,6 +62,46 @@ def test_a_clock_that_was_moved_kills_nobody():
         assert holder([event(1, "a", host=HERE, pid=os.getpid(), since=since, born=born)], 50).owner == "a"
 
 
+def test_two_containers_of_one_name_are_two_machines():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    boot, space = here()
+    dead = event(1, "a", host=HERE, pid=gone.pid, boot=boot, space=space)
+    assert holder([dead], 50) is None
+    # the same name and number of a process in another container, or on another machine
+    assert holder([replace(dead, space="pid:[77]")], 50).owner == "a"
+    assert holder([replace(dead, boot="of another machine")], 50).owner == "a"
+    born = process_began(os.getpid())
+    assert holder([replace(dead, pid=os.getpid(), born=born)], 50).owner == "a"
+
+
+def test_a_renewal_stands_for_a_claim_that_is_too_long_ago_to_be_looked_at():
+    renewals = [event(k, "a", "renew", until=k + 10, since=k, claim=3, claimed=1.0) for k in range(500, 700)]
+    found = holder([*renewals, event(700, "b", since=700, until=800)], 701)
+    assert (found.owner, found.order, found.since, found.until) == ("a", 3, 1.0, 709)
+    # as version 0.1.0 wrote them: when it was claimed is not told, but it was before all that is seen
+    old = [replace(e, claim=None, claimed=None) for e in renewals]
+    assert (
+        holder([event(499, "c", since=499, until=800), *old, event(700, "b", since=700, until=800)], 701).owner == "a"
+    )
+    assert holder([*old, event(700, "a", "end"), event(701, "b", until=800)], 702).owner == "b"
+
+
+def test_a_claim_that_others_have_outlived_is_not_renewed():
+    claimed = event(1, "a", until=10)
+    late = event(3, "a", "renew", until=60, since=12, claim=1)
+    # nobody came while its driver slept: it goes on
+    assert holder([claimed, late], 13).owner == "a"
+    # somebody came, saw that it had lapsed and may have gone to work, or has ended already
+    other = event(2, "b", since=11, until=50)
+    assert holder([claimed, other, late], 13).owner == "b"
+    assert holder([claimed, other, late, event(4, "b", "end", since=14)], 15) is None
+    # it waited before the claim lapsed, and says once more that it is there before it goes to work
+    waits = event(2, "b", since=5, until=50)
+    assert [c.owner for c in standing([claimed, waits, late])] == ["a", "b"]
+    assert holder([claimed, waits, event(3, "b", "renew", since=11, until=60), replace(late, order=4)], 13).owner == "b"
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.sampled_from(["claim", "renew", "end"]), st.floats(0, 100)), max_size=12
@@ -60,18 +109,19 @@ def test_a_clock_that_was_moved_kills_nobody():
     st.floats(0, 100),
 )
 def test_at_most_one_holds_and_it_has_claimed_and_not_ended(history, now):
-    events = [event(k, owner, kind, until) for k, (owner, kind, until) in enumerate(history)]
+    events = [event(k, owner, kind, until, since=-1.0) for k, (owner, kind, until) in enumerate(history)]
     found = holder(events, now, alive=True)
     of = {o: [(kind, until) for owner, kind, until in history if owner == o] for o in "abc"}
 
     def in_force(owner):
-        until = None
+        until, ended = None, False
         for kind, value in of[owner]:
             if kind == "claim":
                 until = value
             elif kind == "end":
-                until = None
-            elif until is not None:
+                until, ended = None, True
+            elif until is not None or not ended:
+                # the claim of a renewal was before all that is seen
                 until = value
         return until is not None and until > now
 
@@ -79,3 +129,46 @@ def test_at_most_one_holds_and_it_has_claimed_and_not_ended(history, now):
     assert (found is None) == (not holders)
     if found is not None:
         assert found.owner in holders
+
+
+@given(st.data())
+def test_the_newest_events_tell_what_all_of_them_tell(data):
+    """Drivers that claim, renew every third of a lease and end, all stamped by one clock: whoever looks at the events
+    of the last lease only finds the same holder as whoever looks at all."""
+    lease, now, events, live = 9.0, 0.0, [], {}
+    for order in range(data.draw(st.integers(1, 60))):
+        now += data.draw(st.floats(0, 2))
+        due = [o for o, e in live.items() if now - e.since >= lease / 3]
+        owner = due[0] if due else data.draw(st.sampled_from("abcdef"))
+        mine = live.get(owner)
+        kind = "claim" if mine is None else "renew" if due else "end"
+        said = {} if mine is None else {"claim": mine.claim, "claimed": mine.claimed}
+        if kind == "claim":
+            said = {"claim": order, "claimed": now}
+        events.append(event(order, owner, kind, until=now + lease, since=now, **said))
+        live[owner] = events[-1]
+        if kind == "end":
+            del live[owner]
+    seen = [e for e in events if e.until > now]
+    mine, all_of_it = holder(seen, now, alive=True), holder(events, now, alive=True)
+    assert (mine and (mine.owner, mine.until)) == (all_of_it and (all_of_it.owner, all_of_it.until))
+
+
+def lost():
+    raise LeaseError("another run has it")
+
+
+def test_without_the_lease_nothing_is_written_or_asked(tmp_path):
+    store = Store(None, OutputConfig(path=str(tmp_path)), Writer("r", guard=lost))
+    for table in (*TABLES.values(), POOL):
+        if table.name in ("leases", "runs") or table in SCRATCH:
+            continue
+        with pytest.raises(LeaseError):
+            store.write(table, None)
+        with pytest.raises(LeaseError):
+            store.merge(table, None, "", delete="", update="", insert="")
+    with pytest.raises(LeaseError):
+        export_selection(store, str(tmp_path / "selection.jsonl"))
+    with pytest.raises(LeaseError):
+        _do_chunk(Work(store, SimpleNamespace(), SimpleNamespace(), "r", None), 0, 1, 1, 1)
+    assert list(tmp_path.iterdir()) == []
