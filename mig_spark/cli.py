@@ -9,8 +9,10 @@ import logging
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ import click
 from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config, parse_config
 from mig_spark.errors import MigError
 from mig_spark.files import is_remote, local_path, read_bytes, write_lines
+from mig_spark.scrub import Scrubbed, scrub
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -36,7 +39,7 @@ def cli(verbose: bool, quiet: bool) -> None:
 
 def _set_up_logging(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(Scrubbed("%(asctime)s  %(message)s", "%H:%M:%S"))
     root = logging.getLogger("mig_spark")
     root.handlers[:] = [handler]
     root.propagate = False
@@ -395,6 +398,7 @@ def _next_steps(output: str) -> str:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: errors that a user can cause end in one line on stderr and exit code 2."""
+    sys.excepthook = _print_trace
     try:
         code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
     except MigError as e:
@@ -409,6 +413,11 @@ def main(args: Sequence[str] | None = None) -> None:
     if code:
         # a clean end is a return: job runners on managed platforms take any SystemExit, 0 included, for a failure
         sys.exit(code)
+
+
+def _print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The stack trace of an error that nobody foresaw, without secrets."""
+    click.echo(scrub("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def job(command: str, args: Sequence[str] | None = None) -> None:

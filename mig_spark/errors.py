@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mig_spark.scrub import scrub
+
 
 class MigError(Exception):
     """Base of all errors raised on purpose; the command line prints it as one line and exits with `exit_code`."""
@@ -9,6 +11,13 @@ class MigError(Exception):
     exit_code = 2
     #: The run that ended so, where one had begun.
     run_id: str | None = None
+
+    def __str__(self) -> str:
+        """What it says, without any secret: this is what is printed, logged and stored."""
+        return scrub(super().__str__())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class ConfigError(MigError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +12,7 @@ from mig_spark.errors import DependencyError, PlatformError
 from mig_spark.kernels.annotation.annotators import OUTSIDE, SCORES, TAGS, TRUNCATED, Step, asks, parts_of
 from mig_spark.kernels.annotation.endpoint import Secret
 from mig_spark.kernels.annotation.prompts import PROMPT_VERSION
+from mig_spark.scrub import is_sendable_key, remember_secret
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,9 +38,12 @@ def _endpoint(
 ) -> Annotator:
     """An annotator behind an endpoint. Its version does not cover the address: the same model may move."""
     said |= {name: getattr(config, name) for name in ("model", "max_output_tokens", "max_chars", "body")}
-    names = ("api_key_env", "auth_header", "timeout", "concurrency", "max_tries", "max_wait", "breaker")
+    names = ("api_key_env", "auth_header", "timeout", "max_response_bytes", "concurrency", "max_tries", "max_wait",
+             "breaker")  # fmt: skip
     settings = {**said, **{name: getattr(config, name) for name in names}}
     secret = config.api_key_secret
+    # where the driver has the variable too, what it says is cut out of all that is told
+    remember_secret(os.environ.get(config.api_key_env or "", "").strip())
     settings["api_key_secret"] = None if secret is None else (secret.scope, secret.key)
     base, _, query = config.base_url.partition("?")
     settings["url"] = f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else "")
@@ -65,13 +70,16 @@ class Secrets(Protocol):
 def look_up_secrets(steps: Sequence[Step], spark: SparkSession) -> dict[SecretName, Secret]:
     """The keys that the steps name by scope and key, looked up by the driver: executors have no way to a scope.
 
-    They belong in the closure of the tasks and nowhere else.
+    They belong in the closure of the tasks and nowhere else. Keys in the environment are read by the executors; one
+    that the driver sees too, and that no request can carry, is refused here.
 
     Raises:
         DependencyError: a key is named, and this is no Databricks workspace.
-        PlatformError: there is no such scope or key, it may not be read, or it is empty.
+        PlatformError: there is no such scope or key, it may not be read, it is empty, or no request can carry it.
     """
     asking = [part for step in steps for part in parts_of(step).values() if asks(part)]
+    for variable in {parameters["settings"]["api_key_env"] for _, parameters in asking} - {None}:
+        _see_that_it_is_a_key(os.environ.get(variable, "").strip() or "-", f"the variable {variable}")
     names = {parameters["settings"]["api_key_secret"] for _, parameters in asking} - {None}
     if not names:
         return {}
@@ -107,4 +115,14 @@ def _look_up(vault: Secrets, name: SecretName) -> Secret:
         ) from None
     if not value:
         raise PlatformError(f"the key {key!r} of the secret scope {scope!r} is empty: store the endpoint's key in it")
+    remember_secret(value)
+    _see_that_it_is_a_key(value, f"the key {key!r} of the secret scope {scope!r}")
     return Secret(value)
+
+
+def _see_that_it_is_a_key(value: str, where: str) -> None:
+    if not is_sendable_key(value):
+        raise PlatformError(
+            f"{where} holds no key that a request can carry, for there is a space, a line break or a sign beyond ASCII "
+            "inside (it is not shown here): store the bare key, without its name and without quotes"
+        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
 import urllib.parse
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mig_spark.config.base import DEFAULT_MODEL, Section
+from mig_spark.scrub import is_variable_name, looks_like_key
 
 
 class ColumnTagger(Section):
@@ -38,6 +40,15 @@ class SecretConfig(Section):
     scope: str = Field(min_length=1)
     key: str = Field(min_length=1, description="the secret's name in the scope")
 
+    @field_validator("scope", "key")
+    @classmethod
+    def _no_key_itself(cls, name: str) -> str:
+        if looks_like_key(name):
+            raise ValueError(
+                "this looks like the key itself (it is not shown here); give the name that it is stored by"
+            )
+        return name
+
 
 class EndpointConfig(Section):
     """An OpenAI-compatible chat endpoint, asked from the executors; see docs/annotation.md."""
@@ -49,7 +60,8 @@ class EndpointConfig(Section):
     auth_header: str = Field("Authorization", description="header of the key; with another name it goes out bare")
     max_output_tokens: int = Field(256, ge=1)
     max_chars: int = Field(24_000, ge=200, description="of longer rows the middle is left out, flagged truncated")
-    timeout: float = Field(60.0, gt=0, description="seconds without a byte from the server")
+    timeout: float = Field(60.0, gt=0, description="seconds for a request, from connecting to the answer's last byte")
+    max_response_bytes: int = Field(4 * 2**20, ge=1024, description="a longer answer is given up; its row has failed")
     concurrency: int = Field(8, ge=1, le=256, description="requests at a time in one task")
     max_tasks: int = Field(16, ge=1, description="tasks that ask at a time")
     requests_per_second: float | None = Field(None, gt=0, description="by all tasks together")
@@ -58,15 +70,41 @@ class EndpointConfig(Section):
     breaker: int = Field(10, ge=1, description="a task stops asking when so many rows in a row got no answer")
     body: dict[str, Any] = Field(default_factory=dict, description="further keys of the request; null leaves one out")
 
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        check_url(url)
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_of_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not is_variable_name(name):
+            raise ValueError(
+                "this is not the name of an environment variable (letters, digits and _, as LLM_KEY), and perhaps the "
+                "key itself, so it is not shown here; put the key into a variable and give its name"
+            )
+        return name
+
+    @field_validator("auth_header")
+    @classmethod
+    def _name_of_a_header(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or looks_like_key(name):
+            raise ValueError(
+                "this is not the name of a header (as Authorization or api-key); the value is not shown here"
+            )
+        return name
+
     @model_validator(mode="after")
-    def _plain_url(self) -> EndpointConfig:
-        parts = urllib.parse.urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url is an http or https address, for example http://localhost:8000/v1")
-        if parts.username or parts.password:
-            raise ValueError("base_url carries a name or password; name a variable with the key in api_key_env")
+    def _can_be_sent(self) -> EndpointConfig:
         if self.api_key_env and self.api_key_secret:
             raise ValueError("api_key_env and api_key_secret both say where the key is; leave one out")
+        try:
+            json.dumps([self.model, self.body], ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError(
+                "model and body go out as JSON, and something in them cannot: a date, .nan, half a sign"
+            ) from None
         return self
 
 
@@ -254,6 +292,47 @@ class AnnotateConfig(Section):
     max_requests: int | None = Field(None, ge=1, description="requests to endpoints that a run may make")
     max_tokens: int | None = Field(None, ge=1, description="tokens, in and out, that a run may use at endpoints")
     spill_path: str | None = Field(None, description="folder for paid answers under way; default: under output.path")
+
+
+#: parameters of an address that carry a key or a signature
+_SECRET_PARAMETERS = re.compile(
+    r"(?i)(?:.*[_-])?(?:key|apikey|token|secret|password|passwd|pwd|sig|signature|auth|authorization|credential|sas)"
+)
+
+
+def check_url(url: str) -> None:
+    """See that requests can go to this address, and that no secret is in it. No message shows the address itself.
+
+    Raises:
+        ValueError: it is no http(s) address, its port is none, it is not ASCII, or a secret is in it.
+    """
+    example = "for example http://localhost:8000/v1"
+    if not url.isascii():
+        raise ValueError("it has letters beyond ASCII: write the host as xn--... and the rest with %XX")
+    if re.search(r"[\x00-\x20\x7f<>\"{}|\\^`]", url):
+        raise ValueError(
+            f"it has a space, a line break or another sign that no address has; write it plainly, {example}"
+        )
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"its host or port is none (a port is a number from 1 to 65535), {example}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"it is not an http or https address; give one, {example}")
+    if port == 0:
+        raise ValueError("its port is 0; a port is a number from 1 to 65535")
+    if "@" in parts.netloc:
+        raise ValueError("it carries a name or password, not shown here; name a variable with the key in api_key_env")
+    if "#" in url:
+        raise ValueError("it has a part after #, which is never sent; leave it out")
+    names = [name for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)]
+    secret = sorted({name for name in names if _SECRET_PARAMETERS.fullmatch(name)})
+    if secret:
+        raise ValueError(
+            f"it carries a secret in the parameter {', '.join(secret)}, not shown here; name a variable with the key "
+            "in api_key_env, and its header in auth_header"
+        )
 
 
 def check_prompt(name: str, prompt: str | None, *places: str) -> None:

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from mig_spark.config.base import Section
 from mig_spark.config.run import Config
 from mig_spark.errors import ConfigError
+from mig_spark.masking import MASK, mask_secrets
+from mig_spark.scrub import remember_settings
 
 _S = TypeVar("_S", bound=Section)
 
@@ -43,7 +45,7 @@ def parse_config(content: bytes | str, overrides: Iterable[str] = (), *, where: 
     try:
         plain = yaml.safe_load(content.decode("utf-8") if isinstance(content, bytes) else content)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(e).split())}") from None
+        raise ConfigError(f"{where} is not YAML: {_yaml_problem(e)}") from None
     if plain is None:
         plain = {}
     if not isinstance(plain, dict):
@@ -59,7 +61,9 @@ def build_config(plain: Mapping[str, Any], *, where: str = "config") -> Config:
     Raises:
         ConfigError: with one clause a problem.
     """
-    return build_part(Config, plain, where=where)
+    config = build_part(Config, plain, where=where)
+    remember_settings(config.spark.conf)
+    return config
 
 
 def build_part(kind: type[_S], plain: Mapping[str, Any], *, where: str) -> _S:
@@ -74,18 +78,33 @@ def build_part(kind: type[_S], plain: Mapping[str, Any], *, where: str) -> _S:
 def _override(plain: dict[str, Any], text: str) -> None:
     key, sep, value = text.partition("=")
     if not sep or not key.strip():
-        raise ConfigError(f"--set {text!r}: write it as key.sub=value, for example --set select.budget=50000")
+        raise ConfigError(f"--set {_shown(text)}: write it as key.sub=value, for example --set select.budget=50000")
     parts = key.strip().split(".")
     here = plain
     for part in parts[:-1]:
         nxt = here.setdefault(part, {})
         if not isinstance(nxt, dict):
-            raise ConfigError(f"--set {text!r}: {part!r} is a value, not a section")
+            raise ConfigError(f"--set {_shown(text)}: {part!r} is a value, not a section")
         here = nxt
     try:
         here[parts[-1]] = _number(yaml.safe_load(value))
     except yaml.YAMLError:
-        raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from None
+        raise ConfigError(f"--set {_shown(text)}: what is after = is not a YAML value") from None
+
+
+def _shown(text: str) -> str:
+    """An override as messages show it: without its value where that may be a key."""
+    key, sep, value = text.partition("=")
+    return repr(f"{key}{sep}{'...' if _hides(key.strip(), key.strip().split('.')) else mask_secrets(value, key=key)}")
+
+
+def _yaml_problem(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong and where, without the line itself: a secret may stand in it."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        return f"{' '.join(filter(None, (error.context, error.problem)))}{where}"
+    return " ".join(str(error).split())
 
 
 def _number(value: Any) -> Any:
@@ -103,6 +122,9 @@ _KINDS = frozenset(
     {"column", "embedding", "distilled", "instag", "endpoint", "heuristic", "deita", "ifd", "reward", "combine"}
 )
 
+#: keys of the config whose wrong values are not shown
+_MAY_BE_A_KEY = frozenset({"base_url", "api_key_env", "api_key_secret", "auth_header", "body"})
+
 _ROLES = frozenset({"tagger", "scorer", "quality", "complexity"})
 
 
@@ -115,8 +137,19 @@ def _explain(err: dict[str, Any]) -> str:
         return f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
     if err["type"] == "missing":
         return f"{name!r} is missing"
-    given = repr(err.get("input"))
-    return f"{name} = {given if len(given) < 80 else given[:77] + '...'}: {err['msg'].removeprefix('Value error, ')}"
+    return f"{name}{_given(name, whole, err.get('input'))}: {err['msg'].removeprefix('Value error, ')}"
+
+
+def _hides(name: str, parts: Iterable[str]) -> bool:
+    return bool(_MAY_BE_A_KEY.intersection(parts)) or mask_secrets("-", key=name) == MASK
+
+
+def _given(name: str, loc: list[str], value: Any) -> str:
+    """What was given, short; nothing where a key may stand in the wrong place, or where a secret was masked."""
+    if isinstance(value, (dict, list)) or _hides(name, loc):
+        return ""
+    shown = repr(mask_secrets(value, key=name))
+    return f" = {shown if len(shown) < 80 else shown[:77] + '...'}"
 
 
 def _known_keys() -> set[str]:
