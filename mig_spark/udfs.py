@@ -219,7 +219,11 @@ def annotate_rows(
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        ready = start_task(steps, limits)
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        which = {"partition": context.partitionId(), "attempt": context.attemptNumber()} if context else {}
+        ready = start_task(steps, {**which, **(limits or {})})
         for batch in batches:
             columns, cost = annotate_batch(batch, ready)
             arrays = [batch.column(name) for name in keep] + [columns[name] for name in made]

@@ -17,12 +17,19 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True)
 class Say:
-    """One reply: status, body, further headers; `cut` closes the connection in the middle of it."""
+    """One reply: status, body, further headers; `cut` closes the connection in the middle of it.
+
+    `times`: the body goes out so many times over. `drip`: seconds between two bytes of it. `raw`: these bytes and
+    nothing else, in place of an answer in HTTP.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Headers = field(default_factory=dict)
     cut: bool = False
+    times: int = 1
+    drip: float = 0.0
+    raw: bytes | None = None
 
 
 def completion(content: Any, *, prompt: int = 50, out: int = 10, finish: str = "stop") -> Say:
@@ -44,6 +51,7 @@ class Server:
         asked: requests by the text of the user message.
         answered: completions by the same that were sent to the end.
         most_at_once: requests in hand at the same time, at the most.
+        sent: bytes of bodies that clients have taken.
     """
 
     url: str = ""
@@ -53,6 +61,7 @@ class Server:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
     at_once: int = 0
+    sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -90,16 +99,28 @@ def endpoint(reply: Reply, *, delay: float = 0.0) -> Iterator[Server]:
                     server.at_once -= 1
 
         def say(self, said: Say, text: str) -> None:
+            if said.raw is not None:
+                self.close_connection = True
+                self.write(said.raw, said.drip)
+                return
             self.send_response(said.status)
             for name, value in said.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said.body) + 10 * said.cut))
+            self.send_header("Content-Length", str(len(said.body) * said.times + 10 * said.cut))
             self.end_headers()
-            self.wfile.write(said.body)
+            for _ in range(said.times):
+                self.write(said.body, said.drip)
             self.close_connection = said.cut
             if said.status == 200 and not said.cut:
                 with server.lock:
                     server.answered[text] += 1
+
+        def write(self, body: bytes, drip: float) -> None:
+            for piece in (body[k : k + 1] for k in range(len(body))) if drip else (body,):
+                self.wfile.write(piece)
+                with server.lock:
+                    server.sent += len(piece)
+                time.sleep(drip)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -28,6 +28,7 @@ from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
 from mig_spark.kernels.annotation.http_post import RateLimit, backoff, retry_after
 from mig_spark.kernels.annotation.prompts import conversation, estimate_tokens, read_labels, read_object, read_scores
 from mig_spark.kernels.annotation.spill import Spill, read_spill
+from mig_spark.masking import MASK
 
 from oracles.endpoint_server import Say, completion, endpoint
 
@@ -137,7 +138,7 @@ def test_a_refusal_stops_the_task_and_the_key_is_never_shown(status: int, monkey
         made, _ = ask("tagger", server.url, [str(n) for n in range(50)], api_key_env="MY_KEY", concurrency=2)
     assert server.requests <= 4
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
-    assert all(error.startswith(f"{NOT_ASKED}refused: HTTP {status}: bad key ***") for error in made["tag_error"])
+    assert all(error.startswith(f"{NOT_ASKED}refused: HTTP {status}: bad key {MASK}") for error in made["tag_error"])
     assert KEY not in str(made)
 
 
@@ -231,10 +232,12 @@ def test_answers_are_written_through_and_read_by_the_next_attempt(tmp_path: Path
         made, cost = ask("tagger", server.url, texts, limits=limits)
         # only the row without an answer is asked again; what could not be read was paid, and cannot be read again
         assert server.requests == 11
-        assert (cost.requests, cost.reused, cost.unparsable) == (1, 9, 1)
+        # the first attempt's requests are part of what the task has cost
+        assert (cost.requests, cost.reused, cost.unparsable) == (11, 9, 1)
+        assert (cost.prompt_tokens, cost.completion_tokens) == (450, 90)
         assert made["tag_error"][3] == f"{UNPARSABLE}'no JSON'"
         # a run that comes after finds them too
-        later = {"spill": str(tmp_path / "later" / "000000"), "earlier": [str(tmp_path / "run")]}
+        later = {"spill": str(tmp_path / "later" / "000000"), "earlier": [str(tmp_path / "run" / "000000")]}
         _, cost = ask("tagger", server.url, texts[:9], limits=later)
         assert (server.requests, cost.reused) == (11, 9)
         # another model is another question
@@ -250,7 +253,8 @@ def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
     file = next(tmp_path.rglob("*.jsonl"))
     with file.open("ab") as f:
         f.write(b'{"key": "k2", "te')
-    assert read_spill([str(tmp_path), str(tmp_path / "nowhere")]) == {"k1": {"key": "k1", "text": "é\n", "cut": False}}
+    found = read_spill([str(tmp_path / "a"), str(tmp_path / "nowhere")])
+    assert found == {"k1": {"key": "k1", "text": "é\n", "cut": False}}
     spill.close()
 
 
@@ -259,9 +263,9 @@ def test_where_files_show_only_when_closed_each_part_is_a_file(tmp_path: Path, m
     spill = Spill(str(tmp_path / "a"), "1")
     for k in range(3):
         spill.add({"key": str(k), "text": "t", "cut": False})
-    assert "0" in read_spill([str(tmp_path)])
+    assert "0" in read_spill([str(tmp_path / "a")])
     spill.close()
-    assert set(read_spill([str(tmp_path)])) == {"0", "1", "2"}
+    assert set(read_spill([str(tmp_path / "a")])) == {"0", "1", "2"}
 
 
 def test_choosing_from_a_list(tmp_path: Path) -> None:

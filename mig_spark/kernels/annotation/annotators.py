@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.kernels.annotation import distilled, embedding, endpoint, heuristics, instag, lm_scores, models
+from mig_spark.kernels.annotation.spend import SPENT, Budget, Spent
 
 TAGS = ("labels", "tag_flags")
 SCORES = ("quality", "complexity", "score", "score_flags")
@@ -32,7 +33,7 @@ ARROW_TYPES = {
 #: why a row has no labels or no score although a kernel has worked on it; a kernel whose model cannot answer every row
 #: returns its column beside those that it makes, null where the row was answered
 ERRORS = ("tag_error", "score_error")
-_ENDPOINT_COSTS = tuple(f.name for f in fields(endpoint.Spent))
+_ENDPOINT_COSTS = tuple(f.name for f in fields(Spent))
 #: private columns that carry a batch's `Cost`
 COST_COLUMNS = ("_rows", "_seconds", "_model_loads", "_load_seconds", *(f"_{name}" for name in _ENDPOINT_COSTS))
 #: what `combine` puts together, each by a kernel of its own
@@ -43,7 +44,7 @@ TRUNCATED = "truncated"
 
 
 @dataclass
-class Cost(endpoint.Spent):
+class Cost(Spent):
     """What a batch cost: what endpoints were paid, rows that a kernel worked on, seconds of work, models loaded and the
     seconds of that."""
 
@@ -63,11 +64,11 @@ def start_task(steps: Sequence[Step], limits: Mapping[str, Any] | None = None) -
 
     Args:
         steps: (kernel name, parameters).
-        limits: `requests` and `tokens` that the task may spend, `spill` and `earlier` folders, `tasks` at a time,
-            `secrets`; as in `endpoint.Task`.
+        limits: `requests` and `tokens` that the task may spend, and further fields of `endpoint.Task`: folders, `tasks`
+            at a time, `secrets`, which `attempt` of which `partition` this is.
     """
     given = dict(limits or {})
-    budget = endpoint.Budget(given.pop("requests", None), given.pop("tokens", None))
+    budget = Budget(given.pop("requests", None), given.pop("tokens", None))
     task = endpoint.Task(budget, **given)
     return [_with_task(step, task) for step in steps]
 
@@ -101,7 +102,7 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
         The made columns and `ERRORS`, one value a row of the batch, and the cost.
     """
     made: Made = {name: pa.nulls(batch.num_rows, ARROW_TYPES[name]) for name in ERRORS}
-    before = endpoint.SPENT.copy()
+    before = SPENT.copy()
     cost = Cost()
     loaded, load_seconds, started = models.loaded_models(), models.seconds_loading(), time.perf_counter()
     worked = np.zeros(batch.num_rows, dtype=np.bool_)
@@ -120,7 +121,7 @@ def annotate_batch(batch: pa.RecordBatch, steps: Sequence[Step]) -> tuple[Made, 
             made[error] = _placed(missing, fresh[error], made[error])
     cost.rows = int(worked.sum())
     for name in _ENDPOINT_COSTS:
-        setattr(cost, name, getattr(endpoint.SPENT, name) - getattr(before, name))
+        setattr(cost, name, getattr(SPENT, name) - getattr(before, name))
     cost.model_loads = models.loaded_models() - loaded
     cost.load_seconds = models.seconds_loading() - load_seconds
     cost.seconds = time.perf_counter() - started - cost.load_seconds

@@ -1,23 +1,30 @@
-"""JSON over HTTP from an executor: kept-alive connections, a rate limit, retries that respect the server.
+"""JSON over HTTP from an executor: one POST, bounded in time and in bytes, whatever the server does.
 
-The standard library's client does it: executors need no package for it, and one POST is all that is asked for.
+httpx2 (httpx as it is maintained now) keeps connections alive, reads HTTP strictly, checks TLS by the system's list and
+goes through proxies. What it lacks is a limit on a whole request, so a request runs in an event loop under a deadline,
+and its answer is read in pieces up to a limit. The transport is used without the client on top of it: no redirect is
+followed, no cookie kept, nothing unpacked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email.utils
-import http.client
 import json
+import math
 import random
-import ssl
-import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.scrub import scrub
+
+if TYPE_CHECKING:
+    import httpx2
 
 #: statuses that say "not now": time-out, conflict, too many requests, and every 5xx
 TRANSIENT = (408, 409, 425, 429)
@@ -25,6 +32,9 @@ TRANSIENT = (408, 409, 425, 429)
 FATAL = (401, 403, 404)
 _LONGEST_WAIT = 300.0
 _SHOWN = 300
+#: of an answer that is an error no more is read
+_ERROR_BYTES = 64 * 1024
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -41,122 +51,162 @@ class Reply:
     wait: float | None = None
 
 
+class ProxyError(ValueError):
+    """The proxy that the environment names cannot be used."""
+
+
 class RateLimit:
-    """A token bucket, shared by the threads of a task: `rate` requests a second, bursts of at most one second."""
+    """A token bucket, shared by the requests of a task: `rate` requests a second, bursts of at most one second."""
 
     def __init__(self, rate: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock, self._lock = rate, clock, threading.Lock()
+        self._rate, self._clock = rate, clock
         self._tokens, self._at, self._closed_until = 1.0, clock(), 0.0
 
     def take(self) -> float:
         """Take a token; the seconds to wait before it may be used."""
-        with self._lock:
-            now = self._clock()
-            pause = max(0.0, self._closed_until - now)
-            if self._rate is None:
-                return pause
-            self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._at) * self._rate) - 1.0
-            self._at = now
-            return max(pause, -self._tokens / self._rate)
+        now = self._clock()
+        pause = max(0.0, self._closed_until - now)
+        if self._rate is None:
+            return pause
+        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._at) * self._rate) - 1.0
+        self._at = now
+        return max(pause, -self._tokens / self._rate)
 
     def close_for(self, seconds: float) -> None:
         """Let nobody through for so long: the server has asked for it."""
-        with self._lock:
-            self._closed_until = max(self._closed_until, self._clock() + seconds)
+        self._closed_until = max(self._closed_until, self._clock() + seconds)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Poster:
-    """POSTs JSON to one address over one kept-alive connection a thread.
+    """POSTs JSON to one address.
 
     Attributes:
         url: http(s) address.
         key: goes out as the bearer token, or as it is under another header's name; never shown.
-        timeout: seconds to connect, and for each wait for bytes.
+        timeout: seconds for a request, from connecting to the last byte of the answer.
+        max_bytes: of an answer; a longer one is given up.
     """
 
     url: str
     key: str | None = field(default=None, repr=False)
     key_header: str = "Authorization"
     timeout: float = 60.0
-    _local: threading.local = field(default_factory=threading.local, repr=False)
+    max_bytes: int = 4 * 2**20
 
-    def post(self, body: bytes) -> Reply:
-        """One try."""
-        fresh = getattr(self._local, "connection", None) is None
+    @contextlib.asynccontextmanager
+    async def connections(self) -> AsyncIterator[httpx2.AsyncHTTPTransport]:
+        """Connections that are kept alive until the end of the `with` block.
+
+        Raises:
+            ProxyError: the proxy that the environment names cannot be used.
+        """
+        import httpx2
+
         try:
-            status, headers, data = self._exchange(body)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as e:
-            self._close()
-            # a server may close an idle connection at any time: that is no fault, unless the connection was new
-            cut = f"the connection was cut ({type(e).__name__})"
-            return Reply(error=cut, transient=True, wait=None if fresh else 0.0)
-        except TimeoutError:
-            self._close()
+            # no limit on connections: there are as many as requests at a time
+            transport = httpx2.AsyncHTTPTransport(proxy=_proxy(self.url), limits=httpx2.Limits())
+        except (ImportError, ValueError, httpx2.InvalidURL):
+            raise ProxyError("the proxy that HTTPS_PROXY names cannot be used: give http://host:port") from None
+        async with transport:
+            yield transport
+
+    async def post(self, connections: httpx2.AsyncHTTPTransport, body: bytes) -> Reply:
+        """One try; everything that can come back is a reply, nothing is raised."""
+        import httpx2
+
+        try:
+            status, wait, data = await asyncio.wait_for(self._exchange(connections, body), self.timeout)
+        except (asyncio.TimeoutError, httpx2.TimeoutException):
             return Reply(error=f"no answer in {self.timeout:g} s", transient=True)
-        except (OSError, http.client.HTTPException, ssl.SSLError) as e:
-            self._close()
-            return Reply(error=self._scrub(f"{type(e).__name__}: {e}"), transient=True)
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError, RuntimeError) as e:
+            cause = _root(e)
+            return Reply(error=shown(f"{type(cause).__name__}: {cause}"), transient=True)
         if status == 200:
-            with contextlib.suppress(ValueError):
-                found = json.loads(data)
-                if isinstance(found, dict):
-                    return Reply(data=found)
+            if len(data) > self.max_bytes:
+                # it was paid for, and the next one would be as long
+                return Reply(error=f"the answer is longer than {self.max_bytes} bytes (max_response_bytes)")
+            found = read_json(data)
+            if found is not None:
+                return Reply(data=found)
             return Reply(error="the server said 200 and sent something that is no JSON object", transient=True)
-        text = self._scrub(" ".join(data.decode("utf-8", "replace").split())[:_SHOWN])
+        text = shown(data.decode("utf-8", "replace"))
         transient = status in TRANSIENT or status >= 500
         return Reply(
             error=f"HTTP {status}" + (f": {text}" if text else ""),
             transient=transient,
             fatal=status in FATAL,
-            wait=retry_after(headers.get("Retry-After")) if transient else None,
+            wait=retry_after(wait) if transient else None,
         )
 
-    def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = self._connection()
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "mig-spark"}
+    async def _exchange(self, connections: httpx2.AsyncHTTPTransport, body: bytes) -> tuple[int, str | None, bytes]:
+        import httpx2
+
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "mig-spark",
+        }
         if self.key:
             headers[self.key_header] = f"Bearer {self.key}" if self.key_header == "Authorization" else self.key
-        parts = urllib.parse.urlsplit(self.url)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body=body, headers=headers)
-        response = connection.getresponse()
-        data = response.read()
-        if response.will_close:
-            self._close()
-        return response.status, response.headers, data
-
-    def _connection(self) -> http.client.HTTPConnection:
-        kept = getattr(self._local, "connection", None)
-        if kept is None:
-            kept = self._local.connection = _connect(self.url, self.timeout)
-        return kept
-
-    def _close(self) -> None:
-        kept = getattr(self._local, "connection", None)
-        if kept is not None:
-            kept.close()
-            self._local.connection = None
-
-    def _scrub(self, text: str) -> str:
-        # some servers repeat the key in what they say of it
-        return text.replace(self.key, "***") if self.key else text
+        request = httpx2.Request("POST", self.url, headers=headers, content=body)
+        response = await connections.handle_async_request(request)
+        try:
+            most = self.max_bytes if response.status_code == 200 else _ERROR_BYTES
+            data = bytearray()
+            async for piece in response.aiter_raw():
+                data += piece[: most + 1 - len(data)]
+                if len(data) > most:
+                    break
+        finally:
+            # what is not read to its end is cut off
+            await response.aclose()
+        return response.status_code, response.headers.get("retry-after"), bytes(data)
 
 
-def _connect(url: str, timeout: float) -> http.client.HTTPConnection:
+def read_json(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that a body is; None where it is none. Whole numbers of many digits are read as floats."""
+    try:
+        found = json.loads(data, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def shown(text: str) -> str:
+    """What is said of a text from outside: on one line, short, without secrets, fit for a table."""
+    plain = scrub(" ".join(text.split()))[:_SHOWN]
+    return plain.encode("utf-8", "replace").decode()
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause: what the system said."""
+    while True:
+        several = getattr(error, "exceptions", None)
+        cause = several[0] if several else error.__cause__ or error.__context__
+        if cause is None:
+            return error
+        error = cause
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy of an https address; plain http is a server next door, which no proxy leads to."""
     parts = urllib.parse.urlsplit(url)
-    secure, host = parts.scheme == "https", parts.hostname or ""
-    port = parts.port or (443 if secure else 80)
-    if not secure:
-        # plain http is a server next door, which no proxy leads to
-        return http.client.HTTPConnection(host, port, timeout=timeout)
-    proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https")
+    if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = urllib.request.getproxies().get("https")
     if not proxy:
-        return http.client.HTTPSConnection(host, port, timeout=timeout)
-    via = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    connection = http.client.HTTPSConnection(via.hostname or "", via.port or 3128, timeout=timeout)
-    connection.set_tunnel(host, port)
-    return connection
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    # a port that is none raises here
+    if urllib.parse.urlsplit(proxy).port is not None or urllib.parse.urlsplit(proxy).hostname:
+        return proxy
+    raise ValueError("no host")
 
 
 def retry_after(value: str | None) -> float | None:
@@ -168,9 +218,9 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, OSError, IndexError):
             return None
-    return min(max(0.0, seconds), _LONGEST_WAIT) if seconds == seconds else None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def backoff(tries: int, *, base: float, longest: float) -> float:

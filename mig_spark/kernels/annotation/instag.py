@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from mig_spark.kernels.annotation import causal_lm, endpoint
+from mig_spark.kernels.annotation.prompts import is_text, without_thinking
+from mig_spark.kernels.annotation.spend import SPENT
 
 #: changes with any word of `PROMPT` and with how answers are read, so that cached tags are never mixed
 VERSION = 1
@@ -28,7 +30,6 @@ _MOST_TAGS = 32
 _MOST_CHARS = 100
 _TURN = "\n\n"
 _FENCE = re.compile(r"```[a-zA-Z]*")
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 def request_text(messages: Sequence[Mapping[str, str | None]] | None) -> str:
@@ -83,7 +84,7 @@ def instag_labels(
         labels.append(tags)
         flags.append([TRUNCATED] * shortened + [UNPARSABLE] * (tags is None))
         errors.append(None if tags is not None else f"{endpoint.UNPARSABLE}{answer[:80]!r}")
-        endpoint.SPENT.unparsable += tags is None
+        SPENT.unparsable += tags is None
     strings = pa.list_(pa.string())
     made = {"labels": pa.array(labels, strings), "tag_flags": pa.array(flags, strings)}
     return {**made, "tag_error": pa.array(errors, pa.string())}
@@ -99,7 +100,7 @@ def _tags_of(found: Any) -> list[str] | None:
     for item in found:
         tag = item.get("tag") if isinstance(item, dict) else item
         plain = " ".join(tag.split()) if isinstance(tag, str) else ""
-        if not plain or len(plain) > _MOST_CHARS or not any(c.isalnum() for c in plain):
+        if not plain or len(plain) > _MOST_CHARS or not any(c.isalnum() for c in plain) or not is_text(plain):
             return None
         tags[plain] = None
     return list(tags) if len(tags) <= _MOST_TAGS else None
@@ -107,7 +108,7 @@ def _tags_of(found: Any) -> list[str] | None:
 
 def _repair(answer: str) -> str | None:
     """The JSON value that an answer seems to mean."""
-    bare = _FENCE.sub("", _THINKING.sub("", answer))
+    bare = _FENCE.sub("", without_thinking(answer))
     starts = [at for at in (bare.find("["), bare.find("{")) if at >= 0]
     if not starts:
         return None

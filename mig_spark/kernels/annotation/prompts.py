@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ LOWEST, HIGHEST = 1.0, 6.0
 _MOST_LABEL_CHARS = 100
 _CUT = "\n[...]\n"
 _FENCE = re.compile(r"```[a-zA-Z]*")
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THINK, _THOUGHT = "<think>", "</think>"
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 _DATA = (
@@ -84,7 +83,7 @@ def read_labels(answer: str, top: int) -> list[str] | None:
     """The labels of an answer, each once; None where it is not the JSON that was asked for."""
     found = read_object(answer)
     labels = found.get("labels") if found is not None else None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    if not isinstance(labels, list) or not all(isinstance(label, str) and is_text(label) for label in labels):
         return None
     plain = [" ".join(label.split()) for label in labels]
     if any(len(label) > _MOST_LABEL_CHARS for label in plain):
@@ -96,10 +95,11 @@ def read_scores(answer: str) -> tuple[float, float] | None:
     """(quality, complexity) of an answer; None where they are missing, no numbers or off the scale."""
     found = read_object(answer) or {}
     values = [found.get(name) for name in ("quality", "complexity")]
-    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if len(numbers) < 2 or not all(math.isfinite(v) and LOWEST <= v <= HIGHEST for v in numbers):
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    # compared as they are: a whole number may be too large for a float
+    if len(numbers) < 2 or not all(LOWEST <= v <= HIGHEST for v in numbers):
         return None
-    return numbers[0], numbers[1]
+    return float(numbers[0]), float(numbers[1])
 
 
 def read_object(answer: str) -> dict[str, Any] | None:
@@ -107,11 +107,29 @@ def read_object(answer: str) -> dict[str, Any] | None:
     the one that it holds; else None."""
     found = _loads(answer)
     if found is None:
-        bare = _FENCE.sub("", _THINKING.sub("", answer))
+        bare = _FENCE.sub("", without_thinking(answer))
         start, end = bare.find("{"), bare.rfind("}")
         if 0 <= start < end:
             found = _loads(_TRAILING_COMMA.sub(r"\1", bare[start : end + 1]))
     return found
+
+
+def without_thinking(answer: str) -> str:
+    """An answer without what stands between <think> and </think>; in time that grows with its length alone."""
+    kept, at = [], 0
+    while (start := answer.find(_THINK, at)) >= 0 and (end := answer.find(_THOUGHT, start)) >= 0:
+        kept.append(answer[at:start])
+        at = end + len(_THOUGHT)
+    return "".join([*kept, answer[at:]])
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be stored: JSON can say half a sign, which no table holds."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _loads(text: str) -> dict[str, Any] | None:

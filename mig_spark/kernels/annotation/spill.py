@@ -1,45 +1,117 @@
-"""Paid answers, written through to durable storage as they arrive, so that a task or a run that dies is not paid twice.
+"""Requests and paid answers, written through to durable storage as they come and go, so that a task or a run that dies
+is not paid twice, and what it had spent is known.
 
-One folder a run (`<spill>/<run>/<chunk>`), JSON lines in it, one file a task attempt. Where a file can be appended to,
-each answer is handed to the operating system at once, which outlives any killed process, and forced to the disk about
-once a second. Cloud storage behind a mount (`/Volumes`, `/dbfs`) shows a file only when it is closed: there each
-second's answers are a file of their own.
+One folder a chunk (`<own folder>/<run>/<chunk>`), JSON lines in it, one file a task attempt, named by the task's
+partition. Three kinds of lines: a request that goes out, its answer, and that nothing came of it. Where a file can be
+appended to, each line is handed to the operating system at once, which outlives any killed process, and forced to the
+disk about once a second. Cloud storage behind a mount (`/Volumes`, `/dbfs`) shows a file only when it is closed: there
+each second's lines are a file of their own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from mig_spark.kernels.annotation.spend import Spent
+
 _CLOSED_ONLY = ("/Volumes/", "/dbfs/", "/Workspace/")
 _SYNC_SECONDS = 1.0
+#: the names of all that is written here, and nothing else is read or removed: runs, chunks, files
+CHUNK = re.compile(r"\d{6}")
+#: version 0.1 named files by the process
+FILE = re.compile(r"(task-\d{5}|\d+)-[0-9a-f]{8}(-\d{6})?\.jsonl")
+#: where answers of runs that died are put that cannot be used
+ASIDE = "set-aside"
 
 Record = dict[str, Any]
 
 
+def asked_line(key: str, tokens: int) -> Record:
+    """A request that goes out: what stands for it, and its likely tokens."""
+    return {"ask": key, "tokens": tokens}
+
+
+def answer_line(key: str, text: str, cut: bool, prompt: int, completion: int) -> Record:
+    """Its answer, and the tokens in and out that were paid."""
+    return {"key": key, "text": text, "cut": cut, "prompt": prompt, "completion": completion}
+
+
+def nothing_line(key: str) -> Record:
+    """Nothing came of it, and no tokens were paid."""
+    return {"nothing": key}
+
+
+def task_name(partition: int) -> str:
+    """How the files of a task begin, the same ones in each of its attempts."""
+    return f"task-{partition:05d}"
+
+
+def spill_files(folder: str | Path, name: str = "") -> list[Path]:
+    """The files of this module directly in a folder whose names begin with `name`, in order."""
+    with_names = Path(folder)
+    if not with_names.is_dir():
+        return []
+    return sorted(f for f in with_names.iterdir() if FILE.fullmatch(f.name) and f.name.startswith(name))
+
+
 def read_spill(folders: Iterable[str]) -> dict[str, Record]:
-    """The answers in these folders, at any depth, by their `key`; a line that a kill cut short is passed over."""
+    """The answers in the files of these folders, by their `key`.
+
+    A line that a kill cut short, and one that is no answer of this form, is passed over.
+    """
     found: dict[str, Record] = {}
-    for folder in folders:
-        for file in sorted(Path(folder).rglob("*.jsonl")):
-            for line in file.read_bytes().splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(record, dict) and isinstance(record.get("key"), str):
-                    found.setdefault(record["key"], record)
+    for record in _lines(file for folder in folders for file in spill_files(folder)):
+        if isinstance(record.get("key"), str) and isinstance(record.get("text"), str):
+            found.setdefault(record["key"], {**record, "cut": record.get("cut") is True})
     return found
 
 
+def read_spent(folder: str, partition: int) -> Spent:
+    """What earlier attempts of a task have spent; a request whose end is not known has cost what was likely."""
+    spent = Spent()
+    open_, likely = Counter[str](), dict[str, int]()
+    for record in _lines(spill_files(folder, f"{task_name(partition)}-")):
+        if isinstance(record.get("ask"), str):
+            spent.requests += 1
+            open_[record["ask"]] += 1
+            likely[record["ask"]] = _count(record, "tokens")
+        elif isinstance(record.get("nothing"), str):
+            open_[record["nothing"]] -= 1
+        elif isinstance(record.get("key"), str):
+            open_[record["key"]] -= 1
+            spent.prompt_tokens += _count(record, "prompt")
+            spent.completion_tokens += _count(record, "completion")
+    spent.prompt_tokens += sum(max(0, count) * likely.get(key, 0) for key, count in open_.items())
+    return spent
+
+
+def _count(record: Record, name: str) -> int:
+    value = record.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _lines(files: Iterable[Path]) -> Iterator[Record]:
+    for file in files:
+        for line in file.read_bytes().splitlines():
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
 class Spill:
-    """Where one task attempt writes its answers; safe for threads."""
+    """Where one task attempt writes its lines; safe for threads."""
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder, self._name = Path(folder), f"{name}-{uuid.uuid4().hex[:8]}"
@@ -50,7 +122,7 @@ class Spill:
         self._parts, self._synced = 0, time.monotonic()
 
     def add(self, record: Record) -> None:
-        """Write one answer."""
+        """Write one line."""
         line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             due = time.monotonic() - self._synced >= _SYNC_SECONDS
