@@ -32,7 +32,7 @@ from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
 from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
-from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, Secret
+from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context
 from mig_spark.lakehouse.tables import Store
 
@@ -148,7 +148,7 @@ def annotate_missing(
             refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
             # a key that cannot be had is told before anything is written
             work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
-            work.spill = SpillFolder.open(store.spark, store.output, config, run_id)
+            work.spill = SpillFolder.open(store.output, config, run_id)
         if missing.count > 0:
             with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
@@ -338,7 +338,9 @@ def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
         "tokens": None if tokens is None else tokens // tasks,
         "tasks": tasks,
         "spill": None if spill is None else spill.chunk(chunk),
-        "earlier": [] if spill is None else list(spill.earlier),
+        "earlier": () if spill is None else spill.earlier,
+        "aside": None if spill is None else spill.aside,
+        "gone": () if spill is None else spill.gone,
         "secrets": work.secrets,
     }
 
@@ -351,6 +353,11 @@ def _stopped(work: Work, outcome: _Outcome) -> str:
         named = " and ".join(f"annotate.{name} = {value:,}" for name, value in caps.items() if value is not None)
         what = f"stopped at the spend cap ({named})"
         then = "run it again to spend as much once more, or raise the cap"
+    elif reason.startswith(UNKNOWN):
+        what = f"stopped, since the spend cap could not be kept ({reason})"
+        then = (
+            "set annotate.spill_path to a folder that all executors share, or run it again to spend as much once more"
+        )
     elif reason.startswith(BREAKER):
         what, then = f"the endpoint does not answer ({reason})", "see to it, then run it again to go on"
     else:

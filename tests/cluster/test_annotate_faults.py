@@ -35,9 +35,10 @@ from mig_spark.contracts import ANNOTATIONS, POOL
 from mig_spark.lakehouse.session import open_session
 from mig_spark.lakehouse.tables import Store
 
-out, url, master, local, rows, number, tasks, concurrency = sys.argv[1:]
+out, url, master, local, rows, number, tasks, concurrency, cap = sys.argv[1:]
 tagger = {"kind": "endpoint", "base_url": url, "model": "m", "concurrency": int(concurrency), "max_tasks": int(tasks)}
-annotate = {"tagger": tagger, "scorer": {"kind": "heuristic"}, "chunk_rows": 150, "allow_degenerate": True}
+annotate = {"tagger": tagger, "scorer": {"kind": "heuristic"}, "chunk_rows": 150, "allow_degenerate": True,
+            "max_requests": int(cap) or None}
 config = build_config({"pool": {"path": "p"}, "output": {"path": out}, "annotate": annotate})
 conf = {"spark.executor.memory": "700m", "spark.local.dir": local, "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2"}
@@ -63,6 +64,7 @@ class Job:
     url: str
     master: str
     env: dict[str, str]
+    cap: int = 0
     number: int = 0
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -79,6 +81,7 @@ class Job:
             self.number,
             TASKS,
             CONCURRENCY,
+            self.cap,
         ]
         with (self.folder / f"run-{self.number}.log").open("w") as log:
             process = subprocess.Popen(
@@ -169,7 +172,7 @@ def test_the_driver_is_killed(job: Callable[[str], Job], server: Server, at: int
     # what the dead run had been answered was read, not asked for
     assert done["counts"]["requests"] == server.requests - before <= ROWS - before + IN_FLIGHT
     assert done["counts"]["cached"] + done["counts"]["reused"] >= before - IN_FLIGHT
-    assert not (work.folder / "out" / "annotate-spill").exists()
+    assert not list((work.folder / "out").glob("annotate-spill*"))
 
 
 def test_a_python_worker_is_killed(job: Callable[[str], Job], server: Server) -> None:
@@ -183,6 +186,23 @@ def test_a_python_worker_is_killed(job: Callable[[str], Job], server: Server) ->
     done = work.finish(process)
     check(server, done)
     assert done["counts"]["reused"] > 0
+
+
+def test_a_cap_holds_where_a_python_worker_is_killed(job: Callable[[str], Job], server: Server) -> None:
+    work = job("local[2,4]")
+    work.cap = 150
+    process = work.start()
+    wait_for(server, KILL_AT, process)
+    busy = [w for w in descendants(process, "pyspark.daemon") if port_of(server) in ports(w)]
+    assert busy
+    busy[0].kill()
+    process.communicate(timeout=400)
+    assert process.returncode != 0
+    assert "stopped at the spend cap (annotate.max_requests = 150)" in (work.folder / "run-1.log").read_text()
+    assert KILL_AT < server.requests <= 150
+    # every answer but those on their way is kept
+    work.cap = 0
+    check(server, work.finish(work.start()))
 
 
 def ports(process: psutil.Process) -> set[int]:

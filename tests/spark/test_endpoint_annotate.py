@@ -122,7 +122,11 @@ def asked_twice(server: Server) -> dict[int, int]:
 
 
 def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Server, tmp_path: Path) -> None:
-    config = make_config(tmp_path, server.url, chunk_rows=25, max_requests=35)
+    # answers under way go into the folder of the tables, the pool among them
+    tables = tmp_path / "out" / "tables"
+    config = make_config(tmp_path, server.url, chunk_rows=25, max_requests=35, spill_path=str(tables))
+    (tables / "000000").mkdir()
+    (tables / "000000" / "notes.txt").write_text("mine")
     with pytest.raises(AnnotationError, match=r"spend cap \(annotate.max_requests = 35\).*35 requests, 2,100 tokens"):
         run(store, config, 1)
     assert server.requests == 35
@@ -145,7 +149,8 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
     written = [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
     assert len(written) > 10
     assert not [f for f in written if KEY.encode() in f.read_bytes()]
-    assert not list((tmp_path / "out").glob("annotate-spill*"))
+    assert sorted(f.name for f in tables.iterdir()) == ["000000", "annotation_failures", "annotations", "pool"]
+    assert (tables / "000000" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.long
@@ -184,7 +189,7 @@ def test_rows_without_an_answer_are_tried_again_then_rejected(
     assert rejected["row-4"] == "2 runs tried, the last: labels: unparsable answer: 'I think it is about bread'"
 
     # what a run left that was killed between its last commit and its end
-    left = tmp_path / "out" / "annotate-spill" / "run-dead" / "000000" / "1.jsonl"
+    left = tmp_path / "out" / "annotate-spill" / "run-dead" / "000000" / "42-0123abcd.jsonl"
     left.parent.mkdir(parents=True)
     left.write_text("{}")
     store.write(ANNOTATED_CHUNK, spark_rows(store))
@@ -238,7 +243,7 @@ def test_no_secret_of_a_whole_run_is_written_anywhere(
     lines = [{"prompt": f"question {k}", "response": "an answer.", "labels": [f"label {k % 5}"]} for k in range(20)]
     (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "edges.jsonl").write_text(json.dumps({"src": "label 0", "dst": "label 1", "weight": 0.95}))
-    judge = {"kind": "endpoint", "base_url": f"{server.url}?sig={CANARY}", "model": "m", "max_wait": 0,
+    judge = {"kind": "endpoint", "base_url": server.url, "model": "m", "max_wait": 0,
              "api_key_env": KEY_NAME}  # fmt: skip
     config = build_config({
         "pool": {"path": str(tmp_path / "pool.jsonl"), "columns": {"labels": "labels"}},
