@@ -13,14 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from mig_spark.errors import InputError
+from mig_spark.lakehouse.local_files import replacing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-#: Names of files that are being written: a dot, the file's own name, the process, and this.
-PART = re.compile(r"^\..+\.\d+\.part(\.crc)?$")
-# two letters at least: `C:/` is a drive
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
@@ -38,87 +34,91 @@ def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All of a small file: a config, a list of labels.
+    """All of a small file: a config, a list of labels. A path without a scheme is one of the driver's own, where there
+    is such a file, before it is one of the cluster's default file system.
 
     Raises:
         InputError: it is not there, or cannot be read.
     """
     where = local_path(path)
+    spark = _session()
     try:
-        if not _REMOTE.match(where):
+        if not is_remote(where) and (spark is None or Path(where).expanduser().exists() or _is_local(spark, where)):
             return Path(where).expanduser().read_bytes()
-        spark = _session()
         if spark is None:
             store, inside = _pyarrow_storage(where)
             with store.open_input_stream(inside) as stream:
                 return bytes(stream.read())
     except OSError as e:
         raise InputError(f"cannot read {where}: {_reason(e)}") from None
-    from mig_spark.lakehouse.hadoop import HadoopFiles
+    from mig_spark.lakehouse.storage import Files
 
     try:
-        return HadoopFiles(spark).read(where)
+        return Files(spark).read(where)
     except InputError as e:
         raise InputError(f"cannot read {e}") from None
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether Python's own file functions do not reach the path."""
-    return _REMOTE.match(local_path(path)) is not None
+    """Whether the path has a scheme that Python's own file functions do not reach."""
+    from mig_spark.lakehouse.storage import os_path
+
+    return os_path(local_path(path), lambda: True) is None
 
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write bytes to. A reader never sees half of a local one; an older file is replaced at the end.
+    """A file to write bytes to. It takes its name at the end of the block, in place of an older file: an error in the
+    block, or a process that dies, leaves the older one. A path without a scheme is where Spark would write it.
 
     Raises:
         InputError: the place cannot be written to.
     """
     where = local_path(path)
+    spark = _session()
+    here = not is_remote(where) and (spark is None or _is_local(spark, where))
     try:
-        with _remote(where) if _REMOTE.match(where) else _local(Path(where)) as out:
+        with replacing(Path(where).expanduser()) if here else _uploaded(where, spark) as out:
             yield out
     except OSError as e:
         raise InputError(f"cannot write {where}: {_reason(e)}; give a place that can be written") from None
 
 
 def local_path(path: str | os.PathLike[str]) -> str:
-    """A `file:` URI as the path it stands for; anything else as it is."""
+    """A URI of a file that the operating system has as the path it stands for; anything else as it is."""
     where = os.fspath(path)
-    return unquote(urlsplit(where).path) if where.startswith("file:") else where
+    if where.startswith("file:"):
+        return unquote(urlsplit(where).path)
+    if where.startswith("dbfs:"):
+        from mig_spark.lakehouse.storage import os_path
+
+        return os_path(where, lambda: True) or where
+    return where
 
 
 @contextlib.contextmanager
-def _local(target: Path) -> Iterator[IO[bytes]]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as out:
-            yield out
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _remote(uri: str) -> Iterator[IO[bytes]]:
+def _uploaded(uri: str, spark: SparkSession | None) -> Iterator[IO[bytes]]:
     """By Hadoop's file systems where a session with a JVM is there, so that a place means the same as to Spark and its
     credentials count; else by those that pyarrow knows."""
-    spark = _session()
-    if spark is None:
-        with _by_pyarrow(uri) as out:
-            yield out
-        return
-    from mig_spark.lakehouse.hadoop import HadoopFiles
-
     with tempfile.TemporaryDirectory(prefix="mig-spark-") as scratch:
         local = Path(scratch) / "file"
         with local.open("wb") as out:
             yield out
+        if spark is None:
+            _by_pyarrow(local, uri)
+            return
+        from mig_spark.lakehouse.storage import Files
+
         try:
-            HadoopFiles(spark).put(local, uri)
+            Files(spark).put(local, uri)
         except InputError as e:
             raise OSError(str(e).removeprefix(f"{uri}: ")) from None
+
+
+def _is_local(spark: SparkSession, path: str) -> bool:
+    from mig_spark.lakehouse.storage import Files
+
+    return Files(spark).os_path(path) is not None
 
 
 def _session() -> SparkSession | None:
@@ -131,11 +131,11 @@ def _session() -> SparkSession | None:
     return spark if getattr(spark, "_jvm", None) is not None else None
 
 
-@contextlib.contextmanager
-def _by_pyarrow(uri: str) -> Iterator[IO[bytes]]:
+def _by_pyarrow(local: Path, uri: str) -> None:
+    from pyarrow import fs
+
     store, inside = _pyarrow_storage(uri)
-    with store.open_output_stream(inside) as out:
-        yield out
+    fs.copy_files(str(local), inside, source_filesystem=fs.LocalFileSystem(), destination_filesystem=store)
 
 
 def _pyarrow_storage(uri: str) -> tuple[Any, str]:

@@ -21,11 +21,11 @@ from mig_spark.ingest.sources import find_parts
 from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.labels.vocabulary import build_vocabulary
-from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
@@ -167,7 +167,7 @@ class _Flow:
 
 def _report_is_there(store: Store) -> bool:
     path = _files(store.output.path).get("report")
-    return path is not None and HadoopFiles(store.spark).exists(path)
+    return path is not None and Files(store.spark).exists(path)
 
 
 def _planned(config: Config, stages: Sequence[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from mig_spark.contracts import (
     Table,
 )
 from mig_spark.ingest.sources import Part, pool_inputs
-from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Commit, Store
 from mig_spark.masking import mask_secrets
 from mig_spark.selection.extend import Published
@@ -246,7 +246,7 @@ def _named_files(config: Config, stage: str) -> Sequence[str]:
 def _file_facts(spark: SparkSession, path: str) -> Any:
     """What tells one state of a file, folder or Delta table from another; null for what is no file (a catalog table),
     which is then taken for changed."""
-    fs = HadoopFiles(spark)
+    fs = Files(spark)
     found, _ = fs.find(path)
     if not found:
         return dt.datetime.now(dt.timezone.utc).isoformat()

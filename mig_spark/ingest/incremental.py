@@ -29,7 +29,7 @@ from mig_spark.ingest.pool import (
 )
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.records import plain_path
-from mig_spark.lakehouse.hadoop import FileInfo
+from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:

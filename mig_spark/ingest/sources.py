@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import PoolConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
-from mig_spark.lakehouse.hadoop import FileInfo, HadoopFiles
+from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.sql import history, quote
+from mig_spark.lakehouse.storage import Files
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -102,7 +103,7 @@ def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
     paths = [config.path] if isinstance(config.path, str) else list(config.path)
     if not paths or not all(p.strip() for p in paths):
         raise InputError("pool.path is empty: give a file, a folder, a glob, a Delta path or a catalog table")
-    fs = HadoopFiles(spark)
+    fs = Files(spark)
     tables: dict[str, Part] = {}
     parquet: dict[str, FileInfo] = {}
     text: dict[str, FileInfo] = {}
@@ -162,7 +163,7 @@ def _merged(parts: list[Part]) -> list[Part]:
     return [*(p for p in parts if p not in loose), replace(loose[0], files=files)]
 
 
-def _look(spark: SparkSession, fs: HadoopFiles, path: str, form: str) -> list[Part]:
+def _look(spark: SparkSession, fs: Files, path: str, form: str) -> list[Part]:
     found, named = fs.find(path)
     if not found:
         if form in ("auto", "delta") and (table := _catalog_table(spark, path, form)):
@@ -185,7 +186,7 @@ def _hint(path: str, form: str) -> str:
     return f" ({tried}, nor as a catalog table)" if form in ("auto", "delta") and _TABLE_NAME.match(path) else ""
 
 
-def _folder(spark: SparkSession, fs: HadoopFiles, folder: FileInfo, form: str) -> list[Part]:
+def _folder(spark: SparkSession, fs: Files, folder: FileInfo, form: str) -> list[Part]:
     if form == "delta":
         raise InputError(f"{plain_path(folder.path)} has no _delta_log, so it is no Delta table: set pool.format: auto")
     files: list[FileInfo] = []
@@ -207,7 +208,7 @@ def _folder(spark: SparkSession, fs: HadoopFiles, folder: FileInfo, form: str) -
     return parts
 
 
-def _by_kind(fs: HadoopFiles, files: list[FileInfo], form: str, *, named: bool, base: str | None = None) -> list[Part]:
+def _by_kind(fs: Files, files: list[FileInfo], form: str, *, named: bool, base: str | None = None) -> list[Part]:
     """Files sorted into Parquet and JSON. `named`: the user named them, so each must be data."""
     if named and form == "delta":
         raise InputError(f"{plain_path(files[0].path)} is a file, so it is no Delta table: set pool.format: auto")
@@ -261,14 +262,14 @@ def _kind_by_content(head: bytes) -> str | None:
     return "json" if seen in (_ARRAY, _TEXT) and begin in (b"{", b"[") else None
 
 
-def _json_parts(fs: HadoopFiles, files: Iterable[FileInfo], form: str) -> list[Part]:
+def _json_parts(fs: Files, files: Iterable[FileInfo], form: str) -> list[Part]:
     groups: dict[str, list[FileInfo]] = {"lines": [], "files": [], "disk_lines": [], "disk_files": []}
     for file in files:
         groups[_json_kind(fs, file, form, len(groups["lines"]))].append(file)
     return [Part(kind, found[0].path, tuple(found)) for kind, found in groups.items() if found]
 
 
-def _json_kind(fs: HadoopFiles, file: FileInfo, form: str, before: int) -> str:
+def _json_kind(fs: Files, file: FileInfo, form: str, before: int) -> str:
     """How a JSON file is read; `before`: how many are split by Spark already."""
     if file.size <= WHOLE_FILE_BYTES:
         return "files"
@@ -312,7 +313,7 @@ def disk_pieces(part: Part, form: str) -> list[Piece]:
     ]
 
 
-def _check_form(fs: HadoopFiles, file: FileInfo, kind: str, form: str) -> None:
+def _check_form(fs: Files, file: FileInfo, kind: str, form: str) -> None:
     """One clear word instead of a million rejections where a file is not what its name or the config says."""
     seen = _seen(fs.head(file, _HEAD_BYTES))
     if seen in _EXPECTED[form, kind]:
@@ -336,7 +337,7 @@ def _seen(head: bytes) -> str:
     return _ARRAY if is_array(peek(head)) else _TEXT
 
 
-def _begins(fs: HadoopFiles, file: FileInfo) -> str:
+def _begins(fs: Files, file: FileInfo) -> str:
     return f"it begins with {fs.head(file, 12)!r}" if file.size else "it is empty"
 
 

@@ -1,39 +1,24 @@
-"""Files wherever Spark reads them (local, HDFS, S3, ABFS, DBFS): found, looked into and removed by Hadoop's own file
-systems, so that a path means the same here as in `spark.read`."""
+"""Files in Hadoop's file systems (HDFS, S3, ABFS, DBFS): found, looked into, written and removed, so that a path means
+the same here as in `spark.read`. `storage.py` knows which paths are theirs."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.errors import InputError, PlatformError
+from mig_spark.lakehouse.local_files import GLOB, FileInfo, part_name
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_GLOB = re.compile(r"([\[\]{}*?\\])")
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*:/")
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One file or folder. `size` in bytes, `modified` in milliseconds since 1970 UTC."""
-
-    path: str
-    name: str
-    size: int
-    modified: int
-    is_dir: bool
-
-    @property
-    def hidden(self) -> bool:
-        """Whether Spark passes it over in a folder."""
-        return self.name.startswith(".") or (self.name.startswith("_") and "=" not in self.name)
+#: Object stores: a file is there, whole, from the moment when it is closed.
+_SHOWN_WHEN_CLOSED = {"s3", "s3a", "s3n", "gs", "oss", "cosn", "obs"}
+#: File systems that rename over a file in one step.
+_RENAMES_OVER = {"hdfs", "viewfs"}
 
 
 class HadoopFiles:
@@ -65,7 +50,7 @@ class HadoopFiles:
             system = where.getFileSystem(self._conf)
             if system.exists(where):
                 return [_info(system.getFileStatus(where))], True
-            found = system.globStatus(where) if _GLOB.search(path) else None
+            found = system.globStatus(where) if GLOB.search(path) else None
         return sorted((_info(s) for s in found or ()), key=lambda f: f.path), False
 
     def children(self, folder: str) -> list[FileInfo]:
@@ -102,21 +87,45 @@ class HadoopFiles:
         return self.head(file, file.size)
 
     def put(self, local: Path, path: str) -> None:
-        """Copy a local file to a place, by way of a name beside it, so that a reader never sees half of it where the
-        file system can rename."""
+        """Copy a local file to a place. Whoever reads, and whatever dies on the way, finds the old file or the new one,
+        whole: object stores show a file when it is closed, HDFS renames one over another.
+
+        Other file systems (ABFS, DBFS) do neither: there the old file is moved aside for the moment in which the new
+        one takes its name, and put back where that fails.
+        """
         where, source = self._path(path), self._jvm.org.apache.hadoop.fs.Path(local.as_uri())
-        scratch = self._jvm.org.apache.hadoop.fs.Path(where.getParent(), f".{where.getName()}.{os.getpid()}.part")
         with _said_plainly(path):
             system = where.getFileSystem(self._conf)
+            if system.getUri().getScheme() in _SHOWN_WHEN_CLOSED:
+                system.copyFromLocalFile(False, True, source, where)
+                return
+            scratch = self._beside(where, part_name(where.getName()))
             try:
                 system.copyFromLocalFile(False, True, source, scratch)
-                # a rename does not replace on every file system; a reader may find nothing for a moment
-                if system.exists(where):
-                    system.delete(where, False)
-                if not system.rename(scratch, where):
-                    raise InputError(f"cannot write {path}: the file system did not rename the finished file")
+                self._replace(system, scratch, where)
             finally:
                 system.delete(scratch, False)
+
+    def _replace(self, system: Any, scratch: Any, where: Any) -> None:
+        """Give a file the name of another, which it replaces."""
+        fs = self._jvm.org.apache.hadoop.fs
+        if system.getUri().getScheme() in _RENAMES_OVER:
+            over = self._jvm.java.lang.reflect.Array.newInstance(fs.Options.Rename.OVERWRITE.getClass(), 1)
+            over[0] = fs.Options.Rename.OVERWRITE
+            fs.FileContext.getFileContext(system.getUri(), self._conf).rename(scratch, where, over)
+            return
+        aside = self._beside(where, part_name(f"{where.getName()}.old"))
+        had = system.exists(where)
+        if had and not system.rename(where, aside):
+            raise InputError(f"cannot write {where.toString()}: the file system did not move the old file aside")
+        if not system.rename(scratch, where):
+            if had:
+                system.rename(aside, where)
+            raise InputError(f"cannot write {where.toString()}: the file system did not rename the finished file")
+        system.delete(aside, False)
+
+    def _beside(self, where: Any, name: str) -> Any:
+        return self._jvm.org.apache.hadoop.fs.Path(where.getParent(), name)
 
     def absolute(self, path: str) -> str:
         """The path from the root of its file system on: SQL takes no other."""
@@ -136,28 +145,14 @@ class HadoopFiles:
                     return
                 system.delete(where, False)
 
+    @property
+    def default_scheme(self) -> str:
+        """The scheme of paths that have none."""
+        return str(self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._conf).getScheme())
+
     def _path(self, path: str) -> Any:
         with _said_plainly(path):
-            if not _SCHEME.match(path) and not path.startswith("/") and self._is_local():
-                # the JVM keeps the working folder of its start, Python may have moved since
-                path = str(Path.cwd() / Path(path).expanduser())
             return self._jvm.org.apache.hadoop.fs.Path(path)
-
-    def _is_local(self) -> bool:
-        return str(self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._conf).getScheme()) == "file"
-
-
-def absolute_path(spark: SparkSession, path: str) -> str:
-    """A path as it is where it has a scheme or begins at the root; else from the root on, by the session's default
-    file system. Without a JVM (Spark Connect) it stays as it is."""
-    if _SCHEME.match(path) or path.startswith("/") or getattr(spark, "_jvm", None) is None:
-        return path
-    return HadoopFiles(spark).absolute(path)
-
-
-def escape_glob(path: str) -> str:
-    """A path that Spark, which reads every path as a glob, takes by its letters."""
-    return _GLOB.sub(r"\\\1", path)
 
 
 @contextlib.contextmanager

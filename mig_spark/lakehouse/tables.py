@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
-from mig_spark.files import PART
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, with_later_columns
-from mig_spark.lakehouse.hadoop import HadoopFiles, absolute_path
+from mig_spark.lakehouse.local_files import PART
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
+from mig_spark.lakehouse.storage import Files, absolute_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -291,7 +291,7 @@ class Store:
     def drop(self, table: Table) -> None:
         """Remove the table, and the output's folders where nothing else is in them; no error where there is none."""
         if self.by_path:
-            HadoopFiles(self.spark).remove_folder(self.location(table), empty_parents=2)
+            Files(self.spark).remove_folder(self.location(table), empty_parents=2)
         else:
             self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
 
@@ -309,7 +309,7 @@ class Store:
                 continue
             logger.info("removing %s, which a run that died has left", name)
             if self.by_path:
-                HadoopFiles(self.spark).remove_folder(where)
+                Files(self.spark).remove_folder(where)
             else:
                 self.spark.sql(f"DROP TABLE IF EXISTS {where}")
         self._drop_parts()
@@ -325,7 +325,7 @@ class Store:
         return found.get(_SCRATCH_OF) == self._identity()
 
     def _is_begun(self, folder: str) -> bool:
-        files = HadoopFiles(self.spark)
+        files = Files(self.spark)
         inside = files.children(folder)
         log = [f.name for entry in inside for f in (files.children(entry.path) if entry.is_dir else ())]
         return {f.name for f in inside} == {"_delta_log"} and not any(map(_COMMIT_FILE.fullmatch, log))
@@ -343,7 +343,7 @@ class Store:
     def _drop_parts(self) -> None:
         if not self.output.path:
             return
-        files, base = HadoopFiles(self.spark), absolute_path(self.spark, self.output.path).rstrip("/")
+        files, base = Files(self.spark), absolute_path(self.spark, self.output.path).rstrip("/")
         for folder in (base, f"{base}/checkpoints"):
             for file in files.children(folder) if files.exists(folder) else []:
                 if PART.search(file.name):
@@ -351,7 +351,7 @@ class Store:
 
     def _all_names(self) -> list[str]:
         if self.by_path:
-            files = HadoopFiles(self.spark)
+            files = Files(self.spark)
             return [f.name for f in files.children(self._folder())] if files.exists(self._folder()) else []
         return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 

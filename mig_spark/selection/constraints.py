@@ -14,9 +14,10 @@ from mig_spark.config import QuotaConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.usable import REASONS, RULES, first_reasons, reason_sql, usable_sql
-from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
+from mig_spark.lakehouse.storage import Files
 from mig_spark.selection.packing import typed
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
     """
     from pyspark.errors import AnalysisException
 
-    files = HadoopFiles(spark)
+    files = Files(spark)
     try:
         if files.exists(f"{path}/_delta_log"):
             df = spark.read.format("delta").load(path)

@@ -12,8 +12,9 @@ from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label
 from mig_spark.contracts import LABELS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.files import read_bytes
-from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _read_object(where: str) -> dict[str, Any]:
 def _read(spark: SparkSession, where: str) -> DataFrame:
     from pyspark.errors import AnalysisException
 
-    files, reader = HadoopFiles(spark), spark.read
+    files, reader = Files(spark), spark.read
     if (found := _AT_VERSION.fullmatch(where)) and not files.exists(where):
         where, reader = found[1], reader.option("versionAsOf", found[2])
     try:

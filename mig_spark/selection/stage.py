@@ -16,8 +16,8 @@ from mig_spark.export import export_selection
 from mig_spark.files import write_lines
 from mig_spark.kernels.selection.objective import Propagation
 from mig_spark.labels.graph import read_propagation
-from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.constraints import read_ids, rejected_rows
@@ -220,7 +220,7 @@ class _Checkpoint:
         """The ids that were saved, in order; none where nothing was."""
         from pyspark.errors import PySparkException
 
-        if self.path is None or not HadoopFiles(self._spark).exists(self.path):
+        if self.path is None or not Files(self._spark).exists(self.path):
             logger.debug("no round was saved: the selection starts at the beginning")
             return []
         try:
@@ -240,7 +240,7 @@ class _Checkpoint:
         if self.path is None:
             return
         try:
-            HadoopFiles(self._spark).remove_folder(self.path.rpartition("/")[0])
+            Files(self._spark).remove_folder(self.path.rpartition("/")[0])
         except InputError as e:
             logger.warning("the saved rounds were not removed (%s)", e)
 

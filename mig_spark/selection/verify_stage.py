@@ -14,7 +14,8 @@ from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
-from mig_spark.lakehouse.hadoop import HadoopFiles, first_line
+from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.label_parameters import located
@@ -88,7 +89,7 @@ def read_ranked_ids(spark: SparkSession, path: str) -> list[str]:
     """
     from pyspark.errors import AnalysisException
 
-    files = HadoopFiles(spark)
+    files = Files(spark)
     try:
         if files.exists(f"{path}/_delta_log"):
             df = spark.read.format("delta").load(path)

@@ -51,6 +51,12 @@ def test_functions_are_compiled_in_one_place():
             assert "numba" not in {n.split(".")[0] for n in imports(file, top_level=False)}, file
 
 
+def test_one_place_knows_which_file_system_has_a_path():
+    for file in modules():
+        if file.name not in ("storage.py", "hadoop.py"):
+            assert "HadoopFiles" not in file.read_text(encoding="utf-8"), f"{file}: lakehouse.storage.Files instead"
+
+
 @pytest.mark.parametrize("file", modules(), ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_where_they_are_used(file):
     for name in imports(file, top_level=True):

@@ -8,9 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.kernels.compiled import njit
-
 from mig_spark.errors import InputError
+from mig_spark.kernels.compiled import njit
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Offsets: TypeAlias = npt.NDArray[np.int64]

@@ -1,0 +1,149 @@
+"""Files and folders, wherever Spark reads them: the one place that knows which file system has a path.
+
+The operating system has local paths, `file:` and, on Databricks, the mounts that Unity Catalog keeps from Hadoop.
+Hadoop's file systems have the rest: paths with a scheme, and plain ones where the cluster's default file system
+(`fs.defaultFS`) is not the local one, as with HDFS. So a path means the same here as in `spark.read`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mig_spark.errors import PlatformError
+from mig_spark.lakehouse.hadoop import HadoopFiles
+from mig_spark.lakehouse.local_files import GLOB, FileInfo, LocalFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# two letters at least: `C:/` is a drive
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
+#: Folders that Databricks mounts on every node.
+MOUNTS = ("/Volumes", "/Workspace", "/dbfs")
+
+
+class Files:
+    """Files and folders by path, through the operating system or through Hadoop; what a file system refuses is an
+    InputError.
+
+    Args:
+        spark: the session whose file systems and credentials count.
+    """
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._spark = spark
+        self._local = LocalFiles(_as_spark)
+
+    def find(self, path: str) -> tuple[list[FileInfo], bool]:
+        """The file or folder of this name, else what the path matches as a glob, in order of name.
+
+        Returns:
+            What was found, and whether it is of this very name.
+        """
+        here = self.os_path(path)
+        return self._hadoop.find(path) if here is None else self._local.find(here)
+
+    def children(self, folder: str) -> list[FileInfo]:
+        """What is directly in a folder, in order of name."""
+        here = self.os_path(folder)
+        return self._hadoop.children(folder) if here is None else self._local.children(here)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder of this very name."""
+        here = self.os_path(path)
+        return self._hadoop.exists(path) if here is None else self._local.exists(here)
+
+    def head(self, file: FileInfo, size: int) -> bytes:
+        """The first `size` bytes of a file, or all of a shorter one."""
+        here = self.os_path(file.path)
+        return self._hadoop.head(file, size) if here is None else self._local.head(here, size)
+
+    def read(self, path: str) -> bytes:
+        """All of a small file."""
+        here = self.os_path(path)
+        return self._hadoop.read(path) if here is None else self._local.read(here)
+
+    def put(self, local: Path, path: str) -> None:
+        """Copy a local file to a path that the operating system does not have; see `HadoopFiles.put`."""
+        self._hadoop.put(local, path)
+
+    def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
+        """Remove a folder with all that is in it, or a file, then so many of the folders above it as are empty."""
+        here = self.os_path(folder)
+        if here is None:
+            self._hadoop.remove_folder(folder, empty_parents=empty_parents)
+        else:
+            self._local.remove_folder(here, empty_parents=empty_parents)
+
+    def absolute(self, path: str) -> str:
+        """The path as Spark takes it; one without a scheme from the root of its file system on, for SQL takes no
+        other."""
+        if _is_mounted(path):
+            return re.sub("^file:/dbfs/", "dbfs:/", _as_spark(path))
+        if SCHEME.match(path) or path.startswith("/"):
+            return path
+        here = self.os_path(path)
+        return self._hadoop.absolute(path) if here is None else _as_spark(here)
+
+    def os_path(self, path: str) -> str | None:
+        """The path as the operating system has it, from the root on; None where another file system has it.
+
+        Raises:
+            PlatformError: the session's default file system decides, and the session has no JVM to ask.
+        """
+        return os_path(path, lambda: self._default_is_local)
+
+    @cached_property
+    def _default_is_local(self) -> bool:
+        return self._hadoop.default_scheme == "file"
+
+    @cached_property
+    def _hadoop(self) -> HadoopFiles:
+        return HadoopFiles(self._spark)
+
+
+def os_path(path: str, default_is_local: Callable[[], bool]) -> str | None:
+    """The path as the operating system has it, from the root on; None where another file system has it.
+
+    Args:
+        default_is_local: whether a path without a scheme is a local one; asked where that decides.
+    """
+    if path.startswith("file:/"):
+        return "/" + path.removeprefix("file:").lstrip("/")
+    mounted = re.sub(r"^dbfs:/+(?=Volumes/)", "/", path)
+    if _is_mounted(mounted):
+        return mounted
+    if SCHEME.match(path) or not default_is_local():
+        return None
+    # the JVM keeps the working folder of its start, Python may have moved since
+    return str(Path.cwd() / Path(path).expanduser())
+
+
+def absolute_path(spark: SparkSession, path: str) -> str:
+    """`Files.absolute`; a relative path stays as it is where there is no JVM to ask (Spark Connect)."""
+    try:
+        return Files(spark).absolute(path)
+    except PlatformError:
+        return path
+
+
+def escape_glob(path: str) -> str:
+    """A path that Spark, which reads every path as a glob, takes by its letters."""
+    return GLOB.sub(r"\\\1", path)
+
+
+def _is_mounted(path: str) -> bool:
+    """Whether Databricks mounts it; elsewhere these are names like others."""
+    return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION")) and any(
+        path == mount or path.startswith(f"{mount}/") for mount in MOUNTS
+    )
+
+
+def _as_spark(path: str) -> str:
+    """Spark knows Volumes by their paths; all else that the operating system has is `file:` to it."""
+    return path if _is_mounted(path) and path.startswith(MOUNTS[0]) else f"file:{path}"
