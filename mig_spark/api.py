@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import SelectConfig, build_part
+from mig_spark.config import SelectConfig, build_part, edge_threshold
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.objective import build_propagation
-from mig_spark.labels.edges import read_edges, similarity_edges
+from mig_spark.labels.edges import read_edges, similarity_edges, tidy_edges
 from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def select(
     *,
     edges: str | Sequence[Edge] | None = None,
     model: str | None = None,
-    threshold: float = 0.9,
+    threshold: float | None = None,
     prop_weight: float = 1.0,
     normalize: str = "receiver",
     id: str = "id",  # noqa: A002 - the column's name, as users say it
@@ -42,7 +43,8 @@ def select(
         edges: the label graph: a file with src, dst, weight, or (label, label, weight) triples. None: no edges, or
             those of `model`.
         model: a sentence-transformers model; labels whose embeddings are at least `threshold` similar are joined.
-        threshold: least weight of an edge.
+        threshold: least weight of an edge. None: your own edges are taken as they are, and a model has the threshold
+            that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline.
         prop_weight, normalize: how information flows along edges; see `GraphConfig`.
         id, labels, score: your columns' names.
         **options: the other keys of `SelectConfig`: gain, phi, norm, engine, quotas, cost, ...
@@ -63,9 +65,11 @@ def select(
         if isinstance(edges, str):
             table = read_edges(spark, edges, found, threshold=threshold, option="edges")
         elif edges is not None:
-            table = _edge_table(edges, threshold)
+            table = _edge_table(edges, found, threshold)
         elif model is not None:
-            table = similarity_edges(spark, found, model=model, threshold=threshold)
+            least = edge_threshold(threshold, model=model)
+            assert least is not None, "a model's edges have a threshold"
+            table = similarity_edges(spark, found, model=model, threshold=least)
         else:
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
@@ -78,31 +82,23 @@ def select(
 def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normalize: str = "receiver") -> LabelGraph:
     """The label graph over sorted labels from a table of undirected edges (`src`, `dst`, `weight`), each pair once.
 
-    Edges that name another label, and self-loops, are left out.
+    Edges that name another label, and self-loops, are left out; so are weights of 0 and
+    less, as in the pipeline.
     """
     names = pa.array(labels, pa.string())
     i, j = (
         pc.fill_null(pc.index_in(edges[c].combine_chunks(), value_set=names), -1).to_numpy() for c in ("src", "dst")
     )
     weight = edges["weight"].to_numpy()
-    used = (i >= 0) & (j >= 0) & (i != j)
+    used = (i >= 0) & (j >= 0) & (i != j) & (weight > 0)
     p = build_propagation(len(labels), i[used], j[used], weight[used], prop_weight=prop_weight, normalize=normalize)
     return LabelGraph(labels, p)
 
 
-def _edge_table(edges: Sequence[Edge], threshold: float) -> pa.Table:
-    best: dict[tuple[str, str], float] = {}
+def _edge_table(edges: Sequence[Edge], labels: list[str], threshold: float | None) -> pa.Table:
     for src, dst, weight in edges:
         if not 0 <= weight < float("inf"):
             raise InputError(f"edge {(src, dst, weight)!r}: a weight is a finite number >= 0")
-        pair = (min(src, dst), max(src, dst))
-        if weight >= threshold:
-            best[pair] = max(weight, best.get(pair, 0.0))
-    pairs = sorted(best)
-    return pa.table(
-        {
-            "src": pa.array([p[0] for p in pairs], pa.string()),
-            "dst": pa.array([p[1] for p in pairs], pa.string()),
-            "weight": pa.array([best[p] for p in pairs], pa.float64()),
-        }
-    )
+    src, dst = [a for a, _, _ in edges], [b for _, b, _ in edges]
+    weights = np.array([weight for _, _, weight in edges], np.float64)
+    return tidy_edges(src, dst, weights, labels, threshold=threshold)

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import logging
+import re
 import shlex
 import sys
 import time
@@ -22,10 +23,21 @@ from mig_spark.errors import MigError
 from mig_spark.files import is_remote, local_path, read_bytes, write_lines
 from mig_spark.scrub import Scrubbed, scrub
 
+logger = logging.getLogger(__name__)
+
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_HELP)
+class _Commands(click.Group):
+    """Commands whose line in the list is the first sentence of their help, never cut."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """See click."""
+        cmd.short_help = re.split(r"\.(?=\s|$)", " ".join((cmd.help or "").split()))[0]
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Commands, context_settings=_HELP)
 @click.version_option(package_name="mig-spark")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
@@ -81,7 +93,7 @@ def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None
 
 
 def _add_stage(name: str, help_text: str) -> None:
-    @cli.command(name, help=help_text, short_help=help_text.split(".")[0])
+    @cli.command(name, help=help_text)
     @_stage_options
     def stage(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> None:
         _run(_loaded(config, overrides, as_json, run_id), (name,), as_json=as_json, run_id=run_id)
@@ -151,13 +163,48 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
     click.echo(_next_steps(output))
 
 
+def _similarity_only(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if value != "sim":
+        raise click.BadParameter(
+            f"{value!r}: only 'sim' is here, edges by the similarity of labels; give edges of your own by --label-graph"
+        )
+    return value
+
+
+def _tell_unused(_context: click.Context, _option: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        logger.warning("--batch-size %d is not used: the selection does not go by batches", value)
+
+
+def _refuse_pickle(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.BadParameter(
+            f"{value!r} would be a pickle, and reading one may run any program: it is never loaded; give the annotated "
+            "files themselves as SRC"
+        )
+
+
+_SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --label-graph are taken as they are."
+
+
 @cli.command()
 @click.argument("src", nargs=-1, required=True)
-@click.option("--out", required=True, metavar="OUT.jsonl", help="Where the selected records go, unchanged, in order.")
-@click.option("-n", "--num", "budget", required=True, type=click.IntRange(min=0), metavar="N", help="Rows to select.")
+@click.option(
+    "--out",
+    metavar="OUT.jsonl",
+    help="Where the selected records go, unchanged, in order. Default: SRC's name, -sampled-N.jsonl",
+)
+@click.option(
+    "-n", "--num", "--num-sample", "budget", required=True, type=click.IntRange(min=0), metavar="N",
+    help="Rows to select.",
+)  # fmt: skip
 @click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out. Default: all labels.")
 @click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight; then no model is loaded.")
-@click.option("--sim-threshold", default=0.9, show_default=True, help="Similarities below it count as 0.")
+@click.option(
+    "--label-graph-type", default="sim", metavar="sim", callback=_similarity_only, expose_value=False,
+    help="Labels are joined by the similarity of their embeddings; there is no other type.",
+)  # fmt: skip
+@click.option("--sim-threshold", type=float, help=_SIM_THRESHOLD)
 @click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
 @click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
 @click.option("--phi-alpha", default=1.0, show_default=True, help="exp: phi'(x) = alpha exp(-alpha x).")
@@ -171,9 +218,17 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
 @click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]))
 @click.option("--seed", default=0, show_default=True, help="For --sampler-type random.")
+@click.option(
+    "--batch-size", type=int, metavar="N", callback=_tell_unused, expose_value=False,
+    help="Taken and not used: the selection does not go by batches.",
+)  # fmt: skip
+@click.option(
+    "--load-from", metavar="FILE", callback=_refuse_pickle, expose_value=False,
+    help="Refused: a pickle, which may run any program.",
+)  # fmt: skip
 @click.option("--stats", metavar="FILE.json", help="Write counts, objective, timings and peak memory there.")
 @click.option("--driver-memory", default="2g", show_default=True, help="JVM memory of the local session.")
-def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> None:
+def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: Any) -> None:
     """Select records of annotated files: a drop-in for the published tool's `mig sample`.
 
     SRC: annotated JSONL or JSON (dialogs, annotation.instag, annotation.deita; or labels and score at the top level),
@@ -181,9 +236,10 @@ def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> N
     """
     from mig_spark.lakehouse.memory import watch_memory
     from mig_spark.lakehouse.session import open_session
-    from mig_spark.sample import SampleOptions
+    from mig_spark.sample import SampleOptions, default_out
     from mig_spark.sample import sample as run_sample
 
+    out = default_out(src[0], given["budget"]) if out is None else out
     options = SampleOptions(
         src,
         out,
@@ -218,7 +274,7 @@ def sample(src: tuple[str, ...], out: str, stats: str | None, **given: Any) -> N
 @click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out.")
 @click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight.")
 @click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
-@click.option("--sim-threshold", default=0.9, show_default=True, help="Similarities below it count as 0.")
+@click.option("--sim-threshold", type=float, help=_SIM_THRESHOLD)
 @click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
 @click.option("--phi-alpha", default=1.0, show_default=True, help="As for `sample`.")
 @click.option("--phi-a", default=1e-6, show_default=True, help="As for `sample`.")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mig_spark.annotation.annotators import read_label_list
 from mig_spark.api import graph_of
-from mig_spark.config import PoolConfig, SelectConfig
+from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.files import write_lines
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
@@ -43,13 +43,16 @@ _STRIDE = 1 << 36
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What the command line gives; names and defaults as the published tool's."""
+    """What the command line gives; names and defaults as the published tool's.
+
+    `sim_threshold` None: 0.9 for the embedding model's edges, as there; those of `label_graph` are taken as they are.
+    """
 
     sources: Sequence[str]
     out: str
     valid_tag_path: str | None = None
     label_graph: str | None = None
-    sim_threshold: float = 0.9
+    sim_threshold: float | None = None
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     prop_weight: float = 1.0
     sampler_type: str = "mig"
@@ -117,6 +120,14 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
     }
 
 
+def default_out(source: str, budget: int) -> str:
+    """Where the records go when nothing is said: `pool.jsonl` to `pool-sampled-100.jsonl`, in the current folder."""
+    name = source.rstrip("/").rpartition("/")[2]
+    for ending in (".gz", ".jsonl", ".json", ".parquet"):
+        name = name.removesuffix(ending)
+    return f"{name or 'pool'}-sampled-{budget}.jsonl"
+
+
 class _Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -154,7 +165,8 @@ class GraphMaker:
         if o.label_graph is not None:
             table = read_edges(self.spark, o.label_graph, labels, threshold=o.sim_threshold, option="--label-graph")
         else:
-            table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=o.sim_threshold)
+            threshold = PAPER_THRESHOLD if o.sim_threshold is None else o.sim_threshold
+            table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=threshold)
         self.edges = table.num_rows
         graph = graph_of(labels, table, prop_weight=o.prop_weight)
         self.seconds = time.perf_counter() - start

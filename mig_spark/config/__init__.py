@@ -38,6 +38,7 @@ from mig_spark.config.labels import (
     GraphConfig,
     InduceConfig,
     VocabularyConfig,
+    edge_threshold,
 )
 from mig_spark.config.load import build_config, build_part, load_config, parse_config
 from mig_spark.config.run import (
@@ -105,6 +106,7 @@ __all__ = [
     "build_part",
     "check_label_parameters",
     "check_prompt",
+    "edge_threshold",
     "load_config",
     "parse_config",
 ]

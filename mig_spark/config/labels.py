@@ -82,11 +82,21 @@ class GraphConfig(Section):
             raise ValueError("edges: cooccurrence does not read edges_path; set edges: both, or leave one out")
         return self
 
-    def resolved_threshold(self) -> float:
-        """The threshold in force: the configured one, else the one that suits the embedding model; edges that the user
-        brings are all taken unless a threshold is configured."""
-        if self.threshold is not None:
-            return self.threshold
-        if self.edges_path is not None:
-            return -1.0
-        return MODEL_THRESHOLDS.get(self.embedding_model.rsplit("/", 1)[-1], PAPER_THRESHOLD)
+    def resolved_threshold(self) -> float | None:
+        """The threshold in force, see `edge_threshold`."""
+        return edge_threshold(self.threshold, model=None if self.edges_path is not None else self.embedding_model)
+
+
+def edge_threshold(given: float | None, *, model: str | None) -> float | None:
+    """The least weight of an edge: the one rule for the pipeline, `select` and `sample`.
+
+    Args:
+        given: what the user asks for; it decides where it is not None.
+        model: the embedding model that makes the edges; None where the user brings them.
+
+    Returns:
+        The threshold that suits the model; None where the user's own edges are taken as they are.
+    """
+    if given is not None or model is None:
+        return given
+    return MODEL_THRESHOLDS.get(model.rsplit("/", 1)[-1], PAPER_THRESHOLD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+from collections.abc import Sequence
 from functools import reduce
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -84,7 +85,7 @@ def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labe
 
 
 def read_edges(
-    spark: SparkSession, path: str, labels: list[str], *, threshold: float, option: str = "graph.edges_path"
+    spark: SparkSession, path: str, labels: list[str], *, threshold: float | None, option: str = "graph.edges_path"
 ) -> pa.Table:
     """Edges from a JSONL or Parquet file with `src`, `dst`, `weight`, as they are: weights are not rounded.
 
@@ -116,14 +117,35 @@ def read_edges(
             f"{option} = {path}: edge {int(bad[0]) + 1} of {len(weight)} has no src, no dst or no finite "
             "weight; each line is to have src, dst (labels) and weight (a number)"
         )
-    return _tidy(src, dst, weight, labels, threshold)
+    return tidy_edges(src, dst, weight, labels, threshold=threshold)
 
 
-def _tidy(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
+def tidy_edges(
+    src: Sequence[str] | np.ndarray, dst: Sequence[str] | np.ndarray, weight: np.ndarray, labels: list[str], *,
+    threshold: float | None,
+) -> pa.Table:  # fmt: skip
+    """Edges that the user brings, each pair of different labels in use once, with its greatest weight.
+
+    Args:
+        src, dst, weight: (n,) each.
+        labels: sorted.
+        threshold: the least weight; None: all are taken. How many are dropped is logged.
+
+    Returns:
+        `src` < `dst`, `weight`, in order of the pair.
+    """
     known = {label: number for number, label in enumerate(labels)}
     i = np.array([known.get(name, -1) for name in src], dtype=np.int64)
     j = np.array([known.get(name, -1) for name in dst], dtype=np.int64)
-    used = (i >= 0) & (j >= 0) & (i != j) & (weight >= threshold)
+    used = (i >= 0) & (j >= 0) & (i != j)
+    if threshold is not None:
+        below = used & (weight < threshold)
+        used &= ~below
+        if below.any():
+            logger.warning(
+                "label edges: %d of %d have a weight below the threshold of %g and are dropped",
+                int(below.sum()), len(weight), threshold,
+            )  # fmt: skip
     lo, hi, w = np.minimum(i, j)[used], np.maximum(i, j)[used], weight[used]
     order = np.lexsort((-w, hi, lo))
     lo, hi, w = lo[order], hi[order], w[order]

@@ -41,7 +41,8 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
     Returns:
         Counts: `labels`, `similarity_edges`, `cooccurrence_edges`, `rows_cut` (rows with more labels than pairs are
         counted among), `propagation_entries`, `isolated` (labels without a neighbour in P), `components`,
-        `communities`, `largest_component` (labels in it), `threshold` (None where no similarity is asked for).
+        `communities`, `largest_component` (labels in it), `threshold` (None where there is none: the
+        user's own edges are taken as they are, and `edges: cooccurrence` has no similarity).
 
     Raises:
         InputError: there is no annotated pool, there are more labels than `graph.max_labels`, or `graph.edges_path`
@@ -108,9 +109,10 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
             cut, graph.cooccurrence_max_labels,
         )  # fmt: skip
     logger.info(
-        "graph (%s): %d labels, %d similarity edges at %s or more, %d co-occurrence edges, %d entries in P, "
+        "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges, %d entries in P, "
         "%d components, %d communities",
-        run_id, counts["labels"], counts["similarity_edges"], counts["threshold"], counts["cooccurrence_edges"],
+        run_id, counts["labels"], counts["similarity_edges"],
+        "" if counts["threshold"] is None else f" at {counts['threshold']:g} or more", counts["cooccurrence_edges"],
         counts["propagation_entries"], counts["components"], counts["communities"],
     )  # fmt: skip
     return counts
@@ -214,6 +216,7 @@ def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Tabl
         )
     if config.edges_path is not None:
         return read_edges(store.spark, config.edges_path, labels, threshold=threshold)
+    assert threshold is not None, "a model's edges have a threshold"
     return similarity_edges(
         store.spark, labels, model=config.embedding_model, threshold=threshold, max_labels=config.max_labels
     )

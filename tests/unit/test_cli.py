@@ -10,10 +10,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from mig_spark.cli import cli, main
+from mig_spark.sample import default_out
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,3 +124,57 @@ def test_every_job_calls_a_command_that_exists(job, run):
 
 def test_there_is_a_job_for_every_stage_and_one_for_all():
     assert len(list((ROOT / "jobs").glob("*.py"))) == 7
+
+
+def sample_options(*args):
+    """What the command line of `sample` is read as; nothing is run."""
+    return cli.commands["sample"].make_context("sample", list(args)).params
+
+
+def test_the_published_tools_own_command_line_is_taken(caplog):
+    line = (
+        "pool.jsonl --out o.jsonl --num-sample 50 --valid-tag-path tags.json --label-graph-type sim "
+        "--embedding-model m --sampler-type mig --batch-size 32768"
+    )
+    given = sample_options(*line.split())
+    short = sample_options("pool.jsonl", "--out", "o.jsonl", "-n", "50")
+    assert (given["src"], given["out"], given["budget"]) == (("pool.jsonl",), "o.jsonl", 50)
+    assert (given["valid_tag_path"], given["embedding_model"], given["sampler_type"]) == ("tags.json", "m", "mig")
+    assert given.keys() == short.keys()
+    assert short["budget"] == sample_options("pool.jsonl", "--num", "50")["budget"] == 50
+    assert "--batch-size 32768 is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--label-graph-type", "knn"], "'knn': only 'sim' is here"),
+        (["--load-from", "graph.pkl"], "'graph.pkl' would be a pickle"),
+    ],
+)
+def test_what_is_not_taken_over_from_the_published_tool_is_refused_in_words(args, words):
+    with pytest.raises(click.BadParameter, match=words):
+        sample_options("pool.jsonl", "-n", "5", *args)
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("pool.jsonl", "pool-sampled-7.jsonl"),
+        ("a/b/pool.v2.json.gz", "pool.v2-sampled-7.jsonl"),
+        ("s3://bucket/tables/pool/", "pool-sampled-7.jsonl"),
+        ("/", "pool-sampled-7.jsonl"),
+    ],
+)
+def test_where_the_sample_goes_when_nothing_is_said(source, out):
+    assert sample_options(source, "-n", "7")["out"] is None
+    assert default_out(source, 7) == out
+
+
+def test_the_list_of_commands_cuts_no_sentence():
+    shown = " ".join(CliRunner().invoke(cli, ["--help"], terminal_width=100).output.partition("Commands:")[2].split())
+    assert "Write report.html from the tables" in shown
+    assert "..." not in shown
+    for command in cli.commands.values():
+        assert command.short_help
+        assert " ".join(command.help.split()).startswith(command.short_help)

@@ -117,3 +117,6 @@ def test_the_threshold_follows_the_model():
     other = build_config({**LEAST, "graph": {"embedding_model": "intfloat/e5-mistral-7b-instruct"}})
     assert other.graph.resolved_threshold() == 0.9
     assert build_config({**LEAST, "graph": {"threshold": 0.8}}).graph.resolved_threshold() == 0.8
+    own = {"edges_path": "e.jsonl"}
+    assert build_config({**LEAST, "graph": own}).graph.resolved_threshold() is None
+    assert build_config({**LEAST, "graph": {**own, "threshold": 0.1}}).graph.resolved_threshold() == 0.1

@@ -1,0 +1,47 @@
+"""Edges that users bring: tidied, and nothing dropped in silence."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from mig_spark.config import edge_threshold
+from mig_spark.labels.edges import tidy_edges
+
+LABELS = ["a", "b", "c", "d"]
+EDGES = [("b", "a", 0.2), ("a", "b", 0.5), ("c", "c", 1.0), ("c", "nowhere", 0.9), ("c", "b", 0.75), ("a", "d", -1.0)]
+
+
+def tidied(threshold):
+    src, dst, weight = zip(*EDGES, strict=True)
+    table = tidy_edges(src, dst, np.array(weight), LABELS, threshold=threshold)
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept", "dropped"),
+    [
+        (None, [("a", "b", 0.5), ("a", "d", -1.0), ("b", "c", 0.75)], 0),
+        (0.0, [("a", "b", 0.5), ("b", "c", 0.75)], 1),
+        (0.75, [("b", "c", 0.75)], 3),
+        (1.0, [], 4),
+    ],
+)
+def test_a_threshold_cuts_and_says_how_many(threshold, kept, dropped, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert tidied(threshold) == kept
+    told = [r.getMessage() for r in caplog.records]
+    assert told == (
+        [f"label edges: {dropped} of 6 have a weight below the threshold of {threshold:g} and are dropped"]
+        if dropped
+        else []
+    )
+
+
+def test_one_rule_for_the_threshold():
+    assert edge_threshold(None, model=None) is None
+    assert edge_threshold(None, model="sentence-transformers/all-MiniLM-L6-v2") == 0.75
+    assert edge_threshold(None, model="intfloat/e5-mistral-7b-instruct") == 0.9
+    assert edge_threshold(0.3, model=None) == edge_threshold(0.3, model="all-MiniLM-L6-v2") == 0.3
