@@ -99,6 +99,6 @@ def _edge_table(edges: Sequence[Edge], labels: list[str], threshold: float | Non
     for src, dst, weight in edges:
         if not 0 <= weight < float("inf"):
             raise InputError(f"edge {(src, dst, weight)!r}: a weight is a finite number >= 0")
-    src, dst = [a for a, _, _ in edges], [b for _, b, _ in edges]
+    ends = [a for a, _, _ in edges], [b for _, b, _ in edges]
     weights = np.array([weight for _, _, weight in edges], np.float64)
-    return tidy_edges(src, dst, weights, labels, threshold=threshold)
+    return tidy_edges(ends[0], ends[1], weights, labels, threshold=threshold)
