@@ -33,6 +33,7 @@ def run(capsys, monkeypatch):
     """A command line in this process, as its entry point runs it; a process each would take a second and more."""
     logger = logging.getLogger("mig_spark")
     before = logger.handlers[:], logger.propagate, logger.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # main sets its own; what was there comes back
 
     def call(*args, cwd=None, script=None):
         if cwd is not None:
