@@ -21,12 +21,13 @@ from mig_spark.ingest.sources import find_parts
 from mig_spark.labels.graph import build_label_graph
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.labels.vocabulary import build_vocabulary
+from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
-from mig_spark.lakehouse.tables import Store, Writer
+from mig_spark.lakehouse.tables import Store
 from mig_spark.report.collect import collect_report_data
 from mig_spark.report.render import render_report
 from mig_spark.report.write import REPORT_NAME, write_report

@@ -8,7 +8,7 @@ from typing import Any
 
 from mig_spark.contracts import TABLES
 from mig_spark.ingest.sources import Part
-from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.spark_failures import root_cause
 from mig_spark.lakehouse.sql import days_kept, keep_for, literal, table_properties
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import masked_keys
@@ -48,7 +48,7 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
         try:
             days, how = _short(store, Part(part["kind"], part["name"]).sql_name)
         except PySparkException as e:
-            told.append(f"{unknown} ({one_line(e)})")
+            told.append(f"{unknown} ({root_cause(e)})")
             continue
         if how:
             told.append(

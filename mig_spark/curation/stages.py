@@ -32,8 +32,9 @@ from mig_spark.contracts import (
     Table,
 )
 from mig_spark.ingest.sources import Part, pool_inputs
+from mig_spark.lakehouse.commits import Commit
 from mig_spark.lakehouse.storage import Files
-from mig_spark.lakehouse.tables import Commit, Store
+from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 from mig_spark.selection.extend import Published
 from mig_spark.selection.label_parameters import OWN_TABLE

@@ -30,7 +30,9 @@ from mig_spark.ingest.pool import (
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.local_files import FileInfo
+from mig_spark.lakehouse.spark_failures import root_cause
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -73,7 +75,26 @@ def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence
     now = SourceState(
         _hash(config), versions, data, {p.name: table_id(store.spark, p) for p in parts if p.version is not None}
     )
-    why = _why_everything(store, before, now, parts)
+    why, how = _why_everything(store, before, now, parts), ""
+    try:
+        if why is None:
+            assert before is not None
+            how, why = _changes_since(store, config, parts, before)
+        return _brought_up_to_date(store, config, run_id, parts, now, how=how, why=why)
+    finally:
+        store.drop(CHANGES)
+
+
+def _brought_up_to_date(
+    store: Store, config: Config, run_id: str, parts: Sequence[Part], now: SourceState, *, how: str, why: str | None
+) -> dict[str, Any]:
+    """Bring RECORDS, `pool` and the rest from the state of the last run to that of `now`.
+
+    Args:
+        how: how the changes that are in CHANGES were found.
+        why: why everything is read instead; None where the changes do.
+    """
+    before, data = _last_state(store), now.data
     if why is not None:
         logger.info("ingest: everything is read, for %s", why)
         now = replace(now, data=data + 1)
@@ -82,24 +103,18 @@ def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence
         changes: dict[str, Any] = {"how": f"everything: {why}"}
         counts = split_records(store, RECORDS, config.pool, run_id, lambda rows: _write_pool(store, rows, now.data))
     else:
-        assert before is not None
-        try:
-            with said_plainly(config.pool):
-                how = _find_changes(store, config, parts, before)
-            changes = {"how": how, **_count(store)}
-            if any(changes[name] for name in ("added", "changed", "deleted")):
-                now = replace(now, data=data + 1)
-                store.merge(
-                    RECORDS, store.read(CHANGES), "t.file = s.file and t.block = s.block and t.seq = s.seq",
-                    delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'", told=_told(now),
-                )  # fmt: skip
-            elif before != now:
-                store.write(RECORDS, store.read(RECORDS).limit(0), mode="append", told=_told(now))
-            counts = split_records(
-                store, RECORDS, config.pool, run_id, lambda rows: _merge_pool(store, rows, data, now.data)
-            )
-        finally:
-            store.drop(CHANGES)
+        changes = {"how": how, **_count(store)}
+        if any(changes[name] for name in ("added", "changed", "deleted")):
+            now = replace(now, data=data + 1)
+            store.merge(
+                RECORDS, store.read(CHANGES), "t.file = s.file and t.block = s.block and t.seq = s.seq",
+                delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'", told=_told(now),
+            )  # fmt: skip
+        elif before != now:
+            store.write(RECORDS, store.read(RECORDS).limit(0), mode="append", told=_told(now))
+        counts = split_records(
+            store, RECORDS, config.pool, run_id, lambda rows: _merge_pool(store, rows, data, now.data)
+        )
     _write_listing(store, parts)
     contents = file_contents(store, RECORDS, parts)
     return {**counts, "changes": changes, "inputs": pool_inputs(parts, contents=contents)}
@@ -138,6 +153,27 @@ def _why_everything(store: Store, before: SourceState | None, now: SourceState, 
     if len(changed) + len(gone) > _MOST_FILES:
         return f"{len(changed) + len(gone)} files have changed"
     return None
+
+
+def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: SourceState) -> tuple[str, str | None]:
+    """Write CHANGES.
+
+    Returns:
+        How the changes were found, and None; or nothing, and why they cannot be: what the last run saw of a table is
+        gone (VACUUM, or its log was cleaned up), or cannot be read for another reason, which reading everything tells.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    moved = [p for p in parts if p.version is not None and p.version != before.tables[p.name]]
+    try:
+        return _find_changes(store, config, parts, before), None
+    except (PySparkException, Py4JJavaError) as e:
+        if not moved:
+            with said_plainly(config.pool):
+                raise
+        seen = ", ".join(f"{plain_path(mask_secrets(p.name))} since version {before.tables[p.name]}" for p in moved)
+        return "", f"the changes of {seen} cannot be read any more ({root_cause(e)})"
 
 
 def _changed_files(store: Store, parts: Sequence[Part]) -> tuple[dict[str, FileInfo], set[str]]:
@@ -277,9 +313,11 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
     """
     from pyspark.sql import functions as sf
 
-    stands_for = next((c.told["records"] for c in store.commits(POOL, _COMMITS) if "records" in c.told), None)
+    stands_for = next((c.told.get("records") for c in store.commits(POOL, _COMMITS) if c.changes_rows), None)
     if stands_for != before:
-        logger.info("ingest: pool is made anew from records, for an earlier run did not come to its end")
+        logger.info(
+            "ingest: pool is made anew from records: an earlier run did not come to its end, or others wrote it"
+        )
         _write_pool(store, rows, data)
         return
     if before == data:

@@ -22,7 +22,8 @@ from mig_spark.config import LockConfig
 from mig_spark.contracts import LEASES, POOL, RUNS
 from mig_spark.errors import LeaseError
 from mig_spark.lakehouse.claims import ENDED, Event, here, holder, lives, process_began, standing
-from mig_spark.lakehouse.tables import Commit, Store
+from mig_spark.lakehouse.commits import Commit
+from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
 

@@ -28,13 +28,18 @@ _REMEDIES = (
 )  # fmt: skip
 
 
+def root_cause(error: BaseException) -> str:
+    """The root cause of a Spark failure, in its own words."""
+    report = _CALLED.sub("", str(error))
+    causes = _CAUSE.findall(report)
+    return first_line(causes[-1] if causes else report)[:400]
+
+
 def one_line(error: BaseException) -> str:
     """The root cause of a Spark failure, and what to do about it."""
     report = _CALLED.sub("", str(error))
-    causes = _CAUSE.findall(report)
-    said = first_line(causes[-1] if causes else report)
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
-    return f"{said[:400]}: {remedy or 'mig-spark -v shows the whole report'}"
+    return f"{root_cause(error)}: {remedy or 'mig-spark -v shows the whole report'}"
 
 
 @contextlib.contextmanager

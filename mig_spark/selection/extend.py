@@ -20,11 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Commits to SELECTION that are looked at, at most.
 _LOOKED_AT = 50
-#: What Delta calls a commit that changes no rows.
-_NO_ROWS = {
-    "CREATE TABLE", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT", "ADD COLUMNS",
-    "CHANGE COLUMN", "ADD FEATURE", "UPGRADE PROTOCOL", "OPTIMIZE", "CLUSTER BY", "VACUUM START", "VACUUM END",
-}  # fmt: skip
 DELETED, CHANGED, OUTDONE, NEW = "deleted", "changed", "outdone by others", "new"
 
 
@@ -62,7 +57,7 @@ def published(store: Store) -> Published:
     commits, finished, dead = store.commits(SELECTION, _LOOKED_AT), _finished(store), []
     for commit in commits:
         if commit.told.get("step") != "select":
-            if commit.operation in _NO_ROWS:
+            if not commit.changes_rows:
                 continue
             break
         if finished is None or {(commit.version, commit.mark), (commit.version, None)} & finished:

@@ -136,6 +136,48 @@ def test_a_table_that_was_made_anew_is_read_from_the_beginning(spark, tmp_path):
 
 
 @pytest.mark.long
+def test_a_version_of_the_source_that_is_gone_means_that_all_is_read(spark, tmp_path, caplog):
+    source, name = str(tmp_path / "in"), f"delta.`{tmp_path}/in`"
+    changes, whole = configs(tmp_path, source)
+    # both modes into one output, as a user does who looks for a way out
+    store, whole = Store(spark, changes.output), whole.model_copy(update={"output": changes.output})
+
+    def others(*keys):
+        rows = [(k, f"ask {k}", "answer") for k in keys]
+        shape = "id string, prompt string, response string"
+        spark.createDataFrame(rows, shape).coalesce(1).write.format("delta").mode("append").save(source)
+
+    def pool():
+        return {r["id"] for r in store.read(POOL).collect()}
+
+    others("1", "2")
+    others("3")
+    ingest_changes(store, changes, "first")
+    # the files of its version go, as by VACUUM after seven days
+    spark.sql(f"DELETE FROM {name} WHERE id = '1'")
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    try:
+        spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
+    finally:
+        spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    others("4")
+    with caplog.at_level("INFO"):
+        how = ingest_changes(store, changes, "second")["changes"]["how"]
+    assert how.startswith(f"everything: the changes of {source} since version 1 cannot be read any more (")
+    assert f"ingest: everything is read, for the changes of {source} since version 1" in caplog.text
+    assert pool() == {"2", "3", "4"}
+
+    # the same where a full run has been in between, whose rows the next incremental one does not take for its own
+    others("5")
+    ingest_pool(store, whole, "full")
+    assert pool() == {"2", "3", "4", "5"}
+    spark.sql(f"DELETE FROM {name} WHERE id = '5'")
+    others("6")
+    assert "by comparing its versions" in ingest_changes(store, changes, "third")["changes"]["how"]
+    assert pool() == {"2", "3", "4", "6"}
+
+
+@pytest.mark.long
 def test_tables_of_a_catalog_are_merged_into(spark, tmp_path):
     spark.sql("CREATE DATABASE mig_changes")
     output = {"catalog": "spark_catalog", "database": "mig_changes"}
