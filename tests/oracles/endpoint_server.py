@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -74,7 +75,7 @@ Reply = Callable[[str, int, dict[str, Any]], Say]
 
 
 @contextlib.contextmanager
-def endpoint(reply: Reply, *, delay: float = 0.0) -> Iterator[Server]:
+def endpoint(reply: Reply, *, delay: float = 0.0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Serve; `reply` gets the user message, how often that was asked before, and the request."""
     server = Server()
 
@@ -135,6 +136,9 @@ def endpoint(reply: Reply, *, delay: float = 0.0) -> Iterator[Server]:
 
     http = Quiet(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
+        server.url = f"https://localhost:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -338,3 +343,40 @@ def test_a_key_that_no_header_can_carry_is_not_shown(key: str, monkeypatch: pyte
     assert server.requests == 0
     assert made["tag_error"][0].startswith(f"{NOT_ASKED}refused: the key in MY_KEY has a space, a line break")
     assert "c4n4ry" not in str(made)
+
+
+def test_https_goes_through_the_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            client, _ = listening.accept()
+            with client:
+                asked.append(client.recv(4096))
+                client.sendall(b"HTTP/1.1 403 no\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        made, _ = ask("https://model.invalid/v1", ["a"], timeout=5, max_tries=1)
+        thread.join()
+    assert asked[0].startswith(b"CONNECT model.invalid:443 HTTP/1.1\r\n")
+    assert "403" in made["tag_error"][0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate by openssl")
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    made_by = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]  # fmt: skip
+    subprocess.run(made_by, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with endpoint(lambda *_: completion(GOOD), tls=context) as server:
+        made, _ = ask(server.url, ["a"], max_tries=1)
+        assert "CERTIFICATE_VERIFY_FAILED" in made["tag_error"][0]
+        monkeypatch.setenv("SSL_CERT_FILE", cert)
+        made, _ = ask(server.url, ["a", "b"], concurrency=1)
+    assert made["labels"] == [["a"], ["a"]]
