@@ -154,7 +154,9 @@ class _Flow:
     def _finished(self, stage: str, key: str) -> Finished | None:
         if stage == "report" and (self.done or not _report_is_there(self._store)):
             return None
-        return find_finished(self._store, stage, key)
+        found = find_finished(self._store, stage, key)
+        # rows that got no answer are asked for again, until they have one or are rejected
+        return None if found is not None and found.counts.get("waiting") else found
 
     def _pass_over(self, found: Finished) -> None:
         logger.info("%s: nothing has changed since run %s finished it", found.stage, found.run_id)

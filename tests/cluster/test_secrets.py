@@ -37,7 +37,8 @@ def test_a_key_is_in_no_table_file_or_line_of_whole_runs(tmp_path: Path) -> None
         done = good.end()
         assert (done["code"], done["counts"]["annotate"]["waiting"]) == (0, 2), good.said()[-2000:]
         closed.append(True)
-        bad = Job(tmp_path, config, "--fresh", env={"MIG_KEY": KEY})
+        # nothing has changed, but two rows wait for an answer
+        bad = Job(tmp_path, config, env={"MIG_KEY": KEY})
         told = bad.end()
         assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert (told["code"], told["kind"]) == (2, "AnnotationError")
