@@ -618,6 +618,8 @@ def test_the_jars_of_a_closed_network_are_those_of_the_running_pyspark(tmp_path)
     assert done.stdout.startswith(f"{len(names)} jars for pyspark ")
     assert any("delta-spark" in n for n in names)
     assert any("delta-storage" in n for n in names)
+    # nothing that Spark has already, in another version perhaps
+    assert not [n for n in names if re.search(r"hadoop-client|jackson-core|slf4j|log4j|snappy-java|parquet-hadoop", n)]
 
 
 def test_under_spark_submit_the_session_is_taken_as_it_is(monkeypatch):
