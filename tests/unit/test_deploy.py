@@ -13,8 +13,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import botocore.session
 import pytest
 import yaml
+from botocore.validate import ParamValidator
 
 from mig_spark import cli
 from mig_spark.config import load_config
@@ -480,6 +482,24 @@ def test_a_submitted_job_has_memory_for_its_driver_and_the_glue_catalog(path):
     assert int(confs["spark.executor.memoryOverhead"].removesuffix("g")) >= 8
     factory = confs["spark.hadoop.hive.metastore.client.factory.class"]
     assert factory == "com.amazonaws.glue.catalog.metastore.AWSGlueDataCatalogHiveClientFactory"
+
+
+#: Each request, in the words of AWS's own model of its services.
+REQUESTS = [
+    ("ec2/cluster.json", "emr", "RunJobFlow"),
+    ("ec2/steps.json", "emr", "AddJobFlowSteps"),
+    ("serverless/application.json", "emr-serverless", "CreateApplication"),
+    ("serverless/job-run.json", "emr-serverless", "StartJobRun"),
+    ("eks/job-run.json", "emr-containers", "StartJobRun"),
+]
+
+
+@pytest.mark.parametrize(("file", "service", "operation"), REQUESTS, ids=[r[0] for r in REQUESTS])
+def test_every_request_to_aws_has_the_shape_that_its_service_takes(file, service, operation):
+    plain = read(EMR / file)
+    request = {"JobFlowId": "j-1", "Steps": plain} if operation == "AddJobFlowSteps" else plain
+    shape = botocore.session.get_session().get_service_model(service).operation_model(operation).input_shape
+    assert ParamValidator().validate(request, shape).generate_report() == ""
 
 
 def test_the_ec2_cluster_has_what_its_service_role_asks_for():
