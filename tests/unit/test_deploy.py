@@ -378,11 +378,9 @@ def test_every_reference_of_the_bundle_is_declared():
     text = "".join(p.read_text(encoding="utf-8") for p in sorted(BUNDLE.rglob("*.yml")))
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(bundle()["variables"])
     assert set(re.findall(r"job\.parameters\.(\w+)", text)) == {p["name"] for p in curate()["parameters"]}
-    for target in ("dev", "prod"):
-        for path in BUNDLE.rglob("*.yml"):
-            for node in walk(read(path)):
-                if isinstance(node, str):
-                    filler(target)(node)
+    nodes = [node for path in BUNDLE.rglob("*.yml") for node in walk(read(path)) if isinstance(node, str)]
+    for fill in (filler("dev"), filler("prod")):
+        assert not [node for node in nodes if "${" in fill(node)]
     for job in (curate(), smoke()):
         clusters = {c["job_cluster_key"] for c in job["job_clusters"]}
         assert {t["job_cluster_key"] for t in job["tasks"] if "condition_task" not in t} == clusters
@@ -430,17 +428,19 @@ def test_a_submitted_job_is_one_of_ours_and_takes_its_arguments(path, started, m
 
 
 @pytest.mark.parametrize("path", SUBMITTED, ids=lambda p: p.parent.name)
-def test_a_submitted_job_without_its_config_ends_with_code_2(path):
+def test_a_submitted_job_without_its_config_ends_with_code_2(path, monkeypatch, capsys):
     entry, args, _ = submitted(path)
     # no cloud is asked here
     args = [re.sub(r"^s3:/", "file://", a) if a.endswith("config.yaml") else a for a in args]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / Path(entry).name), *args], capture_output=True, text=True, check=False,
-        cwd=ROOT / "tests",
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "no config file at" in done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    script = ROOT / "jobs" / Path(entry).name
+    monkeypatch.setattr(sys, "argv", [str(script), *args])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(SystemExit) as e:
+        runpy.run_path(str(script), run_name="__main__")
+    assert e.value.code == 2
+    out, err = capsys.readouterr()
+    assert "no config file at" in err
+    told = json.loads(out.splitlines()[-1])
     assert (told["run_id"], told["status"], told["exit_code"]) == ("RUN_NAME", "failed", 2)
     assert "no config file at" in told["error"]
 
