@@ -56,8 +56,8 @@ class GraphConfig(Section):
         "similarity", description="what joins labels: like meanings, the same rows, or either"
     )
     threshold: float | None = Field(None, ge=-1, le=1, description="least cosine of an edge; default by the model")
-    prop_weight: float = Field(1.0, ge=0, description="weight of similarity")
-    cooccurrence_weight: float = Field(0.5, ge=0, description="weight of co-occurrence, where `edges` has it")
+    prop_weight: float = Field(1.0, ge=0, le=1e100, description="weight of similarity")
+    cooccurrence_weight: float = Field(0.5, ge=0, le=1e100, description="weight of co-occurrence, where `edges` has it")
     cooccurrence_min_count: int = Field(5, ge=1, description="least number of rows that carry both labels")
     cooccurrence_p_value: float = Field(
         0.001, gt=0, le=1, description="chance of so strong an association among labels that have none; 1: no test"

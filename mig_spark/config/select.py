@@ -15,9 +15,9 @@ class PhiConfig(Section):
     """The concave function: pow is phi(x) = (x + a)^b, exp has phi'(x) = alpha exp(-alpha x)."""
 
     kind: Literal["pow", "exp"] = "pow"
-    a: float = Field(1e-6, ge=0)
-    b: float = Field(0.8, gt=0, lt=1)
-    alpha: float = Field(1.0, gt=0)
+    a: float = Field(1e-6, ge=1e-50, le=1e50, description="pow; so far from 0 that no slope overflows")
+    b: float = Field(0.8, ge=1e-9, lt=1, description="pow")
+    alpha: float = Field(1.0, ge=1e-50, le=1e50, description="exp")
 
 
 class QuotaLimit(Section):
@@ -77,12 +77,6 @@ class SelectConfig(Section):
     upper_bound: bool = Field(True, description="bound the best possible objective too; a few passes over the pool")
 
     @model_validator(mode="after")
-    def _gradient_needs_a(self) -> SelectConfig:
-        if self.gain == "gradient" and self.phi.kind == "pow" and self.phi.a == 0:
-            raise ValueError("phi.a = 0 makes the gradient of an empty label infinite; set phi.a > 0 or gain: exact")
-        return self
-
-    @model_validator(mode="after")
     def _limits_go_together(self) -> SelectConfig:
         if self.budget is None and self.cost is None:
             raise ValueError("budget: null needs select.cost; give a number of rows, or a cost and its budget")
@@ -96,23 +90,24 @@ class SelectConfig(Section):
         return self
 
 
-#: What a label may have of its own.
-LABEL_PARAMETERS = ("weight", "a", "b", "alpha")
+#: What a label may have of its own, and between which limits: so that no sum of gains leaves the range of floats.
+LABEL_LIMITS = {"weight": (1e-20, 1e20), "a": (1e-50, 1e50), "b": (1e-9, math.nextafter(1, 0)), "alpha": (1e-50, 1e50)}
+LABEL_PARAMETERS = tuple(LABEL_LIMITS)
 
 
 def check_label_parameters(plain: dict[str, Any], path: str) -> dict[str, dict[str, float]]:
     """An object of labels to {weight, a, b, alpha}, any of them, known to be usable.
 
     Raises:
-        ConfigError: a label has something else than finite numbers above 0 (b below 1).
+        ConfigError: a label has something else than numbers within LABEL_LIMITS.
     """
     for label, own in plain.items():
         numbers = isinstance(own, dict) and all(
             k in LABEL_PARAMETERS and isinstance(v, int | float) and not isinstance(v, bool) for k, v in own.items()
         )
-        if not numbers or any(not 0 < v < math.inf or (k == "b" and v >= 1) for k, v in own.items()):
+        if not numbers or any(not LABEL_LIMITS[k][0] <= v <= LABEL_LIMITS[k][1] for k, v in own.items()):
             raise ConfigError(
                 f"select.label_parameters = {path}: {label!r} has {own!r}; weight, a, b and alpha are numbers above 0, "
-                "b below 1"
+                "b below 1 (weight from 1e-20 to 1e20, a and alpha from 1e-50 to 1e50, b from 1e-9)"
             )
     return plain

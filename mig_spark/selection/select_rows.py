@@ -18,7 +18,7 @@ import pyarrow as pa
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.blocks import label_sets_of
-from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, exact_view, upper_bound
+from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.objective import Phi, Propagation
@@ -240,11 +240,9 @@ def _single_best(
 
     Greedy by gain per cost alone can be arbitrarily bad; the better of the two is within a constant of the best.
     """
-    start = State.start(origin.propagation, origin.phi, exact=True)
-    start.x[:] = origin.x
     limits = Limits(np.ones(classes, bool), budget)
     best = chosen
-    for offer in pool.ask(Ask(start.view(), limits, np.inf, 1, by_cost=False), {}):
+    for offer in pool.ask(Ask(origin.exact_view(), limits, np.inf, 1, by_cost=False), {}):
         if not len(offer.scores):
             continue
         one = Chosen.of_head(offer)
@@ -271,7 +269,7 @@ def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chos
         ptr = chosen.label_ptr[done : upto + 1]
         replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
         done = upto
-        view = exact_view(state)
+        view = state.exact_view()
         thetas = choose_thetas(sample, view, budget, rows)
         best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
     return float(best)

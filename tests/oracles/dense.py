@@ -123,7 +123,9 @@ def dense_greedy(
                             d[m] = d.get(m, 0.0) + P[label, m] * scores[i]
                 value = 0.0
                 for m, more in d.items():
-                    value += w[m] * phi_rise(kind, a, b, alpha, x[m], more)
+                    # the shortest steps go by the slope: in the formula of the others they near the smallest float
+                    straight = (more / (x[m] + a) if kind == "pow" else alpha * more) < 1e-140
+                    value += g[m] * more if straight else w[m] * phi_rise(kind, a, b, alpha, x[m], more)
             if max_cost < math.inf:
                 value /= rows[i].cost
             if value > best_gain:

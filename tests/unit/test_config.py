@@ -49,7 +49,7 @@ def test_the_schema_accepts_the_example_and_refuses_a_typo():
         ({"select": {"budget": -1}}, "select.budget = -1"),
         ({"select": {"phi": {"b": 1.5}}}, "select.phi.b = 1.5"),
         ({"select": {"mode": "stochastic", "epsilon": 1 - 2**-53}}, "select.epsilon = 0.9999999999999999"),
-        ({"select": {"phi": {"a": 0}}}, "phi.a = 0 makes the gradient"),
+        ({"select": {"phi": {"a": 0}}}, "select.phi.a = 0"),
         ({"annotate": {"tagger": {"kind": "embeding"}}}, "embeding"),
         ({"output": {}}, "give output.path"),
         ({"output": {"path": 3}}, "output.path = 3"),

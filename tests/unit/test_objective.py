@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from mig_spark.kernels.selection.bounds import choose_thetas, exact_view, excess, upper_bound
+from mig_spark.kernels.selection.bounds import choose_thetas, excess, upper_bound
 from mig_spark.kernels.selection.ids import argsort_ids, equal_neighbours
 from mig_spark.kernels.selection.objective import EXP, POW, Phi, Propagation, build_propagation, phi_prime, phi_rise
 from mig_spark.kernels.selection.replay import replay
@@ -116,7 +116,7 @@ def test_the_upper_bound_is_above_every_selection_of_that_size(pool, budget, pre
     state = make_state(n, edges)
     replayed(state, rows, order)
     block = pack(rows, n)[0]
-    view = exact_view(state)
+    view = state.exact_view()
     thetas = choose_thetas(sample_block(0, block, 1.0), view, budget, len(rows))
     bound = upper_bound(state.objective(), budget, thetas, excess(block, view, thetas))
     keys = [r.key for r in rows]

@@ -41,6 +41,7 @@ def plain_reason(row):
         (score is not None and score > 1e100, "score is above 1e+100"),
         (kind is None, "quota value is missing"),
         (cost is None or not 0 < cost < math.inf, "cost is not a positive number"),
+        (cost is not None and not 1e-50 <= cost <= 1e50, "cost is not a number from 1e-50 to 1e+50"),
     ]
     return next((reason for holds, reason in checks if holds), None)
 

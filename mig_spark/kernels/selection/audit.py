@@ -15,13 +15,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
 from mig_spark.kernels.selection.gains import model_of, new_scratch, row_gain, take_row
-from mig_spark.kernels.selection.heap import sift_down
-from mig_spark.kernels.selection.offers import Offer, assemble, gains_of
+from mig_spark.kernels.selection.heap import first_bounds, pop, sift_down, warm_up
+from mig_spark.kernels.selection.objective import widening
+from mig_spark.kernels.selection.offers import Offer, assemble, gains_not_finite, gains_of
 from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.settle import mark_changed, settle
 from mig_spark.kernels.selection.state import State, View
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -96,8 +99,8 @@ def suspects(number: int, block: Block, checks: Checks) -> Offer:
     for view, least in zip(checks.views, checks.least, strict=True):
         at = rows[left]
         gains = gains_of(block.label_ptr, block.labels, block.scores, group[at], at, view)
-        # the guard covers an executor's exact gain, whose libm may be off in the last places
-        hit = at[gains * (1 + 1e-12) >= least]
+        # exact gains may rise by their last places, and executors have a libm of their own
+        hit = at[gains * widening(0 if view.x is None else len(view.x)) >= least]
         if total + len(hit) > MOST_ROWS:
             return _answer(number, block, group, [*found, hit[: MOST_ROWS - total]], complete=False)
         left[hit] = False
@@ -123,13 +126,22 @@ def audit(
         others: rows outside it, each a unit of its own.
         complete: `others` are all that may have been better.
         tolerance: relative; a pick this close to the best is right.
+
+    Raises:
+        InputError: a gain is not a finite number.
     """
     listed = Candidates.of_chosen(chosen)
     held = Candidates.concat([listed, *others])
     keys, _ = held.keys()
     n = chosen.size
     best, gains, best_gains = np.empty(n, np.int64), np.empty(n), np.empty(n)
-    _audit(held.units(keys), n, model_of(state), new_scratch(len(state.x)), best, gains, best_gains)
+    units, model, scratch = held.units(keys), model_of(state), new_scratch(len(state.x))
+    if state.exact:
+        _audit_exact(units, n, widening(len(state.x)), model, scratch, best, gains, best_gains)
+    else:
+        _audit(units, n, model, scratch, best, gains, best_gains)
+    if not (np.isfinite(gains).all() and np.isfinite(best_gains).all()):
+        raise InputError(gains_not_finite())
     with np.errstate(invalid="ignore", divide="ignore"):
         regret = np.where(best_gains > gains, (best_gains - gains) / best_gains, 0.0)
     bad = np.flatnonzero(regret > tolerance)
@@ -177,3 +189,30 @@ def _audit(units, n, model, scratch, best, gains, best_gains):
         gains[t] = row_gain(units.labels, lo, hi, units.scores[t], model, scratch)
         gone[t] = True
         take_row(units.labels, lo, hi, units.scores[t], model, scratch)
+
+
+@njit(cache=True)
+def _audit_exact(units, n, guard, model, scratch, best, gains, best_gains):
+    """The same with exact gains, see `settle.py`."""
+    size = len(units.more)
+    head = units.row_ptr[:-1].copy()
+    bound, stamp, cold = np.full(size, np.nan), np.zeros(size, np.int32), np.zeros(size, np.bool_)
+    first_bounds(units, head, bound, stamp, cold, model, scratch)
+    bounds, keys, slots, hot, labels = warm_up(units, head, bound, cold, -np.inf, size, len(units.labels), 0)
+    changed = np.full(len(model.x), -1, np.int64)
+    allowed = np.ones(units.kind.max() + 1, np.bool_)
+    for t in range(n):
+        while True:
+            settle(units, head, bound, bounds, keys, slots, size, hot, labels, t, changed, allowed, np.inf, guard,
+                   model, scratch)  # fmt: skip
+            u = hot[slots[0]].unit
+            if head[u] < units.row_ptr[u + 1]:
+                break
+            size = pop(bounds, keys, slots, size)
+        lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
+        best[t] = u
+        best_gains[t] = bounds[0]
+        gains[t] = row_gain(units.labels, lo, hi, units.scores[t], model, scratch)
+        head[t] = units.row_ptr[t + 1]
+        take_row(units.labels, lo, hi, units.scores[t], model, scratch)
+        mark_changed(units.labels, lo, hi, t + 1, model, changed)

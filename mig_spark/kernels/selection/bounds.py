@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.offers import gains_of
 from mig_spark.kernels.selection.sampling import RowSample
-from mig_spark.kernels.selection.state import State, View
+from mig_spark.kernels.selection.state import View
 
 F64: TypeAlias = npt.NDArray[np.float64]
 
@@ -23,12 +23,6 @@ F64: TypeAlias = npt.NDArray[np.float64]
 PREFIXES = (0.25, 0.5, 1.0)
 #: Shares of the budget at which theta is tried around the sampled quantile.
 _AROUND = (0.9, 1.0, 1.1)
-
-
-def exact_view(state: State) -> View:
-    """The state as blocks need it for exact gains, whichever gain the selection used."""
-    p = state.propagation
-    return View(state.h.copy(), state.x.copy(), p.indptr, p.indices, p.weights, state.phi)
 
 
 def excess(block: Block, view: View, thetas: F64) -> F64:

@@ -25,7 +25,7 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass
 class Candidates:
-    """Units at the driver with the ids of their rows, the first row left of each and the bound on its gain."""
+    """Units at the driver with the ids of their rows, the first row left of each, a bound on its gain (`Units`)."""
 
     label_ptr: I64
     labels: I32
@@ -38,6 +38,8 @@ class Candidates:
     cost: F64
     head: I64
     bound: F64
+    lower: F64
+    gone: Bool
 
     @staticmethod
     def of_block(block: Block) -> Candidates:
@@ -63,7 +65,7 @@ class Candidates:
         n = len(offer.scores)
         return _fresh(
             offer.label_ptr, offer.labels, offer.row_ptr, offer.scores, offer.id_ptr[: n + 1],
-            offer.ids[: offer.id_ptr[n]], offer.more, offer.kind, offer.cost,
+            offer.ids[: offer.id_ptr[n]], offer.more, offer.kind, offer.cost, lower=offer.lower,
         )  # fmt: skip
 
     @staticmethod
@@ -88,6 +90,8 @@ class Candidates:
             np.concatenate([none, *[c.kind for c in parts]]).astype(np.int32),
             np.concatenate([none, *[c.cost for c in parts]]),
             np.concatenate([none, *heads]).astype(np.int64), np.concatenate([none, *[c.bound for c in parts]]),
+            np.concatenate([none, *[c.lower for c in parts]]),
+            np.concatenate([none.astype(bool), *[c.gone for c in parts]]),
         )  # fmt: skip
 
     def with_offers(self, offers: Sequence[Offer]) -> Candidates:
@@ -102,10 +106,13 @@ class Candidates:
         units = np.flatnonzero(self.head < end)
         label_ptr, at = ranges(self.label_ptr[units], self.label_ptr[units + 1])
         row_ptr, rows = ranges(self.head[units], end[units])
+        here = ~self.gone[rows]
+        row_ptr, rows = np.concatenate([[0], np.cumsum(here)])[row_ptr], rows[here]
         id_ptr, id_at = ranges(self.id_ptr[rows], self.id_ptr[rows + 1])
         return Candidates(
             label_ptr, self.labels[at], row_ptr, self.scores[rows], id_ptr, self.ids[id_at], self.more[units],
-            self.kind[units], self.cost[units], row_ptr[:-1].copy(), self.bound[units],
+            self.kind[units], self.cost[units], row_ptr[:-1].copy(), self.bound[units], self.lower[units],
+            np.zeros(len(rows), bool),
         )  # fmt: skip
 
     def ungrouped(self) -> Candidates:
@@ -139,17 +146,19 @@ class Candidates:
 
     def units(self, keys: I64) -> Units:
         """What the compiled greedy reads."""
-        return Units(self.label_ptr, self.labels, self.row_ptr, self.scores, keys, self.more, self.kind, self.cost)
+        return Units(self.label_ptr, self.labels, self.row_ptr, self.scores, keys, self.more, self.kind, self.cost,
+                     self.lower, self.gone)  # fmt: skip
 
 
 def _fresh(
     label_ptr: npt.NDArray[Any], labels: I32, row_ptr: npt.NDArray[Any], scores: F64, id_ptr: npt.NDArray[Any],
-    ids: U8, more: Bool, kind: I32, cost: F64,
+    ids: U8, more: Bool, kind: I32, cost: F64, *, lower: F64 | None = None,
 ) -> Candidates:  # fmt: skip
     """Units of which nothing was taken or evaluated yet."""
     row_ptr = row_ptr.astype(np.int64)
     return Candidates(label_ptr.astype(np.int64), labels, row_ptr, scores, id_ptr.astype(np.int64), ids, more, kind,
-                      cost, row_ptr[:-1].copy(), np.full(len(more), np.nan))  # fmt: skip
+                      cost, row_ptr[:-1].copy(), np.full(len(more), np.nan),
+                      np.full(len(more), -1.0) if lower is None else lower, np.zeros(len(scores), bool))  # fmt: skip
 
 
 @dataclass(frozen=True)

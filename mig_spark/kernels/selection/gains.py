@@ -63,13 +63,14 @@ def row_gain(labels, lo, hi, s, model, scratch):
     """The gain of a row with labels[lo:hi] and score s."""
     if model.exact:
         return exact_gain(labels, lo, hi, s, model.indptr, model.indices, model.weights, model.phi, model.a, model.b,
-                          model.w, model.x, scratch.d, scratch.touched)  # fmt: skip
+                          model.w, model.x, model.g, scratch.d, scratch.touched)  # fmt: skip
     return s * label_sum(labels, lo, hi, model.h)
 
 
 @njit(cache=True)
 def take_row(labels, lo, hi, s, model, scratch):
-    """Add a row's information to x, and bring g and h along. Returns the rise of the objective."""
+    """Add a row's information to x, and bring g and h along (h is not used for the exact gain). Returns the rise of the
+    objective."""
     x, g, seen, touched = model.x, model.g, scratch.seen, scratch.touched
     n = 0
     for k in range(lo, hi):
@@ -89,11 +90,11 @@ def take_row(labels, lo, hi, s, model, scratch):
         seen[m] &= 2
         old = scratch.before[m]
         rise += phi_rise(model.phi, model.a[m], model.b[m], model.w[m], old, x[m] - old)
-        if model.exact:
-            continue
         value = phi_prime(model.phi, model.a[m], model.b[m], model.w[m], x[m])
         if value < g[m]:
             g[m] = value
+            if model.exact:
+                continue
             for e in range(model.column_ptr[m], model.column_ptr[m + 1]):
                 r = model.column_rows[e]
                 if seen[r] & 2 == 0:

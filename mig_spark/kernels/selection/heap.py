@@ -19,9 +19,10 @@ HOT_PART = 10
 #: Bounds that are sorted to find the floor.
 SAMPLED = 1 << 13
 
-#: What the evaluation of a unit in the heap reads, in one line of the processor's cache; lo, hi: its labels' place.
+#: What the evaluation of a unit in the heap reads, in one line of the processor's cache; lo, hi: its labels' place;
+#: row: which of its rows comes first, see `settle.py`, -1 where that is not known.
 HOT = np.dtype([("score", "f8"), ("cost", "f8"), ("lo", "i8"), ("hi", "i8"), ("unit", "i8"), ("stamp", "i8"),
-                ("kind", "i8"), ("_", "i8")])  # fmt: skip
+                ("kind", "i8"), ("row", "i8")])  # fmt: skip
 
 
 def heap_size(n: int) -> int:
@@ -54,6 +55,19 @@ def sift_down(bounds, keys, slots, size, at):
 
 
 @njit(cache=True)
+def sift_up(bounds, keys, slots, at):
+    """Put what is at a place of the heap where it belongs above."""
+    gain, key, slot = bounds[at], keys[at], slots[at]
+    while at > 0:
+        parent = (at - 1) // 2
+        if not before(gain, key, bounds[parent], keys[parent]):
+            break
+        bounds[at], keys[at], slots[at] = bounds[parent], keys[parent], slots[parent]
+        at = parent
+    bounds[at], keys[at], slots[at] = gain, key, slot
+
+
+@njit(cache=True)
 def pop(bounds, keys, slots, size):
     """Take the top off. Returns the new size."""
     size -= 1
@@ -74,7 +88,8 @@ def _evaluate(units, u, at, model, scratch):
 
 @njit(cache=True)
 def first_bounds(units, head, bound, stamp, cold, model, scratch):
-    """Bounds where there is none; units with something left are cold. Returns how many, and evaluations."""
+    """Bounds where there is none; units with something left are cold. Returns how many, and evaluations; -1 where a
+    gain is not a finite number."""
     left = evaluations = 0
     for u in range(len(units.more)):
         end = units.row_ptr[u + 1]
@@ -84,6 +99,8 @@ def first_bounds(units, head, bound, stamp, cold, model, scratch):
             bound[u] = _evaluate(units, u, min(head[u], end - 1), model, scratch)
             stamp[u] = 0
             evaluations += 1
+        if not np.isfinite(bound[u]):
+            return -1, evaluations
         cold[u] = True
         left += 1
     return left, evaluations
@@ -151,7 +168,7 @@ def warm_up(units, head, bound, cold, floor, reach, n_labels, count):
             hi += 1
         row = hot[k]
         row.score, row.cost, row.lo, row.hi = units.scores[at], units.cost[u], lo, hi
-        row.unit, row.stamp, row.kind = u, count, units.kind[u]
+        row.unit, row.stamp, row.kind, row.row = u, count, units.kind[u], -1
         lo = hi
         k += 1
     for start in range(reach // 2 - 1, -1, -1):

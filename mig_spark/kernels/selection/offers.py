@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
-from mig_spark.kernels.selection.objective import exact_gain, label_sum
+from mig_spark.kernels.selection.objective import exact_gain, label_sum, widening
 from mig_spark.kernels.selection.ragged import ranges
+from mig_spark.kernels.selection.settle import next_lower
 from mig_spark.kernels.selection.state import View
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -65,9 +67,10 @@ class Offer:
     """A block's answer: u units (a label set with n of its rows, best first) and its residuals.
 
     Shapes: label_ptr int64 (u + 1), labels int32, row_ptr int64 (u + 1), scores float64 (n,), rows int32 (n,) places in
-    the block; more bool (u,): the group has further rows, none of them before the last one sent; kind int32 (u,), cost
-    float64 (u,); residual float64 (classes,): the highest gain of the groups kept back, by quota class, -1 where none
-    is; id_ptr int64, ids uint8: the ids of the n rows, then those of the residuals that are not -1.
+    the block; more bool (u,): the group has further rows, none of them before the last one sent; lower float64 (u,):
+    the highest score of those that is below that of the last one sent, -1 where there is none (or gains are gradients);
+    kind int32 (u,), cost float64 (u,); residual float64 (classes,): the highest gain of the groups kept back, by quota
+    class, -1 where none is; id_ptr int64, ids uint8: the ids of the n rows, then those of the residuals other than -1.
     """
 
     block: int
@@ -79,6 +82,7 @@ class Offer:
     id_ptr: I64
     ids: U8
     more: Bool
+    lower: F64
     kind: I32
     cost: F64
     residual: F64
@@ -110,8 +114,21 @@ def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
     residual, rows = _residuals(gains[kept], rank[kept], heads[kept], block.kind[groups[kept]], len(ask.limits.open))
     first = heads[chosen].astype(np.int64)
     last = block.row_ptr[groups[chosen] + 1].astype(np.int64)
+    end, lower = _ends(block, groups[chosen], first, last, ask.view)
+    return assemble(number, block, groups[chosen], first, end, end < last, residual, rows, lower)
+
+
+def _ends(block: Block, groups: I64, first: I64, last: I64, view: View) -> tuple[I64, F64]:
+    """Where the rows sent of each group end (with the exact gain: after all that may tie with its first); `lower`."""
     end = np.minimum(last, first + TAIL)
-    return assemble(number, block, groups[chosen], first, end, end < last, residual, rows)
+    lower = np.full(len(end), -1.0)
+    if view.x is not None:
+        phi = view.phi
+        assert phi is not None
+        _exact_ends(block.label_ptr, block.labels, block.scores, groups, first, last, view.indptr, view.indices,
+                    view.weights, phi.kind, phi.a, phi.b, phi.weight, view.x, view.g, widening(len(view.x)), end,
+                    lower)  # fmt: skip
+    return end, lower
 
 
 def _residuals(gains: F64, rank: I32, heads: I32, kind: I32, classes: int) -> tuple[F64, list[int]]:
@@ -129,27 +146,28 @@ def _residuals(gains: F64, rank: I32, heads: I32, kind: I32, classes: int) -> tu
 def gains_of(
     label_ptr: npt.NDArray[Any], labels: I32, scores: F64, sets: I64, rows: npt.NDArray[Any], view: View
 ) -> F64:
-    """The gain of each row `rows[k]` with label set `sets[k]`."""
+    """The gain of each row `rows[k]` with label set `sets[k]`.
+
+    Raises:
+        InputError: one is not a finite number.
+    """
     if view.x is None:
-        return np.asarray(_gradient_gains(label_ptr, labels, scores, sets, rows, view.h))
-    assert view.phi is not None
-    phi = view.phi
-    return np.asarray(
-        _exact_gains(
-            label_ptr,
-            labels,
-            scores,
-            sets,
-            rows,
-            view.indptr,
-            view.indices,
-            view.weights,
-            phi.kind,
-            phi.a,
-            phi.b,
-            phi.weight,
-            view.x,
-        )
+        gains = np.asarray(_gradient_gains(label_ptr, labels, scores, sets, rows, view.h))
+    else:
+        phi = view.phi
+        assert phi is not None
+        gains = np.asarray(_exact_gains(label_ptr, labels, scores, sets, rows, view.indptr, view.indices, view.weights,
+                                        phi.kind, phi.a, phi.b, phi.weight, view.x, view.g))  # fmt: skip
+    if not np.isfinite(gains).all():
+        raise InputError(gains_not_finite())
+    return gains
+
+
+def gains_not_finite() -> str:
+    """What to say where sums of gains leave the range of floats, which no config and no usable row brings about."""
+    return (
+        "the gain of a row is not a finite number, so rows cannot be compared: keep scores, phi's weight and a, edge "
+        "weights and 1 / cost within the limits that docs/algorithm.md gives"
     )
 
 
@@ -167,16 +185,18 @@ def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
 
 
 def assemble(
-    number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: F64, residual_rows: list[int]
-) -> Offer:
-    """An answer of the rows `first`..`end` of each group."""
+    number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: F64, residual_rows: list[int],
+    lower: F64 | None = None,
+) -> Offer:  # fmt: skip
+    """An answer of the rows `first`..`end` of each group; `lower` None: -1 for each."""
     label_ptr, label_at = ranges(block.label_ptr[groups], block.label_ptr[groups + 1])
     row_ptr, rows = ranges(first, end)
     named = np.concatenate([rows, np.array(residual_rows, np.int64)])
     id_ptr, id_at = ranges(block.id_ptr[named], block.id_ptr[named + 1])
+    lower = np.full(len(groups), -1.0) if lower is None else lower
     return Offer(
         number, label_ptr, block.labels[label_at], row_ptr, block.scores[rows], rows.astype(np.int32), id_ptr,
-        block.ids[id_at], more, block.kind[groups], block.cost[groups], residual,
+        block.ids[id_at], more, lower, block.kind[groups], block.cost[groups], residual,
     )  # fmt: skip
 
 
@@ -202,26 +222,35 @@ def _gradient_gains(label_ptr, labels, scores, groups, heads, h):
 
 
 @njit(cache=True)
-def _exact_gains(label_ptr, labels, scores, groups, heads, indptr, indices, weights, kind, a, b, w, x):
+def _exact_gains(label_ptr, labels, scores, groups, heads, indptr, indices, weights, kind, a, b, w, x, g):
     out = np.empty(len(groups), np.float64)
     d = np.zeros(len(x), np.float64)
     touched = np.empty(len(x), np.int32)
     for k in range(len(groups)):
         u = groups[k]
-        out[k] = exact_gain(
-            labels,
-            label_ptr[u],
-            label_ptr[u + 1],
-            scores[heads[k]],
-            indptr,
-            indices,
-            weights,
-            kind,
-            a,
-            b,
-            w,
-            x,
-            d,
-            touched,
-        )
+        out[k] = exact_gain(labels, label_ptr[u], label_ptr[u + 1], scores[heads[k]], indptr, indices, weights, kind, a,
+                            b, w, x, g, d, touched)  # fmt: skip
     return out
+
+
+@njit(cache=True)
+def _exact_ends(label_ptr, labels, scores, groups, first, last, indptr, indices, weights, kind, a, b, w, x, g, guard,
+                end, lower):  # fmt: skip
+    """See `_ends`; `end` and `lower` are changed in place."""
+    d = np.zeros(len(x), np.float64)
+    touched = np.empty(len(x), np.int32)
+    for k in range(len(groups)):
+        lo, hi = label_ptr[groups[k]], label_ptr[groups[k] + 1]
+        best = -1.0
+        while end[k] < last[k]:
+            at = next_lower(scores, end[k] - 1, last[k])
+            if at == last[k]:
+                break
+            if best < 0.0:
+                best = exact_gain(labels, lo, hi, scores[first[k]], indptr, indices, weights, kind, a, b, w, x, g, d,
+                                  touched)  # fmt: skip
+            gain = exact_gain(labels, lo, hi, scores[at], indptr, indices, weights, kind, a, b, w, x, g, d, touched)
+            if gain * guard < best:
+                lower[k] = scores[at]
+                break
+            end[k] = min(last[k], at + TAIL)

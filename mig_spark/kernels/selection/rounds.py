@@ -20,6 +20,7 @@ from mig_spark.errors import NotCertifiedError
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
 from mig_spark.kernels.selection.greedy import EMPTY, TINY, Constraints, Picks, run_greedy
+from mig_spark.kernels.selection.objective import widening
 from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import State
@@ -34,8 +35,6 @@ SAMPLE_ROWS = 50_000
 #: Sample rows above the threshold that make it trustworthy; with fewer, every block sends its own best instead.
 LEAST_SAMPLED = 30
 LEAST_CANDIDATES = 20_000
-#: Executors' exact gains use their own libm: a pick must beat their bound by more than any libm's last places.
-EXACT_GUARD = 1e-12
 
 
 class BlockPool(Protocol):
@@ -177,7 +176,7 @@ class Rounds:
                 break
             if picks.stop == TINY and grouped:
                 note_underflow(self.state, certificate)
-                if picks.stop_gain > 0.0:
+                if picks.stop_gain > 0.0 or certificate.bounds[-1] > 0.0:
                     self._finish_here(held, sent, parts, certificate)
                     break
                 grouped = False
@@ -196,7 +195,9 @@ class Rounds:
             if gain > ceiling[c] or (gain == ceiling[c] and key < ceiling_key[c]):
                 ceiling[c], ceiling_key[c] = gain, key
         if self.state.exact:
-            ceiling[ceiling > 0] *= 1 + EXACT_GUARD
+            # nor does the id of a kept row say which of its group would come first: it has to be beaten outright
+            ceiling_key[ceiling > 0] = -1
+            ceiling[ceiling > 0] *= widening(len(self.state.x))
         ceiling[ceiling > 0] *= 1 - self.slack
         picks = run_greedy(
             self.state, held.units(keys), self.constraints, head=held.head, bound=held.bound, ceiling=ceiling,

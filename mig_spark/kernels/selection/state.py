@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.errors import InputError
 from mig_spark.kernels.selection.objective import Phi, Propagation, fill_h, lower_g, objective
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -18,7 +19,10 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass
 class State:
-    """Information x so far, its derivative g (running minimum of phi'(x)) and h = P g; all float64 (L,)."""
+    """Information x so far, its derivative g (running minimum of phi'(x)) and h = P g; all float64 (L,).
+
+    With the exact gain h stays what it was at the start: nothing reads it.
+    """
 
     propagation: Propagation
     phi: Phi
@@ -34,11 +38,21 @@ class State:
 
     @staticmethod
     def start(propagation: Propagation, phi: Phi, *, exact: bool = False) -> State:
-        """Nothing selected yet."""
+        """Nothing selected yet.
+
+        Raises:
+            InputError: phi'(0) is not finite on some label.
+        """
         n = propagation.size
         ptr, rows = propagation.transpose_pattern()
         state = State(propagation, phi, exact, np.zeros(n), np.full(n, np.inf), np.zeros(n), ptr, rows)
         state.refresh()
+        if not np.isfinite(state.h).all():
+            label = int(np.flatnonzero(~np.isfinite(state.h))[0])
+            raise InputError(
+                f"the slope of phi at 0 is not a finite number on label {label} (a = {phi.a[label]:g}, "
+                f"b = {phi.b[label]:g}, weight = {phi.weight[label]:g}), so gains cannot be compared: set a above 0"
+            )
         state.total = state.objective()
         return state
 
@@ -62,18 +76,21 @@ class State:
 
     def view(self) -> View:
         """What a block needs to evaluate gains: plain arrays that can be broadcast."""
+        return self.exact_view() if self.exact else View(self.h.copy(), None, None, None, None, None, None)
+
+    def exact_view(self) -> View:
+        """What exact gains are computed from, whichever gain the selection uses."""
         p = self.propagation
-        if not self.exact:
-            return View(self.h.copy(), None, None, None, None, None)
-        return View(self.h.copy(), self.x.copy(), p.indptr, p.indices, p.weights, self.phi)
+        return View(np.zeros(0), self.x.copy(), self.g.copy(), p.indptr, p.indices, p.weights, self.phi)
 
 
 @dataclass(frozen=True)
 class View:
-    """A state as the blocks see it: h alone for the gradient gain; x, P and phi too for the exact gain."""
+    """A state as the blocks see it: h for the gradient gain; x, g, P and phi for the exact gain."""
 
     h: F64
     x: F64 | None
+    g: F64 | None
     indptr: I64 | None
     indices: I32 | None
     weights: F64 | None

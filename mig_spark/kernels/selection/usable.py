@@ -19,6 +19,8 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 #: Greater scores are refused: sums and products of scores near the top of the float range overflow.
 GREATEST_SCORE = 1e100
+#: Costs outside are refused: gains count by unit of cost.
+COSTS = (1e-50, 1e50)
 
 NO_ID = "id is missing"
 NO_ANNOTATION = "no annotation"
@@ -29,6 +31,7 @@ SCORE_NEGATIVE = "score is negative"
 SCORE_TOO_GREAT = f"score is above {GREATEST_SCORE:g}"
 NO_KIND = "quota value is missing"
 BAD_COST = "cost is not a positive number"
+COST_OUT_OF_RANGE = f"cost is not a number from {COSTS[0]:g} to {COSTS[1]:g}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ RULES = (
     Rule(
         BAD_COST, "cost", lambda cost: ~((_numbers(cost, -1.0) > 0) & (_numbers(cost, -1.0) < np.inf)),
         "coalesce(not (cost > 0 and cost < double('inf')), true)",
+    ),
+    Rule(
+        COST_OUT_OF_RANGE, "cost", lambda cost: (_numbers(cost, 1.0) < COSTS[0]) | (_numbers(cost, 1.0) > COSTS[1]),
+        f"coalesce(cost < {COSTS[0]:.0E}D or (cost > {COSTS[1]:.0E}D and not isnan(cost)), false)",
     ),
 )  # fmt: skip
 REASONS = tuple(rule.reason for rule in RULES)
