@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Of an edge: sums of greater weights could overflow.
+GREATEST_WEIGHT = 1e100
+
 # labels a chunk: the unit that is embedded by itself, so it is fixed, whatever the number of cores
 _CHUNK = 512
 #: More labels than any row has.
@@ -133,6 +136,9 @@ def tidy_edges(
 
     Returns:
         `src` < `dst`, `weight`, in order of the pair.
+
+    Raises:
+        InputError: a weight is negative or above GREATEST_WEIGHT.
     """
     known = {label: number for number, label in enumerate(labels)}
     i = np.array([known.get(name, -1) for name in src], dtype=np.int64)
@@ -146,6 +152,13 @@ def tidy_edges(
                 "label edges: %d of %d have a weight below the threshold of %g and are dropped",
                 int(below.sum()), len(weight), threshold,
             )  # fmt: skip
+    wrong = np.flatnonzero(used & ~((weight >= 0) & (weight <= GREATEST_WEIGHT)))
+    if len(wrong):
+        k = int(wrong[0])
+        raise InputError(
+            f"the label edge from {src[k]!r} to {dst[k]!r} has the weight {weight[k]:g}, which cannot be shared out: "
+            f"give numbers from 0 to {GREATEST_WEIGHT:g}, or set a threshold that drops it"
+        )
     lo, hi, w = np.minimum(i, j)[used], np.maximum(i, j)[used], weight[used]
     order = np.lexsort((-w, hi, lo))
     lo, hi, w = lo[order], hi[order], w[order]

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mig_spark.errors import InputError
 from mig_spark.kernels.selection.blocks import FEW_LABELS, _label_sets, decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
 from mig_spark.kernels.selection.usable import REASONS
+from mig_spark.labels.edges import tidy_edges
 
 from oracles.pools import make_state
 
@@ -55,3 +57,9 @@ def test_a_row_of_very_many_labels_takes_no_time():
     seconds(FEW_LABELS + 1)
     # by insertion: ten times the labels, a hundred times the time (13 s for 200,000)
     assert seconds(200_000) < 2
+
+
+@pytest.mark.parametrize("weight", [-0.5, 1e101, np.inf, np.nan])
+def test_an_edge_whose_weight_cannot_be_shared_out_is_named(weight):
+    with pytest.raises(InputError, match="the label edge from 'b' to 'a' has the weight"):
+        tidy_edges(["a", "b"], ["c", "a"], np.array([0.9, weight]), ["a", "b", "c"], threshold=None)
