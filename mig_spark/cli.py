@@ -65,6 +65,11 @@ def _set_up_logging(level: int) -> None:
     root.handlers[:] = [handler]
     root.propagate = False
     root.setLevel(level)
+    # py4j tells a broken connection to the JVM through the root logger, with a stack trace for each call; what has
+    # happened is told once (lakehouse/jvm.py)
+    others = logging.StreamHandler(sys.stderr)
+    others.addFilter(lambda record: "py4j" not in record.pathname)
+    logging.getLogger().handlers[:] = [others]
 
 
 def _stage_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -40,6 +40,10 @@ class PlatformError(MigError, RuntimeError):
     """The Spark platform lacks something that this step needs (a JVM gateway, a writable folder, a checkpoint)."""
 
 
+class DriverEndedError(PlatformError):
+    """The driver's JVM ended before its time: out of memory, or killed."""
+
+
 class NotCertifiedError(MigError, RuntimeError):
     """The exact selection could not be certified within the limits that the config sets."""
 

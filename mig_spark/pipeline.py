@@ -14,7 +14,7 @@ from mig_spark.curation.gates import check_gates, evidence, see_that_they_hold
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import Finished, find_finished, last_finished, record_finished, stage_key, stage_reads
 from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
-from mig_spark.export import SELECTION_NAME
+from mig_spark.export import SELECTION_NAME, export_selection
 from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.ingest.sources import find_parts
@@ -166,6 +166,15 @@ class _Flow:
         run.inputs.update(found.inputs)
         if found.stage == "select":
             run.certificate = found.certificate
+            self._see_that_the_file_is_there()
+
+    def _see_that_the_file_is_there(self) -> None:
+        """Write the published selection's file again, where somebody has removed it."""
+        path = _files(self._store.output.path).get("selection")
+        if path is not None and not Files(self._store.spark).exists(path):
+            logger.info("%s is not there: it is written again from the table", path)
+            self._store.check_lease()
+            export_selection(self._store, path)
 
 
 def _report_is_there(store: Store) -> bool:

@@ -7,6 +7,7 @@ versions of models, and this package's code.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import hashlib
@@ -31,8 +32,11 @@ from mig_spark.contracts import (
     VOCABULARY,
     Table,
 )
+from mig_spark.errors import InputError
 from mig_spark.ingest.sources import Part, pool_inputs
 from mig_spark.lakehouse.commits import Commit
+from mig_spark.lakehouse.local_files import FileInfo
+from mig_spark.lakehouse.lookup import is_table, names_table
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -248,7 +252,10 @@ def _file_facts(spark: SparkSession, path: str) -> Any:
     """What tells one state of a file, folder or Delta table from another; null for what is no file (a catalog table),
     which is then taken for changed."""
     fs = Files(spark)
-    found, _ = fs.find(path)
+    found: list[FileInfo] = []
+    if not (names_table(path) and is_table(spark, path)):
+        with contextlib.suppress(InputError):  # a name that no file system knows may be a table's
+            found, _ = fs.find(path)
     if not found:
         return dt.datetime.now(dt.timezone.utc).isoformat()
     log = f"{found[0].path}/_delta_log"

@@ -15,6 +15,7 @@ from mig_spark.config import PoolConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
 from mig_spark.lakehouse.local_files import FileInfo
+from mig_spark.lakehouse.lookup import is_table, may_be_table, names_table
 from mig_spark.lakehouse.sql import history, quote
 from mig_spark.lakehouse.storage import Files
 
@@ -43,7 +44,6 @@ _LOCAL = re.compile(r"^(?:file:/+(?=[^/])|/(?!/))")
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines|json)(\.gz)?$", re.IGNORECASE)
 _LINES_NAME = re.compile(r"\.(jsonl|ndjson|jsonlines)(\.gz)?$", re.IGNORECASE)
 _PARQUET_NAME = re.compile(r"\.(parquet|parq|pq)$", re.IGNORECASE)
-_TABLE_NAME = re.compile(r"^[^/\\:*?\[\]{}]+$")
 _NOTHING, _ARRAY, _TEXT = "an empty file", "a JSON array", "text"
 _FOREIGN = {
     b"BZh": "bzip2 data (gzip is read)",
@@ -164,9 +164,17 @@ def _merged(parts: list[Part]) -> list[Part]:
 
 
 def _look(spark: SparkSession, fs: Files, path: str, form: str) -> list[Part]:
-    found, named = fs.find(path)
+    tabular = form in ("auto", "delta")
+    if tabular and names_table(path) and (table := _catalog_table(spark, path, form)):
+        return [table]
+    try:
+        found, named = fs.find(path)
+    except InputError:
+        if tabular and (table := _catalog_table(spark, path, form)):
+            return [table]
+        raise
     if not found:
-        if form in ("auto", "delta") and (table := _catalog_table(spark, path, form)):
+        if tabular and (table := _catalog_table(spark, path, form)):
             return [table]
         raise InputError(f"pool.path: nothing at {path}{_hint(path, form)}: check the path")
     files = [entry for entry in found if not entry.is_dir and not entry.hidden]
@@ -183,7 +191,7 @@ def _look(spark: SparkSession, fs: Files, path: str, form: str) -> list[Part]:
 
 def _hint(path: str, form: str) -> str:
     tried = "as a file, a folder or a glob"
-    return f" ({tried}, nor as a catalog table)" if form in ("auto", "delta") and _TABLE_NAME.match(path) else ""
+    return f" ({tried}, nor as a catalog table)" if form in ("auto", "delta") and may_be_table(path) else ""
 
 
 def _folder(spark: SparkSession, fs: Files, folder: FileInfo, form: str) -> list[Part]:
@@ -350,14 +358,9 @@ def _delta_part(spark: SparkSession, folder: FileInfo, form: str) -> Part:
 
 
 def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
-    from pyspark.errors import AnalysisException, ParseException
+    from pyspark.errors import AnalysisException
 
-    if not _TABLE_NAME.match(name):
-        return None
-    try:
-        if not spark.catalog.tableExists(name):
-            return None
-    except (AnalysisException, ParseException):
+    if not is_table(spark, name):
         return None
     part = Part("table", name)
     with contextlib.suppress(AnalysisException):

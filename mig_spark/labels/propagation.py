@@ -38,15 +38,29 @@ def uses_graphframes(spark: SparkSession, engine: str) -> bool:
     """
     if engine == "joins":
         return False
-    there = has_spark_context(spark) and graphframes_source(spark) is not None
-    if not there and engine == "graphframes":
+    lacking = _lacking(spark)
+    if lacking is not None and engine == "graphframes":
         raise DependencyError(
-            "graph.engine: graphframes, but the GraphFrames classes cannot be loaded: put its jar on the class path "
-            "(Spark Connect and serverless compute have none), or set graph.engine: joins, which gives the same matrix"
+            f"graph.engine: graphframes, but {lacking}, or set graph.engine: joins, which gives the same matrix"
         )
-    if not there:
-        logger.warning("GraphFrames cannot be loaded here: the propagation matrix is computed by joins instead")
-    return there
+    if lacking is not None:
+        logger.warning("GraphFrames cannot be loaded here, joins compute the same propagation matrix: %s", lacking)
+    return lacking is None
+
+
+def _lacking(spark: SparkSession) -> str | None:
+    """What GraphFrames lacks here, and what to do; None where it can be used."""
+    if not has_spark_context(spark) or graphframes_source(spark) is None:
+        return (
+            "the GraphFrames classes cannot be loaded: put its jar on the class path (Spark Connect and serverless "
+            "compute have none)"
+        )
+    try:
+        import graphframes  # noqa: F401
+    except ImportError as e:
+        # runtimes for machine learning bring the classes without the package
+        return f"its Python package cannot be imported ({e}): install graphframes-py"
+    return None
 
 
 def receive_weights(vertices: DataFrame, edges: DataFrame, *, graphframes: bool) -> DataFrame:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DependencyError, PlatformError
+from mig_spark.lakehouse.jvm import MOMENT, forget_jvm, jvm_exit_code, jvm_watched, quiet_counters, start_jvm
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -78,9 +79,18 @@ class Session:
     log_path: Path | None = None
 
     def close(self) -> None:
-        """Stop the session if this package started it."""
-        if self.owned:
+        """Stop the session if this package started it; no error where its JVM has ended already."""
+        if not self.owned:
+            return
+        if jvm_exit_code() is not None:
+            forget_jvm()
+            return
+        try:
             self.spark.stop()
+        except Exception:
+            if jvm_exit_code(wait=MOMENT) is None:
+                raise
+            forget_jvm()
 
 
 @contextlib.contextmanager
@@ -90,10 +100,12 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
     Raises:
         DependencyError: pyspark, Java or the JVM libraries are not there.
         PlatformError: the JVM did not start.
+        DriverEndedError: the JVM ended within the block, told in place of what follows from that.
     """
     session = get_session(config or SparkConfig(), app_name=app_name)
     try:
-        yield session
+        with jvm_watched():
+            yield session
     finally:
         session.close()
 
@@ -277,27 +289,33 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    conf = {**local_conf(config), **extra}
     builder = SparkSession.builder.appName(app_name)
-    for key, value in {**local_conf(config), **extra}.items():
+    for key, value in conf.items():
         builder = builder.config(key, value)
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
-    with os.fdopen(fd, "wb") as log, _stderr_to(log.fileno()):
+    with os.fdopen(fd, "wb") as log, _output_to(log.fileno()):
         try:
+            start_jvm(conf, Path(name))
             spark = builder.getOrCreate()
         except (PySparkException, RuntimeError) as e:
             raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {name}") from None
+    quiet_counters(spark.sparkContext)
     return Session(spark, owned=True, log_path=Path(name))
 
 
 @contextlib.contextmanager
-def _stderr_to(fd: int) -> Iterator[None]:
-    """The JVM inherits file descriptor 2 when it starts: point it at the log for that moment, so that the JVM's
-    warnings never reach the user's screen."""
+def _output_to(fd: int) -> Iterator[None]:
+    """The JVM inherits file descriptors 1 and 2 when it starts: point them at the log for that moment, so that its
+    words never reach the user's screen."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    saved = os.dup(2)
+    saved = os.dup(1), os.dup(2)
     try:
+        os.dup2(fd, 1)
         os.dup2(fd, 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        for mine, kept in enumerate(saved, start=1):
+            os.dup2(kept, mine)
+            os.close(kept)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from mig_spark.errors import PlatformError
 from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.jvm import jvm_watched
 
 #: How the gateway to the JVM begins, before the exception's own words.
 _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
@@ -18,7 +19,8 @@ _REMEDIES = (
     (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed|"
      r"DELTA_CANNOT_CREATE_LOG_PATH|Cannot create file:",
      "give the job leave to write there, or set another output.path"),
-    (r"OutOfMemoryError|GC overhead", "give Spark more memory (spark.driver_memory, or the cluster's executors)"),
+    (r"OutOfMemoryError|GC overhead",
+     "give Spark more memory (spark.driver_memory, or the cluster's executors), or lower pool.max_record_bytes"),
     (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",
      "something else wrote into the same tables: run it again"),
     (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
@@ -49,10 +51,11 @@ def spark_failures(what: str) -> Iterator[None]:
     Raises:
         PlatformError: in place of any error of Spark, Delta or the gateway to the JVM.
     """
-    from py4j.protocol import Py4JError, Py4JNetworkError
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
-        yield
-    except (PySparkException, Py4JError, Py4JNetworkError, ConnectionError) as e:
+        with jvm_watched():
+            yield
+    except (PySparkException, Py4JError, ConnectionError) as e:
         raise PlatformError(f"{what}: {one_line(e)}") from e

@@ -15,9 +15,9 @@ from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.usable import REASONS, RULES, first_reasons, reason_sql, usable_sql
 from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
-from mig_spark.lakehouse.storage import Files
 from mig_spark.selection.packing import typed
 
 if TYPE_CHECKING:
@@ -244,11 +244,11 @@ def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
     """
     from pyspark.errors import AnalysisException
 
-    files = Files(spark)
+    kind = what_is(spark, path)
     try:
-        if files.exists(f"{path}/_delta_log"):
+        if kind == "delta":
             df = spark.read.format("delta").load(path)
-        elif not files.exists(path):
+        elif kind != "file":
             df = spark.read.table(path)
         elif path.endswith((".jsonl", ".json", ".jsonl.gz")):
             df = spark.read.json(path, schema="id string")

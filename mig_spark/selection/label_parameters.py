@@ -13,8 +13,8 @@ from mig_spark.contracts import LABELS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.files import read_bytes
 from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
-from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -80,15 +80,18 @@ def _read_object(where: str) -> dict[str, Any]:
 def _read(spark: SparkSession, where: str) -> DataFrame:
     from pyspark.errors import AnalysisException
 
-    files, reader = Files(spark), spark.read
-    if (found := _AT_VERSION.fullmatch(where)) and not files.exists(where):
+    reader, kind = spark.read, what_is(spark, where)
+    if (found := _AT_VERSION.fullmatch(where)) and kind is None:
         where, reader = found[1], reader.option("versionAsOf", found[2])
+        kind = what_is(spark, where)
     try:
-        if files.exists(f"{where}/_delta_log"):
+        if kind == "delta":
             return reader.format("delta").load(where)
+        if kind == "table":
+            return reader.table(where)
         if where.endswith(".csv"):
             return spark.read.csv(where, header=True)
-        if where.endswith((".parquet", ".pq")) or files.exists(where):
+        if where.endswith((".parquet", ".pq")) or kind == "file":
             return spark.read.parquet(where)
         return reader.table(where)
     except AnalysisException as e:

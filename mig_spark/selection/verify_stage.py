@@ -15,7 +15,7 @@ from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.lakehouse.hadoop import first_line
-from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.label_parameters import located
@@ -89,11 +89,11 @@ def read_ranked_ids(spark: SparkSession, path: str) -> list[str]:
     """
     from pyspark.errors import AnalysisException
 
-    files = Files(spark)
+    kind = what_is(spark, path)
     try:
-        if files.exists(f"{path}/_delta_log"):
+        if kind == "delta":
             df = spark.read.format("delta").load(path)
-        elif not files.exists(path):
+        elif kind != "file":
             df = spark.read.table(path)
         elif path.endswith((".parquet", ".pq")):
             df = spark.read.parquet(path)

@@ -30,11 +30,11 @@ def run_script(spark_home: Path, tmp_path: Path):
     def run(source: str, *args: str, timeout: int = 300):
         script = tmp_path / "script.py"
         script.write_text(source, encoding="utf-8")
-        tests = str(Path(__file__).parents[1])
+        paths = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
         done = subprocess.run(
             [sys.executable, str(script), *args],
             capture_output=True, text=True, timeout=timeout, check=False,
-            env={**os.environ, "SPARK_HOME": str(spark_home), "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": tests},
+            env={**os.environ, "SPARK_HOME": str(spark_home), "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": paths},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])

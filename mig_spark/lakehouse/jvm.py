@@ -1,0 +1,164 @@
+"""The JVM of a local session: how it is started, and what is said when it ends before its time.
+
+A local JVM that runs out of memory ends at once (exit code 3), and so does one that the system kills. What Python sees
+then is whatever call came next: a refused connection, an empty answer, an object that is not there. So the process is
+asked, not the error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mig_spark.errors import DriverEndedError
+
+logger = logging.getLogger(__name__)
+
+#: Exit code of a JVM with -XX:+ExitOnOutOfMemoryError.
+_OUT_OF_MEMORY = 3
+#: Seconds in which a JVM that broke a connection has ended, where that was why.
+MOMENT = 5.0
+_AGAIN = "run it again, it goes on from the last finished stage"
+
+
+#: Where the JVM's own words go.
+_log: Path | None = None
+
+
+def start_jvm(conf: Mapping[str, str], log: Path) -> None:
+    """Start the JVM, where this process has none, with settings that are in no command line: a file that only this user
+    reads, removed when the JVM has read it. What the user's spark-defaults.conf says holds where `conf` says nothing.
+
+    Options for the JVM itself (`spark.driver.extraJavaOptions`) are arguments of the process all the same.
+
+    Args:
+        conf: settings of Spark.
+        log: where the words of the JVM go, for messages.
+    """
+    global _log
+    from pyspark import SparkContext
+
+    context: Any = SparkContext
+    if context._gateway is not None:
+        return
+    _log = log
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    # the last word says what is submitted
+    *given, last = shlex.split(before or "pyspark-shell")
+    base = given[given.index("--properties-file") + 1] if "--properties-file" in given else _defaults_file()
+    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            if base and Path(base).is_file():
+                file.write(Path(base).read_text(encoding="utf-8") + "\n")
+            # of a setting that is there twice, the last one counts
+            file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
+        os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*given, "--properties-file", name, last])
+        context._ensure_initialized()
+    finally:
+        Path(name).unlink()
+        if before is None:
+            os.environ.pop("PYSPARK_SUBMIT_ARGS", None)
+        else:
+            os.environ["PYSPARK_SUBMIT_ARGS"] = before
+
+
+def quiet_counters(context: Any) -> None:
+    """A JVM that ends breaks the connection by which it sends counters, of which Python's server would print a stack
+    trace; the end itself is told elsewhere.
+
+    Args:
+        context: the SparkContext.
+    """
+    context._accumulatorServer.handle_error = lambda *_: logger.debug("counters of Spark: %r", sys.exc_info()[1])
+
+
+def jvm_exit_code(*, wait: float = 0.0) -> int | None:
+    """How the JVM that this process has started has ended; None where it runs, or is somebody else's.
+
+    Args:
+        wait: seconds to wait for its end.
+    """
+    from pyspark import SparkContext
+
+    process: subprocess.Popen[bytes] | None = getattr(getattr(SparkContext, "_gateway", None), "proc", None)
+    if process is None:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(wait)
+    return None
+
+
+def forget_jvm() -> None:
+    """Make pyspark forget a JVM that has ended, so that the next session starts another."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    context: Any = SparkContext
+    active = context._active_spark_context
+    if active is not None:
+        # what is left of it would call the JVM when it is collected
+        active._jsc = None
+    if context._gateway is not None:
+        context._gateway.close(close_callback_server_connections=True)
+    context._gateway = context._jvm = context._active_spark_context = None
+    session: Any = SparkSession
+    session._instantiatedSession = None
+
+
+@contextlib.contextmanager
+def jvm_watched() -> Iterator[None]:
+    """Tell the end of the JVM, where it ends within a `with` block, in place of the error that follows from it.
+
+    Raises:
+        DriverEndedError: it has ended.
+    """
+    from py4j.protocol import Py4JError, Py4JJavaError
+
+    try:
+        yield
+    except DriverEndedError:
+        raise
+    except Exception as e:
+        # an answer came from a JVM that was there; what speaks of the connection may follow from its end
+        broken = isinstance(e, (Py4JError, ConnectionError, EOFError)) and not isinstance(e, Py4JJavaError)
+        code = jvm_exit_code(wait=MOMENT if broken else 0.0)
+        if code is None:
+            raise
+        raise DriverEndedError(_ended(code) + (f" (its own words are in {_log})" if _log else "")) from e
+
+
+def _ended(code: int) -> str:
+    if code == _OUT_OF_MEMORY:
+        return (
+            "the driver's JVM ran out of memory and ended: raise spark.driver_memory, or lower pool.max_record_bytes, "
+            f"so that records as large as that are rejected; then {_AGAIN}"
+        )
+    if code < 0:
+        return (
+            f"the driver's JVM was ended by signal {-code}, which the system sends where a machine is short of memory: "
+            f"see what else runs on it, or lower spark.driver_memory; then {_AGAIN}"
+        )
+    return f"the driver's JVM ended with code {code}: {_AGAIN}"
+
+
+def _defaults_file() -> str | None:
+    """The file that spark-submit reads where it is given none."""
+    folder = os.environ.get("SPARK_CONF_DIR") or (os.environ.get("SPARK_HOME") and f"{os.environ['SPARK_HOME']}/conf")
+    return f"{folder}/spark-defaults.conf" if folder else None
+
+
+def _escaped(text: str, *, key: bool = False) -> str:
+    """A key or a value as a Java properties file has it."""
+    text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    if key:
+        return "".join(f"\\{c}" if c in " :=#!" else c for c in text)
+    return f"\\{text}" if text[:1] == " " else text
