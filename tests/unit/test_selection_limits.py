@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mig_spark.errors import InputError
+from mig_spark.config.select import LABEL_LIMITS, PhiConfig, check_label_parameters
+from mig_spark.errors import ConfigError, InputError
 from mig_spark.kernels.selection.blocks import FEW_LABELS, _label_sets, decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
@@ -63,3 +64,17 @@ def test_a_row_of_very_many_labels_takes_no_time():
 def test_an_edge_whose_weight_cannot_be_shared_out_is_named(weight):
     with pytest.raises(InputError, match="the label edge from 'b' to 'a' has the weight"):
         tidy_edges(["a", "b"], ["c", "a"], np.array([0.9, weight]), ["a", "b", "c"], threshold=None)
+
+
+@pytest.mark.parametrize("name", LABEL_LIMITS)
+def test_parameters_from_which_a_gain_could_overflow_are_refused(name):
+    least, greatest = LABEL_LIMITS[name]
+    for value in (least, greatest):
+        check_label_parameters({"x": {name: value}}, "file")
+    for value in (least / 2, greatest * 2, 0.0, np.nan):
+        with pytest.raises(ConfigError, match="weight from 1e-20 to 1e20"):
+            check_label_parameters({"x": {name: value}}, "file")
+    if name in PhiConfig.model_fields:
+        PhiConfig(**{name: least})
+        with pytest.raises(ValueError, match=name):
+            PhiConfig(**{name: least / 2})
