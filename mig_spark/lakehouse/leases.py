@@ -169,11 +169,11 @@ class Lease:
             self._history = []
             return
         if self._history:
-            last = self._history[0]
-            behind = store.newest(LEASES).version - last.version
+            last, newest = self._history[0], store.newest(LEASES)
+            behind = newest.version - last.version
             if behind >= 0:
-                news = store.commits(LEASES, behind + 1)
-                if news[-1].mark == last.mark and news[-1].version == last.version:
+                news = store.commits(LEASES, behind + 1) if behind else [newest]
+                if (news[-1].version, news[-1].mark) == (last.version, last.mark):
                     self._history = news[:-1] + self._history
                     return
         count = _LOOKED_AT
