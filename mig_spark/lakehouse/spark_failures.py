@@ -19,6 +19,7 @@ _REMEDIES = (
     (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed|"
      r"DELTA_CANNOT_CREATE_LOG_PATH|Cannot create file:",
      "give the job leave to write there, or set another output.path"),
+    (r"spark\.driver\.maxResultSize", "raise spark.driver.maxResultSize (0 is no limit)"),
     (r"OutOfMemoryError|GC overhead",
      "give Spark more memory (spark.driver_memory, or the cluster's executors), or lower pool.max_record_bytes"),
     (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",

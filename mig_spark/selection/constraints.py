@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 from mig_spark.config import QuotaConfig, SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.ids import RepeatedIdsError, bytes_of_id
 from mig_spark.kernels.selection.usable import REASONS, RULES, first_reasons, reason_sql, usable_sql
 from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.lookup import what_is
@@ -39,7 +41,9 @@ class Prepared:
         kinds: the quota classes.
         constraints: after `first` was taken.
         given: rows whose information is there from the start, in order of id.
-        first: rows that are taken first, in order.
+        first: rows that are taken first, in order: those that must be, then those that an earlier run took.
+        forced: how many of them must be.
+        at_forced: the constraints after those.
     """
 
     rows: DataFrame
@@ -47,6 +51,8 @@ class Prepared:
     constraints: Constraints
     given: pa.Table | None
     first: pa.Table | None
+    forced: int
+    at_forced: Constraints
 
     def labels(self, packed: list[str]) -> list[str]:
         """Sorted labels of the rows left and of those that were set aside."""
@@ -61,6 +67,7 @@ def prepare(
     given: DataFrame | None = None,
     include: DataFrame | None = None,
     exclude: DataFrame | None = None,
+    keep: Sequence[Any] = (),
     resume: Sequence[Any] = (),
 ) -> Prepared:
     """See `selection.select_rows`.
@@ -75,13 +82,16 @@ def prepare(
     told = None if given is None else _rows_of(rows, given, "given", strict=False)
     if told is not None:
         rows = _without(rows, from_arrow(df.sparkSession, told.select(["id"])))
-    first = _taken_first(rows, include, resume)
+    first, forced = _taken_first(rows, include, keep, resume)
     budget = NO_LIMIT if config.budget is None else config.budget
     constraints, kinds = _limits(rows, config, budget)
     if first is not None:
-        _spend(constraints, first, kinds)
+        _spend(constraints, first.slice(0, forced), kinds)
+    at_forced = replace(constraints, taken=constraints.taken.copy())
+    if first is not None:
+        _spend(constraints, first.slice(forced), kinds)
         rows = _without(rows, from_arrow(df.sparkSession, first.select(["id"])))
-    return Prepared(rows, kinds, constraints, told, first)
+    return Prepared(rows, kinds, constraints, told, first, forced, at_forced)
 
 
 def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | None = None) -> DataFrame:
@@ -142,10 +152,11 @@ def _rows_of(rows: DataFrame, ids: DataFrame, what: str, *, strict: bool) -> pa.
     """The usable rows with these ids, in order of id.
 
     Raises:
-        InputError: `strict`, and an id is not in the pool or its row cannot be used.
+        InputError: `strict`, and an id is not in the pool or its row cannot be used; an id is in the pool twice.
     """
     wanted = _ids(rows, ids)
     there = collect_arrow(rows.join(wanted, "id")).sort_by("id")
+    _refuse_repeated(there["id"].to_pylist())
     reasons = first_reasons(there)
     found = there.filter(pa.array(reasons < 0))
     why = dict(zip(there["id"].to_pylist(), reasons.tolist(), strict=True))
@@ -161,21 +172,42 @@ def _rows_of(rows: DataFrame, ids: DataFrame, what: str, *, strict: bool) -> pa.
     return found
 
 
-def _taken_first(rows: DataFrame, include: DataFrame | None, resume: Sequence[Any]) -> pa.Table | None:
-    """The rows of `resume` in its order, then those of `include` by id."""
-    spark = rows.sparkSession
+def _refuse_repeated(ids: list[Any]) -> None:
+    twice = list(dict.fromkeys(a for a, b in pairwise(ids) if a == b))
+    if twice:
+        integers = isinstance(twice[0], int)
+        raise RepeatedIdsError([bytes_of_id(i) for i in twice], integers=integers)
+
+
+def _taken_first(
+    rows: DataFrame, include: DataFrame | None, keep: Sequence[Any], resume: Sequence[Any]
+) -> tuple[pa.Table | None, int]:
+    """The rows of `keep` in its order, then those of `include` by id, and how many that is; then the rest of `resume`.
+
+    The same whether a run is resumed or not: what it has saved begins with the rows that must be taken.
+    """
     parts = []
-    if len(resume):
-        order = pa.table({"id": pa.array(resume)})
-        found = _rows_of(rows, from_arrow(spark, order), "the saved selection", strict=True)
-        place = {name: k for k, name in enumerate(resume)}
-        parts.append(found.take(pa.array(np.argsort([place[i] for i in found["id"].to_pylist()], kind="stable"))))
+    if len(keep):
+        parts.append(_in_order(rows, keep, "the selection that is extended"))
     if include is not None:
-        rest = (
-            include if not parts else _ids(rows, include).join(from_arrow(spark, parts[0].select(["id"])), "id", "anti")
-        )
+        rest = include
+        if parts:
+            kept = from_arrow(rows.sparkSession, parts[0].select(["id"]))
+            rest = _ids(rows, include).join(kept, "id", "anti")
         parts.append(_rows_of(rows, rest, "include", strict=True))
-    return pa.concat_tables(parts) if parts else None
+    forced = sum(part.num_rows for part in parts)
+    there = {i for part in parts for i in part["id"].to_pylist()}
+    left = [i for i in resume if i not in there]
+    if left:
+        parts.append(_in_order(rows, left, "the saved selection"))
+    return (pa.concat_tables(parts) if parts else None), forced
+
+
+def _in_order(rows: DataFrame, ids: Sequence[Any], what: str) -> pa.Table:
+    """The rows with these ids, in their order."""
+    found = _rows_of(rows, from_arrow(rows.sparkSession, pa.table({"id": pa.array(ids)})), what, strict=True)
+    place = {name: k for k, name in enumerate(ids)}
+    return found.take(pa.array(np.argsort([place[i] for i in found["id"].to_pylist()], kind="stable")))
 
 
 def _limits(rows: DataFrame, config: SelectConfig, budget: int) -> tuple[Constraints, list[str] | None]:
@@ -222,7 +254,9 @@ def _spend(constraints: Constraints, first: pa.Table, kinds: list[str] | None) -
     """
     constraints.rows -= first.num_rows
     if "cost" in first.column_names:
-        constraints.cost -= float(np.sum(first["cost"].to_numpy()))
+        # one by one, as the greedy spends it: a sum would round otherwise
+        for cost in first["cost"].to_numpy():
+            constraints.cost -= float(cost)
     if kinds is None:
         constraints.taken[0] += first.num_rows
     else:
@@ -231,7 +265,7 @@ def _spend(constraints: Constraints, first: pa.Table, kinds: list[str] | None) -
     lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
     if constraints.rows < lacking or constraints.cost < 0 or (constraints.taken > constraints.upper).any():
         raise InputError(
-            f"the {first.num_rows} rows of select.include do not fit the budget, the cost or the quotas: "
+            f"the {first.num_rows} rows to take first (select.include) do not fit the budget, the cost or the quotas: "
             "shorten the list or raise the limits"
         )
 

@@ -244,6 +244,7 @@ class SparkBlocks:
             InputError: a block is not the one that was packed.
             PlatformError: the result of a single block is above the limit.
         """
+        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
 
         todo, done, all_blocks = list(slices), [], len(self.meta)
@@ -257,7 +258,7 @@ class SparkBlocks:
             )
             try:
                 done.append(collect_arrow(bring(asked)))
-            except PySparkException as e:
+            except (PySparkException, Py4JJavaError) as e:
                 if not above_result_limit(e):
                     raise
                 if len(numbers) < 2:

@@ -9,27 +9,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.blocks import label_sets_of
+from mig_spark.kernels.selection.blocks import build_block, label_sets_of
 from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.objective import Phi, Propagation
-from mig_spark.kernels.selection.offers import Ask, Limits
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
+from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
 from mig_spark.lakehouse.memory import available_memory
 from mig_spark.lakehouse.runtime import describe_job, from_arrow
-from mig_spark.selection.constraints import prepare
+from mig_spark.selection.constraints import Prepared, prepare
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 
@@ -129,6 +130,7 @@ def select_rows(
     given: DataFrame | None = None,
     include: DataFrame | None = None,
     exclude: DataFrame | None = None,
+    keep: Sequence[Any] = (),
     resume: Sequence[Any] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
 ) -> Selection:
@@ -143,6 +145,7 @@ def select_rows(
         given: ids whose information is there from the start; they are not selected again.
         include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take.
+        keep: ids, in order, to take before all else: what an extended selection begins with.
         resume: ids, in order, that an earlier run of the same selection took before it was stopped. With mode
             `stochastic` they count for nothing: where its steps stood does not follow from them.
         on_round: engine `rounds` only, but for mode `stochastic`; called after each round with the ids taken so far.
@@ -154,7 +157,7 @@ def select_rows(
     """
     start = time.perf_counter()
     resume = () if config.mode == "stochastic" else resume
-    work = prepare(df, config, given=given, include=include, exclude=exclude, resume=resume)
+    work = prepare(df, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
     pool = SparkBlocks.pack(work.rows, vocabulary, config, kinds=work.kinds)
     try:
@@ -170,12 +173,11 @@ def select_rows(
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _replay_rows(state, work.given, graph, config)
         origin = state.copy()
-        first = _replay_rows(state, work.first, graph, config)
+        first = _replay_rows(state, work.first, graph, config, forced=work.forced)
         certificate, parts = _run(pool, state, work.constraints, config, [first], on_round)
         chosen = Chosen.concat(parts)
-        if config.cost is not None and work.first is None:
-            classes = len(work.constraints.lower)
-            chosen = _single_best(pool, origin, chosen, config.cost.budget, certificate, classes=classes)
+        if config.cost is not None:
+            chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
         seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
         if config.upper_bound and chosen.size and config.cost is None:
             certificate.upper_bound = bound_objective(pool, chosen, origin, first)
@@ -224,35 +226,43 @@ def _run(
     return certificate, [*parts, chosen]
 
 
-def _replay_rows(state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig) -> Chosen:
-    """Add rows (id, labels, score) to the state in their order."""
+def _replay_rows(
+    state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig, *, forced: int = 0
+) -> Chosen:
+    """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
     if rows is None:
         return Chosen.concat([])
     ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
     gains, objectives = replay(state, ptr, labels, scores)
+    if config.cost is not None and "cost" in rows.column_names:
+        # greedy compares gains by unit of cost and multiplies again: the same roundings
+        cost = rows["cost"].to_numpy()[forced:]
+        gains[forced:] = gains[forced:] / cost * cost
     return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
 
 
-def _single_best(
-    pool: SparkBlocks, origin: State, chosen: Chosen, budget: float, certificate: Certificate, *, classes: int
-) -> Chosen:
-    """The one row that adds most within the whole cost, where it adds more than all that were taken.
-
-    Greedy by gain per cost alone can be arbitrarily bad; the better of the two is within a constant of the best.
-    """
-    limits = Limits(np.ones(classes, bool), budget)
-    best = chosen
-    for offer in pool.ask(Ask(origin.exact_view(), limits, np.inf, 1, by_cost=False), {}):
-        if not len(offer.scores):
-            continue
-        one = Chosen.of_head(offer)
-        gains, objectives = replay(origin.copy(), one.label_ptr, one.labels, one.scores)
-        one = replace(one, gains=gains, objectives=objectives)
-        if best.size == 0 or float(objectives[-1]) > float(best.objectives[-1]):
-            best = one
-    if best is not chosen:
-        certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
-    return best
+def _or_single_best(
+    pool: SparkBlocks, work: Prepared, graph: LabelGraph, config: SelectConfig, origin: State, chosen: Chosen,
+    certificate: Certificate,
+) -> Chosen:  # fmt: skip
+    """The rows taken, or those that must be and one row alone, where that adds more; see `kernels.selection.single`."""
+    aside, at_forced = None, origin.copy()
+    if work.first is not None:
+        _replay_rows(at_forced, work.first.slice(0, work.forced), graph, config)
+        ptr, labels, scores = label_sets_of(
+            work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm
+        )
+        resumed = work.first.slice(work.forced).combine_chunks()
+        kind = None
+        if work.kinds is not None:
+            kind = pc.index_in(resumed["kind"], value_set=pa.array(work.kinds)).to_numpy().astype(np.int32)
+        rows = Chosen.of_table(resumed["id"], scores, ptr, labels, scores, scores)
+        aside = build_block(ptr, labels, scores, rows.id_ptr, rows.ids, kind=kind, cost=resumed["cost"].to_numpy())
+    one = single_best(pool, aside, at_forced, work.at_forced.limits())
+    if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
+        return chosen
+    certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
+    return Chosen.concat([chosen.part(0, work.forced), one])
 
 
 def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chosen) -> float:

@@ -102,8 +102,8 @@ def compute_selection(
     if former is not None:
         select = grown(select, config.incremental, len(kept))
     return select_rows(
-        _with_columns(store, config, annotated), load_graph(store), select, **ids, resume=resume or kept,
-        on_round=on_round,
+        _with_columns(store, config, annotated), load_graph(store), select, given=ids.get("given"),
+        include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
     )  # fmt: skip
 
 

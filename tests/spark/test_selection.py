@@ -198,6 +198,58 @@ def test_one_large_row_may_beat_gain_per_cost(spark):
     assert "one row alone" in got.certificate.notes[0]
 
 
+def test_one_row_alone_keeps_to_what_the_selection_must_keep_to(spark):
+    big = [("b2", ["a"], 100.0, 10.0, "x"), ("b1", ["b"], 100.0, 10.0, "y"), ("b0", ["c"], 100.0, 10.0, "z")]
+    small = [("s1", ["d"], 1.0, 0.01, "w"), ("s2", ["e"], 2.0, 0.01, "w"), ("s3", ["f"], 1.5, 0.01, "w")]
+    df = spark.createDataFrame([*big, *small], SCHEMA + ", tokens double, origin string").repartition(3)
+    graph = LabelGraph.without_edges([*"abcdef"])
+    plain = SelectConfig(budget=None, cost={"column": "tokens", "budget": 10.0}, engine="rounds", block_rows=1,
+                         candidates=1)  # fmt: skip
+
+    def ids_of(config=plain, **more):
+        return select_rows(df, graph, config, **more).ids
+
+    def changed(**more):
+        return SelectConfig.model_validate({**plain.model_dump(), **more})
+
+    # equal gains: the smallest id, whatever its block
+    assert ids_of() == ["b0"]
+    assert ids_of(changed(engine="local", block_rows=100)) == ["b0"]
+    quotas = {"column": "origin", "limits": {"z": {"max": 0}}}
+    assert ids_of(changed(quotas=quotas)) == ["b1"]
+    assert ids_of(changed(budget=0)) == []
+    # the included row has to stay, and what it costs is not there for the other
+    some = spark.createDataFrame([("s1",)], "id string")
+    assert ids_of(include=some) == ["s1", "s2", "s3"]
+    assert ids_of(changed(cost={"column": "tokens", "budget": 10.01}), include=some) == ["s1", "b0"]
+    # what is given is no choice any more
+    assert ids_of(given=spark.createDataFrame([("b0",)], "id string")) == ["b1"]
+    # a run that is gone on with may find that the best row is one of those it had taken, or end otherwise
+    assert ids_of(resume=["s2", "s3"]) == ["b0"]
+    assert ids_of(changed(cost={"column": "tokens", "budget": 10.01}), include=some, resume=["s1", "s2"]) == [
+        "s1",
+        "b0",
+    ]
+    only = SelectConfig(budget=1, cost={"column": "tokens", "budget": 10.0}, engine="rounds", block_rows=1)
+    assert ids_of(only, resume=["s2"]) == ids_of(only) == ["b0"]
+
+
+def test_a_resumed_run_spends_the_cost_as_the_whole_one_does(spark):
+    """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 are two numbers: which row still fits must not depend on it."""
+    rng = random.Random(4)
+    rows = [Row(f"r{k:03d}", tuple(rng.sample(range(12), 2)), rng.uniform(1, 9), 0, rng.choice([0.1, 0.2, 0.3, 0.7]))
+            for k in range(120)]  # fmt: skip
+    df = with_columns(spark, rows)
+    config = SelectConfig(budget=None, cost={"column": "tokens", "budget": 7.9}, engine="rounds", block_rows=50)
+    graph = LabelGraph.without_edges([name(k) for k in range(12)])
+    whole = select_rows(df, graph, config)
+    for taken in (1, 9, 30):
+        again = select_rows(df, graph, config, resume=whole.ids[:taken])
+        assert again.ids == whole.ids
+        assert again.chosen.gains.tolist() == whole.chosen.gains.tolist()
+        assert again.chosen.objectives.tolist() == whole.chosen.objectives.tolist()
+
+
 def test_given_include_exclude_and_resume(spark):
     rows = medium()
     P = dense_propagation(30, EDGES)

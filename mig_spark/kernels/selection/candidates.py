@@ -193,6 +193,14 @@ class Chosen:
             picks.objectives,
         )
 
+    def part(self, first: int, end: int) -> Chosen:
+        """The rows from place `first` up to `end`."""
+        ids, labels = self.id_ptr[first : end + 1], self.label_ptr[first : end + 1]
+        return Chosen(
+            ids - ids[0], self.ids[ids[0] : ids[-1]], self.scores[first:end], labels - labels[0],
+            self.labels[labels[0] : labels[-1]], self.gains[first:end], self.objectives[first:end],
+        )  # fmt: skip
+
     @staticmethod
     def of_table(ids: pa.ChunkedArray, scores: F64, ptr: I64, labels: I32, gains: F64, objectives: F64) -> Chosen:
         """Rows that were taken in a given order; `ids` as they are packed."""

@@ -32,6 +32,11 @@ def readable_id(name: bytes, *, integers: bool) -> str | int:
     return int.from_bytes(name, "big") - (1 << 63) if integers else name.decode("utf-8", "replace")
 
 
+def bytes_of_id(name: str | int) -> bytes:
+    """An id's bytes in a block; see `blocks.bytes_of`."""
+    return (name + (1 << 63)).to_bytes(8, "big") if isinstance(name, int) else name.encode()
+
+
 def rank_ids(data: Bytes, offsets: Offsets) -> npt.NDArray[np.int64]:
     """Position of every id in ascending order; equal ids get distinct ranks in input order.
 
