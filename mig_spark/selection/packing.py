@@ -23,7 +23,6 @@ from mig_spark.kernels.selection.blocks import (
     reason_column,
     rows_of,
 )
-from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.repeats import repeated, repeated_hashes
@@ -161,10 +160,9 @@ class SparkBlocks:
         answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
         return np.asarray(np.sum([np.frombuffer(a) for a in answers], axis=0))
 
-    def suspects(self, checks: Checks) -> tuple[list[Candidates], bool]:
-        """The rows that `checks` finds, block by block, and whether those are all."""
-        offers = [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, checks=checks))]
-        return [Candidates.of_offer(o) for o in offers], all(o.residual[0] < 0 for o in offers)
+    def suspects(self, checks: Checks) -> list[Offer]:
+        """The rows that `checks` finds, block by block."""
+        return [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, checks=checks))]
 
     def refuse_repeated_ids(self) -> None:
         """See that every id is there once.

@@ -146,8 +146,13 @@ def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfi
         "random_objective": curve[-1]["objective"] if curve else None,
         "random_curve": curve,
         "seconds": selection.seconds,
-        "ids_sha256": hashlib.sha256("\n".join(map(str, selection.ids)).encode()).hexdigest(),
+        "ids_sha256": ids_digest(selection.ids),
     }
+
+
+def ids_digest(ids: Sequence[Any]) -> str:
+    """sha256 of ids in their order, as a run's record has it."""
+    return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
 
 
 def _with_columns(store: Store, config: Config, annotated: DataFrame) -> DataFrame:

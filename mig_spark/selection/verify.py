@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.audit import Verdict, audit, keep_states
+from mig_spark.kernels.selection.audit import Verdict, audit
 from mig_spark.kernels.selection.blocks import label_sets_of
 from mig_spark.kernels.selection.candidates import Chosen
+from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
 from mig_spark.selection.constraints import prepare
 from mig_spark.selection.label_parameters import read_parameters
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Relative; numbers of another machine's libm may differ by less than this.
+_LAST_PLACES = 1e-9
+
 
 def verify_selection(
     df: DataFrame,
@@ -32,6 +38,8 @@ def verify_selection(
     config: SelectConfig,
     *,
     tolerance: float = 0.0,
+    exclude: DataFrame | None = None,
+    told: pa.Table | None = None,
 ) -> Verdict:
     """Check an ordered list of ids against the pool.
 
@@ -41,17 +49,22 @@ def verify_selection(
         graph: the label graph, or a function that makes it from the labels in use.
         config: phi, gain, norm; quotas and costs are not looked at.
         tolerance: relative; a pick this close to the best counts as right (1e-6 for a tool that computes in float32).
+        exclude: ids that could not be taken.
+        told: columns `gain` and `objective` of the list's rows, to be compared with what they are.
 
     Raises:
-        InputError: the list is empty, names an id twice, or one that is not among the pool's usable rows.
+        InputError: the list is empty, names an id twice, or one that is not among the pool's usable rows; or an id is
+            there twice in the pool.
     """
     if len(ids) == 0:
         raise InputError("the selection has no ids: there is nothing to verify")
-    if len(set(ids)) < len(ids):
-        twice = next(i for k, i in enumerate(ids) if i in set(ids[:k]))
-        raise InputError(f"the selection names {twice!r} more than once")
+    before: set[Any] = set()
+    for name in ids:
+        if name in before:
+            raise InputError(f"the selection names {name!r} more than once")
+        before.add(name)
     plain = SelectConfig(**{**config.model_dump(), "quotas": None, "cost": None, "budget": len(ids)})
-    work = prepare(df, plain, resume=ids)
+    work = prepare(df, plain, exclude=exclude, resume=ids)
     assert work.first is not None
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
     pool = SparkBlocks.pack(work.rows, vocabulary, plain)
@@ -63,31 +76,55 @@ def verify_selection(
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
         ptr, labels, scores = label_sets_of(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
         chosen = Chosen.of_table(work.first["id"], scores, ptr, labels, scores, scores)
-        checks, _ = keep_states(start.copy(), chosen)
-        others, complete = pool.suspects(checks)
-        return audit(start, chosen, others, complete=complete, tolerance=tolerance)
+        pool.refuse_repeated_ids()
+        verdict = audit(start, chosen, pool.suspects, blocks=len(pool.sizes()), tolerance=tolerance)
+        return replace(verdict, problems=() if told is None else _other_numbers(start, chosen, told))
     finally:
         pool.release()
+
+
+def _other_numbers(start: State, chosen: Chosen, told: pa.Table) -> tuple[str, ...]:
+    """Where the gains and objectives that a list comes with are not those of its rows."""
+    problems = []
+    for name, right in zip(
+        ("gain", "objective"), replay(start.copy(), chosen.label_ptr, chosen.labels, chosen.scores), strict=True
+    ):
+        given = np.asarray(told[name].to_numpy(), np.float64)
+        other = np.flatnonzero(~np.isclose(given, right, rtol=_LAST_PLACES, atol=0.0))
+        if len(other):
+            at = int(other[0])
+            problems.append(
+                f"{len(other):,} rows have another {name} than theirs: rank {at + 1:,} says {given[at]:.9g}, "
+                f"it is {right[at]:.9g}"
+            )
+    return tuple(problems)
 
 
 def describe(verdict: Verdict) -> str:
     """The verdict in words."""
     lines = [f"  rows         {verdict.rows:,}", f"  followed     {verdict.followed:,} rows outside the selection"]
-    if verdict.certified:
+    lines += [f"  problem      {problem}" for problem in verdict.problems]
+    if verdict.first_wrong is None and verdict.complete:
         lines.append("  certified    every row was the best one left when it was taken")
     elif verdict.first_wrong is None:
         lines.append(
-            "  undecided    no wrong rank was found, but more rows may have been better than could be followed"
+            f"  undecided    no wrong rank was found; beyond rank {verdict.looked_at:,} more rows may have been better "
+            "than could be followed"
         )
     else:
         assert verdict.better is not None
         name, best, taken = verdict.better
         shown = name.decode("utf-8", "replace")
+        in_all = f"{'' if verdict.complete else 'at least '}{verdict.wrong:,} ranks are wrong in all"
+        first = "" if verdict.first_wrong <= verdict.looked_at else " (or an earlier one)"
         lines.append(
-            f"  wrong        rank {verdict.first_wrong:,}: {shown!r} had gain {best:.6g}, the row taken had "
-            f"{taken:.6g} ({(best - taken) / best:.2%} less); {verdict.wrong:,} ranks are wrong in all"
+            f"  wrong        rank {verdict.first_wrong:,}{first}: {shown!r} had gain {best:.6g}, the row taken had "
+            f"{taken:.6g} ({(best - taken) / best:.2%} less); {in_all}"
         )
     if verdict.out_of_tie_order:
-        lines.append(f"  ties         {verdict.out_of_tie_order:,} ranks have an exact tie in another order than by id")
-    lines.append(f"  regret       {verdict.regret:.3g} at most (relative)")
+        lines.append(
+            f"  ties         {verdict.out_of_tie_order:,} ranks have an exact tie in another order than by id; for "
+            f"{verdict.other_picks:,} of them the row of equal gain that comes first is not in the selection at all"
+        )
+    lines.append(f"  regret       {verdict.regret:.3g} {'at most' if verdict.complete else 'or more'} (relative)")
     return "\n".join(lines)

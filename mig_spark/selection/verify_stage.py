@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.config import Config, PoolConfig, SelectConfig
 from mig_spark.contracts import SELECTION
-from mig_spark.curation.stages import last_finished
+from mig_spark.curation.stages import Finished, last_finished
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
+from mig_spark.selection.constraints import read_ids
 from mig_spark.selection.label_parameters import located
-from mig_spark.selection.stage import load_graph
+from mig_spark.selection.stage import ids_digest, load_graph
 from mig_spark.selection.verify import verify_selection
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
             "verify checks plain selections; quotas, cost, given or include change which row is the best one to take"
         )
     store = Store(spark, config.output)
+    told, problems = None, []
     if selection is not None:
         ids = read_ranked_ids(spark, selection)
     else:
@@ -46,9 +54,32 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
                 "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
                 f"best ones of this pool; `mig-spark replay {made[0].run_id}` checks it"
             )
-        ids = [r["id"] for r in store.read(SELECTION).orderBy("rank").select("id").collect()]
-    pool = annotated_pool(store, config).select("id", "labels", "score")
-    return verify_selection(pool, ids, load_graph(store), located(store, config), tolerance=tolerance)
+        told = collect_arrow(store.read(SELECTION).select("rank", "id", "gain", "objective")).sort_by("rank")
+        ids = told["id"].to_pylist()
+        problems = _unlike_record(told, made[0]) if made else []
+    where = config.select.exclude
+    verdict = verify_selection(
+        annotated_pool(store, config).select("id", "labels", "score"), ids, load_graph(store), located(store, config),
+        tolerance=tolerance, told=told, exclude=None if where is None else read_ids(spark, where, "select.exclude"),
+    )  # fmt: skip
+    return replace(verdict, problems=(*problems, *verdict.problems))
+
+
+def _unlike_record(table: pa.Table, made: Finished) -> list[str]:
+    """Where the table `selection` is not what the run that made it has on record."""
+    problems, record = [], made.certificate
+    if table["rank"].to_pylist() != list(range(1, len(table) + 1)):
+        problems.append(f"the ranks are not 1 to {len(table):,}")
+    if len(table) != made.counts.get("selected", len(table)):
+        problems.append(
+            f"the table has {len(table):,} rows, run {made.run_id} has {made.counts['selected']:,} on record"
+        )
+    if record.get("ids_sha256") not in (None, ids_digest(table["id"].to_pylist())):
+        problems.append(f"its ids, or their order, are not those that run {made.run_id} has on record")
+    last = table["objective"][-1].as_py() if len(table) else 0.0
+    if not math.isclose(last, record.get("objective", last), rel_tol=1e-9):
+        problems.append(f"its objective is {last:.9g}, run {made.run_id} has {record['objective']:.9g} on record")
+    return problems
 
 
 def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], config: SelectConfig) -> Verdict:

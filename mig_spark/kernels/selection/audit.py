@@ -1,13 +1,18 @@
 """Checking an ordered selection: was every row the best one left when it was taken?
 
-The list is replayed once, and its state kept at some of its ranks. A row that was not selected can have been better
-than a pick only if its gain at the last state kept before that pick reaches the least gain of the picks from there to
-the next state kept; blocks send the rows for which that holds, and only those are followed pick by pick.
+The list is replayed and its state kept at some of its ranks. A row that was not selected can have been better than a
+pick only if its gain at the last state kept before that pick reaches the least gain of the picks from there to the
+next state kept; and of the rows with one label set only the first can be the best, as none of them is ever taken
+(but for exact gains, which may round to the same number).
+Blocks send those rows, and they are followed pick by pick. Where a block has a row that is better than the pick right
+at a state kept, the list is wrong there: from that state on it sends only the best row at each state, so that a list
+which is far from greedy brings few rows to the driver. Where there are too many to send, the ranks in question are
+looked at again with the states closer together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -32,16 +37,29 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 #: States kept on the way; more mean fewer rows to follow, and more to send to every block.
 STATES = 64
-#: Rows at most that a block sends to be followed, those that may have been better earliest first.
-MOST_ROWS = 200_000
+#: Rows followed in one pass, about: so many, or twice the list.
+LEAST_FOLLOWED = 10_000
+#: Passes over the pool at most.
+PASSES = 30
 
 
 @dataclass(frozen=True)
 class Checks:
-    """States kept, and for each the least gain of the picks up to the next one."""
+    """What every block is asked.
+
+    Attributes:
+        views: the states kept.
+        picks: float64 (states,) gain of the pick taken at each of them.
+        least: float64 (states,) least gain of the picks from there up to the next one.
+        most: rows that a block may send to be followed.
+        tolerance: relative; a pick this close to the best is right.
+    """
 
     views: tuple[View, ...]
+    picks: F64
     least: F64
+    most: int
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -50,88 +68,142 @@ class Verdict:
 
     Attributes:
         rows: length of the list.
-        followed: rows outside the list that had to be followed.
-        complete: all rows that may have been better were followed.
-        first_wrong: the first rank whose row was not the best by more than the tolerance; None where all were.
-        wrong: how many such ranks.
-        regret: the largest (best gain - gain taken) / best gain.
+        followed: rows outside the list that came to the driver.
+        looked_at: up to this rank every row that may have been better was followed.
+        first_wrong: the first rank whose row was not the best by more than the tolerance; None where all were. Where it
+            is above `looked_at`, an earlier one may be wrong too.
+        wrong: how many such ranks were found; at least, where `looked_at` is below the length.
+        regret: the largest (best gain - gain taken) / best gain that was found.
         better: the id that was better at `first_wrong`, with its gain; and the gain that was taken.
         out_of_tie_order: ranks where a row of equal gain should have come first by the tie order.
+        other_picks: those of them whose row of equal gain is not in the list at all.
+        problems: what else is wrong with the list, in words.
     """
 
     rows: int
     followed: int
-    complete: bool
+    looked_at: int
     first_wrong: int | None
     wrong: int
     regret: float
     better: tuple[bytes, float, float] | None
     out_of_tie_order: int
+    other_picks: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows that may have been better were followed."""
+        return self.looked_at == self.rows
 
     @property
     def certified(self) -> bool:
-        """Whether the list is a greedy selection (up to the order of exact ties)."""
-        return self.first_wrong is None and self.complete
-
-
-def keep_states(state: State, chosen: Chosen) -> tuple[Checks, F64]:
-    """Replay a list from `state`, which is moved along; what the blocks are asked, and the gains of the picks."""
-    n = chosen.size
-    starts = np.unique(np.linspace(0, n, min(STATES, n) + 1).astype(int))
-    views, least, gains = [], [], []
-    for lo, hi in pairwise(starts):
-        state.refresh()
-        views.append(state.view())
-        ptr = chosen.label_ptr[lo : hi + 1]
-        part, _ = replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[lo:hi])
-        least.append(part.min())
-        gains.append(part)
-    return Checks(tuple(views), np.array(least)), np.concatenate([np.zeros(0), *gains])
-
-
-def suspects(number: int, block: Block, checks: Checks) -> Offer:
-    """Rows of a block that may have been better than a pick, each a unit; a residual of 0 where there are more."""
-    group = np.repeat(np.arange(block.groups), np.diff(block.row_ptr))
-    rows = np.arange(block.rows)
-    found: list[I64] = []
-    left = np.ones(block.rows, bool)
-    total = 0
-    for view, least in zip(checks.views, checks.least, strict=True):
-        at = rows[left]
-        gains = gains_of(block.label_ptr, block.labels, block.scores, group[at], at, view)
-        # exact gains may rise by their last places, and executors have a libm of their own
-        hit = at[gains * widening(0 if view.x is None else len(view.x)) >= least]
-        if total + len(hit) > MOST_ROWS:
-            return _answer(number, block, group, [*found, hit[: MOST_ROWS - total]], complete=False)
-        left[hit] = False
-        found.append(hit)
-        total += len(hit)
-    return _answer(number, block, group, found, complete=True)
-
-
-def _answer(number: int, block: Block, group: I64, found: list[I64], *, complete: bool) -> Offer:
-    rows = np.concatenate([np.zeros(0, np.int64), *found])
-    residual = np.full(1, -1.0 if complete else 0.0)
-    return assemble(number, block, group[rows], rows, rows + 1, np.zeros(len(rows), bool), residual, [])
+        """Whether the list is a greedy selection (up to exact ties)."""
+        return self.first_wrong is None and self.complete and not self.problems
 
 
 def audit(
-    state: State, chosen: Chosen, others: Sequence[Candidates], *, complete: bool, tolerance: float = 0.0
+    start: State, chosen: Chosen, ask: Callable[[Checks], Sequence[Offer]], *, blocks: int, tolerance: float = 0.0
 ) -> Verdict:
-    """Follow the list pick by pick beside the rows that may have been better.
+    """Follow the list pick by pick beside the rows of the pool that may have been better.
 
     Args:
-        state: the start; moved along.
+        start: the state before the first pick; stays as it is.
         chosen: the list.
-        others: rows outside it, each a unit of its own.
-        complete: `others` are all that may have been better.
+        ask: puts a question to every block, see `suspects`; the blocks do not have the rows of the list.
+        blocks: how many there are.
         tolerance: relative; a pick this close to the best is right.
 
     Raises:
         InputError: a gain is not a finite number.
     """
-    listed = Candidates.of_chosen(chosen)
-    held = Candidates.concat([listed, *others])
+    n = chosen.size
+    most = max(1, max(LEAST_FOLLOWED, 2 * n) // max(1, blocks))
+    others: list[Candidates] = []
+    seen: set[tuple[int, int]] = set()
+    first, end = 0, n
+    for _ in range(PASSES):
+        checks, ranks = keep_states(start.copy(), chosen, first, end, most=most, tolerance=tolerance)
+        offers = ask(checks)
+        others += [_fresh(offer, seen) for offer in offers]
+        passed = min((int(o.residual[0]) for o in offers), default=len(ranks) - 1)
+        # right at a state the best row is always sent
+        looked_at = end if passed == len(ranks) - 1 else int(ranks[passed]) + 1
+        verdict = _follow(start.copy(), chosen, others, looked_at=looked_at, tolerance=tolerance)
+        wrong_at = n if verdict.first_wrong is None else verdict.first_wrong - 1
+        if looked_at >= min(n, wrong_at + 1):
+            return verdict
+        first = looked_at
+        end = n if looked_at >= end else max(first + 1, min(int(ranks[passed + 1]), wrong_at + 1))
+    return verdict
+
+
+def keep_states(
+    state: State, chosen: Chosen, first: int, end: int, *, most: int, tolerance: float
+) -> tuple[Checks, I64]:
+    """Replay a list from `state`, which is moved along, and keep states at ranks from `first` (0-based) up to `end`.
+
+    Returns:
+        What the blocks are asked; and the ranks of the states, int64 (states + 1), `end` last.
+    """
+    head = chosen.part(0, first)
+    replay(state, head.label_ptr, head.labels, head.scores)
+    ranks = np.unique(np.linspace(first, end, min(STATES, end - first) + 1).astype(np.int64))
+    views, picks, least = [], [], []
+    for lo, hi in pairwise(ranks.tolist()):
+        state.refresh()
+        views.append(state.view())
+        part = chosen.part(lo, hi)
+        gains, _ = replay(state, part.label_ptr, part.labels, part.scores)
+        picks.append(gains[0])
+        least.append(gains.min())
+    return Checks(tuple(views), np.array(picks), np.array(least), most, tolerance), ranks
+
+
+def suspects(number: int, block: Block, checks: Checks) -> Offer:
+    """Rows of a block that may have been better than a pick, each a unit.
+
+    Its `residual` is one number: of how many states, from the first, all such rows are sent. At every state the best
+    row of the block is among them, unless it is worse than the pick there.
+    """
+    exact = bool(checks.views) and checks.views[0].x is not None
+    # exact gains of one label set may round to the same number: then any of its rows may come first
+    rows = np.arange(block.rows) if exact else block.row_ptr[:-1].astype(np.int64)
+    groups = np.searchsorted(block.row_ptr, rows, side="right") - 1
+    rank, sent = block.rank[rows], np.zeros(len(rows), bool)
+    passed, states = len(checks.views), zip(checks.views, checks.picks, checks.least, strict=True)
+    for k, (view, pick, least) in enumerate(states if len(rows) else ()):
+        # exact gains may rise by their last places, and executors have a libm of their own
+        guard = widening(0 if view.x is None else len(view.x))
+        gains = gains_of(block.label_ptr, block.labels, block.scores, groups, rows, view)
+        top = np.flatnonzero(gains == gains.max())
+        best = top[np.argmin(rank[top])]
+        if passed > k:
+            hit = np.flatnonzero(gains * guard >= least)
+            better = gains[best] * (1 - checks.tolerance) > pick * guard
+            if better or int(sent.sum()) + int((~sent[hit]).sum()) > checks.most:
+                passed = k
+            else:
+                sent[hit] = True
+        if gains[best] * guard >= pick:
+            sent[best] = True
+    at = np.flatnonzero(sent)
+    first, more = rows[at], np.zeros(len(at), bool)
+    return assemble(number, block, groups[at], first, first + 1, more, np.full(1, float(passed)), [])
+
+
+def _fresh(offer: Offer, seen: set[tuple[int, int]]) -> Candidates:
+    """The rows of an answer that have not come before."""
+    rows = Candidates.of_offer(offer)
+    before = np.array([(offer.block, int(r)) in seen for r in offer.rows], bool)
+    seen.update((offer.block, int(r)) for r in offer.rows)
+    rows.head[before] += 1
+    return rows.left()
+
+
+def _follow(state: State, chosen: Chosen, others: Sequence[Candidates], *, looked_at: int, tolerance: float) -> Verdict:
+    """The verdict by the rows `others`, each a unit; `state` is moved along."""
+    held = Candidates.concat([Candidates.of_chosen(chosen), *others])
     keys, _ = held.keys()
     n = chosen.size
     best, gains, best_gains = np.empty(n, np.int64), np.empty(n), np.empty(n)
@@ -151,10 +223,10 @@ def audit(
         at = int(best[first])
         name = held.ids[held.id_ptr[at] : held.id_ptr[at + 1]].tobytes()
         better = (name, float(best_gains[first]), float(gains[first]))
-    ties = int(((best != np.arange(n)) & (best_gains == gains)).sum())
+    tied = (best != np.arange(n)) & (best_gains == gains)
     return Verdict(
-        n, len(held.scores) - n, complete, None if first is None else first + 1, len(bad),
-        float(regret.max()) if n else 0.0, better, ties,
+        n, len(held.scores) - n, looked_at, None if first is None else first + 1, len(bad),
+        float(regret.max()) if n else 0.0, better, int(tied.sum()), int((tied & (best >= n)).sum()),
     )  # fmt: skip
 
 
