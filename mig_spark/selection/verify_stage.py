@@ -21,7 +21,6 @@ from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
-from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.constraints import read_ids
