@@ -16,6 +16,8 @@ from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import flat_counts
 from mig_spark.selection.stage import load_graph
+from mig_spark.selection.verify import describe
+from mig_spark.selection.verify_stage import verify_run
 from mig_spark.summary import summarise
 
 from oracles.dense import Row, dense_greedy, dense_propagation
@@ -106,6 +108,40 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
 
 
 @pytest.mark.long
+def test_verify_knows_the_runs_exclusions_and_its_record(spark, config, tmp_path):
+    def verdict(config, selection=None):
+        return verify_run(spark, config, selection, tolerance=0.0)
+
+    run_pipeline(spark, config, ("ingest", "annotate", "graph", "select"))
+    rows, P = make_rows(), dense_propagation(20, EDGES)
+    want, _ = dense_greedy(rows, P, 25)
+    own = verdict(config)
+    assert own.certified
+    assert own.followed < len(rows) - 25
+
+    other, _ = dense_greedy([r for r in rows if r.key != want[0]], P, 25)
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps({"id": i}) + "\n" for i in other))
+    (tmp_path / "exclude.txt").write_text(f"{want[0]}\n")
+    without = config.select.model_copy(update={"exclude": str(tmp_path / "exclude.txt")})
+    assert verdict(config, str(tmp_path / "other.jsonl")).first_wrong == 1
+    assert verdict(config.model_copy(update={"select": without}), str(tmp_path / "other.jsonl")).certified
+
+    # greedy still, but not what the run made
+    table = f"delta.`{tmp_path / 'out' / 'tables' / 'selection'}`"
+    spark.sql(f"delete from {table} where rank = 25")
+    spark.sql(f"update {table} set gain = gain * 1.001 where rank = 3")
+    changed = verdict(config)
+    assert changed.first_wrong is None
+    assert not changed.certified
+    told = "\n".join(changed.problems)
+    for words in (
+        "the table has 24 rows", "25 on record", "its ids, or their order, are not those", "its objective is",
+        "1 rows have another gain than theirs: rank 3 says",
+    ):  # fmt: skip
+        assert words in told
+    assert f"problem      {changed.problems[0]}" in describe(changed)
+
+
 def test_stage_by_stage_gives_the_same_tables_and_carries_the_counts(spark, config):
     whole = run_pipeline(spark, config)
     store = Store(spark, config.output)
