@@ -107,7 +107,6 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
     assert json.loads(run[0]["inputs"])["pool"][0]["files"][0]["path"].endswith("pool.jsonl.gz")
 
 
-@pytest.mark.long
 def test_verify_knows_the_runs_exclusions_and_its_record(spark, config, tmp_path):
     def verdict(config, selection=None):
         return verify_run(spark, config, selection, tolerance=0.0)
@@ -142,6 +141,7 @@ def test_verify_knows_the_runs_exclusions_and_its_record(spark, config, tmp_path
     assert f"problem      {changed.problems[0]}" in describe(changed)
 
 
+@pytest.mark.long
 def test_stage_by_stage_gives_the_same_tables_and_carries_the_counts(spark, config):
     whole = run_pipeline(spark, config)
     store = Store(spark, config.output)

@@ -16,8 +16,7 @@ from test_greedy import InProcess, ids
 
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection import heap, offers
-from mig_spark.kernels.selection.audit import audit, keep_states, suspects
-from mig_spark.kernels.selection.candidates import Candidates
+from mig_spark.kernels.selection.audit import audit, suspects
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.objective import Phi, Propagation
 from mig_spark.kernels.selection.rounds import Rounds, select_local
@@ -102,10 +101,8 @@ def test_engines_blocks_and_audit_agree_with_the_dense_greedy(
     if costs:
         return
     chosen = listed(rows, want, n)
-    rest = [r for r in rows if r.key not in want]
-    checks, _ = keep_states(state(), chosen)
-    followed = [suspects(k, b, checks) for k, b in enumerate(pack(rest, n, block_rows=6))]
-    verdict = audit(state(), chosen, [Candidates.of_offer(o) for o in followed], complete=True)
+    rest = list(enumerate(pack([r for r in rows if r.key not in want], n, block_rows=6)))
+    verdict = audit(state(), chosen, lambda checks: [suspects(k, b, checks) for k, b in rest], blocks=len(rest))
     assert verdict.certified
     assert verdict.regret == 0.0
     assert verdict.out_of_tie_order == 0
