@@ -49,7 +49,10 @@ def collect_arrow(df: DataFrame) -> pa.Table:
 
 
 def result_limit(spark: SparkSession) -> int | None:
-    """Bytes that the results of one job may have at the driver (`spark.driver.maxResultSize`); None: no limit."""
+    """Bytes that the results of one job may have at the driver (`spark.driver.maxResultSize`); None: no limit, or one
+    that is not known (Spark Connect, where a client need not be shown such settings)."""
+    if not has_spark_context(spark):
+        return None
     return parse_bytes(spark.conf.get("spark.driver.maxResultSize", "1g") or "1g") or None
 
 

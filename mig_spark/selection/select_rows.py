@@ -29,7 +29,7 @@ from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
 from mig_spark.lakehouse.memory import available_memory
-from mig_spark.lakehouse.runtime import describe_job, from_arrow
+from mig_spark.lakehouse.runtime import describe_job, from_arrow, has_spark_context
 from mig_spark.selection.constraints import Prepared, prepare
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
@@ -287,7 +287,8 @@ def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chos
 
 def fits_driver(pool: SparkBlocks) -> bool:
     """Whether the local engine has room for the pool, and Spark lets its blocks through to the driver."""
-    room = available_memory(pool.blocks.sparkSession.conf.get)
+    spark = pool.blocks.sparkSession
+    room = available_memory(spark.conf.get if has_spark_context(spark) else None)
     return bool(pool.nbytes() * LOCAL_COPIES < room * LOCAL_SHARE) and pool.can_be_collected()
 
 
