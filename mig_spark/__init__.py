@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from mig_spark.errors import MigError
     from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
-    from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
+    from mig_spark.selection.outcome import LabelGraph, Selection
+    from mig_spark.selection.select_rows import select_rows
 
 _HOMES = {
     "Config": "config",
-    "LabelGraph": "selection.select_rows",
+    "LabelGraph": "selection.outcome",
     "MigError": "errors",
     "SelectConfig": "config",
-    "Selection": "selection.select_rows",
+    "Selection": "selection.outcome",
     "build_config": "config",
     "load_config": "config",
     "open_session": "lakehouse.session",

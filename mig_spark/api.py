@@ -2,88 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import SelectConfig, build_part, edge_threshold
+from mig_spark.config import (
+    CostConfig,
+    GraphConfig,
+    PhiConfig,
+    QuotaConfig,
+    SelectConfig,
+    build_part,
+    edge_threshold,
+)
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.objective import build_propagation
-from mig_spark.labels.edges import read_edges, similarity_edges, tidy_edges
-from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
+from mig_spark.labels.edges import read_edges, read_edges_here, similarity_edges, similarity_edges_here, tidy_edges
+from mig_spark.lakehouse.sql import quote
+from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
+from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.select_rows import select_rows
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
 
-Edge = tuple[str, str, float]
+Edge: TypeAlias = tuple[str, str, float]
+#: A list of ids: themselves, a table with the column `id`, or a path.
+Ids: TypeAlias = "Sequence[Any] | DataFrame | pd.DataFrame | pa.Table | str"
 
 
 def select(
-    df: DataFrame,
+    df: DataFrame | pd.DataFrame | pa.Table,
     budget: int | None,
     *,
     edges: str | Sequence[Edge] | None = None,
     model: str | None = None,
     threshold: float | None = None,
     prop_weight: float = 1.0,
-    normalize: str = "receiver",
+    normalize: Literal["receiver", "sender"] = "receiver",
     id: str = "id",  # noqa: A002 - the column's name, as users say it
     labels: str = "labels",
     score: str = "score",
-    **options: Any,
+    given: Ids | None = None,
+    include: Ids | None = None,
+    exclude: Ids | None = None,
+    quotas: QuotaConfig | Mapping[str, Any] | None = None,
+    cost: CostConfig | Mapping[str, Any] | None = None,
+    label_parameters: str | None = None,
+    phi: PhiConfig | Mapping[str, Any] | None = None,
+    gain: Literal["gradient", "exact"] = "gradient",
+    norm: bool = False,
+    mode: Literal["exact", "threshold", "stochastic"] = "exact",
+    epsilon: float = 0.1,
+    seed: int = 0,
+    engine: Literal["auto", "rounds", "local"] = "auto",
+    candidates: int | None = None,
+    block_rows: int = 100_000,
+    max_rounds: int = 200,
+    upper_bound: bool = True,
 ) -> Selection:
     """Select `budget` rows of any DataFrame with labels and scores.
 
     Args:
-        df: one row an id, with an array of labels and a score >= 0.
+        df: one row an id, with an array of labels and a score from 0 to 1e100. A Spark DataFrame; or pandas, an Arrow
+            table or anything that gives an Arrow stream: then all is done in this process, without Spark, and files
+            are local ones. The same rows give the same ids.
         budget: how many rows; None, with a cost, as many as it allows.
         edges: the label graph: a file with src, dst, weight, or (label, label, weight) triples. None: no edges, or
             those of `model`.
         model: a sentence-transformers model; labels whose embeddings are at least `threshold` similar are joined.
         threshold: least weight of an edge. None: your own edges are taken as they are, and a model has the threshold
             that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline.
-        prop_weight, normalize: how information flows along edges; see `GraphConfig`.
+        prop_weight: weight of the edges beside a label's own.
+        normalize: what the weights are divided by; see `GraphConfig`.
         id, labels, score: your columns' names.
-        **options: the other keys of `SelectConfig`: gain, phi, norm, engine, quotas, cost, ...
+        given: ids whose information is there from the start; they are not selected.
+        include: ids to take first; they count for the budget, quotas and cost.
+        exclude: ids not to take. Each of the three: a sequence of ids, a table with the column `id`, or a path.
+        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, seed, engine, candidates, block_rows,
+            max_rounds, upper_bound: see `SelectConfig`.
 
     Returns:
-        The selection: `.ids`, `.to_df(spark)`, `.objective`, `.certificate`.
+        The selection: `.ids`, `.to_arrow()`, `.to_df(spark)`, `.objective`, `.certificate`, `.counts`.
 
     Raises:
-        ConfigError: an option that does not exist or cannot be.
-        ContractError: a column is missing.
-        InputError: no usable row; an id twice; an edge without a finite, non-negative weight.
+        ConfigError: an option that cannot be.
+        ContractError: a column is missing or of another type.
+        InputError: no usable row; an id twice; an edge without a finite, non-negative weight; an included id that is
+            not among the usable rows; quotas that cannot be met.
     """
-    config = build_part(SelectConfig, {"budget": budget, **options}, where="select()")
-    named = df.withColumnsRenamed({id: "id", labels: "labels", score: "score"})
-    spark = df.sparkSession
+    config = build_part(
+        SelectConfig,
+        {
+            "budget": budget, "quotas": quotas, "cost": cost, "label_parameters": label_parameters,
+            "phi": PhiConfig() if phi is None else phi, "gain": gain, "norm": norm, "mode": mode, "epsilon": epsilon,
+            "seed": seed, "engine": engine, "candidates": candidates, "block_rows": block_rows,
+            "max_rounds": max_rounds, "upper_bound": upper_bound,
+        },
+        where="select()",
+    )  # fmt: skip
+    # the options of the label graph keep to the rules of the config too
+    plain = {"prop_weight": prop_weight, "normalize": normalize}
+    build_part(GraphConfig, {"threshold": threshold, **plain}, where="select()")
+    spark: SparkSession | None = getattr(df, "sparkSession", None)
 
     def graph(found: list[str]) -> LabelGraph:
-        if isinstance(edges, str):
-            table = read_edges(spark, edges, found, threshold=threshold, option="edges")
-        elif edges is not None:
-            table = _edge_table(edges, found, threshold)
-        elif model is not None:
-            least = edge_threshold(threshold, model=model)
-            assert least is not None, "a model's edges have a threshold"
-            table = similarity_edges(spark, found, model=model, threshold=least)
-        else:
+        table = _edges(spark, edges, model, found, threshold)
+        if table is None:
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
 
+    named = _named(df, {id: "id", labels: "labels", score: "score"}, config)
+    return select_rows(named, graph, config, given=given, include=include, exclude=exclude)
+
+
+def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame | ArrowRows:
+    """The columns that are needed, under the names that they have here."""
     more = [c.column for c in (config.quotas, config.cost) if c is not None]
-    needed = [name for name in dict.fromkeys(("id", "labels", "score", *more)) if name in named.columns]
-    return select_rows(named.select(*needed), graph, config)
+    wanted = {**{name: name for name in more}, **names}
+    if not hasattr(df, "sparkSession"):
+        table = as_arrow(df)
+        there = [name for name in wanted if name in table.column_names]
+        return ArrowRows.of(table.select(there).rename_columns([wanted[name] for name in there]), config)
+    there = [name for name in wanted if name in df.columns]
+    found: DataFrame = df.select(*map(quote, there)).withColumnsRenamed(dict(names))
+    return found
+
+
+def _edges(
+    spark: SparkSession | None, edges: str | Sequence[Edge] | None, model: str | None, labels: list[str],
+    threshold: float | None,
+) -> pa.Table | None:  # fmt: skip
+    if isinstance(edges, str):
+        if spark is None:
+            return read_edges_here(edges, labels, threshold=threshold, option="edges")
+        return read_edges(spark, edges, labels, threshold=threshold, option="edges")
+    if edges is not None:
+        return _edge_table(edges, labels, threshold)
+    if model is None:
+        return None
+    least = edge_threshold(threshold, model=model)
+    assert least is not None, "a model's edges have a threshold"
+    if spark is None:
+        return similarity_edges_here(labels, model=model, threshold=least)
+    return similarity_edges(spark, labels, model=model, threshold=least)
 
 
 def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normalize: str = "receiver") -> LabelGraph:
     """The label graph over sorted labels from a table of undirected edges (`src`, `dst`, `weight`), each pair once.
 
-    Edges that name another label, and self-loops, are left out; so are weights of 0 and
-    less, as in the pipeline.
+    Edges that name another label, and self-loops, are left out; so are weights of 0 and less, as in the pipeline.
     """
     names = pa.array(labels, pa.string())
     i, j = (

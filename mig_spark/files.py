@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import re
 import sys
@@ -57,6 +59,31 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return Files(spark).read(where)
     except InputError as e:
         raise InputError(f"cannot read {e}") from None
+
+
+def read_rows(path: str, option: str) -> list[dict[str, Any]]:
+    """Rows of a JSON lines, CSV or Parquet file, read without Spark.
+
+    Raises:
+        InputError: it cannot be read, or is no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    data = io.BytesIO(read_bytes(path))
+    try:
+        if path.endswith((".parquet", ".pq")):
+            return list(pq.read_table(data).to_pylist())
+        if path.endswith(".csv"):
+            return list(pyarrow.csv.read_csv(data).to_pylist())
+        lines = data.getvalue().decode("utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+    except (pa.ArrowInvalid, ValueError) as e:
+        raise InputError(f"{option} = {path}: {' '.join(str(e).split())}") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{option} = {path}: each line is to be a JSON object")
+    return rows
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:

@@ -30,7 +30,8 @@ from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.baselines import random_objective, random_rows
-from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
+from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.select_rows import select_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

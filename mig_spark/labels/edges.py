@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from functools import reduce
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ import pyarrow as pa
 from mig_spark.annotation.annotators import task_cpus
 from mig_spark.annotation.failures import executor_failures
 from mig_spark.errors import AnnotationError, InputError
-from mig_spark.kernels.annotation.embedding import check_installed, model_folder
+from mig_spark.files import read_rows
+from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model, model_folder
 from mig_spark.kernels.labels import similarity
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.udfs import count_label_pairs, embed_chunks
@@ -50,7 +51,24 @@ def similarity_edges(
         DependencyError: the library or the model's folder is not there.
         AnnotationError: the model failed in an executor.
     """
-    vectors = embed_labels(spark, labels, model=model, max_labels=max_labels)
+    return _similar(embed_labels(spark, labels, model=model, max_labels=max_labels), labels, threshold)
+
+
+def similarity_edges_here(labels: list[str], *, model: str, threshold: float) -> pa.Table:
+    """`similarity_edges` in this process, without Spark.
+
+    Raises:
+        InputError, DependencyError: as there.
+    """
+    _see_that_few(labels, MAX_LABELS)
+    if not labels:
+        return _similar(np.empty((0, 1), dtype=np.float32), labels, threshold)
+    encoder = load_model(model)
+    chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
+    return _similar(np.concatenate([embed_texts(chunk, encoder)[0] for chunk in chunks]), labels, threshold)
+
+
+def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
     i, j, weight = similarity.similarity_edges(vectors, threshold)
     names = pa.array(labels, pa.string())
     return pa.table({"src": names.take(pa.array(i)), "dst": names.take(pa.array(j)), "weight": pa.array(weight)})
@@ -64,13 +82,7 @@ def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labe
             time grows with their square.
         DependencyError, AnnotationError: as for `similarity_edges`.
     """
-    if len(labels) > max_labels:
-        raise InputError(
-            f"{len(labels):,} labels would be embedded and compared pair by pair; graph.max_labels allows "
-            f"{max_labels:,}: set vocabulary.enabled: true and raise vocabulary.min_count, so that rare tags are "
-            "dropped; or take graph.edges: cooccurrence or your own graph.edges_path (and vocabulary.merge_distance: "
-            "null), which embed nothing; or raise graph.max_labels"
-        )
+    _see_that_few(labels, max_labels)
     if not labels:
         return np.empty((0, 1), dtype=np.float32)
     check_installed()
@@ -85,6 +97,16 @@ def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labe
     vectors = dict(zip(answered["chunk"].to_pylist(), answered["vectors"].to_pylist(), strict=True))
     parts = [np.frombuffer(vectors[k], dtype=np.float32).reshape(len(chunk), -1) for k, chunk in enumerate(chunks)]
     return np.concatenate(parts)
+
+
+def _see_that_few(labels: list[str], max_labels: int) -> None:
+    if len(labels) > max_labels:
+        raise InputError(
+            f"{len(labels):,} labels would be embedded and compared pair by pair; graph.max_labels allows "
+            f"{max_labels:,}: set vocabulary.enabled: true and raise vocabulary.min_count, so that rare tags are "
+            "dropped; or take graph.edges: cooccurrence or your own graph.edges_path (and vocabulary.merge_distance: "
+            "null), which embed nothing; or raise graph.max_labels"
+        )
 
 
 def read_edges(
@@ -112,12 +134,32 @@ def read_edges(
     except AnalysisException as e:
         reason = str(e).splitlines()[0]
         raise InputError(f"{option} = {path}: {reason}; src, dst and weight are needed") from None
-    src, dst = (np.array(table[name].to_pylist(), dtype=object) for name in ("src", "dst"))
-    weight = table["weight"].to_numpy().astype(np.float64)
+    ends = [table[name].to_pylist() for name in ("src", "dst", "weight")]
+    return _checked(*ends, labels=labels, threshold=threshold, where=f"{option} = {path}")
+
+
+def read_edges_here(path: str, labels: list[str], *, threshold: float | None, option: str) -> pa.Table:
+    """`read_edges` of a JSONL or Parquet file, without Spark.
+
+    Raises:
+        InputError: as there.
+    """
+    rows = read_rows(path, option)
+    ends = [[row.get(name) for row in rows] for name in ("src", "dst", "weight")]
+    return _checked(*ends, labels=labels, threshold=threshold, where=f"{option} = {path}")
+
+
+def _checked(
+    sources: list[Any], targets: list[Any], weights: list[Any], *, labels: list[str], threshold: float | None,
+    where: str,
+) -> pa.Table:  # fmt: skip
+    src, dst = (np.array([n if isinstance(n, str) else None for n in names], object) for names in (sources, targets))
+    numbers = [w if isinstance(w, int | float) and not isinstance(w, bool) else np.nan for w in weights]
+    weight = np.array(numbers, np.float64)
     bad = np.flatnonzero((src == None) | (dst == None) | ~np.isfinite(weight))  # noqa: E711 - element by element
     if len(bad):
         raise InputError(
-            f"{option} = {path}: edge {int(bad[0]) + 1} of {len(weight)} has no src, no dst or no finite "
+            f"{where}: edge {int(bad[0]) + 1} of {len(weight)} has no src, no dst or no finite "
             "weight; each line is to have src, dst (labels) and weight (a number)"
         )
     return tidy_edges(src, dst, weight, labels, threshold=threshold)

@@ -14,7 +14,8 @@ from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.report.labels import sample_ranks
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.select_rows import LabelGraph, make_phi
+from mig_spark.selection.outcome import LabelGraph
+from mig_spark.selection.select_rows import make_phi
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

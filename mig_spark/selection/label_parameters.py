@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters
 from mig_spark.contracts import LABELS
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.files import read_bytes
+from mig_spark.files import read_bytes, read_rows
 from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
@@ -54,7 +54,31 @@ def read_parameters(spark: SparkSession, config: SelectConfig) -> dict[str, dict
     tabular = (".csv", ".parquet", ".pq")
     if where.endswith(".json") or (Path(where).is_file() and not where.endswith(tabular)):
         return check_label_parameters(_read_object(where), where)
-    rows = collect_arrow(_columns(_read(spark, where), where)).to_pylist()
+    return _checked(collect_arrow(_columns(_read(spark, where), where)).to_pylist(), where)
+
+
+def read_parameters_here(config: SelectConfig) -> dict[str, dict[str, float]] | None:
+    """The same without Spark: from a JSON, CSV or Parquet file.
+
+    Raises:
+        ConfigError, InputError: as `read_parameters`.
+    """
+    where = config.label_parameters
+    if where is None:
+        return None
+    if not where.endswith((".csv", ".parquet", ".pq")):
+        return check_label_parameters(_read_object(where), where)
+    rows = read_rows(where, "select.label_parameters")
+    have = list(rows[0]) if rows else []
+    if rows and ("label" not in have or not {*have} & {*LABEL_PARAMETERS}):
+        raise InputError(
+            f"select.label_parameters = {where}: label and any of {', '.join(LABEL_PARAMETERS)} are needed; it has "
+            f"{', '.join(have)}"
+        )
+    return _checked([{n: row.get(n) for n in ("label", *LABEL_PARAMETERS)} for row in rows], where)
+
+
+def _checked(rows: list[dict[str, Any]], where: str) -> dict[str, dict[str, float]]:
     named = [{n: v for n, v in row.items() if v is not None} for row in rows]
     found = {row.pop("label", None): row for row in named}
     if len(found) < len(named):

@@ -31,7 +31,15 @@ from mig_spark.kernels.selection.state import View
 from mig_spark.kernels.selection.stochastic import Draws
 from mig_spark.kernels.selection.usable import REASONS
 from mig_spark.kernels.selection.wire import BlockTask, decode
-from mig_spark.lakehouse.runtime import above_result_limit, collect_arrow, describe_job, result_limit, shipped
+from mig_spark.lakehouse.memory import available_memory
+from mig_spark.lakehouse.runtime import (
+    above_result_limit,
+    collect_arrow,
+    describe_job,
+    has_spark_context,
+    result_limit,
+    shipped,
+)
 from mig_spark.udfs import find_repeated_hashes, hash_block_ids, ids_with_hashes, offer_from_blocks, pack_blocks
 
 if TYPE_CHECKING:
@@ -126,6 +134,15 @@ class SparkBlocks:
     def nbytes(self) -> int:
         """Size of all arrays."""
         return sum(self._bytes().values())
+
+    def room(self) -> float:
+        """Bytes that the driver may take for the pool."""
+        spark = self.blocks.sparkSession
+        return available_memory(spark.conf.get if has_spark_context(spark) else None)
+
+    def describe(self, text: str) -> None:
+        """Name the jobs to come, as Spark's own pages show them."""
+        describe_job(self.blocks.sparkSession, f"mig-spark select: {text}")
 
     def can_be_collected(self) -> bool:
         """Whether Spark lets every single block through to the driver."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,86 +21,31 @@ from mig_spark.kernels.selection.blocks import build_block, label_sets_of
 from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.greedy import Constraints
-from mig_spark.kernels.selection.objective import Phi, Propagation
+from mig_spark.kernels.selection.memory import MemoryBlocks
+from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
-from mig_spark.lakehouse.memory import available_memory
-from mig_spark.lakehouse.runtime import describe_job, from_arrow, has_spark_context
-from mig_spark.selection.constraints import Prepared, prepare
-from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.constraints import Prepared, Rows, prepare
+from mig_spark.selection.label_parameters import read_parameters, read_parameters_here
+from mig_spark.selection.outcome import LabelGraph, Selection
 from mig_spark.selection.packing import SparkBlocks
+from mig_spark.selection.spark_rows import SparkRows
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
+
+Blocks: TypeAlias = SparkBlocks | MemoryBlocks
 
 #: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
 LOCAL_COPIES = 4
 #: Share of the free memory that `auto` lets the local engine take.
 LOCAL_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class LabelGraph:
-    """Sorted labels and the propagation matrix over them."""
-
-    labels: list[str]
-    propagation: Propagation
-
-    @staticmethod
-    def without_edges(labels: Sequence[str]) -> LabelGraph:
-        """Every label on its own."""
-        known = sorted(set(labels))
-        return LabelGraph(known, Propagation.identity(len(known)))
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The rows taken, in order, and how it went.
-
-    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select; `integer_ids`: the ids are numbers.
-    """
-
-    chosen: Chosen
-    integer_ids: bool
-    graph: LabelGraph
-    certificate: Certificate
-    counts: dict[str, Any]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def ids(self) -> list[Any]:
-        """Ids in order of selection: strings, or integers where the pool's ids are."""
-        return ids_of(self.chosen, integers=self.integer_ids)
-
-    @property
-    def objective(self) -> float:
-        """E of the whole selection."""
-        return float(self.chosen.objectives[-1]) if self.chosen.size else 0.0
-
-    def to_arrow(self) -> pa.Table:
-        """Columns rank (1 first), id, gain, objective, labels."""
-        c = self.chosen
-        labels = pa.ListArray.from_arrays(
-            pa.array(c.label_ptr, pa.int32()), pa.array(self.graph.labels, pa.string()).take(pa.array(c.labels))
-        )
-        return pa.table(
-            {
-                "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
-                "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
-                "gain": pa.array(c.gains),
-                "objective": pa.array(c.objectives),
-                "labels": labels,
-            }
-        )
-
-    def to_df(self, spark: SparkSession) -> DataFrame:
-        """`to_arrow` as a DataFrame."""
-        return from_arrow(spark, self.to_arrow())
 
 
 def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
@@ -123,13 +67,13 @@ def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dic
 
 
 def select_rows(
-    df: DataFrame,
+    df: DataFrame | ArrowRows,
     graph: LabelGraph | Callable[[list[str]], LabelGraph],
     config: SelectConfig,
     *,
-    given: DataFrame | None = None,
-    include: DataFrame | None = None,
-    exclude: DataFrame | None = None,
+    given: Any = None,
+    include: Any = None,
+    exclude: Any = None,
     keep: Sequence[Any] = (),
     resume: Sequence[Any] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
@@ -137,12 +81,13 @@ def select_rows(
     """Select `config.budget` rows of a DataFrame by maximizing information gain.
 
     Args:
-        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, >= 0), and the columns
-            that `config.quotas` and `config.cost` name.
+        df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, 0 to 1e100), and the
+            columns that `config.quotas` and `config.cost` name; `ArrowRows`: those of a pool in this process.
         graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
             labels in use, where no vocabulary is given.
         config: budget, phi, gain, norm, engine, quotas, cost, mode.
-        given: ids whose information is there from the start; they are not selected again.
+        given: ids whose information is there from the start; they are not selected again. Ids are a sequence, a
+            table with `id` (Spark, pandas, Arrow), or a path.
         include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take.
         keep: ids, in order, to take before all else: what an extended selection begins with.
@@ -157,9 +102,15 @@ def select_rows(
     """
     start = time.perf_counter()
     resume = () if config.mode == "stochastic" else resume
-    work = prepare(df, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
+    if isinstance(df, ArrowRows):
+        rows: Rows = df
+        parameters = read_parameters_here(config)
+    else:
+        rows = SparkRows.of(df, config)
+        parameters = read_parameters(df.sparkSession, config)
+    work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
-    pool = SparkBlocks.pack(work.rows, vocabulary, config, kinds=work.kinds)
+    pool = work.rows.pack(vocabulary, config, kinds=work.kinds)
     try:
         counts = pool.counts()
         if counts["rows"] == 0 and work.first is None:
@@ -169,7 +120,7 @@ def select_rows(
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
         packed = time.perf_counter()
-        phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))
+        phi = make_phi(config.phi, graph.labels, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _replay_rows(state, work.given, graph, config)
         origin = state.copy()
@@ -189,7 +140,7 @@ def select_rows(
 
 
 def _run(
-    pool: SparkBlocks,
+    pool: Blocks,
     state: State,
     constraints: Constraints,
     config: SelectConfig,
@@ -201,7 +152,7 @@ def _run(
     if engine == "rounds" or config.mode == "stochastic":
         # with all rows at the driver, the greedy itself sees them
         pool.refuse_repeated_ids()
-    describe_job(pool.blocks.sparkSession, f"mig-spark select: {engine}")
+    pool.describe(engine)
     if config.mode == "stochastic":
         chosen, certificate = select_stochastic(
             LocalBlocks(pool.collect()) if engine == "local" else pool, state, constraints.rows, epsilon=config.epsilon,
@@ -242,7 +193,7 @@ def _replay_rows(
 
 
 def _or_single_best(
-    pool: SparkBlocks, work: Prepared, graph: LabelGraph, config: SelectConfig, origin: State, chosen: Chosen,
+    pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig, origin: State, chosen: Chosen,
     certificate: Certificate,
 ) -> Chosen:  # fmt: skip
     """The rows taken, or those that must be and one row alone, where that adds more; see `kernels.selection.single`."""
@@ -265,7 +216,7 @@ def _or_single_best(
     return Chosen.concat([chosen.part(0, work.forced), one])
 
 
-def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chosen) -> float:
+def bound_objective(pool: Blocks, chosen: Chosen, state: State, first: Chosen) -> float:
     """No selection of as many rows has a higher objective than this; see `kernels.selection.bounds`.
 
     Args:
@@ -285,14 +236,12 @@ def bound_objective(pool: SparkBlocks, chosen: Chosen, state: State, first: Chos
     return float(best)
 
 
-def fits_driver(pool: SparkBlocks) -> bool:
+def fits_driver(pool: Blocks) -> bool:
     """Whether the local engine has room for the pool, and Spark lets its blocks through to the driver."""
-    spark = pool.blocks.sparkSession
-    room = available_memory(spark.conf.get if has_spark_context(spark) else None)
-    return bool(pool.nbytes() * LOCAL_COPIES < room * LOCAL_SHARE) and pool.can_be_collected()
+    return bool(pool.nbytes() * LOCAL_COPIES < pool.room() * LOCAL_SHARE) and pool.can_be_collected()
 
 
-def choose_engine(config: SelectConfig, pool: SparkBlocks) -> str:
+def choose_engine(config: SelectConfig, pool: Blocks) -> str:
     """The engine that `auto` stands for; a mode that only one engine has decides."""
     if config.engine != "auto" or config.mode == "threshold":
         return "rounds" if config.mode == "threshold" else config.engine

@@ -20,10 +20,11 @@ from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
-from mig_spark.selection.constraints import read_ids, rejected_rows
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
 from mig_spark.selection.label_parameters import located
-from mig_spark.selection.select_rows import LabelGraph, Selection, select_rows
+from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.spark_rows import read_ids, rejected_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

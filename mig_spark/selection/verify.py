@@ -19,8 +19,9 @@ from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
 from mig_spark.selection.constraints import prepare
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.packing import SparkBlocks
-from mig_spark.selection.select_rows import LabelGraph, make_phi
+from mig_spark.selection.outcome import LabelGraph
+from mig_spark.selection.select_rows import make_phi
+from mig_spark.selection.spark_rows import SparkRows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -64,10 +65,10 @@ def verify_selection(
             raise InputError(f"the selection names {name!r} more than once")
         before.add(name)
     plain = SelectConfig(**{**config.model_dump(), "quotas": None, "cost": None, "budget": len(ids)})
-    work = prepare(df, plain, exclude=exclude, resume=ids)
+    work = prepare(SparkRows.of(df, plain), plain, exclude=exclude, resume=ids)
     assert work.first is not None
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
-    pool = SparkBlocks.pack(work.rows, vocabulary, plain)
+    pool = work.rows.pack(vocabulary, plain)
     try:
         if not isinstance(graph, LabelGraph):
             graph = graph(work.labels(pool.labels()))

@@ -23,8 +23,8 @@ from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
-from mig_spark.selection.constraints import read_ids
 from mig_spark.selection.label_parameters import located
+from mig_spark.selection.spark_rows import read_ids
 from mig_spark.selection.stage import ids_digest, load_graph
 from mig_spark.selection.verify import verify_selection
 

@@ -13,6 +13,7 @@ from pyspark.sql import Row as SparkRow
 from mig_spark import LabelGraph, SelectConfig, select, select_rows
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.label_parameters import read_parameters
 
 from oracles.dense import Row, dense_greedy, dense_propagation, samples
@@ -138,8 +139,29 @@ def test_errors_say_what_to_do(spark):
         select(df.withColumn("labels", df.id), 1)
     with pytest.raises(InputError, match=r"no usable row to select from \(2 x no annotation\)"):
         select(df.selectExpr("id", "cast(null as array<string>) as labels", "score"), 1)
-    with pytest.raises(ConfigError, match="unknown key 'engin', did you mean 'engine'"):
+    with pytest.raises(TypeError, match="engin"):
         select(df, 1, engin="local")
+    with pytest.raises(ConfigError, match="normalize = 'Sender'"):
+        select(df, 1, normalize="Sender")
+
+
+def test_spark_pandas_and_arrow_give_the_same_selection(spark, tmp_path):
+    df = with_columns(spark, varied())
+    (tmp_path / "out.txt").write_text("r0007\nr0008\n")
+    options = {
+        "edges": [(name(i), name(j), w) for i, j, w in EDGES], "given": ["r0003", "r0100"],
+        "include": ["r0050", "r0010"], "exclude": str(tmp_path / "out.txt"),
+        "quotas": {"column": "origin", "each": {"max": 15}}, "block_rows": 70,
+    }  # fmt: skip
+    pool = collect_arrow(df)
+    here = select(pool, 30, **options)
+    there = select(df, 30, **{**options, "include": spark.createDataFrame([("r0010",), ("r0050",)], "id string")})
+    assert there.ids == here.ids == select(pool.to_pandas(), 30, **options).ids
+    assert not {"r0003", "r0100", "r0007", "r0008"} & set(here.ids)
+    assert here.ids[:2] == ["r0010", "r0050"]
+    assert there.chosen.gains.tolist() == here.chosen.gains.tolist()
+    assert there.certificate.upper_bound == pytest.approx(here.certificate.upper_bound)
+    assert {**there.counts, "groups": 0} == {**here.counts, "groups": 0}
 
 
 def test_an_empty_dataframe_is_an_error(spark):

@@ -13,7 +13,7 @@ from mig_spark.contracts import REJECTED
 from mig_spark.kernels.selection import usable
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.constraints import rejected_rows
+from mig_spark.selection.spark_rows import rejected_rows
 
 NUMBERS = [None, math.nan, math.inf, -math.inf, -1.0, -0.0, 0.0, 5e-324, 1e100, 1.0000000000000002e100, 1.7e308]
 LABELS = [None, [], ["x"], ["x", None]]

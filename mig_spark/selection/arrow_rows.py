@@ -1,0 +1,179 @@
+"""A pool that is in this process, as pandas or Arrow: no JVM is started, the kernels do all the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.config import SelectConfig
+from mig_spark.errors import ContractError, InputError
+from mig_spark.files import read_bytes, read_rows
+from mig_spark.kernels.selection.memory import MemoryBlocks
+from mig_spark.kernels.selection.usable import first_reasons
+
+#: Rows that are looked at together.
+_ROWS = 65_536
+_PARQUET = (".parquet", ".pq")
+_JSON_LINES = (".jsonl", ".json")
+
+
+@dataclass(frozen=True)
+class ArrowRows:
+    """id (int64 or string), labels (list of strings), score, and kind and cost where they matter."""
+
+    table: pa.Table
+
+    @staticmethod
+    def of(frame: Any, config: SelectConfig) -> ArrowRows:
+        """The columns that a selection needs, in the types that blocks are packed from.
+
+        Args:
+            frame: pandas, an Arrow table, or whatever gives an Arrow stream (polars, DuckDB).
+
+        Raises:
+            ContractError: a column is missing or of another type.
+        """
+        table = as_arrow(frame)
+        roles = {"id": "id", "labels": "labels", "score": "score"}
+        roles |= {"kind": config.quotas.column} if config.quotas else {}
+        roles |= {"cost": config.cost.column} if config.cost else {}
+        have = ", ".join(table.column_names)
+        missing = [repr(name) for name in roles.values() if name not in table.column_names]
+        if missing:
+            raise ContractError(f"cannot select from this table: no column {', '.join(missing)} (it has {have})")
+        found = table.select(list(dict.fromkeys(roles.values())))
+        # small batches first: a column of a long text type may not fit one array of a short one
+        batches = [_typed(batch, roles) for batch in found.to_batches(max_chunksize=_ROWS)]
+        return ArrowRows(pa.Table.from_batches(batches or [_typed(_empty(found.schema), roles)]))
+
+    @property
+    def integer_ids(self) -> bool:
+        """Whether the ids are numbers."""
+        return bool(pa.types.is_integer(self.table.schema.field("id").type))
+
+    def without(self, ids: Any, what: str) -> ArrowRows:
+        """The rows whose id is not one of these."""
+        there = pc.is_in(self.table["id"], value_set=id_array(ids, what, integers=self.integer_ids))
+        return ArrowRows(self.table.filter(pc.invert(there)))
+
+    def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
+        """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
+        listed = id_array(ids, what, integers=self.integer_ids)
+        there = self.table.filter(pc.is_in(self.table["id"], value_set=listed))
+        return there.sort_by("id"), listed.to_pylist()
+
+    def classes(self) -> dict[str, int]:
+        """Usable rows by quota class."""
+        kinds = [batch.column("kind").filter(pa.array(_usable(batch))) for batch in self.table.to_batches()]
+        counted = pc.value_counts(pa.chunked_array(kinds, pa.string()))
+        return {row["values"]: row["counts"] for row in counted.to_pylist()}
+
+    def pack(
+        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+    ) -> MemoryBlocks:
+        """See `pack_batches`."""
+        return MemoryBlocks.pack(
+            iter(self.table.to_batches(max_chunksize=_ROWS)), vocabulary, block_rows=config.block_rows,
+            norm=config.norm, kinds=kinds, integer_ids=self.integer_ids,
+        )  # fmt: skip
+
+
+def as_arrow(frame: Any) -> pa.Table:
+    """pandas, an Arrow table or batch, or whatever gives an Arrow stream, as a table.
+
+    Raises:
+        InputError: its columns hold values of several kinds.
+        ContractError: it is nothing of that.
+    """
+    try:
+        if isinstance(frame, pa.RecordBatch):
+            return pa.Table.from_batches([frame])
+        if isinstance(frame, pa.Table):
+            return frame
+        if type(frame).__module__.partition(".")[0] == "pandas":
+            return pa.Table.from_pandas(frame, preserve_index=False)
+        if hasattr(frame, "__arrow_c_stream__"):
+            return pa.table(frame)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise InputError(f"a column holds values of several kinds ({' '.join(str(e).split())})") from None
+    raise ContractError(f"{type(frame).__name__} is no table: give a Spark DataFrame, pandas, or an Arrow table")
+
+
+def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
+    """Ids, each once, in the type of the pool's.
+
+    Args:
+        ids: a sequence, a path (JSON lines or Parquet with `id`, or text with one a line), or a table with `id`.
+        what: the list is, for messages.
+
+    Raises:
+        InputError: one cannot be an id of this pool, or the path has none.
+        ContractError: there is no column `id`.
+    """
+    if isinstance(ids, str):
+        values = _ids_in(ids, what)
+    elif hasattr(ids, "toArrow"):
+        values = _id_column(ids.toArrow())
+    elif isinstance(ids, Sequence | np.ndarray | set | frozenset | pa.Array | pa.ChunkedArray):
+        values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in ids]
+    else:
+        values = _id_column(as_arrow(ids))
+    try:
+        known = [int(i) if integers else str(i) for i in values if i is not None]
+        return pa.array(list(dict.fromkeys(known)), pa.int64() if integers else pa.string())
+    except (ValueError, TypeError, OverflowError, pa.ArrowInvalid) as e:
+        raise InputError(f"{what}: the pool's ids are integers, and this list has something else ({e})") from None
+
+
+def _ids_in(path: str, what: str) -> list[Any]:
+    if path.endswith((*_PARQUET, *_JSON_LINES)):
+        rows = read_rows(path, what)
+        if rows and "id" not in rows[0]:
+            raise InputError(f"{what} = {path}: it has no column id, but {', '.join(rows[0])}")
+        return [row.get("id") for row in rows]
+    return read_bytes(path).decode("utf-8").splitlines()
+
+
+def _id_column(table: pa.Table) -> list[Any]:
+    if "id" not in table.column_names:
+        raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(table.column_names)}")
+    return list(table["id"].to_pylist())
+
+
+def _usable(batch: pa.RecordBatch) -> Any:
+    return first_reasons(pa.Table.from_batches([batch])) < 0
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+
+
+def _typed(batch: pa.RecordBatch, roles: dict[str, str]) -> pa.RecordBatch:
+    made = {role: _column(role, name, batch.column(name)) for role, name in roles.items()}
+    return pa.RecordBatch.from_arrays(list(made.values()), names=list(made))
+
+
+def _column(role: str, name: str, values: pa.Array) -> pa.Array:
+    """A column in the type that its role has."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _column(role, name, values.dictionary_decode())
+    integer, null = pa.types.is_integer(kind), pa.types.is_null(kind)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
+    if role == "id" and (integer or text):
+        return values.cast(pa.int64() if integer else pa.string())
+    if role == "labels" and (null or "list" in str(kind)):
+        inside = None if null else kind.value_type
+        if null or str(inside).removeprefix("large_") in ("string", "string_view", "null"):
+            return values.cast(pa.list_(pa.string()))
+    if role in ("score", "cost") and (integer or null or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return values.cast(pa.float64())
+    if role == "kind" and (integer or text or null or pa.types.is_boolean(kind)):
+        return values.cast(pa.string())
+    wanted = {"id": "text or integers", "labels": "lists of text", "kind": "text"}.get(role, "numbers")
+    raise ContractError(f"cannot select from this table: {name!r} is {kind}, not {wanted}; convert it first")

@@ -1,0 +1,138 @@
+"""What a selection gives back: the rows taken, in order, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mig_spark.kernels.selection.candidates import Chosen, ids_of
+from mig_spark.kernels.selection.objective import Propagation
+from mig_spark.kernels.selection.rounds import Certificate
+from mig_spark.lakehouse.runtime import from_arrow
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+#: What `repr` and notebooks show at most.
+_SHOWN_IDS, _SHOWN_ROWS, _SHOWN_NOTES, _SHOWN_TEXT = 5, 10, 2, 200
+
+
+@dataclass(frozen=True)
+class LabelGraph:
+    """Sorted labels and the propagation matrix over them."""
+
+    labels: list[str]
+    propagation: Propagation
+
+    @staticmethod
+    def without_edges(labels: Sequence[str]) -> LabelGraph:
+        """Every label on its own."""
+        known = sorted(set(labels))
+        return LabelGraph(known, Propagation.identity(len(known)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection:
+    """The rows taken, in order, and how it went. Two are equal where they took the same rows in the same order.
+
+    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select; `integer_ids`: the ids are numbers.
+    """
+
+    chosen: Chosen
+    integer_ids: bool
+    graph: LabelGraph
+    certificate: Certificate
+    counts: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[Any]:
+        """Ids in order of selection: strings, or integers where the pool's ids are."""
+        return ids_of(self.chosen, integers=self.integer_ids)
+
+    @property
+    def objective(self) -> float:
+        """E of the whole selection."""
+        return float(self.chosen.objectives[-1]) if self.chosen.size else 0.0
+
+    def to_arrow(self) -> pa.Table:
+        """Columns rank (1 first), id, gain, objective, labels."""
+        c = self.chosen
+        labels = pa.ListArray.from_arrays(
+            pa.array(c.label_ptr, pa.int32()), pa.array(self.graph.labels, pa.string()).take(pa.array(c.labels))
+        )
+        return pa.table(
+            {
+                "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
+                "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
+                "gain": pa.array(c.gains),
+                "objective": pa.array(c.objectives),
+                "labels": labels,
+            }
+        )
+
+    def to_df(self, spark: SparkSession) -> DataFrame:
+        """`to_arrow` as a DataFrame."""
+        return from_arrow(spark, self.to_arrow())
+
+    def __len__(self) -> int:
+        """How many rows were taken."""
+        return self.chosen.size
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same rows were taken in the same order."""
+        return self.ids == other.ids if isinstance(other, Selection) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Goes with `==`."""
+        return hash(tuple(self.ids))
+
+    def __repr__(self) -> str:
+        """A summary of a few lines."""
+        return "\n".join([f"Selection of {len(self):,} rows", *(f"  {n:<13}{v}" for n, v in self._summary())])
+
+    def _repr_html_(self) -> str:
+        """The summary and the first rows, for notebooks."""
+        told = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in self._summary())
+        table = self._head(_SHOWN_ROWS)
+        head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+        lines = [[_shown(value) for value in row.values()] for row in table.to_pylist()]
+        body = "".join(f"<tr>{''.join(f'<td>{escape(v)}</td>' for v in line)}</tr>" for line in lines)
+        more = f"<p>and {len(self) - table.num_rows:,} more rows</p>" if len(self) > table.num_rows else ""
+        return (
+            f"<p>Selection of {len(self):,} rows</p><table>{told}</table>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        )
+
+    def _head(self, rows: int) -> pa.Table:
+        return replace(self, chosen=self.chosen.part(0, min(rows, len(self)))).to_arrow()
+
+    def _summary(self) -> list[tuple[str, str]]:
+        made, rejected = self.certificate, self.counts.get("rejected", {})
+        exact = "certified" if made.certified else "not certified"
+        first = ", ".join(_shown(i) for i in self._head(_SHOWN_IDS)["id"].to_pylist())
+        lines = [
+            ("ids", first + (", ..." if len(self) > _SHOWN_IDS else "")),
+            ("objective", f"{self.objective:,.6g}"),
+            ("engine", f"{made.engine}, {made.rounds} round{'' if made.rounds == 1 else 's'}, {exact}"),
+            ("pool", f"{self.counts.get('rows', 0):,} usable rows, {len(self.graph.labels):,} labels"),
+        ]
+        if made.upper_bound is not None:
+            lines.insert(2, ("upper bound", f"{made.upper_bound:,.6g} (no selection of as many rows is above it)"))
+        if rejected:
+            lines.append(("rejected", _shown("; ".join(f"{n:,} x {why}" for why, n in rejected.items()))))
+        if self.counts.get("labels_left_out"):
+            lines.append(("left out", f"{self.counts['labels_left_out']:,} labels of rows, not in the graph"))
+        return [*lines, *(("note", _shown(note)) for note in made.notes[:_SHOWN_NOTES])]
+
+
+def _shown(value: Any) -> str:
+    """A value in one short line."""
+    text = f"{value:.6g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."

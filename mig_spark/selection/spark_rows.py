@@ -1,0 +1,144 @@
+"""A pool that is a Spark DataFrame, as a selection needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mig_spark.config import SelectConfig
+from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.selection.usable import RULES, reason_sql, usable_sql
+from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.sql import quote
+from mig_spark.selection.arrow_rows import id_array
+from mig_spark.selection.packing import SparkBlocks, typed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class SparkRows:
+    """id (bigint or string), labels, score, and kind and cost where they matter; see `ArrowRows` for the methods."""
+
+    df: DataFrame
+
+    @staticmethod
+    def of(df: DataFrame, config: SelectConfig) -> SparkRows:
+        """The columns that a selection needs, in the types that blocks are packed from.
+
+        Raises:
+            ContractError: a column is missing or of another type.
+        """
+        return SparkRows(typed(with_roles(df, config)))
+
+    def without(self, ids: Any, what: str) -> SparkRows:
+        """The rows whose id is not one of these."""
+        return SparkRows(self.df.join(self._listed(ids, what), "id", "left_anti"))
+
+    def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
+        """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
+        wanted = self._listed(ids, what)
+        there = collect_arrow(self.df.join(wanted, "id")).sort_by("id")
+        return there, collect_arrow(wanted)["id"].to_pylist()
+
+    def classes(self) -> dict[str, int]:
+        """Usable rows by quota class."""
+        counted = self.df.where(usable_sql(self.df.columns)).groupBy("kind").count().collect()
+        return {row["kind"]: int(row["count"]) for row in counted}
+
+    def pack(
+        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+    ) -> SparkBlocks:
+        """See `SparkBlocks.pack`."""
+        return SparkBlocks.pack(self.df, vocabulary, config, kinds=kinds)
+
+    def _listed(self, ids: Any, what: str) -> DataFrame:
+        """Ids given as a DataFrame with `id`, a place (see `read_ids`), or as `id_array` takes them; each once, in the
+        type of the pool's."""
+        kind = dict(self.df.dtypes)["id"]
+        if isinstance(ids, str):
+            ids = read_ids(self.df.sparkSession, ids, what)
+        if not hasattr(ids, "sparkSession"):
+            listed = id_array(ids, what, integers=kind == "bigint")
+            return from_arrow(self.df.sparkSession, pa.table({"id": listed}))
+        if "id" not in ids.columns:
+            raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(ids.columns)}")
+        named: DataFrame = ids
+        return named.select(named["id"].cast(kind).alias("id")).where("id is not null").distinct()
+
+
+def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | None = None) -> DataFrame:
+    """The rows that `select_rows` of the same DataFrame counts as rejected.
+
+    Returns:
+        `id`, `reason`, and `detail`: what stands in the column that is at fault.
+    """
+    from pyspark.sql import functions as sf
+
+    roles = {"kind": config.quotas and config.quotas.column, "cost": config.cost and config.cost.column}
+    named = with_roles(df, config)
+    looked_at = [c for c in dict.fromkeys(rule.column for rule in RULES) if c in named.columns]
+    given = {f"_{c}": sf.coalesce(sf.col(c).cast("string"), sf.lit("null")) for c in looked_at}
+    rows = typed(named.withColumns(given), keep=list(given))
+    if exclude is not None:
+        rows = SparkRows(rows).without(exclude, "exclude").df
+    detail = sf.lit(None).cast("string")
+    for c in looked_at:
+        at_fault = sf.col("reason").isin([rule.reason for rule in RULES if rule.column == c])
+        detail = sf.when(at_fault, sf.concat(sf.lit(f"{roles.get(c) or c} = "), sf.col(f"_{c}"))).otherwise(detail)
+    judged = rows.withColumn("reason", sf.expr(reason_sql(looked_at)))
+    return judged.where("reason is not null").select("id", "reason", detail.alias("detail"))
+
+
+def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
+    """`kind` and `cost` from the columns that the config names."""
+    from pyspark.sql import functions as sf
+
+    named = {}
+    for role, name in (
+        ("kind", config.quotas and config.quotas.column),
+        ("cost", config.cost and config.cost.column),
+    ):
+        if not name:
+            continue
+        if name not in df.columns:
+            raise ContractError(
+                f"select.{'quotas' if role == 'kind' else 'cost'}.column = {name!r}: no such column "
+                f"(there are {', '.join(df.columns)})"
+            )
+        named[role] = sf.col(quote(name))
+    keep = [c for c in df.columns if c not in ("kind", "cost")]
+    return df.select(*keep, *(column.alias(role) for role, column in named.items()))
+
+
+def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
+    """Ids from a Delta table (path or catalog name), Parquet, JSON lines with `id`, or a text file with one a line.
+
+    Raises:
+        InputError: there is nothing, or it has no column `id`.
+    """
+    from pyspark.errors import AnalysisException
+
+    kind = what_is(spark, path)
+    try:
+        if kind == "delta":
+            df = spark.read.format("delta").load(path)
+        elif kind != "file":
+            df = spark.read.table(path)
+        elif path.endswith((".jsonl", ".json", ".jsonl.gz")):
+            df = spark.read.json(path, schema="id string")
+        elif path.endswith((".parquet", ".pq")):
+            df = spark.read.parquet(path)
+        else:
+            df = spark.read.text(path).withColumnRenamed("value", "id")
+    except AnalysisException as e:
+        raise InputError(f"{option} = {path}: no ids there ({first_line(str(e))}); give a table or a file") from None
+    if "id" not in df.columns:
+        raise InputError(f"{option} = {path}: it has no column id, but {', '.join(df.columns)}")
+    return df.select("id")

@@ -1,0 +1,210 @@
+"""`select` on pandas and Arrow: the dense greedy's ids, without Spark; what a Selection shows of itself."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mig_spark import select
+from mig_spark.errors import ConfigError, ContractError, InputError, MigError
+
+from oracles.dense import Row, dense_greedy, dense_propagation
+from oracles.pools import pools
+
+
+def name(k):
+    return f"label {k:02d}"
+
+
+def table_of(rows, **more):
+    columns = {
+        "id": pa.array([r.key for r in rows], pa.string()),
+        "labels": pa.array([[name(k) for k in r.labels] for r in rows], pa.list_(pa.string())),
+        "score": pa.array([r.score for r in rows], pa.float64()),
+        "origin": pa.array([f"k{r.kind}" for r in rows], pa.string()),
+        "tokens": pa.array([r.cost for r in rows], pa.float64()),
+    }
+    return pa.table({**columns, **more})
+
+
+def medium(n=200, labels=30, seed=3):
+    rng = random.Random(seed)
+    return [
+        Row(f"r{k:04d}", tuple(rng.sample(range(labels), rng.randint(0, 5))), round(rng.uniform(0, 9), 1),
+            rng.choice([0, 0, 1, 2]), rng.choice([1.0, 2.0, 5.0]))
+        for k in range(n)
+    ]  # fmt: skip
+
+
+EDGES = [(0, 1, 0.95), (1, 2, 0.5), (5, 9, 0.99), (10, 11, 0.9)]
+TRIPLES = [(name(i), name(j), w) for i, j, w in EDGES]
+
+
+@settings(max_examples=40)
+@given(
+    pool=pools(),
+    budget=st.integers(0, 45),
+    gain=st.sampled_from(["gradient", "exact"]),
+    engine=st.sampled_from(["auto", "rounds", "local"]),
+    block_rows=st.integers(1, 15),
+    seed=st.integers(0, 9),
+)
+def test_a_pool_in_memory_gives_the_dense_greedys_ids(pool, budget, gain, engine, block_rows, seed):
+    n, rows, edges = pool
+    want, _ = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain)
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    triples = [(name(i), name(j), w) for i, j, w in edges]
+    got = select(table_of(shuffled), budget, edges=triples, gain=gain, engine=engine, block_rows=block_rows,
+                 candidates=5, max_rounds=1000)  # fmt: skip
+    assert got.ids == want
+
+
+def frames():
+    table = table_of(medium())
+    long = pa.schema([("id", pa.large_string()), ("labels", pa.large_list(pa.large_string())), ("score", pa.float32())])
+    return {
+        "table": table,
+        "pandas": table.to_pandas(),
+        "batch": table.combine_chunks().to_batches()[0],
+        "stream": pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=7)),
+        "long types": table.select(["id", "labels", "score"]).cast(long),
+    }
+
+
+@pytest.mark.parametrize("kind", frames())
+def test_every_kind_of_frame_gives_the_same_ids(kind):
+    frame = frames()[kind]
+    # float32 rounds the scores, so that this one has its own reference
+    rows = [r if kind != "long types" else Row(r.key, r.labels, float(pa.scalar(r.score, pa.float32()).as_py()))
+            for r in medium()]  # fmt: skip
+    want, _ = dense_greedy(rows, dense_propagation(30, EDGES), 40)
+    assert select(frame, 40, edges=TRIPLES).ids == want
+
+
+def test_it_starts_no_spark():
+    code = (
+        "import sys, pyarrow as pa; from mig_spark import select\n"
+        "t = pa.table({'key': [10, 9, -3], 'labels': [['a'], ['a'], ['b']], 'score': [1, 1, 2]})\n"
+        "assert select(t.to_pandas(), 3, id='key').ids == [-3, 9, 10]\n"
+        "assert 'pyspark' not in sys.modules and 'py4j' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_given_include_exclude_as_ids_tables_and_files(tmp_path):
+    rows, P = medium(), dense_propagation(30, EDGES)
+    taken = ["r0003", "r0100", "r0150"]
+    (tmp_path / "ids.jsonl").write_text("\n".join(json.dumps({"id": i}) for i in taken))
+    (tmp_path / "ids.txt").write_text("\n".join(taken))
+    pq.write_table(pa.table({"id": taken}), tmp_path / "ids.parquet")
+    forms = [taken, pa.array(taken), pd.Series(taken).to_numpy(), pd.DataFrame({"id": taken}), pa.table({"id": taken})]
+    forms += [str(tmp_path / f"ids.{ending}") for ending in ("jsonl", "txt", "parquet")]
+    by_key = {r.key: r for r in rows}
+    rest = [r for r in rows if r.key not in taken]
+    first = [by_key[k] for k in taken]
+    given_ids, _ = dense_greedy(rest, P, 30, given=first)
+    included, _ = dense_greedy(rest, P, 27, given=first)
+    excluded, _ = dense_greedy(rest, P, 30)
+    pool = table_of(rows)
+    for ids in forms:
+        assert select(pool, 30, edges=TRIPLES, given=ids).ids == given_ids
+        assert select(pool, 30, edges=TRIPLES, include=ids).ids == [*taken, *included]
+        assert select(pool, 30, edges=TRIPLES, exclude=ids).ids == excluded
+    with pytest.raises(InputError, match="1 of 2 ids in include are not among the pool's usable rows"):
+        select(pool, 30, include=["r0001", "nobody"])
+
+
+def test_quotas_and_cost_in_memory():
+    rows, P = medium(), dense_propagation(30, [])
+    quotas = {"column": "origin", "limits": {"k1": {"min": 9}, "k2": {"max": 3}}, "each": {"max": 15}}
+    want, _ = dense_greedy(rows, P, 24, lower={1: 9}, upper={0: 15, 2: 3})
+    assert select(table_of(rows), 24, quotas=quotas).ids == want
+    want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0)
+    assert select(table_of(rows), None, cost={"column": "tokens", "budget": 61.0}).ids == want
+
+
+def test_edges_and_label_parameters_from_files(tmp_path):
+    rows, pool = medium(), table_of(medium())
+    (tmp_path / "e.jsonl").write_text("\n".join(json.dumps({"src": a, "dst": b, "weight": w}) for a, b, w in TRIPLES))
+    (tmp_path / "p.csv").write_text(f"label,weight\n{name(3)},5\n")
+    (tmp_path / "p.json").write_text(json.dumps({name(3): {"weight": 5.0}}))
+    weight = [5.0 if k == 3 else 1.0 for k in range(30)]
+    want, _ = dense_greedy(rows, dense_propagation(30, EDGES), 20, weight=weight)
+    for parameters in ("p.csv", "p.json"):
+        got = select(pool, 20, edges=str(tmp_path / "e.jsonl"), label_parameters=str(tmp_path / parameters))
+        assert got.ids == want
+    want, _ = dense_greedy(rows, dense_propagation(30, [e for e in EDGES if e[2] >= 0.91]), 20)
+    assert select(pool, 20, edges=str(tmp_path / "e.jsonl"), threshold=0.91).ids == want
+
+
+def test_stochastic_mode_and_exact_gain_in_memory():
+    found = {engine: select(table_of(medium()), 20, mode="stochastic", gain="exact", engine=engine)
+             for engine in ("rounds", "local")}  # fmt: skip
+    assert found["rounds"] == found["local"]
+    assert len(found["local"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"normalize": "Sender"}, ConfigError, "normalize = 'Sender': Input should be 'receiver' or 'sender'"),
+        ({"gain": "Exact"}, ConfigError, "gain = 'Exact'"),
+        ({"threshold": 2.0}, ConfigError, "threshold = 2.0"),
+        ({"quotas": {"colum": "x"}}, ConfigError, "unknown key 'quotas.colum', did you mean 'column'"),
+        ({"score": "points"}, ContractError, "no column 'score'"),
+        ({"labels": "origin"}, ContractError, "'labels' is string, not lists of text"),
+        ({"edges": [("a", "b", -1.0)]}, InputError, "a weight is a finite number >= 0"),
+        ({"include": 7}, MigError, "int is no table"),
+        ({"exclude": "no-such-file.txt"}, InputError, "cannot read no-such-file.txt"),
+    ],
+)
+def test_what_cannot_be_is_told(options, error, says):
+    with pytest.raises(error, match=says):
+        select(table_of(medium(20)), 3, **options)
+
+
+def test_what_is_unknown_is_no_option():
+    with pytest.raises(TypeError, match="exclud"):
+        select(table_of(medium(20)), 3, exclud=["r0001"])
+
+
+def test_unusable_rows_are_counted_and_an_id_twice_is_refused():
+    table = pa.table({"id": ["a", "b", None], "labels": [["x"], None, ["x"]], "score": [1.0, 2.0, 3.0]})
+    assert select(table, 3).counts["rejected"] == {"id is missing": 1, "no annotation": 1}
+    with pytest.raises(InputError, match="no usable row to select from"):
+        select(table.slice(1), 3)
+    twice = pa.table({"id": ["a", "a"], "labels": [["x"], ["y"]], "score": [1.0, 2.0]})
+    for engine in ("local", "rounds"):
+        with pytest.raises(InputError, match="id 'a' is there more than once"):
+            select(twice, 1, engine=engine)
+
+
+def test_a_selection_shows_itself_in_a_few_lines():
+    rows = [*medium(), Row("<b>&", (0,), 1e90)]
+    got, other = select(table_of(rows), 40), select(table_of(rows), 39)
+    shown = repr(got)
+    assert shown.startswith("Selection of 40 rows\n  ids          <b>&, ")
+    assert len(shown.splitlines()) <= 12
+    assert len(shown) < 1500
+    assert f"{got.objective:,.6g}" in shown
+    page = got._repr_html_()
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>" not in page
+    assert page.count("<tr>") < 25
+    assert "and 30 more rows" in page
+    assert got == select(table_of(rows), 40)
+    assert hash(got) == hash(select(table_of(rows), 40))
+    assert got != other
+    assert got != "something else"
+    assert "Selection of 0 rows" in repr(select(table_of(rows), 0))
+    assert select(table_of(rows), 0)._repr_html_()
