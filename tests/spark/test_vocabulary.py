@@ -11,13 +11,15 @@ from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool, annotated_pool
 from mig_spark.annotation.annotators import read_label_list
-from mig_spark.config import Config, build_config
+from mig_spark.config import Config, LockConfig, build_config
 from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, LABELS, POOL, ROW_VECTORS, RUNS, SELECTION, VOCABULARY
-from mig_spark.errors import ConfigError, InputError
+from mig_spark.errors import ConfigError, InputError, LeaseError
 from mig_spark.kernels.labels.vocabulary import tag_map
 from mig_spark.labels.induce import induce_vocabulary
 from mig_spark.labels.tag_map import read_vocabulary, vocabulary_version
 from mig_spark.labels.vocabulary import associated_pairs, build_vocabulary
+from mig_spark.lakehouse.commits import Writer
+from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import run_pipeline
 from mig_spark.summary import summarise
@@ -282,3 +284,8 @@ def test_labels_for_a_pool_that_has_none(spark: SparkSession, tmp_path: Path) ->
     # what was written is what the zero-shot tagger reads
     assert read_label_list(str(path)) == done["labels"]
     assert set(found.values()) <= set(done["labels"])
+    # one writer at a time, as for a run
+    version, lock = store.version(CLUSTERS), LockConfig(wait_minutes=0)
+    with leased(Store(spark, config.output, Writer("other")), lock), pytest.raises(LeaseError, match="run other on"):
+        induce_vocabulary(store, config.model_copy(update={"lock": lock}), path=str(path))
+    assert store.version(CLUSTERS) == version
