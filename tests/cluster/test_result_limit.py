@@ -16,7 +16,11 @@ from mig_spark.selection.packing import SparkBlocks
 from oracles.dense import Row
 from oracles.pools import make_state, pack
 
-rows = [Row(f"r{k:05d}", tuple(sorted({k % 7, k % 31, k % 40})), (k * 7919 % 1000) / 10) for k in range(40_000)]
+# long ids: a third of the pool is a block above half of the limit, and its answers, some ids in them, are below it
+rows = [
+    Row(f"a-rather-long-id-{k:05d}", tuple(sorted({k % 7, k % 31, k % 40})), (k * 7919 % 1000) / 10)
+    for k in range(40_000)
+]
 chosen, _ = select_local(pack(rows, 40), make_state(40, []), Constraints.budget(8_000))
 want = [i.decode() for i in chosen.id_list()]
 graph = LabelGraph.without_edges([f"{k:04d}" for k in range(40)])
@@ -25,12 +29,11 @@ with open_session(SparkConfig(master="local[2]", driver_memory="1g", jvm_options
     spark, out = session.spark, {}
     data = [(r.key, [f"{k:04d}" for k in r.labels], r.score) for r in rows]
     df = spark.createDataFrame(data, "id string, labels array<string>, score double").repartition(3)
-    for name, engine, block_rows, parts in (
-        ("auto", "auto", 1000, 3), ("local", "local", 1000, 3), ("rounds", "rounds", 1000, 3),
-        ("large blocks", "auto", 40_000, 2),
+    for name, engine, block_rows in (
+        ("auto", "auto", 1000), ("local", "local", 1000), ("rounds", "rounds", 1000), ("large blocks", "auto", 40_000)
     ):
         config = SelectConfig(budget=8_000, engine=engine, block_rows=block_rows, upper_bound=False)
-        got = select_rows(df.coalesce(parts), graph, config)
+        got = select_rows(df, graph, config)
         out[name] = [got.certificate.engine, got.ids == want]
     blocks = SparkBlocks.pack(df, graph.labels, SelectConfig(block_rows=40_000))
     out["bytes"] = blocks.nbytes()
