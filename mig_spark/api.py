@@ -168,9 +168,14 @@ def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normaliz
 
 
 def _edge_table(edges: Sequence[Edge], labels: list[str], threshold: float | None) -> pa.Table:
-    for src, dst, weight in edges:
-        if not 0 <= weight < float("inf"):
-            raise InputError(f"edge {(src, dst, weight)!r}: a weight is a finite number >= 0")
+    for edge in edges:
+        try:
+            _, _, weight = edge
+            usable = 0 <= weight < float("inf")
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise InputError(f"edge {edge!r}: an edge is (label, label, weight), a weight is a finite number >= 0")
     ends = [a for a, _, _ in edges], [b for _, b, _ in edges]
     weights = np.array([weight for _, _, weight in edges], np.float64)
     return tidy_edges(ends[0], ends[1], weights, labels, threshold=threshold)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,28 +87,37 @@ def as_arrow(frame: Any) -> pa.Table:
     """pandas, an Arrow table or batch, or whatever gives an Arrow stream, as a table.
 
     Raises:
-        InputError: its columns hold values of several kinds.
-        ContractError: it is nothing of that.
+        InputError: a column holds what Arrow does not (values of several kinds, numbers above 64 bits).
+        ContractError: it is nothing of that, or has two columns of one name.
     """
     try:
-        if isinstance(frame, pa.RecordBatch):
-            return pa.Table.from_batches([frame])
-        if isinstance(frame, pa.Table):
-            return frame
-        if type(frame).__module__.partition(".")[0] == "pandas":
-            return pa.Table.from_pandas(frame, preserve_index=False)
-        if hasattr(frame, "__arrow_c_stream__"):
-            return pa.table(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
-        raise InputError(f"a column holds values of several kinds ({' '.join(str(e).split())})") from None
-    raise ContractError(f"{type(frame).__name__} is no table: give a Spark DataFrame, pandas, or an Arrow table")
+        table = _arrow_of(frame)
+    except (ValueError, TypeError, OverflowError) as e:
+        raise InputError(f"this table cannot be read as an Arrow table ({' '.join(str(e).split())})") from None
+    if table is None:
+        raise ContractError(f"{type(frame).__name__} is no table: give a Spark DataFrame, pandas, or an Arrow table")
+    twice = [repr(name) for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise ContractError(f"the table has more than one column {', '.join(twice)}: rename or drop the others")
+    return table
+
+
+def _arrow_of(frame: Any) -> pa.Table | None:
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    if isinstance(frame, pa.Table):
+        return frame
+    if hasattr(frame, "columns") and type(frame).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    return pa.table(frame) if hasattr(frame, "__arrow_c_stream__") else None
 
 
 def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
     """Ids, each once, in the type of the pool's.
 
     Args:
-        ids: a sequence, a path (JSON lines or Parquet with `id`, or text with one a line), or a table with `id`.
+        ids: a list or column of them, a path (JSON lines or Parquet with `id`, or text with one a line), or a table
+            with `id`.
         what: the list is, for messages.
 
     Raises:
@@ -119,15 +128,27 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
         values = _ids_in(ids, what)
     elif hasattr(ids, "toArrow"):
         values = _id_column(ids.toArrow())
-    elif isinstance(ids, Sequence | np.ndarray | set | frozenset | pa.Array | pa.ChunkedArray):
+    elif isinstance(ids, Iterable) and not isinstance(ids, Mapping) and not hasattr(ids, "columns"):
         values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in ids]
     else:
         values = _id_column(as_arrow(ids))
     try:
-        known = [int(i) if integers else str(i) for i in values if i is not None]
+        known = [_id(i, integers=integers) for i in values if i is not None]
         return pa.array(list(dict.fromkeys(known)), pa.int64() if integers else pa.string())
     except (ValueError, TypeError, OverflowError, pa.ArrowInvalid) as e:
-        raise InputError(f"{what}: the pool's ids are integers, and this list has something else ({e})") from None
+        kind = "integers" if integers else "text"
+        raise InputError(f"{what}: the pool's ids are {kind}, and this list has something else ({e})") from None
+
+
+def _id(value: Any, *, integers: bool) -> int | str:
+    if isinstance(value, bytes):
+        raise TypeError(f"{value!r} is bytes")
+    if not integers:
+        return str(value)
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError(f"{value!r} is no integer")
+    return number
 
 
 def _ids_in(path: str, what: str) -> list[Any]:
@@ -166,14 +187,23 @@ def _column(role: str, name: str, values: pa.Array) -> pa.Array:
     integer, null = pa.types.is_integer(kind), pa.types.is_null(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     if role == "id" and (integer or text):
-        return values.cast(pa.int64() if integer else pa.string())
-    if role == "labels" and (null or "list" in str(kind)):
+        return _cast(name, values, pa.int64() if integer else pa.string())
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if role == "labels" and (null or is_list):
         inside = None if null else kind.value_type
         if null or str(inside).removeprefix("large_") in ("string", "string_view", "null"):
-            return values.cast(pa.list_(pa.string()))
+            return _cast(name, values, pa.list_(pa.string()))
     if role in ("score", "cost") and (integer or null or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        return values.cast(pa.float64())
+        # integers above 2^53 are rounded, as Spark rounds them
+        return values.cast(pa.float64(), safe=False)
     if role == "kind" and (integer or text or null or pa.types.is_boolean(kind)):
-        return values.cast(pa.string())
+        return _cast(name, values, pa.string())
     wanted = {"id": "text or integers", "labels": "lists of text", "kind": "text"}.get(role, "numbers")
     raise ContractError(f"cannot select from this table: {name!r} is {kind}, not {wanted}; convert it first")
+
+
+def _cast(name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return values.cast(kind)
+    except pa.ArrowInvalid as e:
+        raise ContractError(f"cannot select from this table: {name!r} cannot be converted ({e})") from None

@@ -21,6 +21,7 @@ from mig_spark.kernels.selection.blocks import build_block, label_sets_of
 from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.replay import replay
@@ -133,6 +134,9 @@ def select_rows(
         if config.upper_bound and chosen.size and config.cost is None:
             certificate.upper_bound = bound_objective(pool, chosen, origin, first)
             seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
+    except RepeatedIdsError as e:
+        # the kernels know ids as bytes; users know numbers
+        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
     finally:
         pool.release()
     counts["rows"] += 0 if work.first is None else work.first.num_rows

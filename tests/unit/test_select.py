@@ -107,7 +107,15 @@ def test_given_include_exclude_as_ids_tables_and_files(tmp_path):
     (tmp_path / "ids.jsonl").write_text("\n".join(json.dumps({"id": i}) for i in taken))
     (tmp_path / "ids.txt").write_text("\n".join(taken))
     pq.write_table(pa.table({"id": taken}), tmp_path / "ids.parquet")
-    forms = [taken, pa.array(taken), pd.Series(taken).to_numpy(), pd.DataFrame({"id": taken}), pa.table({"id": taken})]
+    forms = [
+        taken,
+        pa.array(taken),
+        pd.Series(taken),
+        pd.Series(taken).to_numpy(),
+        pd.Index(taken),
+        dict.fromkeys(taken).keys(),
+    ]
+    forms += [pd.DataFrame({"id": taken}), pa.table({"id": taken})]
     forms += [str(tmp_path / f"ids.{ending}") for ending in ("jsonl", "txt", "parquet")]
     by_key = {r.key: r for r in rows}
     rest = [r for r in rows if r.key not in taken]
@@ -166,11 +174,39 @@ def test_stochastic_mode_and_exact_gain_in_memory():
         ({"edges": [("a", "b", -1.0)]}, InputError, "a weight is a finite number >= 0"),
         ({"include": 7}, MigError, "int is no table"),
         ({"exclude": "no-such-file.txt"}, InputError, "cannot read no-such-file.txt"),
+        ({"exclude": [b"r0001"]}, InputError, "exclude: the pool's ids are text, and this list has something else"),
+        ({"edges": [("a", "b")]}, InputError, r"edge \('a', 'b'\): an edge is \(label, label, weight\)"),
+        ({"edges": [("a", "b", None)]}, InputError, "a weight is a finite number >= 0"),
     ],
 )
 def test_what_cannot_be_is_told(options, error, says):
     with pytest.raises(error, match=says):
         select(table_of(medium(20)), 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([1, 2, 2**70], "cannot be read as an Arrow table"),
+        (pa.array([1, 2, 2**63], pa.uint64()), "'id' cannot be converted"),
+        (["a", "b", "\ud800"], "cannot be read as an Arrow table"),
+        ([7, 8, 7], "id 7 is there more than once"),
+    ],
+)
+def test_ids_that_cannot_be_are_told(ids, says):
+    frame = {"id": ids, "labels": [["x"]] * 3, "score": [1.0] * 3}
+    for engine in ("local", "rounds"):
+        with pytest.raises(MigError, match=says):
+            select(pa.table(frame) if isinstance(ids, pa.Array) else pd.DataFrame(frame), 2, engine=engine)
+
+
+def test_ids_of_a_list_are_never_rounded_and_columns_are_there_once():
+    pool = pa.table({"id": [1, 2, 3], "labels": [["x"]] * 3, "score": [1.0] * 3})
+    assert select(pool, 2, exclude=pd.Series([1.0])).ids == [2, 3]
+    with pytest.raises(InputError, match=r"this list has something else \(1.7 is no integer\)"):
+        select(pool, 2, exclude=[1.7])
+    with pytest.raises(ContractError, match="more than one column 'score'"):
+        select(pool.append_column("score", pool["score"]), 2)
 
 
 def test_what_is_unknown_is_no_option():

@@ -51,7 +51,7 @@ class Ask:
         threshold: send the groups whose best row left has at least this gain (and always the best one).
         cap: at most this many groups a block.
         by_key: send the `cap` smallest ids left instead, one row a group (all gains are zero).
-        by_cost: gains count by unit of cost.
+        alone: send the one row with the highest gain, whatever it costs, then the smallest id; and nothing else.
     """
 
     view: View
@@ -59,7 +59,7 @@ class Ask:
     threshold: float
     cap: int
     by_key: bool = False
-    by_cost: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
     """Answer `ask` for one block of which the rows marked in `sent` (bool, one a row) are at the driver already."""
     if ask.by_key:
         return _offer_by_key(number, block, sent, ask)
+    if ask.alone:
+        return _offer_alone(number, block, sent, ask)
     head = _heads(block.row_ptr, sent)
     groups = np.flatnonzero((head >= 0) & ask.limits.allow(block.kind, block.cost))
     heads = head[groups]
-    gains = gains_of(block.label_ptr, block.labels, block.scores, groups, heads, ask.view)
-    if ask.by_cost:
-        gains = gains / block.cost[groups]
+    gains = gains_of(block.label_ptr, block.labels, block.scores, groups, heads, ask.view) / block.cost[groups]
     rank = block.rank[heads]
     chosen = np.flatnonzero(gains >= ask.threshold)
     if len(chosen) == 0 and len(gains):
@@ -171,9 +171,23 @@ def gains_not_finite() -> str:
     )
 
 
-def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
+def _rows_left(block: Block, sent: Bool, limits: Limits) -> tuple[I64, I64]:
+    """The rows that are not sent and may be taken; and the group of every row."""
     group_of = np.repeat(np.arange(block.groups), np.diff(block.row_ptr))
-    left = np.flatnonzero(~sent & ask.limits.allow(block.kind, block.cost)[group_of])
+    return np.flatnonzero(~sent & limits.allow(block.kind, block.cost)[group_of]), group_of
+
+
+def _offer_alone(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
+    # every row and not only the first of each group: exact gains of one group may be equal where scores are not
+    left, group_of = _rows_left(block, sent, ask.limits)
+    gains = gains_of(block.label_ptr, block.labels, block.scores, group_of[left], left, ask.view)
+    row = left[np.lexsort((block.rank[left], -gains))[:1]]
+    nothing = np.full(len(ask.limits.open), -1.0)
+    return assemble(number, block, group_of[row], row, row + 1, np.zeros(len(row), bool), nothing, [])
+
+
+def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
+    left, group_of = _rows_left(block, sent, ask.limits)
     left = left[np.argsort(block.rank[left], kind="stable")]
     rows, kept = left[: ask.cap], left[ask.cap :]
     kinds = block.kind[group_of[kept]]

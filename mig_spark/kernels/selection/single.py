@@ -27,7 +27,7 @@ def single_best(pool: BlockPool, aside: Block | None, origin: State, limits: Lim
         limits: which rows may be taken.
     """
     start = replace(origin.copy(), exact=True)
-    ask = Ask(start.view(), limits, np.inf, 1, by_cost=False)
+    ask = Ask(start.view(), limits, np.inf, 1, alone=True)
     offers = pool.ask(ask, {})
     if aside is not None:
         offers = [*offers, make_offer(-1, aside, np.zeros(aside.rows, bool), ask)]
