@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.local_files import replacing
@@ -37,12 +37,16 @@ def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """All of a small file: a config, a list of labels. A path without a scheme is one of the driver's own, where there
-    is such a file, before it is one of the cluster's default file system.
+    is such a file, before it is one of the cluster's default file system. In a URI of a file, %20 is a space where no
+    file has the very name.
 
     Raises:
         InputError: it is not there, or cannot be read.
     """
     where = local_path(path)
+    if os.fspath(path).startswith("file:") and not Path(where).exists():
+        # as browsers and file managers write it
+        where = unquote(where)
     spark = _session()
     try:
         if not is_remote(where) and (spark is None or Path(where).expanduser().exists() or _is_local(spark, where)):
@@ -112,11 +116,10 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def local_path(path: str | os.PathLike[str]) -> str:
-    """A URI of a file that the operating system has as the path it stands for; anything else as it is."""
+    """A URI of a file that the operating system has as the path it stands for, letter by letter as Spark takes it;
+    anything else as it is."""
     where = os.fspath(path)
-    if where.startswith("file:"):
-        return unquote(urlsplit(where).path)
-    if where.startswith("dbfs:"):
+    if where.startswith(("file:", "dbfs:")):
         from mig_spark.lakehouse.storage import os_path
 
         return os_path(where, lambda: True) or where

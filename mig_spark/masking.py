@@ -19,7 +19,12 @@ _SECRET_WORDS = {"secret", "secrets", "password", "passwd", "pwd", "passphrase",
 #: (abfss, wasbs, viewfs) is a place and no secret.
 _USERINFO = re.compile(r"(?<=://)[^/:@\s]*:[^/\s]*@")
 _WEB_USER = re.compile(r"(?i)(?<=http://)[^/\s]+@|(?<=https://)[^/\s]+@")
-_QUERY_SECRET = re.compile(r"(?i)([?&](?:sig|signature|token|key|api_?key|password|x-amz-[a-z-]+)=)[^&\s]+")
+#: Names of an address's parameters that carry a key or a signature.
+SECRET_PARAMETER = (  # noqa: S105 - names of secrets
+    r"(?:[\w.-]*[_-])?(?:(?:api|access|account|subscription)?key|token|secret|password|passwd|pwd|sig|signature|auth|"
+    r"authorization|credentials?|sas)|x-amz-[a-z-]+"
+)
+_QUERY_SECRET = re.compile(rf"(?i)([?&](?:{SECRET_PARAMETER})=)[^&\s]+")
 
 
 def mask_secrets(value: Any, *, key: str = "") -> Any:

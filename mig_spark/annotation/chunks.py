@@ -34,6 +34,7 @@ from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def annotate_missing(
             refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
             # a key that cannot be had is told before anything is written
             work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
-            work.spill = SpillFolder.open(store.output, config, run_id)
+            work.spill = SpillFolder.open(store.output, config, run_id, files=Files(store.spark))
         if missing.count > 0:
             with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)

@@ -20,6 +20,7 @@ from mig_spark.config import AnnotateConfig, OutputConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.kernels.annotation.spill import ASIDE, CHUNK, FILE, spill_files
+from mig_spark.lakehouse.storage import SCHEME, Files
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,18 @@ class SpillFolder:
     gone: tuple[str, ...] = ()
 
     @staticmethod
-    def open(output: OutputConfig, config: AnnotateConfig, run_id: str) -> SpillFolder:
+    def open(output: OutputConfig, config: AnnotateConfig, run_id: str, *, files: Files | None = None) -> SpillFolder:
         """Find the folder and what is in it; nothing is written. A warning where answers cannot be written through.
+
+        Args:
+            files: say whether a path of `output` without a scheme is on HDFS, say; None: it is the operating system's.
 
         Raises:
             InputError: the folder cannot be read, or something else has its name.
         """
         root = local_folder(config.spill_path or output.path)
+        if files is not None and output.path and not config.spill_path and not SCHEME.match(output.path):
+            root = files.os_path(output.path)
         if root is None:
             logger.warning(
                 "annotate: paid answers are kept in memory until their chunk is committed, since %s is no folder that "
@@ -83,7 +89,7 @@ class SpillFolder:
             return None
         marker = self.own / MARKER
         try:
-            if not marker.exists():
+            if not _is_written(marker):
                 self.own.mkdir(parents=True, exist_ok=True)
                 marker.write_text(json.dumps({"of": "mig-spark", "output": self.identity}), encoding="utf-8")
         except OSError as e:
@@ -131,7 +137,8 @@ def output_identity(output: OutputConfig) -> str:
 
 def _see_that_it_is_ours(own: Path, identity: str) -> None:
     names = _names(own)
-    if not names:
+    # a disk was full, or a run died, when the marker was to be written
+    if not names or (names == [MARKER] and not _is_written(own / MARKER)):
         return
     whose = None
     with contextlib.suppress(OSError, ValueError):
@@ -141,6 +148,10 @@ def _see_that_it_is_ours(own: Path, identity: str) -> None:
             f"{own} is to hold this output's paid answers, and something else is in it (no {MARKER} that names this "
             "output): move it away, or set annotate.spill_path to another folder"
         )
+
+
+def _is_written(marker: Path) -> bool:
+    return marker.exists() and (not marker.is_file() or marker.stat().st_size > 0)
 
 
 def _chunks(folder: Path) -> list[Path]:

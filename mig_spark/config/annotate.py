@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mig_spark.config.base import DEFAULT_MODEL, Section
+from mig_spark.masking import SECRET_PARAMETER
 from mig_spark.scrub import is_variable_name, looks_like_key
 
 
@@ -294,12 +295,6 @@ class AnnotateConfig(Section):
     spill_path: str | None = Field(None, description="folder for paid answers under way; default: under output.path")
 
 
-#: parameters of an address that carry a key or a signature
-_SECRET_PARAMETERS = re.compile(
-    r"(?i)(?:.*[_-])?(?:key|apikey|token|secret|password|passwd|pwd|sig|signature|auth|authorization|credential|sas)"
-)
-
-
 def check_url(url: str) -> None:
     """See that requests can go to this address, and that no secret is in it. No message shows the address itself.
 
@@ -327,7 +322,7 @@ def check_url(url: str) -> None:
     if "#" in url:
         raise ValueError("it has a part after #, which is never sent; leave it out")
     names = [name for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)]
-    secret = sorted({name for name in names if _SECRET_PARAMETERS.fullmatch(name)})
+    secret = sorted({name for name in names if re.fullmatch(SECRET_PARAMETER, name, re.IGNORECASE)})
     if secret:
         raise ValueError(
             f"it carries a secret in the parameter {', '.join(secret)}, not shown here; name a variable with the key "

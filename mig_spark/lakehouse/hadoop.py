@@ -116,6 +116,9 @@ class HadoopFiles:
             return
         aside = self._beside(where, part_name(f"{where.getName()}.old"))
         had = system.exists(where)
+        if had:
+            # what a process of the same number has left, which died when it had replaced the file
+            system.delete(aside, False)
         if had and not system.rename(where, aside):
             raise InputError(f"cannot write {where.toString()}: the file system did not move the old file aside")
         if not system.rename(scratch, where):

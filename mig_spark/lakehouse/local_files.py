@@ -121,7 +121,11 @@ class LocalFiles:
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `target` at the end of a `with` block, in one step: whoever reads, and
-    whatever dies, finds the old file or the new one, whole."""
+    whatever dies, finds the old file or the new one, whole. A pipe or a device (/dev/stdout) is written to directly."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        with target.open("wb") as out:
+            yield out
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(part_name(target.name))
     try:

@@ -303,12 +303,13 @@ class Store:
         for folder in (base, f"{base}/checkpoints"):
             for file in files.children(folder) if files.exists(folder) else []:
                 if PART.search(file.name):
-                    files.remove_folder(file.path)
+                    files.remove_folder(file.path, empty_parents=int(folder != base))
 
     def _all_names(self) -> list[str]:
         if self.by_path:
             files = Files(self.spark)
-            return [f.name for f in files.children(self._folder())] if files.exists(self._folder()) else []
+            found = files.children(self._folder()) if files.exists(self._folder()) else []
+            return [f.name for f in found if f.is_dir]
         return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 
     def _make_ready(self, table: Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
+
+#: Names of saved rounds; the folder that they are in may hold other things.
+_SAVED = re.compile(r"select-[0-9a-f]{16}\.jsonl")
 
 STAGE = "select"
 #: A cost column that every pool has: the characters of all turns.
@@ -246,9 +250,16 @@ class _Checkpoint:
         if self.path is None:
             return
         try:
-            Files(self._spark).remove_folder(self.path.rpartition("/")[0])
+            remove_saved(Files(self._spark), self.path.rpartition("/")[0])
         except InputError as e:
             logger.warning("the saved rounds were not removed (%s)", e)
+
+
+def remove_saved(files: Files, folder: str) -> None:
+    """Remove the rounds that were saved in a folder, and the folder where nothing else is in it."""
+    for file in files.children(folder) if files.exists(folder) else ():
+        if _SAVED.fullmatch(file.name):
+            files.remove_folder(file.path, empty_parents=1)
 
 
 def _write_ids(ids: Sequence[Any], path: str) -> None:

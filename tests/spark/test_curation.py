@@ -327,6 +327,7 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     # others' tables and folders of such names; and a table of a run that died before its first commit
     spark.range(3).write.format("delta").save(str(tables / "staged_pool__theirs"))
     write(tables / "annotate_todo__files", "a.jsonl", some_records(0, 1))
+    write(tables, "staged_pool__notes.txt", some_records(0, 1))
     begun = tables / "annotate_todo__1234" / "_delta_log"
     begun.mkdir(parents=True)
     (begun / ".00000000000000000000.json.tmp").write_text("{")
@@ -334,7 +335,12 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     assert first.exists(ANNOTATED_CHUNK)
     assert not second.exists(ANNOTATED_CHUNK)
     assert not half.exists()
-    left = {"staged_pool__theirs", "annotate_todo__files", f"annotated_chunk__{first.writer.attempt}"}
+    left = {
+        "staged_pool__theirs",
+        "staged_pool__notes.txt",
+        "annotate_todo__files",
+        f"annotated_chunk__{first.writer.attempt}",
+    }
     assert {p.name for p in tables.iterdir()} == left
 
 

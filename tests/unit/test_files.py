@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from mig_spark.annotation.annotators import read_label_list
@@ -10,6 +12,8 @@ from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, InputError
 from mig_spark.files import is_remote, read_bytes, write_lines
 from mig_spark.kernels.annotation.embedding import model_folder
+from mig_spark.lakehouse.storage import Files
+from mig_spark.selection.stage import remove_saved
 
 
 def test_local_files_by_path_and_by_uri(tmp_path):
@@ -20,6 +24,41 @@ def test_local_files_by_path_and_by_uri(tmp_path):
     assert not is_remote(file.as_uri())
     assert is_remote("s3://bucket/x")
     assert is_remote("dbfs:/Volumes/x")
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a#b", "a?b"])
+def test_a_uri_of_a_file_is_taken_by_its_letters_as_spark_takes_it(name, tmp_path):
+    uri = f"file:{tmp_path}/{name}/x.jsonl"
+    write_lines(["one"], uri)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert Files(None).exists(uri)
+    assert read_bytes(uri) == b"one\n"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_lines(["one"], pipe)
+        assert os.read(reader, 100) == b"one\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_of_a_folder_of_saved_rounds_only_these_are_removed(tmp_path):
+    folder = tmp_path / "checkpoints"
+    write_lines(["{}"], folder / "select-0123456789abcdef.jsonl")
+    write_lines(["weights"], folder / "step-100" / "model.bin")
+    remove_saved(Files(None), f"file:{folder}")
+    assert [p.name for p in folder.iterdir()] == ["step-100"]
+    assert read_bytes(folder / "step-100" / "model.bin") == b"weights\n"
+    (tmp_path / "other").mkdir()
+    write_lines(["{}"], tmp_path / "other" / "select-0123456789abcdef.jsonl")
+    remove_saved(Files(None), f"file:{tmp_path}/other")
+    remove_saved(Files(None), f"file:{tmp_path}/other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from mig_spark.annotation.spill_folder import MARKER, SpillFolder
 from mig_spark.config import AnnotateConfig, OutputConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.annotation.spill import Spill, answer_line, read_spill, task_name
+from mig_spark.lakehouse.storage import Files
 
 CONFIG = AnnotateConfig()
 
@@ -160,3 +162,28 @@ def test_what_an_older_version_left_in_a_shared_folder_is_read_and_not_removed(
     assert "remove 20260101T000000Z-0123abcd when nobody needs them" in caplog.text
     run.remove_earlier()
     assert tree(tmp_path) == before
+
+
+def test_a_marker_that_was_not_written_to_its_end_stops_nobody(tmp_path: Path) -> None:
+    run = open_(tmp_path, None, "run-1")
+    assert run.own is not None
+    run.own.mkdir()
+    # the disk was full
+    (run.own / MARKER).touch()
+    again = open_(tmp_path, None, "run-2")
+    answer(again.chunk(0), "k")
+    assert set(read_spill(open_(tmp_path, None, "run-3").earlier)) == {"k"}
+
+
+def test_an_output_on_another_file_system_has_no_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster whose paths without a scheme are HDFS's, each node would write to a folder of its own."""
+    files = Files(cast("Any", None))
+    monkeypatch.setitem(vars(files), "_default_is_local", False)
+    plain, uri = OutputConfig(path=str(tmp_path / "out")), OutputConfig(path=f"file:{tmp_path}/out")
+    assert SpillFolder.open(plain, CONFIG, "r", files=files).own is None
+    assert SpillFolder.open(OutputConfig(path="hdfs:/out"), CONFIG, "r", files=files).own is None
+    mount = AnnotateConfig(spill_path=str(tmp_path / "nfs"))
+    for output, config in ((uri, CONFIG), (plain, mount)):
+        assert SpillFolder.open(output, config, "r", files=files).own is not None
+    monkeypatch.setitem(vars(files), "_default_is_local", True)
+    assert SpillFolder.open(plain, CONFIG, "r", files=files).own == SpillFolder.open(uri, CONFIG, "r", files=files).own

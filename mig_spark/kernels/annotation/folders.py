@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+# two letters at least: `C:/` is a drive
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 
 
 def local_folder(path: str | None) -> str | None:
@@ -15,4 +19,4 @@ def local_folder(path: str | None) -> str | None:
         return rest if rest.startswith("/Volumes/") else f"/dbfs{rest}"
     if path.startswith("file:/"):
         return "/" + path.removeprefix("file:").lstrip("/")
-    return None if "://" in path else str(Path(path).expanduser().absolute())
+    return None if _SCHEME.match(path) else str(Path(path).expanduser().absolute())
