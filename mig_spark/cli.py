@@ -28,7 +28,7 @@ from mig_spark.config import (
     load_config,
     parse_config,
 )
-from mig_spark.errors import MigError
+from mig_spark.errors import ConfigError, MigError
 from mig_spark.files import is_remote, local_path, read_bytes, write_lines
 from mig_spark.scrub import Scrubbed, scrub
 
@@ -512,17 +512,22 @@ def job(command: str, args: Sequence[str] | None = None) -> None:
     given = parser.parse_args(args)
     named = ["--run-id", given.run_id] if given.run_id else []
     try:
-        more = shlex.split(given.overrides)
-    except ValueError as e:
-        parser.error(f"--overrides {given.overrides!r}: {e}")
-    try:
-        if given.allow_overrides.strip() != "*":
-            with _failure_told(True, given.run_id):
+        with _failure_told(True, given.run_id):
+            more = _split(given.overrides)
+            if given.allow_overrides.strip() != "*":
                 check_overrides(more, filter(None, given.allow_overrides.split(",")))
     except MigError as e:
         _end(e)
     overrides = [*given.set, *more]
     main([command, given.config, "--json", *named, *(part for text in overrides for part in ("--set", text))])
+
+
+def _split(overrides: str) -> list[str]:
+    try:
+        return shlex.split(overrides)
+    except ValueError as e:
+        # the text itself may hold a secret
+        raise ConfigError(f"--overrides cannot be split ({e}): give KEY=VALUE texts, and close every quote") from None
 
 
 def job_main(args: Sequence[str] | None = None) -> None:

@@ -673,6 +673,15 @@ def test_mig_job_ends_with_code_2_and_says_why(args, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_overrides_that_cannot_be_split_are_told_as_json_and_not_shown(capsys):
+    with pytest.raises(SystemExit):
+        cli.job_main(["graph", "--config", "c.yaml", "--run-id", "r1", "--overrides", "spark.conf.x.secret='c4n4ry"])
+    told = capsys.readouterr()
+    last = json.loads(told.out.splitlines()[-1])
+    assert (last["run_id"], last["kind"], last["exit_code"]) == ("r1", "ConfigError", 2)
+    assert "c4n4ry" not in told.out + told.err
+
+
 # --- everything
 
 

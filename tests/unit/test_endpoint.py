@@ -156,6 +156,9 @@ def test_another_header_carries_the_key_bare(monkeypatch: pytest.MonkeyPatch) ->
         ask("tagger", f"{server.url}?api-version=1", ["a"], api_key_env="MY_KEY", auth_header="api-key")
     assert server.headers[0]["api-key"] == KEY
     assert server.headers[0]["path"] == "/v1/chat/completions?api-version=1"
+    with endpoint(tags) as server:
+        ask("tagger", server.url, ["a"], api_key_env="MY_KEY", auth_header="authorization")
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
 def test_the_key_is_in_no_step_that_travels(monkeypatch: pytest.MonkeyPatch) -> None:

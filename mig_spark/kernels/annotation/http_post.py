@@ -149,7 +149,7 @@ class Poster:
             "User-Agent": "mig-spark",
         }
         if self.key:
-            headers[self.key_header] = f"Bearer {self.key}" if self.key_header == "Authorization" else self.key
+            headers[self.key_header] = f"Bearer {self.key}" if self.key_header.lower() == "authorization" else self.key
         request = httpx2.Request("POST", self.url, headers=headers, content=body)
         response = await connections.handle_async_request(request)
         try:
