@@ -131,8 +131,14 @@ class Lease:
             self._renew()
 
     def _renew(self) -> None:
+        """Renew, unless the claim has lapsed and another run has come since: whoever sees only the newest events would
+        take the renewal for that of a claim in force."""
         try:
-            self._append("renew")
+            with self._turn:
+                lapsed = self._claim is not None and self._claim.until <= time.time()
+                if lapsed and all(c.owner != self._owner for c in standing(self._events())):
+                    return
+                self._append("renew")
         except Exception as e:  # noqa: BLE001 - a renewal that fails is tried again; `check` sees a lapse
             logger.warning("the lease on %s was not renewed (%s); trying again", self._where(), type(e).__name__)
 

@@ -154,8 +154,8 @@ def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
     found = by_id(store, config)
     assert [found[f"row-{k}"].labels for k in range(5)] == [[label] for _, label in [*texts, texts[0]]]
     assert (counts["pool"], counts["annotated"]) == (5, 4)
-    # at most one load a worker, and this session has two
-    assert counts["model_loads"] <= 2
+    # at most one load a task; a worker keeps its model, but Spark ends workers that were idle for a minute
+    assert 1 <= counts["model_loads"] <= 4
     assert counts["health"]["flags"]["truncated"] == 1
     assert "truncated" in found["row-3"].flags
 

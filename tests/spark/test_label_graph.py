@@ -260,7 +260,7 @@ def test_the_engine_is_what_the_config_says_or_what_is_there(
     # a class that no jar has: what the loader says where GraphFrames is not on the class path
     monkeypatch.setattr(session, "GRAPHFRAMES_CLASS", "org.graphframes.NotThere")
     assert not uses_graphframes(spark, "auto")
-    assert "by joins instead" in caplog.text
+    assert "joins compute the same propagation matrix" in caplog.text
     with pytest.raises(DependencyError, match="or set graph"):
         uses_graphframes(spark, "graphframes")
     monkeypatch.undo()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mig_spark.config import edge_threshold
+from mig_spark.errors import InputError
 from mig_spark.labels.edges import tidy_edges
 
 LABELS = ["a", "b", "c", "d"]
@@ -23,7 +24,6 @@ def tidied(threshold):
 @pytest.mark.parametrize(
     ("threshold", "kept", "dropped"),
     [
-        (None, [("a", "b", 0.5), ("a", "d", -1.0), ("b", "c", 0.75)], 0),
         (0.0, [("a", "b", 0.5), ("b", "c", 0.75)], 1),
         (0.75, [("b", "c", 0.75)], 3),
         (1.0, [], 4),
@@ -38,6 +38,13 @@ def test_a_threshold_cuts_and_says_how_many(threshold, kept, dropped, caplog):
         if dropped
         else []
     )
+
+
+def test_without_a_threshold_edges_stay_and_one_that_cannot_be_shared_out_is_named():
+    with pytest.raises(InputError, match="from 'a' to 'd' has the weight -1"):
+        tidied(None)
+    kept = tidy_edges(["a", "b"], ["b", "c"], np.array([0.0, 0.75]), LABELS, threshold=None)
+    assert [tuple(row.values()) for row in kept.to_pylist()] == [("a", "b", 0.0), ("b", "c", 0.75)]
 
 
 def test_one_rule_for_the_threshold():
