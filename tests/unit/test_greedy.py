@@ -205,18 +205,36 @@ def test_running_out_of_rounds_without_a_driver_to_finish_is_an_error():
         rounds.run()
 
 
-def test_underflow_of_exp_is_told_and_the_rest_goes_by_id():
+@pytest.mark.parametrize("gain", ["gradient", "exact"])
+def test_underflow_of_exp_is_told_and_the_rest_goes_by_id(gain):
     rows = [Row(f"{k:03d}", (0,), 400.0 - k / 10) for k in range(12)]
-    want, gains = dense_greedy(rows, np.eye(1), 12, kind="exp")
+    want, gains = dense_greedy(rows, np.eye(1), 12, kind="exp", gain=gain)
     assert gains[-1] == 0.0
     assert want[4:] == sorted(want[4:])
     blocks = pack(rows, 1, block_rows=3)
+
+    def start():
+        return make_state(1, [], kind="exp", gain=gain)
+
     for chosen, certificate in (
-        select_local(blocks, make_state(1, [], kind="exp"), Constraints.budget(12)),
-        Rounds(InProcess(blocks), make_state(1, [], kind="exp"), Constraints.budget(12), candidates_asked=2).run(),
+        select_local(blocks, start(), Constraints.budget(12)),
+        Rounds(InProcess(blocks), start(), Constraints.budget(12), candidates_asked=2).run(),
     ):
         assert ids(chosen) == want
         assert "underflowed" in certificate.notes[0]
+
+
+@pytest.mark.parametrize("cost", [1e-50, 1e50])
+def test_tiny_gains_tie_by_id_whatever_the_cost(cost):
+    score = 1e-310 if cost < 1 else 1e-260
+    rows = [Row(f"{k:02d}", (0,), score * (1 + k * 1.5e-12), 0, cost) for k in range(20)]
+    want, _ = dense_greedy(rows, np.eye(1), 20, kind="exp", alpha=0.01, max_cost=1e60)
+    for block_rows in (1, 7, 100):
+        blocks = pack(rows, 1, block_rows=block_rows, costs=True)
+        for run in (select_local, lambda *given: Rounds(InProcess(given[0]), *given[1:], candidates_asked=2).run()):
+            spend = Constraints(np.zeros(1, np.int64), np.full(1, 20), np.zeros(1, np.int64), 20, 1e60)
+            chosen, _ = run(blocks, make_state(1, [], kind="exp", alpha=0.01), spend)
+            assert ids(chosen) == want
 
 
 def test_many_equal_groups_take_few_rounds():

@@ -257,7 +257,8 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
             if not before(gain, keys[0], ceiling, ceiling_key):
                 stop = BOUND
                 break
-            if gain < tiny:
+            # by unit of cost or not: either may be so small that rows of one group tie
+            if min(gain, gain * top.cost) < tiny:
                 stop = TINY
                 break
             row, end = top.row if model.exact else head[u], units.row_ptr[u + 1]

@@ -111,7 +111,7 @@ def _finish(candidates: Candidates, state: State, constraints: Constraints, cert
 def note_underflow(state: State, certificate: Certificate) -> None:
     """Say so when phi' has vanished on labels that rows still carry: the rest is chosen by id, not by information."""
     vanished = int((state.g == 0.0).sum())
-    if vanished and not state.exact:
+    if vanished:
         note = (
             f"phi' underflowed to zero on {vanished} labels: rows that carry only those gain nothing any more and "
             "are taken in order of their id; a smaller phi.alpha, or phi: pow, avoids it"
