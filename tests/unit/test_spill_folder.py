@@ -187,3 +187,18 @@ def test_an_output_on_another_file_system_has_no_local_folder(tmp_path: Path, mo
         assert SpillFolder.open(output, config, "r", files=files).own is not None
     monkeypatch.setitem(vars(files), "_default_is_local", True)
     assert SpillFolder.open(plain, CONFIG, "r", files=files).own == SpillFolder.open(uri, CONFIG, "r", files=files).own
+
+
+def test_an_answer_that_was_put_aside_does_not_stand_for_the_next_one(tmp_path: Path) -> None:
+    """A row whose answer could not be read is asked for again, and the new answer is as good as any."""
+
+    def put(folder: str, *texts: str) -> str:
+        spill = Spill(str(tmp_path / folder), task_name(0))
+        for text in texts:
+            spill.add(answer_line("k", text, False, 1, 1))
+        spill.close()
+        return str(tmp_path / folder)
+
+    gone, earlier = put("gone", "bad", "worse"), put("earlier", "worse", "bad", "good")
+    assert read_spill([earlier], [gone])["k"]["text"] == "good"
+    assert read_spill([put("other", "bad")], [gone]) == {}

@@ -116,8 +116,7 @@ class Task:
 
     def _take_over(self) -> None:
         """Read what has been paid for, and count what earlier attempts of this task have spent."""
-        gone = read_spill(self.gone)
-        self.left_over = {key: record for key, record in read_spill(self.earlier).items() if key not in gone}
+        self.left_over = read_spill(self.earlier, self.gone)
         if self.spill is not None:
             self.paid = read_spill([self.spill])
             spent = read_spent(self.spill, self.partition)

@@ -63,16 +63,23 @@ def spill_files(folder: str | Path, name: str = "") -> list[Path]:
     return sorted(f for f in with_names.iterdir() if FILE.fullmatch(f.name) and f.name.startswith(name))
 
 
-def read_spill(folders: Iterable[str]) -> dict[str, Record]:
-    """The answers in the files of these folders, by their `key`.
+def read_spill(folders: Iterable[str], gone: Iterable[str] = ()) -> dict[str, Record]:
+    """The answers in the files of these folders, by their `key`, but for those that are in the folders `gone` too.
 
     A line that a kill cut short, and one that is no answer of this form, is passed over.
     """
+    useless = {(record["key"], record["text"]) for record in _answers(gone)}
     found: dict[str, Record] = {}
-    for record in _lines(file for folder in folders for file in spill_files(folder)):
-        if isinstance(record.get("key"), str) and isinstance(record.get("text"), str):
+    for record in _answers(folders):
+        if (record["key"], record["text"]) not in useless:
             found.setdefault(record["key"], {**record, "cut": record.get("cut") is True})
     return found
+
+
+def _answers(folders: Iterable[str]) -> Iterator[Record]:
+    for record in _lines(file for folder in folders for file in spill_files(folder)):
+        if isinstance(record.get("key"), str) and isinstance(record.get("text"), str):
+            yield record
 
 
 def read_spent(folder: str, partition: int) -> Spent:
