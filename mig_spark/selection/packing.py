@@ -56,9 +56,9 @@ _LIMIT_SHARE = 0.5
 HASHES_AT_DRIVER = 2_000_000
 #: Repeated hashes whose ids are looked up at a time.
 _LOOKED_UP = 1000
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
+INTEGERS = ("tinyint", "smallint", "int", "bigint")
 #: What `score` and `cost` may be, decimals aside.
-_NUMBERS = (*_INTEGERS, "float", "double", "string", "void")
+_NUMBERS = (*INTEGERS, "float", "double", "string", "void")
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:
         raise ContractError(
             f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})"
         )
-    key = sf.col("id").cast("bigint" if have["id"] in _INTEGERS else "string")
+    key = sf.col("id").cast("bigint" if have["id"] in INTEGERS else "string")
     more = [sf.col("kind").cast("string")] if "kind" in have else []
     more += [_number("cost", have["cost"])] if "cost" in have else []
     return df.select(key.alias("id"), "labels", _number("score", have["score"]), *more, *keep)

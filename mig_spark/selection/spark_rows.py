@@ -16,7 +16,7 @@ from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import id_array
-from mig_spark.selection.packing import SparkBlocks, typed
+from mig_spark.selection.packing import INTEGERS, SparkBlocks, typed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,8 +69,16 @@ class SparkRows:
             return from_arrow(self.df.sparkSession, pa.table({"id": listed}))
         if "id" not in ids.columns:
             raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(ids.columns)}")
-        named: DataFrame = ids
-        return named.select(named["id"].cast(kind).alias("id")).where("id is not null").distinct()
+        named: DataFrame = ids.select("id").where("id is not null").distinct()
+        if kind != "bigint" or dict(named.dtypes)["id"] in INTEGERS:
+            return named.select(named["id"].cast(kind).alias("id"))
+        whole = named.selectExpr("id", "try_cast(id as bigint) as number")
+        other = whole.where("number is null or not try_cast(id as double) <=> cast(number as double)").first()
+        if other is not None:
+            raise InputError(
+                f"{what} has the id {other['id']!r}, and the pool's ids are whole numbers: give its ids as they are"
+            )
+        return whole.selectExpr("number as id").distinct()
 
 
 def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | None = None) -> DataFrame:

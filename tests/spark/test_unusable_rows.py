@@ -10,10 +10,11 @@ import pytest
 
 from mig_spark import SelectConfig, build_config, run_pipeline, select
 from mig_spark.contracts import REJECTED
+from mig_spark.errors import InputError
 from mig_spark.kernels.selection import usable
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.spark_rows import rejected_rows
+from mig_spark.selection.spark_rows import SparkRows, rejected_rows
 
 NUMBERS = [None, math.nan, math.inf, -math.inf, -1.0, -0.0, 0.0, 5e-324, 1e100, 1.0000000000000002e100, 1.7e308]
 LABELS = [None, [], ["x"], ["x", None]]
@@ -100,3 +101,16 @@ def test_rows_that_select_cannot_use_are_in_rejected_once(spark, tmp_path):
     found, rows_there = rejected()
     assert set(found) == {("select", "score is above 1e+100", "score = 1.0E101", "huge")}
     assert (rows_there, {r.run_id for r in found.values()}) == (2, {later["run_id"]})
+
+
+@pytest.mark.parametrize(
+    ("ids", "bad"), [("'1' as id", None), ("2.0D as id", None), ("'x' as id", "'x'"), ("1.7D as id", "1.7")]
+)
+def test_ids_of_another_type_are_read_as_the_pools_or_refused(spark, ids, bad):
+    pool = spark.range(1, 4).selectExpr("id", "array('a') as labels", "1.0D as score")
+    rows = SparkRows(pool)
+    if bad is None:
+        assert rows.without(spark.range(1).selectExpr(ids), "exclude").df.count() == 2
+        return
+    with pytest.raises(InputError, match=f"exclude has the id {bad}, and the pool's ids are whole numbers"):
+        rows.without(spark.range(1).selectExpr(ids), "exclude")

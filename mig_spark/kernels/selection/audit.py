@@ -269,7 +269,9 @@ def _audit_exact(units, n, guard, model, scratch, best, gains, best_gains):
     size = len(units.more)
     head = units.row_ptr[:-1].copy()
     bound, stamp, cold = np.full(size, np.nan), np.zeros(size, np.int32), np.zeros(size, np.bool_)
-    first_bounds(units, head, bound, stamp, cold, model, scratch)
+    if first_bounds(units, head, bound, stamp, cold, model, scratch)[0] < 0:
+        gains[:] = np.nan  # the caller says so
+        return
     bounds, keys, slots, hot, labels = warm_up(units, head, bound, cold, -np.inf, size, len(units.labels), 0)
     changed = np.full(len(model.x), -1, np.int64)
     allowed = np.ones(units.kind.max() + 1, np.bool_)
