@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from mig_spark.config import (
     build_part,
     edge_threshold,
 )
-from mig_spark.errors import InputError
+from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection.objective import build_propagation
 from mig_spark.labels.edges import read_edges, read_edges_here, similarity_edges, similarity_edges_here, tidy_edges
 from mig_spark.lakehouse.sql import quote
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Edge: TypeAlias = tuple[str, str, float]
-#: A list of ids: themselves, a table with the column `id`, or a path.
-Ids: TypeAlias = "Sequence[Any] | DataFrame | pd.DataFrame | pa.Table | str"
+#: A list of ids: themselves (a pandas column too), a table with the column `id`, or a path.
+Ids: TypeAlias = "Iterable[Any] | DataFrame | pd.DataFrame | pa.Table | str | os.PathLike[str]"
 
 
 def select(
     df: DataFrame | pd.DataFrame | pa.Table,
     budget: int | None,
     *,
-    edges: str | Sequence[Edge] | None = None,
+    edges: str | os.PathLike[str] | Sequence[Edge] | None = None,
     model: str | None = None,
     threshold: float | None = None,
     prop_weight: float = 1.0,
@@ -82,7 +83,7 @@ def select(
         id, labels, score: your columns' names.
         given: ids whose information is there from the start; they are not selected.
         include: ids to take first; they count for the budget, quotas and cost.
-        exclude: ids not to take. Each of the three: a sequence of ids, a table with the column `id`, or a path.
+        exclude: ids not to take. Each of the three: a list or column of ids, a table with the column `id`, or a path.
         quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, seed, engine, candidates, block_rows,
             max_rounds, upper_bound: see `SelectConfig`.
 
@@ -116,28 +117,45 @@ def select(
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
 
-    named = _named(df, {id: "id", labels: "labels", score: "score"}, config)
+    named = _named(df, {"id": id, "labels": labels, "score": score}, config)
     return select_rows(named, graph, config, given=given, include=include, exclude=exclude)
 
 
 def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame | ArrowRows:
     """The columns that are needed, under the names that they have here."""
-    more = [c.column for c in (config.quotas, config.cost) if c is not None]
-    wanted = {**{name: name for name in more}, **names}
-    if not hasattr(df, "sparkSession"):
-        table = as_arrow(df)
-        there = [name for name in wanted if name in table.column_names]
-        return ArrowRows.of(table.select(there).rename_columns([wanted[name] for name in there]), config)
-    there = [name for name in wanted if name in df.columns]
-    found: DataFrame = df.select(*map(quote, there)).withColumnsRenamed(dict(names))
+    more = {c.column for c in (config.quotas, config.cost) if c is not None}
+    for role, name in names.items():
+        if role in more and name != role:
+            raise ConfigError(
+                f"select(): quotas or cost ask for the column {role!r}, which is a name of select's own while "
+                f"{role}={name!r} is given: rename the column"
+            )
+    wanted = {**names, **{name: name for name in more}}
+    spark = hasattr(df, "sparkSession")
+    table = df if spark else as_arrow(df, set(wanted.values()))
+    columns = table.columns if spark else table.column_names
+    if twice := sorted({name for name in wanted.values() if columns.count(name) > 1}):
+        raise ContractError(f"cannot select from this table: more than one column has the name {twice[0]!r}")
+    there = {role: name for role, name in wanted.items() if name in columns}
+    if missing := [name for role, name in names.items() if role not in there]:
+        raise ContractError(
+            f"cannot select from this table: no column {', '.join(map(repr, missing))} "
+            f"(it has {', '.join(map(str, columns))})"
+        )
+    if not spark:
+        return ArrowRows.of(table.select(list(there.values())).rename_columns(list(there)), config)
+    from pyspark.sql import functions as sf
+
+    found: DataFrame = df.select(*(sf.col(quote(name)).alias(role) for role, name in there.items()))
     return found
 
 
 def _edges(
-    spark: SparkSession | None, edges: str | Sequence[Edge] | None, model: str | None, labels: list[str],
-    threshold: float | None,
+    spark: SparkSession | None, edges: str | os.PathLike[str] | Sequence[Edge] | None, model: str | None,
+    labels: list[str], threshold: float | None,
 ) -> pa.Table | None:  # fmt: skip
-    if isinstance(edges, str):
+    if isinstance(edges, str | os.PathLike):
+        edges = os.fspath(edges)
         if spark is None:
             return read_edges_here(edges, labels, threshold=threshold, option="edges")
         return read_edges(spark, edges, labels, threshold=threshold, option="edges")
@@ -167,15 +185,23 @@ def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normaliz
     return LabelGraph(labels, p)
 
 
+def _short(value: object) -> str:
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
+
+
 def _edge_table(edges: Sequence[Edge], labels: list[str], threshold: float | None) -> pa.Table:
-    for edge in edges:
+    triples: list[Edge] = []
+    for edge in edges if isinstance(edges, Iterable) else [edges]:
         try:
-            _, _, weight = edge
-            usable = 0 <= weight < float("inf")
+            src, dst, weight = edge
+            if not (isinstance(src, str) and isinstance(dst, str) and 0 <= weight < float("inf")):
+                raise ValueError
         except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise InputError(f"edge {edge!r}: an edge is (label, label, weight), a weight is a finite number >= 0")
-    ends = [a for a, _, _ in edges], [b for _, b, _ in edges]
-    weights = np.array([weight for _, _, weight in edges], np.float64)
-    return tidy_edges(ends[0], ends[1], weights, labels, threshold=threshold)
+            raise InputError(
+                f"edges: {_short(edge)} is not (label, label, weight) with a finite weight >= 0; give such triples, or "
+                "the path of a file with src, dst, weight"
+            ) from None
+        triples.append((src, dst, weight))
+    weights = np.array([weight for _, _, weight in triples], np.float64)
+    return tidy_edges([a for a, _, _ in triples], [b for _, b, _ in triples], weights, labels, threshold=threshold)

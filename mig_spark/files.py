@@ -75,12 +75,17 @@ def read_rows(path: str, option: str) -> list[dict[str, Any]]:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    data = io.BytesIO(read_bytes(path))
+    try:
+        data = io.BytesIO(read_bytes(path))
+    except InputError as e:
+        raise InputError(f"{option}: {e}") from None
     try:
         if path.endswith((".parquet", ".pq")):
             return list(pq.read_table(data).to_pylist())
         if path.endswith(".csv"):
-            return list(pyarrow.csv.read_csv(data).to_pylist())
+            # labels that look like numbers are labels
+            names = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(("label", "src", "dst"), pa.string()))
+            return list(pyarrow.csv.read_csv(data, convert_options=names).to_pylist())
         lines = data.getvalue().decode("utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
     except (pa.ArrowInvalid, ValueError) as e:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -83,33 +86,43 @@ class ArrowRows:
         )  # fmt: skip
 
 
-def as_arrow(frame: Any) -> pa.Table:
+def as_arrow(frame: Any, columns: Collection[str] | None = None) -> pa.Table:
     """pandas, an Arrow table or batch, or whatever gives an Arrow stream, as a table.
+
+    Args:
+        frame: the rows.
+        columns: those that are needed; others, which may hold anything, are not looked at. None: all.
 
     Raises:
         InputError: a column holds what Arrow does not (values of several kinds, numbers above 64 bits).
         ContractError: it is nothing of that, or has two columns of one name.
     """
     try:
-        table = _arrow_of(frame)
-    except (ValueError, TypeError, OverflowError) as e:
+        table = _arrow_of(frame, columns)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException) as e:
         raise InputError(f"this table cannot be read as an Arrow table ({' '.join(str(e).split())})") from None
     if table is None:
         raise ContractError(f"{type(frame).__name__} is no table: give a Spark DataFrame, pandas, or an Arrow table")
-    twice = [repr(name) for name, count in Counter(table.column_names).items() if count > 1]
+    counts = Counter(name for name in table.column_names if columns is None or name in columns)
+    twice = [repr(name) for name, count in counts.items() if count > 1]
     if twice:
         raise ContractError(f"the table has more than one column {', '.join(twice)}: rename or drop the others")
     return table
 
 
-def _arrow_of(frame: Any) -> pa.Table | None:
+def _arrow_of(frame: Any, columns: Collection[str] | None) -> pa.Table | None:
     if isinstance(frame, pa.RecordBatch):
         return pa.Table.from_batches([frame])
     if isinstance(frame, pa.Table):
         return frame
-    if hasattr(frame, "columns") and type(frame).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(frame, preserve_index=False)
+    if hasattr(frame, "columns") and _of_pandas(frame):
+        wanted = frame if columns is None else frame.loc[:, [name in columns for name in frame.columns]]
+        return pa.Table.from_pandas(wanted, preserve_index=False)
     return pa.table(frame) if hasattr(frame, "__arrow_c_stream__") else None
+
+
+def _of_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas"
 
 
 def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
@@ -122,16 +135,20 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
 
     Raises:
         InputError: one cannot be an id of this pool, or the path has none.
-        ContractError: there is no column `id`.
+        ContractError: it is no list of ids, or there is no column `id`.
     """
-    if isinstance(ids, str):
-        values = _ids_in(ids, what)
+    if isinstance(ids, str | os.PathLike):
+        values = _ids_in(os.fspath(ids), what)
     elif hasattr(ids, "toArrow"):
         values = _id_column(ids.toArrow())
-    elif isinstance(ids, Iterable) and not isinstance(ids, Mapping) and not hasattr(ids, "columns"):
-        values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in ids]
+    elif hasattr(ids, "columns") or hasattr(ids, "schema"):
+        values = _id_column(as_arrow(ids, {"id"}))
+    elif isinstance(ids, Iterable) and not isinstance(ids, Mapping | bytes):
+        found = ids.dropna() if _of_pandas(ids) and hasattr(ids, "dropna") else ids
+        values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in found]
     else:
-        values = _id_column(as_arrow(ids))
+        kind = type(ids).__name__
+        raise ContractError(f"{what}: {kind} is no list of ids: give a list, a table with the column 'id', or a path")
     try:
         known = [_id(i, integers=integers) for i in values if i is not None]
         return pa.array(list(dict.fromkeys(known)), pa.int64() if integers else pa.string())
@@ -141,9 +158,12 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
 
 
 def _id(value: Any, *, integers: bool) -> int | str:
-    if isinstance(value, bytes):
-        raise TypeError(f"{value!r} is bytes")
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, str | int | float | UUID):
+        raise TypeError(f"{value!r} is {type(value).__name__}")
     if not integers:
+        if isinstance(value, float):
+            raise TypeError(f"{value!r} is a float")
         return str(value)
     number = int(value)
     if not isinstance(value, str) and number != value:
@@ -157,7 +177,15 @@ def _ids_in(path: str, what: str) -> list[Any]:
         if rows and "id" not in rows[0]:
             raise InputError(f"{what} = {path}: it has no column id, but {', '.join(rows[0])}")
         return [row.get("id") for row in rows]
-    return read_bytes(path).decode("utf-8").splitlines()
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{what} = {path}: it is no UTF-8 text; give text with one id a line, or .jsonl or .parquet with id"
+        ) from None
+    except InputError as e:
+        raise InputError(f"{what}: {e}; text is taken as a path, so ids themselves go into a list") from None
+    return [line for line in lines if line.strip()]
 
 
 def _id_column(table: pa.Table) -> list[Any]:
@@ -186,7 +214,7 @@ def _column(role: str, name: str, values: pa.Array) -> pa.Array:
         return _column(role, name, values.dictionary_decode())
     integer, null = pa.types.is_integer(kind), pa.types.is_null(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
-    if role == "id" and (integer or text):
+    if role == "id" and (integer or text or null):
         return _cast(name, values, pa.int64() if integer else pa.string())
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if role == "labels" and (null or is_list):

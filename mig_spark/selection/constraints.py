@@ -130,7 +130,7 @@ def _rows_of(rows: Rows, ids: Any, what: str, *, strict: bool) -> pa.Table:
         shown = ", ".join(told) + (", ..." if len(missing) > _SHOWN else "")
         words = f"{len(missing)} of {len(names)} ids in {what} are not among the pool's usable rows ({shown})"
         if strict:
-            raise InputError(f"{words}: take them out of the list")
+            raise InputError(f"{words}: take them out of the list; rows of exclude and given cannot be included")
         logger.warning("%s: what they contribute is not known and counts as nothing", words)
     return found
 

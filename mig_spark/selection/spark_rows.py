@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,8 @@ class SparkRows:
         """Ids given as a DataFrame with `id`, a place (see `read_ids`), or as `id_array` takes them; each once, in the
         type of the pool's."""
         kind = dict(self.df.dtypes)["id"]
-        if isinstance(ids, str):
-            ids = read_ids(self.df.sparkSession, ids, what)
+        if isinstance(ids, str | os.PathLike):
+            ids = read_ids(self.df.sparkSession, os.fspath(ids), what)
         if not hasattr(ids, "sparkSession"):
             listed = id_array(ids, what, integers=kind == "bigint")
             return from_arrow(self.df.sparkSession, pa.table({"id": listed}))
@@ -144,7 +145,7 @@ def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
         elif path.endswith((".parquet", ".pq")):
             df = spark.read.parquet(path)
         else:
-            df = spark.read.text(path).withColumnRenamed("value", "id")
+            df = spark.read.text(path).where("trim(value) != ''").withColumnRenamed("value", "id")
     except AnalysisException as e:
         raise InputError(f"{option} = {path}: no ids there ({first_line(str(e))}); give a table or a file") from None
     if "id" not in df.columns:

@@ -169,14 +169,23 @@ def test_stochastic_mode_and_exact_gain_in_memory():
         ({"gain": "Exact"}, ConfigError, "gain = 'Exact'"),
         ({"threshold": 2.0}, ConfigError, "threshold = 2.0"),
         ({"quotas": {"colum": "x"}}, ConfigError, "unknown key 'quotas.colum', did you mean 'column'"),
-        ({"score": "points"}, ContractError, "no column 'score'"),
+        ({"score": "points"}, ContractError, "no column 'points'"),
         ({"labels": "origin"}, ContractError, "'labels' is string, not lists of text"),
-        ({"edges": [("a", "b", -1.0)]}, InputError, "a weight is a finite number >= 0"),
-        ({"include": 7}, MigError, "int is no table"),
-        ({"exclude": "no-such-file.txt"}, InputError, "cannot read no-such-file.txt"),
+        ({"edges": [("a", "b", -1.0)]}, InputError, "a finite weight >= 0"),
         ({"exclude": [b"r0001"]}, InputError, "exclude: the pool's ids are text, and this list has something else"),
-        ({"edges": [("a", "b")]}, InputError, r"edge \('a', 'b'\): an edge is \(label, label, weight\)"),
-        ({"edges": [("a", "b", None)]}, InputError, "a weight is a finite number >= 0"),
+        ({"edges": [("a", "b", None)]}, InputError, "a finite weight >= 0"),
+        ({"edges": [("a", "b")]}, InputError, r"edges: \('a', 'b'\) is not \(label, label, weight\)"),
+        ({"edges": [("a", "b", "much")]}, InputError, "is not .label, label, weight"),
+        ({"edges": pd.DataFrame({"src": ["a"], "dst": ["b"], "weight": [1.0]})}, InputError, "edges: 'src' is not"),
+        ({"edges": "no-such-file.jsonl"}, InputError, "edges: cannot read no-such-file.jsonl"),
+        ({"include": 7}, MigError, "include: int is no list of ids"),
+        ({"exclude": b"r0001"}, MigError, "exclude: bytes is no list of ids"),
+        ({"exclude": [["r0001"]]}, InputError, "has something else .*is list"),
+        ({"exclude": [1.0]}, InputError, "has something else .1.0 is a float"),
+        ({"exclude": ["\ud800"]}, InputError, "the pool's ids are text"),
+        ({"exclude": "no-such-file.txt"}, InputError, "exclude: cannot read no-such-file.txt.*go into a list"),
+        ({"id": "origin", "quotas": {"column": "id"}}, ConfigError, "rename the column"),
+        ({"include": ["r0001"], "exclude": ["r0001"]}, InputError, "rows of exclude and given cannot be included"),
     ],
 )
 def test_what_cannot_be_is_told(options, error, says):
@@ -207,6 +216,78 @@ def test_ids_of_a_list_are_never_rounded_and_columns_are_there_once():
         select(pool, 2, exclude=[1.7])
     with pytest.raises(ContractError, match="more than one column 'score'"):
         select(pool.append_column("score", pool["score"]), 2)
+
+
+@pytest.mark.parametrize("value", [3.7, True, "x", float("nan"), 2**70, None])
+def test_a_list_of_ids_is_never_taken_for_another(value):
+    pool = table_of(medium(20), id=pa.array(range(20), pa.int64()))
+    if value is None:
+        assert select(pool, 3, exclude=[None, 4]) == select(pool, 3, exclude=[4])
+    else:
+        with pytest.raises(InputError, match=r"exclude: the pool's ids are integers, and this list has something else"):
+            select(pool, 3, exclude=[value])
+
+
+def test_ids_in_every_form(tmp_path):
+    rows = medium(30)
+    pool, out = table_of(rows), ["r0001", "r0004"]
+    want = select(pool, 9, exclude=out)
+    assert not set(out) & set(want.ids)
+    (tmp_path / "ids.txt").write_text("\ufeffr0001\r\n\r\nr0004\r\n", encoding="utf-8")
+    forms = [
+        pd.Series([*out, None]), pd.Index(out), pd.DataFrame({"id": pd.Categorical(out)}), set(out), iter(out),
+        dict.fromkeys(out).keys(), pa.array(out), pa.chunked_array([out]), tmp_path / "ids.txt",
+        str(tmp_path / "ids.txt"),
+    ]  # fmt: skip
+    for form in forms:
+        assert select(pool, 9, exclude=form) == want
+    numbered = table_of(rows, id=pa.array(range(30), pa.int64()))
+    (tmp_path / "numbers.txt").write_text("1\n\n4\n")
+    for form in [pd.Series([1, 4, None]), [1.0, "4"], tmp_path / "numbers.txt"]:
+        assert select(numbered, 9, exclude=form) == select(numbered, 9, exclude=[1, 4])
+    (tmp_path / "ids.txt").write_bytes(b"\xe9\n")
+    with pytest.raises(InputError, match="it is no UTF-8 text"):
+        select(pool, 9, exclude=tmp_path / "ids.txt")
+
+
+def test_only_the_columns_that_are_needed_are_looked_at():
+    pool = table_of(medium(20)).to_pandas()
+    want = select(pool, 3)
+    pool["messages"] = [[{"role": "user"}], "text", 3, None] * 5
+    assert select(pool, 3) == want
+    with pytest.raises(InputError, match="cannot be read as an Arrow table"):
+        select(pool, 3, labels="messages")
+    with pytest.raises(InputError, match="Duplicate column names"):
+        select(pd.concat([pool, pool[["id"]]], axis=1), 3)
+    with pytest.raises(ContractError, match="more than one column 'id'"):
+        select(pa.table([["a"], ["b"], [["x"]], [1.0]], names=["id", "id", "labels", "score"]), 1)
+
+
+def test_frames_at_the_edges():
+    with pytest.raises(InputError, match="the pool is empty"):
+        select(table_of(medium(2)).to_pandas().head(0), 3)
+    with pytest.raises(InputError, match="2 x id is missing"):
+        select(table_of(medium(2)).to_pandas().assign(id=None), 3)
+    with pytest.raises(ContractError, match="'id' cannot be converted"):
+        select(table_of(medium(2), id=pa.array([1, 2**64 - 1], pa.uint64())), 3)
+    with pytest.raises(InputError, match="surrogates not allowed"):
+        select(table_of(medium(2)).to_pandas().assign(id=["\ud800", "b"]), 3)
+    with pytest.raises(ContractError, match="Series is no table"):
+        select(pd.Series(["a"]), 3)
+
+
+def test_one_column_may_have_two_roles():
+    pool = table_of(medium(30))
+    cost = {"column": "tokens", "budget": 9.0}
+    renamed = pool.append_column("same", pool["tokens"]).drop_columns(["score"])
+    want = select(renamed, None, score="same", cost=cost)
+    assert select(pool.drop_columns(["score"]), None, score="tokens", cost=cost) == want
+
+
+def test_labels_in_csv_that_look_like_numbers(tmp_path):
+    pool = pa.table({"id": ["a", "b"], "labels": [["1"], ["2"]], "score": [1.0, 1.0]})
+    (tmp_path / "p.csv").write_text("label,weight\n2,5\n")
+    assert select(pool, 1, label_parameters=str(tmp_path / "p.csv")).ids == ["b"]
 
 
 def test_what_is_unknown_is_no_option():
