@@ -68,7 +68,7 @@ def test_the_jvm_runs_out_of_memory(jobs: list[Job], tmp_path: Path) -> None:
 
 SECRET = "dont-show:this=to \\anyone ü"
 IN_ONE_PROCESS = """
-import json, os, signal, sys, tempfile
+import contextlib, json, os, signal, sys, tempfile
 from pathlib import Path
 import psutil
 from pyspark import SparkContext
@@ -88,7 +88,10 @@ try:
         spark = session.spark
         pids.append(SparkContext._gateway.proc.pid)
         jvm = [psutil.Process(pids[0]), *psutil.Process(pids[0]).children(recursive=True)]
-        lines = ["\\0".join(p.cmdline()) for p in jvm]
+        lines = []
+for process in jvm:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a child that has ended meanwhile
+        lines.append("\\0".join(process.cmdline()))
         hadoop = spark._jsc.hadoopConfiguration()
         seen = spark.conf.get("spark.hadoop.fs.s3a.secret.key"), hadoop.get("fs.s3a.secret.key")
         memory, kept = spark._jvm.java.lang.Runtime.getRuntime().maxMemory(), spark.conf.get("spark.my.default")

@@ -325,3 +325,16 @@ def test_a_selection_shows_itself_in_a_few_lines():
     assert got != "something else"
     assert "Selection of 0 rows" in repr(select(table_of(rows), 0))
     assert select(table_of(rows), 0)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"edges": [("a", "b", 0.9)], "model": "all-MiniLM-L6-v2"}, "edges and a model"),
+        ({"threshold": 0.5}, "no edges that it could cut"),
+    ],
+)
+def test_options_of_the_label_graph_that_would_be_ignored_are_refused(given, words):
+    pool = pa.table({"id": ["x"], "labels": [["a"]], "score": [1.0]})
+    with pytest.raises(ConfigError, match=words):
+        select(pool, 1, **given)
