@@ -108,11 +108,11 @@ def select(
     )  # fmt: skip
     # the options of the label graph keep to the rules of the config too
     plain = {"prop_weight": prop_weight, "normalize": normalize}
+    build_part(GraphConfig, {"threshold": threshold, **plain}, where="select()")
     if edges is not None and model is not None:
         raise ConfigError("select() has edges and a model, and labels are joined by one of them: leave the other out")
     if threshold is not None and edges is None and model is None:
         raise ConfigError(f"select() has threshold={threshold:g} and no edges that it could cut: give edges or a model")
-    build_part(GraphConfig, {"threshold": threshold, **plain}, where="select()")
     spark: SparkSession | None = getattr(df, "sparkSession", None)
 
     def graph(found: list[str]) -> LabelGraph:
