@@ -60,7 +60,9 @@ def masked_keys(value: Any, *, key: str = "") -> list[str]:
 
 
 def with_secrets(masked: Any, own: Any, *, key: str = "") -> Any:
-    """`masked` with what it lacks from `own`, value by value, wherever `own` would read the same when masked.
+    """Put the secrets of a config at hand back into a stored one, from which they were masked.
+
+    A value is taken from `own` only where masking it gives the stored value, so a secret never goes to another place.
 
     Args:
         masked: a config, or a part of one, as it was stored.

@@ -9,7 +9,7 @@ from mig_spark.errors import InputError
 from mig_spark.lakehouse.storage import Files
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 _TABLE_NAME = re.compile(r"^[^/\\:*?\[\]{}]+$")
 _FILE_NAME = re.compile(r"\.(jsonl?|ndjson|jsonlines|parquet|parq|pq|csv|txt|gz)$", re.IGNORECASE)
@@ -57,3 +57,18 @@ def what_is(spark: SparkSession, name: str) -> Literal["table", "delta", "file"]
     if refused is not None:
         raise refused
     return None
+
+
+def read_table(spark: SparkSession, name: str) -> DataFrame | None:
+    """The rows of the catalog's table, the Delta folder or the Parquet that a name stands for; None for other files.
+
+    Raises:
+        AnalysisException: there is nothing of this name, or it cannot be read as what it is.
+        InputError: the file system refuses the name, and it is no table.
+    """
+    kind = what_is(spark, name)
+    if kind == "delta":
+        return spark.read.format("delta").load(name)
+    if kind != "file":
+        return spark.read.table(name)
+    return spark.read.parquet(name) if name.endswith((".parquet", ".pq")) else None

@@ -79,7 +79,7 @@ class ArrowRows:
     def pack(
         self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
     ) -> MemoryBlocks:
-        """See `pack_batches`."""
+        """The rows as packed blocks in this process; `vocabulary` and `kinds` as for `SparkBlocks.pack`."""
         return MemoryBlocks.pack(
             iter(self.table.to_batches(max_chunksize=_ROWS)), vocabulary, block_rows=config.block_rows,
             norm=config.norm, kinds=kinds, integer_ids=self.integer_ids,

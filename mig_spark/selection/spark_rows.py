@@ -13,7 +13,7 @@ from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.usable import RULES, reason_sql, usable_sql
 from mig_spark.lakehouse.hadoop import first_line
-from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.lookup import read_table
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import id_array
@@ -134,17 +134,11 @@ def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
     """
     from pyspark.errors import AnalysisException
 
-    kind = what_is(spark, path)
     try:
-        if kind == "delta":
-            df = spark.read.format("delta").load(path)
-        elif kind != "file":
-            df = spark.read.table(path)
-        elif path.endswith((".jsonl", ".json", ".jsonl.gz")):
+        df = read_table(spark, path)
+        if df is None and path.endswith((".jsonl", ".json", ".jsonl.gz")):
             df = spark.read.json(path, schema="id string")
-        elif path.endswith((".parquet", ".pq")):
-            df = spark.read.parquet(path)
-        else:
+        elif df is None:
             df = spark.read.text(path).where("trim(value) != ''").withColumnRenamed("value", "id")
     except AnalysisException as e:
         raise InputError(f"{option} = {path}: no ids there ({first_line(str(e))}); give a table or a file") from None

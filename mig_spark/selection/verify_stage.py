@@ -19,7 +19,7 @@ from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.lakehouse.hadoop import first_line
-from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.lookup import read_table
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
@@ -119,15 +119,9 @@ def read_ranked_ids(spark: SparkSession, path: str) -> list[str]:
     """
     from pyspark.errors import AnalysisException
 
-    kind = what_is(spark, path)
     try:
-        if kind == "delta":
-            df = spark.read.format("delta").load(path)
-        elif kind != "file":
-            df = spark.read.table(path)
-        elif path.endswith((".parquet", ".pq")):
-            df = spark.read.parquet(path)
-        else:
+        df = read_table(spark, path)
+        if df is None:
             # one file is read by one task in order; a selection is small
             text = spark.read.text(path, lineSep="\n", wholetext=False).coalesce(1)
             rows = text.selectExpr(

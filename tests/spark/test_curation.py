@@ -269,6 +269,7 @@ def test_stages_that_an_older_version_put_on_record_count(spark, tmp_path):
     assert replay_run(spark, config, "older").same
 
 
+@pytest.mark.long
 def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, gates={"min_rows": 15, "max_label_drift": 0.3, "max_rejected_share": 0.1})

@@ -107,6 +107,7 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
     assert json.loads(run[0]["inputs"])["pool"][0]["files"][0]["path"].endswith("pool.jsonl.gz")
 
 
+@pytest.mark.long
 def test_verify_knows_the_runs_exclusions_and_its_record(spark, config, tmp_path):
     def verdict(config, selection=None):
         return verify_run(spark, config, selection, tolerance=0.0)

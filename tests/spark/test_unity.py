@@ -29,6 +29,7 @@ def schema(spark, tmp_path):
     spark.sql("DROP DATABASE mig_unity CASCADE")
 
 
+@pytest.mark.long
 def test_every_stage_runs_without_hadoops_file_systems(spark, schema, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     monkeypatch.setattr(storage, "MOUNTS", (str(tmp_path), "/Workspace", "/dbfs"))

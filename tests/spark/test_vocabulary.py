@@ -198,6 +198,7 @@ def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) 
     assert labels_of(store, config)["row-0"] == ["b", "c"]
 
 
+@pytest.mark.long
 def test_the_flow_with_a_vocabulary(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     store = Store(spark, config.output)

@@ -365,7 +365,7 @@ def _read(answer: Answer, read: Callable[[str], _T | None]) -> _T | None:
         return None
     try:
         return read(answer.text)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - total on purpose, see above
         return None
 
 

@@ -38,7 +38,7 @@ def before(gain_a, key_a, gain_b, key_b):
 
 @njit(cache=True)
 def sift_down(bounds, keys, slots, size, at):
-    """Put what is at a place of the heap where it belongs below."""
+    """Move the entry at place `at` away from the top of the heap, past every child that comes before it."""
     gain, key, slot = bounds[at], keys[at], slots[at]
     while True:
         child = 2 * at + 1
@@ -56,7 +56,7 @@ def sift_down(bounds, keys, slots, size, at):
 
 @njit(cache=True)
 def sift_up(bounds, keys, slots, at):
-    """Put what is at a place of the heap where it belongs above."""
+    """Move the entry at place `at` towards the top of the heap, past every parent that it comes before."""
     gain, key, slot = bounds[at], keys[at], slots[at]
     while at > 0:
         parent = (at - 1) // 2

@@ -41,7 +41,7 @@ class MemoryBlocks:
         kinds: Sequence[str] | None,
         integer_ids: bool,
     ) -> MemoryBlocks:
-        """See `pack_batches`."""
+        """Pack rows into blocks that stay in this process; the arguments are those of `pack_batches`."""
         known, classes = (None if names is None else pa.array(names, pa.string()) for names in (vocabulary, kinds))
         packed = pack_batches(batches, known, block_rows=block_rows, norm=norm, kinds=classes)
         return MemoryBlocks(list(packed), integer_ids)
