@@ -11,12 +11,13 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from mig_spark.config import (
     Config,
@@ -190,6 +191,12 @@ def _tell_unused(_context: click.Context, _option: click.Parameter, value: int |
         logger.warning("--batch-size %d is not used: the selection does not go by batches", value)
 
 
+def _tell_unused_model(given: Mapping[str, Any]) -> None:
+    source = click.get_current_context().get_parameter_source("embedding_model")
+    if given["label_graph"] is not None and source is not ParameterSource.DEFAULT:
+        logger.warning("--embedding-model is not used: the edges are those of --label-graph")
+
+
 def _refuse_pickle(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
     if value is not None:
         raise click.BadParameter(
@@ -253,6 +260,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
     from mig_spark.sample import SampleOptions, default_out
     from mig_spark.sample import sample as run_sample
 
+    _tell_unused_model(given)
     out = default_out(src[0], given["budget"]) if out is None else out
     options = SampleOptions(
         src,
@@ -310,6 +318,7 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
         raise click.UsageError("give --pool and SELECTION, or --config")
     if config_path is None and selection is None:
         raise click.UsageError("give the SELECTION to check")
+    _tell_unused_model(given)
     config = _read_config(config_path, overrides) if config_path else None
     with open_session(config.spark if config else None) as session:
         if config is not None:

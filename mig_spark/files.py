@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
 import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -66,7 +68,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_rows(path: str, option: str) -> list[dict[str, Any]]:
-    """Rows of a JSON lines, CSV or Parquet file, read without Spark.
+    """Rows of a JSON lines (gzip or not), CSV or Parquet file, read without Spark.
 
     Raises:
         InputError: it cannot be read, or is no such file.
@@ -83,12 +85,14 @@ def read_rows(path: str, option: str) -> list[dict[str, Any]]:
         if path.endswith((".parquet", ".pq")):
             return list(pq.read_table(data).to_pylist())
         if path.endswith(".csv"):
-            # labels that look like numbers are labels
-            names = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(("label", "src", "dst"), pa.string()))
+            # labels and ids that look like numbers are text all the same
+            named = dict.fromkeys(("label", "src", "dst", "id"), pa.string())
+            names = pyarrow.csv.ConvertOptions(column_types=named)
             return list(pyarrow.csv.read_csv(data, convert_options=names).to_pylist())
-        lines = data.getvalue().decode("utf-8").split("\n")
+        content = gzip.decompress(data.getvalue()) if path.endswith(".gz") else data.getvalue()
+        lines = content.decode("utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
-    except (pa.ArrowInvalid, ValueError) as e:
+    except (pa.ArrowInvalid, ValueError, EOFError, OSError, zlib.error) as e:
         raise InputError(f"{option} = {path}: {' '.join(str(e).split())}") from None
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{option} = {path}: each line is to be a JSON object")

@@ -21,8 +21,7 @@ from mig_spark.kernels.selection.usable import first_reasons
 
 #: Rows that are looked at together.
 _ROWS = 65_536
-_PARQUET = (".parquet", ".pq")
-_JSON_LINES = (".jsonl", ".json")
+_WITH_COLUMNS = (".parquet", ".pq", ".jsonl", ".json", ".jsonl.gz", ".csv")
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,8 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
     """Ids, each once, in the type of the pool's.
 
     Args:
-        ids: a list or column of them, a path (JSON lines or Parquet with `id`, or text with one a line), or a table
-            with `id`.
+        ids: a list or column of them, a table with `id`, or a path (JSON lines, CSV or Parquet with `id`, or text with
+            one a line).
         what: the list is, for messages.
 
     Raises:
@@ -172,11 +171,11 @@ def _id(value: Any, *, integers: bool) -> int | str:
 
 
 def _ids_in(path: str, what: str) -> list[Any]:
-    if path.endswith((*_PARQUET, *_JSON_LINES)):
+    if path.endswith(_WITH_COLUMNS):
         rows = read_rows(path, what)
-        if rows and "id" not in rows[0]:
-            raise InputError(f"{what} = {path}: it has no column id, but {', '.join(rows[0])}")
-        return [row.get("id") for row in rows]
+        if lacking := next((row for row in rows if row.get("id") is None), None):
+            raise InputError(f"{what} = {path}: a row has no id, but {', '.join(lacking) or 'nothing'}")
+        return [row["id"] for row in rows]
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

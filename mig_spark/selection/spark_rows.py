@@ -127,7 +127,7 @@ def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
 
 
 def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
-    """Ids from a Delta table (path or catalog name), Parquet, JSON lines with `id`, or a text file with one a line.
+    """Ids from a Delta table (path or catalog name), Parquet, CSV or JSON lines with `id`, or text with one a line.
 
     Raises:
         InputError: there is nothing, or it has no column `id`.
@@ -138,6 +138,10 @@ def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
         df = read_table(spark, path)
         if df is None and path.endswith((".jsonl", ".json", ".jsonl.gz")):
             df = spark.read.json(path, schema="id string")
+            if not df.where("id is null").isEmpty():
+                raise InputError(f"{option} = {path}: a line has no id; each is a JSON object with id")
+        elif df is None and path.endswith(".csv"):
+            df = spark.read.csv(path, header=True)
         elif df is None:
             df = spark.read.text(path).where("trim(value) != ''").withColumnRenamed("value", "id")
     except AnalysisException as e:

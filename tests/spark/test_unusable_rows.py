@@ -114,3 +114,12 @@ def test_ids_of_another_type_are_read_as_the_pools_or_refused(spark, ids, bad):
         return
     with pytest.raises(InputError, match=f"exclude has the id {bad}, and the pool's ids are whole numbers"):
         rows.without(spark.range(1).selectExpr(ids), "exclude")
+
+
+def test_a_csv_of_ids_is_read_by_its_header_and_a_line_without_id_is_told(spark, tmp_path):
+    rows = SparkRows(spark.range(1, 4).selectExpr("id", "array('a') as labels", "1.0D as score"))
+    (tmp_path / "ids.csv").write_text("rank,id\n1,3\n")
+    assert [r["id"] for r in rows.without(str(tmp_path / "ids.csv"), "exclude").df.orderBy("id").collect()] == [1, 2]
+    (tmp_path / "ids.jsonl").write_text('{"id": "1"}\n{"name": "2"}\n')
+    with pytest.raises(InputError, match="a line has no id"):
+        rows.without(str(tmp_path / "ids.jsonl"), "exclude")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from mig_spark.cli import cli, main
+from mig_spark.cli import _tell_unused_model, cli, main
 from mig_spark.sample import default_out
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +144,15 @@ def test_the_published_tools_own_command_line_is_taken(caplog):
     assert given.keys() == short.keys()
     assert short["budget"] == sample_options("pool.jsonl", "--num", "50")["budget"] == 50
     assert "--batch-size 32768 is not used" in caplog.text
+
+
+def test_a_model_beside_edges_of_ones_own_is_told_to_be_unused(caplog):
+    for args, told in ([], False), (["--embedding-model", "m"], True):
+        caplog.clear()
+        line = ["pool.jsonl", "-n", "5", "--label-graph", "edges.jsonl", *args]
+        with cli.commands["sample"].make_context("sample", line) as context:
+            _tell_unused_model(context.params)
+        assert ("--embedding-model is not used" in caplog.text) == told
 
 
 @pytest.mark.parametrize(

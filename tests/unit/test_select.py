@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import subprocess
@@ -248,6 +249,16 @@ def test_ids_in_every_form(tmp_path):
     (tmp_path / "numbers.txt").write_text("1\n\n4\n")
     for form in [pd.Series([1, 4, None]), [1.0, "4"], tmp_path / "numbers.txt"]:
         assert select(numbered, 9, exclude=form) == select(numbered, 9, exclude=[1, 4])
+    with gzip.open(tmp_path / "ids.jsonl.gz", "wt") as out_file:
+        out_file.write("\n".join(json.dumps({"id": i}) for i in out))
+    (tmp_path / "ids.csv").write_text("rank,id\n1,r0001\n2,r0004\n")
+    for name in ("ids.jsonl.gz", "ids.csv"):
+        assert select(pool, 9, exclude=tmp_path / name) == want
+    (tmp_path / "numbers.csv").write_text("id\n1\n4\n")
+    assert select(numbered, 9, exclude=tmp_path / "numbers.csv") == select(numbered, 9, exclude=[1, 4])
+    (tmp_path / "some.jsonl").write_text('{"id": "r0001"}\n{"name": "r0004"}\n')
+    with pytest.raises(InputError, match="a row has no id, but name"):
+        select(pool, 9, exclude=tmp_path / "some.jsonl")
     (tmp_path / "ids.txt").write_bytes(b"\xe9\n")
     with pytest.raises(InputError, match="it is no UTF-8 text"):
         select(pool, 9, exclude=tmp_path / "ids.txt")
