@@ -89,9 +89,9 @@ try:
         pids.append(SparkContext._gateway.proc.pid)
         jvm = [psutil.Process(pids[0]), *psutil.Process(pids[0]).children(recursive=True)]
         lines = []
-for process in jvm:
-    with contextlib.suppress(psutil.NoSuchProcess):  # a child that has ended meanwhile
-        lines.append("\\0".join(process.cmdline()))
+        for process in jvm:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a child that has ended meanwhile
+                lines.append("\\0".join(process.cmdline()))
         hadoop = spark._jsc.hadoopConfiguration()
         seen = spark.conf.get("spark.hadoop.fs.s3a.secret.key"), hadoop.get("fs.s3a.secret.key")
         memory, kept = spark._jvm.java.lang.Runtime.getRuntime().maxMemory(), spark.conf.get("spark.my.default")
