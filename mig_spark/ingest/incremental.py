@@ -47,7 +47,8 @@ _COMMITS = 200
 @dataclass(frozen=True)
 class SourceState:
     """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions by name; `data`, a
-    number that rises with every change of its rows; `ids`, Delta's own ids of the tables."""
+    number that rises with every change of its rows; `ids`, Delta's own ids of the tables. Names are without passwords:
+    anyone who can read the output reads them in its commits."""
 
     pool: str
     tables: dict[str, int]
@@ -71,10 +72,9 @@ def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence
     parts = find_parts(store.spark, config.pool) if parts is None else parts
     before = _last_state(store)
     data = before.data if before else 0
-    versions = {p.name: p.version for p in parts if p.version is not None}
-    now = SourceState(
-        _hash(config), versions, data, {p.name: table_id(store.spark, p) for p in parts if p.version is not None}
-    )
+    tables = [p for p in parts if p.version is not None]
+    versions = {shown_name(p): p.version for p in tables if p.version is not None}
+    now = SourceState(_hash(config), versions, data, {shown_name(p): table_id(store.spark, p) for p in tables})
     why, how = _why_everything(store, before, now, parts), ""
     try:
         if why is None:
@@ -124,6 +124,11 @@ def _hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(config.to_dict()["pool"], sort_keys=True).encode()).hexdigest()[:16]
 
 
+def shown_name(part: Part) -> str:
+    """The name of a table in `SourceState` and in messages, without its password."""
+    return str(mask_secrets(part.name))
+
+
 def _told(state: SourceState) -> dict[str, Any]:
     return {"source": vars(state)}
 
@@ -165,14 +170,14 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    moved = [p for p in parts if p.version is not None and p.version != before.tables[p.name]]
+    moved = [p for p in parts if p.version is not None and p.version != before.tables[shown_name(p)]]
     try:
         return _find_changes(store, config, parts, before), None
     except (PySparkException, Py4JJavaError) as e:
         if not moved:
             with said_plainly(config.pool):
                 raise
-        seen = ", ".join(f"{plain_path(mask_secrets(p.name))} since version {before.tables[p.name]}" for p in moved)
+        seen = ", ".join(f"{plain_path(shown_name(p))} since version {before.tables[shown_name(p)]}" for p in moved)
         return "", f"the changes of {seen} cannot be read any more ({root_cause(e)})"
 
 
@@ -195,10 +200,12 @@ def _find_changes(store: Store, config: Config, parts: Sequence[Part], before: S
         frames.append(_file_changes(store, config, parts, changed, gone))
         how.append(f"{len(changed)} files new or changed, {len(gone)} gone")
     for part in parts:
-        if part.version is not None and part.version != before.tables[part.name]:
-            frame, by = _table_changes(store, config, part, before.tables[part.name])
+        if part.version is not None and part.version != before.tables[shown_name(part)]:
+            frame, by = _table_changes(store, config, part, before.tables[shown_name(part)])
             frames.append(frame)
-            how.append(f"{plain_path(part.name)} {by}, versions {before.tables[part.name]} to {part.version}")
+            how.append(
+                f"{plain_path(shown_name(part))} {by}, versions {before.tables[shown_name(part)]} to {part.version}"
+            )
     empty = store.spark.createDataFrame([], CHANGES.ddl())
     store.write(CHANGES, reduce(lambda a, b: a.unionByName(b), frames) if frames else empty)
     return "; ".join(how) or "nothing has changed"

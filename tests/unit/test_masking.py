@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mig_spark.ingest.incremental import shown_name
+from mig_spark.ingest.sources import Part
 from mig_spark.masking import MASK, mask_secrets, masked_keys, with_secrets
 
 
@@ -65,3 +67,9 @@ def test_what_is_masked_is_told_and_taken_from_a_config_at_hand() -> None:
     assert masked_keys(with_secrets(stored, other)) == ["select.given"]
     assert masked_keys(with_secrets(stored, {})) == ["pool.path", "select.given"]
     assert masked_keys(own) == []
+
+
+def test_a_source_table_goes_by_a_name_without_its_password():
+    """The name is in the commit metadata of `records`, which anyone who can read the output reads."""
+    assert shown_name(Part("delta", "hdfs://me:c4n4ry@host/t")) == f"hdfs://{MASK}@host/t"
+    assert shown_name(Part("delta", "abfss://raw@account.dfs.core.windows.net/t")).startswith("abfss://raw@")
