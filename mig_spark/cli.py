@@ -30,7 +30,7 @@ from mig_spark.config import (
     parse_config,
 )
 from mig_spark.errors import ConfigError, MigError
-from mig_spark.files import is_remote, local_path, read_bytes, write_lines
+from mig_spark.lakehouse.files import is_remote, local_path, read_bytes, write_lines
 from mig_spark.scrub import Scrubbed, scrub
 
 logger = logging.getLogger(__name__)
@@ -311,8 +311,8 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
     SELECTION: JSON lines with `id` or `_id`, or a table or Parquet with `rank` and `id`: this tool's or another's.
     """
     from mig_spark.lakehouse.session import open_session
-    from mig_spark.selection.verify import describe
-    from mig_spark.selection.verify_stage import verify_files, verify_run
+    from mig_spark.selection.audit import describe
+    from mig_spark.verify import verify_files, verify_run
 
     if (config_path is None) == (not given["pool"]):
         raise click.UsageError("give --pool and SELECTION, or --config")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.contracts import POOL, SELECTION
-from mig_spark.files import write_lines
+from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:

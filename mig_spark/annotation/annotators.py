@@ -29,9 +29,10 @@ from mig_spark.config import (
     RewardScorer,
 )
 from mig_spark.errors import ContractError, InputError
-from mig_spark.files import read_bytes
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, OUTSIDE, SCORES, TAGS, TRUNCATED, Step
 from mig_spark.kernels.annotation.embedding import TEXT_RULE, check_installed, model_identity
+from mig_spark.lakehouse.files import read_bytes
+from mig_spark.lakehouse.runtime import task_cpus
 from mig_spark.udfs import annotate_rows
 
 if TYPE_CHECKING:
@@ -196,11 +197,6 @@ def read_label_list(path: str) -> list[str]:
     if not isinstance(found, list) or not found or not all(isinstance(label, str) and label for label in found):
         raise InputError(f"{path} is not a list of labels: a JSON list of strings that are not empty is needed")
     return list(dict.fromkeys(found))
-
-
-def task_cpus(spark: SparkSession) -> int:
-    """Cores that one task may use: the torch threads of a Python worker."""
-    return int(spark.conf.get("spark.task.cpus", "1") or 1)
 
 
 def _check_reads(df: DataFrame, annotator: Annotator) -> None:

@@ -25,7 +25,6 @@ from mig_spark.annotation.cache import (
     with_known,
 )
 from mig_spark.annotation.endpoint_annotators import SecretName, look_up_secrets
-from mig_spark.annotation.failures import executor_failures
 from mig_spark.annotation.plan import Plan, usable_rows
 from mig_spark.annotation.spill_folder import SpillFolder
 from mig_spark.config import AnnotateConfig
@@ -34,6 +33,7 @@ from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context
+from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 

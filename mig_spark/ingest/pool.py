@@ -21,7 +21,7 @@ from mig_spark.ingest.sources import LISTED_FILES, Part, disk_pieces, find_parts
 from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
 from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
-from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.spark_failures import first_line
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import escape_glob
 from mig_spark.lakehouse.tables import Store

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from mig_spark.annotation.annotators import task_cpus
-from mig_spark.annotation.failures import executor_failures
 from mig_spark.errors import AnnotationError, InputError
-from mig_spark.files import read_rows
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model, model_folder
 from mig_spark.kernels.labels import similarity
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.files import read_rows
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
+from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.udfs import count_label_pairs, embed_chunks
 
 if TYPE_CHECKING:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mig_spark.annotation.annotators import task_cpus
-from mig_spark.annotation.failures import executor_failures
 from mig_spark.config import Config
 from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, POOL, ROW_VECTORS
 from mig_spark.errors import AnnotationError, InputError
-from mig_spark.files import write_lines
 from mig_spark.kernels.annotation.embedding import check_installed, model_folder
 from mig_spark.kernels.labels.phrases import Phrase, name_clusters
+from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.leases import leased
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
+from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import embed_rows, split_phrases
 

@@ -4,13 +4,13 @@ the same here as in `spark.read`. `storage.py` knows which paths are theirs."""
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.lakehouse.local_files import GLOB, FileInfo, part_name
+from mig_spark.lakehouse.spark_failures import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -169,12 +169,6 @@ def _said_plainly(path: str) -> Iterator[None]:
         raise InputError(f"{path}: {first_line(str(e.java_exception))}") from None
     except PySparkException as e:
         raise InputError(f"{path}: {first_line(str(e))}") from None
-
-
-def first_line(text: str) -> str:
-    """The first line of a JVM's message, without the exception's class."""
-    line = next((ln.strip() for ln in text.splitlines() if ln.strip()), "no reason given")
-    return re.sub(r"^([a-z]\w*\.)+\w*(Exception|Error)(: |$)", "", line) or line
 
 
 def _info(status: Any) -> FileInfo:

@@ -85,3 +85,8 @@ def describe_job(spark: SparkSession, text: str) -> None:
     """Name the jobs that follow in the Spark UI."""
     if has_spark_context(spark):
         spark.sparkContext.setJobDescription(text)
+
+
+def task_cpus(spark: SparkSession) -> int:
+    """Cores that one task may use: the torch threads of a Python worker."""
+    return int(spark.conf.get("spark.task.cpus", "1") or 1)

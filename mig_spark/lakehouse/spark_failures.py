@@ -6,10 +6,11 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from mig_spark.errors import PlatformError
-from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.errors import MigError, PlatformError
 from mig_spark.lakehouse.jvm import jvm_watched
 
+#: How a stack trace of Python begins.
+_TRACE = "Traceback (most recent call last):"
 #: How the gateway to the JVM begins, before the exception's own words.
 _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
@@ -29,6 +30,12 @@ _REMEDIES = (
     (r"does not exist|FileNotFoundException|PATH_NOT_FOUND|DELTA_(TABLE|PATH)_(NOT_FOUND|DOES_NOT_EXIST)",
      "what was there when the run began is gone: restore it, or start from `mig-spark ingest`"),
 )  # fmt: skip
+
+
+def first_line(text: str) -> str:
+    """The first line of a JVM's message, without the exception's class."""
+    line = next((ln.strip() for ln in text.splitlines() if ln.strip()), "no reason given")
+    return re.sub(r"^([a-z]\w*\.)+\w*(Exception|Error)(: |$)", "", line) or line
 
 
 def root_cause(error: BaseException) -> str:
@@ -60,3 +67,35 @@ def spark_failures(what: str) -> Iterator[None]:
             yield
     except (PySparkException, Py4JError, ConnectionError) as e:
         raise PlatformError(f"{what}: {one_line(e)}") from e
+
+
+@contextlib.contextmanager
+def executor_failures(error: type[MigError], what: str) -> Iterator[None]:
+    """Raise `error` for an exception that our own code raised in an executor; anything else passes as it is.
+
+    Args:
+        error: the class to raise.
+        what: what was going on, the beginning of the message.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as e:
+        # after several attempts Spark gives a plain Java error, with Python's words somewhere inside
+        said = raised_in_python(str(e))
+        if said is None:
+            raise
+        raise error(f"{what}: {said}") from e
+
+
+def raised_in_python(text: str) -> str | None:
+    """The first line of the last exception of a Python traceback inside a longer text; None where there is none."""
+    said, inside = None, False
+    for line in text.splitlines():
+        if line.rstrip().endswith(_TRACE):
+            inside = True
+        elif inside and line.strip() and not line[0].isspace():
+            said, inside = line.strip().removeprefix("mig_spark.errors."), False
+    return said

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION
+from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.report.data import (
     Counts,
     Curve,
@@ -27,7 +28,7 @@ from mig_spark.report.data import (
     Share,
 )
 from mig_spark.report.excerpts import rejected_rows, rows_to_read
-from mig_spark.report.labels import label_facts, largest_communities, sample_ranks
+from mig_spark.report.labels import label_facts, largest_communities
 
 if TYPE_CHECKING:
     import pandas as pd

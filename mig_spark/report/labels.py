@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.report.data import Band, Community, Curve, Floats, LabelFacts, Share
 
 Ints = npt.NDArray[np.int64]
@@ -18,14 +19,6 @@ TOP_COMMUNITIES, COMMUNITY_NAMES = 8, 6
 _BANDS = ((1, 1), (2, 3), (4, 10), (11, 30), (31, 100), (101, 1000), (1001, None))
 
 _lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
-
-
-def sample_ranks(selected: int, points: int = 240) -> Ints:
-    """At most `2 * points` ranks from 1 to `selected`, dense at both scales: log (the start) and linear."""
-    if selected < 1:
-        return np.zeros(0, dtype=np.int64)
-    both = np.concatenate([np.geomspace(1, selected, points), np.linspace(1, selected, points)])
-    return np.unique(np.rint(both).astype(np.int64))
 
 
 def expected_covered(frequency: Ints, rows: int, sizes: Ints) -> Floats:

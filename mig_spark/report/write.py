@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mig_spark.files import local_path, new_file
+from mig_spark.lakehouse.files import local_path, new_file
 
 REPORT_NAME = "report.html"
 

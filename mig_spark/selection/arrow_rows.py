@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
-from mig_spark.files import read_bytes, read_rows
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.usable import first_reasons
+from mig_spark.lakehouse.files import read_bytes, read_rows
 
 #: Rows that are looked at together.
 _ROWS = 65_536

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters
 from mig_spark.contracts import LABELS
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.files import read_bytes, read_rows
-from mig_spark.lakehouse.hadoop import first_line
+from mig_spark.lakehouse.files import read_bytes, read_rows
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.spark_failures import first_line
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pyarrow as pa
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.usable import RULES, reason_sql, usable_sql
-from mig_spark.lakehouse.hadoop import first_line
 from mig_spark.lakehouse.lookup import read_table
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.spark_failures import first_line
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import id_array
 from mig_spark.selection.packing import INTEGERS, SparkBlocks, typed

@@ -14,9 +14,9 @@ from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
-from mig_spark.files import write_lines
 from mig_spark.kernels.selection.objective import Propagation
 from mig_spark.labels.graph import read_propagation
+from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store

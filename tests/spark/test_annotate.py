@@ -15,12 +15,12 @@ from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool, annotated_pool
 from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
-from mig_spark.annotation.failures import executor_failures
 from mig_spark.config import Config, EmbeddingTagger, HeuristicScorer, build_config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.labels.edges import similarity_edges
+from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
 
 COLUMN = {"kind": "column"}

@@ -30,8 +30,8 @@ from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import record_finished
 from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
-from mig_spark.files import read_bytes
 from mig_spark.ingest.again import PoolAgain
+from mig_spark.lakehouse.files import read_bytes
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.sql import days_kept, table_properties
 from mig_spark.lakehouse.tables import Store, Writer

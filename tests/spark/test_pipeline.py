@@ -15,10 +15,10 @@ from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import flat_counts
+from mig_spark.selection.audit import describe
 from mig_spark.selection.stage import load_graph
-from mig_spark.selection.verify import describe
-from mig_spark.selection.verify_stage import verify_run
 from mig_spark.summary import summarise
+from mig_spark.verify import verify_run
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 

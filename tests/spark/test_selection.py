@@ -375,7 +375,7 @@ def test_stochastic_selection_is_the_dense_references_in_both_engines(spark):
 
 
 def test_verify_certifies_ours_and_catches_a_changed_id(spark):
-    from mig_spark.selection.verify import describe, verify_selection
+    from mig_spark.selection.audit import describe, verify_selection
 
     df, graph = frame(spark, medium(), partitions=3, seed=1), graph_of(30, EDGES)
     config = SelectConfig(budget=40, upper_bound=False)

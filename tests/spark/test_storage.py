@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mig_spark.errors import InputError
-from mig_spark.files import read_bytes, write_lines
 from mig_spark.lakehouse import storage
+from mig_spark.lakehouse.files import read_bytes, write_lines
 from mig_spark.lakehouse.hadoop import HadoopFiles
 from mig_spark.lakehouse.storage import Files
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.report.data import (
     Community,
     Counts,
@@ -23,7 +24,7 @@ from mig_spark.report.data import (
     ScoreFacts,
     Share,
 )
-from mig_spark.report.labels import label_facts, sample_ranks
+from mig_spark.report.labels import label_facts
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

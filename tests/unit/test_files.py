@@ -10,8 +10,8 @@ from mig_spark.annotation.annotators import read_label_list
 from mig_spark.annotation.sample_rows import sample_texts
 from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, InputError
-from mig_spark.files import is_remote, read_bytes, write_lines
 from mig_spark.kernels.annotation.embedding import model_folder
+from mig_spark.lakehouse.files import is_remote, read_bytes, write_lines
 from mig_spark.lakehouse.storage import Files
 from mig_spark.selection.stage import remove_saved
 

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from report_data import HOSTILE, Tags, filled, invented, nothing_selected
 
 from mig_spark.errors import InputError
+from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.masking import MASK
 from mig_spark.report import ReportData, render_report, write_report
 from mig_spark.report.data import Community, Counts, Curve, RowExcerpt, ScoreFacts, Share
-from mig_spark.report.labels import expected_covered, label_facts, largest_communities, sample_ranks
+from mig_spark.report.labels import expected_covered, label_facts, largest_communities
 from mig_spark.report.parts import pairs, pool_row, table
 from mig_spark.report.text import excerpt, flatten, percent, plot_text, script_json
 
