@@ -1,4 +1,5 @@
-"""The pool once more from its source as a run found it, and whether it is the same pool."""
+"""Read a run's source again, at the versions and files that the run read, and compare the pool it gives with the run's
+pool."""
 
 from __future__ import annotations
 
@@ -22,13 +23,15 @@ _COMPARED = ("content_hash", "source", "schema", "given", "raw")
 
 @dataclass(frozen=True)
 class PoolAgain:
-    """What the source gives now, beside the pool that a run made of it.
+    """What the source gives now, compared with the pool that a run made from it.
 
     Attributes:
-        rows: that it gives now.
-        missing, added, changed: rows by id that it gives no more, that it gave not then, and with other contents.
-        example: an id among those, None where there is none.
-        notes: files that are not as they were; where the rows are the same, they did no harm.
+        rows: rows that the source gives now.
+        missing: ids of the run's pool that the source no longer gives.
+        added: ids that the source gives now and the run's pool did not have.
+        changed: ids that both have, with different content.
+        example: one id of those three kinds; None where the pools are the same.
+        notes: files that changed since; harmless where the rows are the same.
     """
 
     rows: int
@@ -40,7 +43,7 @@ class PoolAgain:
 
     @property
     def same(self) -> bool:
-        """Whether it is the same pool, row by row."""
+        """Whether both pools have the same rows with the same content."""
         return not (self.missing or self.added or self.changed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,12 +54,12 @@ class PoolAgain:
 def pool_again(
     spark: SparkSession, config: PoolConfig, inputs: Sequence[Mapping[str, Any]], pool: DataFrame
 ) -> PoolAgain:
-    """Parse the source at the versions and by the listing of `inputs`, and compare. Nothing is written.
+    """Parse the source at the versions and file listing of `inputs` and compare; nothing is written.
 
     Args:
-        config: how the run read it.
-        inputs: as `pool_inputs` told them then.
-        pool: what the run made of it, the columns of `contracts.POOL`.
+        config: the section `pool` of the run.
+        inputs: what `pool_inputs` recorded for the run.
+        pool: the run's pool, with the columns of `contracts.POOL`.
 
     Raises:
         ReplayError: a file or a table's version is gone.
@@ -91,15 +94,15 @@ def pool_again(
 def parts_then(
     spark: SparkSession, config: PoolConfig, inputs: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Part], list[str]]:
-    """The parts of the source as a run found them: tables at its versions, the files that it listed.
+    """The parts of the source as the run read them: tables at the run's versions, and the files that it listed.
 
-    The record has no secrets, so names are compared as they read without them.
+    The record holds no secrets, so names are compared with their secrets masked.
 
     Returns:
-        The parts, and what is not as it was.
+        The parts, and notes on what changed since.
 
     Raises:
-        ReplayError: a table, or files, are gone.
+        ReplayError: a table or files are gone.
     """
     try:
         parts = find_parts(spark, config)

@@ -1,10 +1,10 @@
-"""Incremental ingest: only what changed in the source since the last run is read and parsed.
+"""Incremental ingest: reads and parses only what changed in the source since the last run.
 
-RECORDS keeps every record as it was parsed, with its place in the source. Changed files are told by size and time of
-modification; changed rows of a Delta table by its Change Data Feed where that is on, else by comparing the two versions
-by content. What changed is written down first (CHANGES), then merged into RECORDS in one commit, whose metadata says
-which state of the source it stands for, then into `pool`, whose commit says which version of RECORDS it stands for. So
-a run that died between any two of these is made good by the next one.
+RECORDS keeps every record as it was last parsed, with its place in the source. A changed file is found by its size and
+modification time; changed rows of a Delta table by its Change Data Feed where that is enabled, else by comparing the
+two versions row by row. The changes are first written to CHANGES, then merged into RECORDS, then into `pool`, each in
+one commit. The commit to RECORDS records which state of the source it stands for, and the commit to `pool` which state
+of RECORDS, so the next run can finish what a run that died in between left undone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: With more changed files than this, everything is read again: the list of files is part of a query.
+#: With more changed files than this, everything is read again, since the list of files becomes part of a query.
 _MOST_FILES = 2_000
 _COMMITS = 200
 
@@ -57,14 +57,14 @@ class SourceState:
 
 
 def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
-    """Bring `pool` and this stage's part of `rejected` up to date with the source.
+    """Bring `pool` and the rows of stage `ingest` in `rejected` up to date with the source.
 
     Args:
         parts: as for `ingest_pool`.
 
     Returns:
-        As `ingest_pool`, and `changes`: `how` (everything, or by what the changes were found), records added, changed
-        and deleted, and pool rows that changed.
+        As `ingest_pool`, and `changes`: `how` they were found (or why everything was read), records added, changed and
+        deleted, and pool rows that changed.
 
     Raises:
         InputError: nothing there, unreadable, or without a usable row.
@@ -88,11 +88,11 @@ def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence
 def _brought_up_to_date(
     store: Store, config: Config, run_id: str, parts: Sequence[Part], now: SourceState, *, how: str, why: str | None
 ) -> dict[str, Any]:
-    """Bring RECORDS, `pool` and the rest from the state of the last run to that of `now`.
+    """Bring RECORDS, `pool` and `rejected` from the state of the last run to the state `now`.
 
     Args:
-        how: how the changes that are in CHANGES were found.
-        why: why everything is read instead; None where the changes do.
+        how: how the changes in CHANGES were found.
+        why: why everything is read instead; None where the changes are enough.
     """
     before, data = _last_state(store), now.data
     if why is not None:
@@ -143,7 +143,7 @@ def _last_state(store: Store) -> SourceState | None:
 
 
 def _why_everything(store: Store, before: SourceState | None, now: SourceState, parts: Sequence[Part]) -> str | None:
-    """Why the changes alone would not do; None where they do."""
+    """Why everything has to be read; None where reading the changes is enough."""
     if before is None or not store.exists(SOURCE_FILES) or not store.exists(POOL):
         return "there is no earlier incremental run"
     if before.pool != now.pool:
@@ -164,8 +164,8 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
     """Write CHANGES.
 
     Returns:
-        How the changes were found, and None; or nothing, and why they cannot be: what the last run saw of a table is
-        gone (VACUUM, or its log was cleaned up), or cannot be read for another reason, which reading everything tells.
+        How the changes were found, and None. Or an empty text, and why they cannot be found: the version of a table
+        that the last run read is gone (VACUUM, or its log was cleaned up), or it cannot be read.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -182,14 +182,14 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
 
 
 def _changed_files(store: Store, parts: Sequence[Part]) -> tuple[dict[str, FileInfo], set[str]]:
-    """Files that are new or other than they were, by plain path; and those that are gone."""
+    """Files that are new or have changed, by plain path; and the paths of files that are gone."""
     then = {row["file"]: (row["bytes"], row["modified_ms"]) for row in store.read(SOURCE_FILES).collect()}
     now = {plain_path(f.path): f for p in parts for f in p.files}
     return {n: f for n, f in now.items() if then.get(n) != (f.size, f.modified)}, set(then) - set(now)
 
 
 def _find_changes(store: Store, config: Config, parts: Sequence[Part], before: SourceState) -> str:
-    """Write CHANGES: what is to be put into RECORDS and taken out of it.
+    """Write CHANGES: the records to insert into, update in and delete from RECORDS.
 
     Returns:
         How the changes were found, in words.
@@ -231,14 +231,14 @@ def _file_changes(
 
 
 def _table_changes(store: Store, config: Config, part: Part, version: int) -> tuple[DataFrame, str]:
-    """What changed in a Delta table: rows have no place, so equal ones are counted."""
+    """What changed in a Delta table. Its rows have no position, so equal rows are told apart by counting them."""
     from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
     delta, by = _record_counts(store, part, version)
     times = sf.explode(sf.array_repeat("value", sf.abs("n").cast("int"))).alias("value")
     fresh = parse_texts(delta.where("n > 0").select(times), part, config.pool)
-    # equal records have equal hashes in `block`: how many there are takes the place of where they are
+    # rows of a table have no position: equal records have the same hash in `block` and are numbered by `seq`
     gone = parse_texts(delta.where("n < 0").select(times), part, config.pool)
     less = gone.groupBy("file", "block").agg(sf.count("*").alias("_less"))
     here = store.read(RECORDS).where(sf.col("file") == plain_path(part.name))
@@ -256,7 +256,8 @@ def _table_changes(store: Store, config: Config, part: Part, version: int) -> tu
 
 
 def _record_counts(store: Store, part: Part, version: int) -> tuple[DataFrame, str]:
-    """(`value`: a record as JSON, `n`: how many more of it there are than at `version`, not 0); how it was found."""
+    """Records of a table as JSON (`value`) that became more or fewer since `version`, with the difference `n` (never
+    0); and how they were found."""
     from pyspark.sql import functions as sf
 
     spark = store.spark
@@ -283,14 +284,14 @@ def _at(spark: SparkSession, part: Part, version: int) -> DataFrame:
 
 
 def _change_feed(store: Store, part: Part, version: int) -> DataFrame | None:
-    """The table's Change Data Feed since `version`; None where it is not on, or not for all that time."""
+    """The table's Change Data Feed since `version`; None where it was not enabled for all of that time."""
     from pyspark.errors import PySparkException
 
     reader = store.spark.read.option("readChangeFeed", "true").option("startingVersion", version + 1)
     reader = reader.option("endingVersion", str(part.version)).format("delta")
     try:
         feed: DataFrame = reader.load(part.name) if part.kind == "delta" else reader.table(part.name)
-        # whether the feed was on for all these versions is seen when it is read
+        # whether the feed was enabled for all these versions shows only when it is read
         feed.isEmpty()
         return feed
     except PySparkException as e:
@@ -299,7 +300,7 @@ def _change_feed(store: Store, part: Part, version: int) -> DataFrame | None:
 
 
 def _count(store: Store) -> dict[str, int]:
-    """Records added, changed and deleted."""
+    """Numbers of records added, changed and deleted."""
     rows = store.read(CHANGES).groupBy("op").count().collect()
     found = {row["op"]: int(row["count"]) for row in rows}
     return {name: found.get(op, 0) for name, op in (("added", "insert"), ("changed", "update"), ("deleted", "delete"))}
@@ -310,13 +311,13 @@ def _write_pool(store: Store, rows: DataFrame, data: int) -> None:
 
 
 def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
-    """Put into `pool` what follows from CHANGES: for every id that a changed record has or had, the row that it has
-    now, or none.
+    """Merge CHANGES into `pool`: for every id that a changed record has or had, insert, update or delete its row.
 
     Args:
-        store: where CHANGES is what took RECORDS from its state `before` to `data`.
-        rows: usable rows of RECORDS as they are now.
-        before: the number of the state of RECORDS that this run found; `data`: the one that it left.
+        store: CHANGES in it brought RECORDS from state `before` to state `data`.
+        rows: the usable rows of RECORDS as they are now.
+        before: number of the state of RECORDS that this run found.
+        data: number of the state of RECORDS that this run left.
     """
     from pyspark.sql import functions as sf
 

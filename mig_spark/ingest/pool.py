@@ -1,8 +1,8 @@
-"""The first stage: whatever the user's data looks like, to the tables `pool` and `rejected`.
+"""The first stage: reads the user's data in whatever form, and writes the tables `pool` and `rejected`.
 
-Every record is parsed once, in Python, and written to a staging table: deduplication and both tables then read columns
-of that snapshot and never the source again. A cache would not do: a lost executor would have it parsed again, from
-files that may have changed. Only ids and signatures are shuffled; what comes of it, the repeated ids, is small.
+Every record is parsed once, in Python, and written to a staging table; deduplication and both tables read columns of
+that table and never the source again. A cache would not do: after a lost executor the records would be parsed again,
+from files that may have changed. Only ids and signatures are shuffled, and the result, the repeated ids, is small.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STAGE = "ingest"
-#: Spark's names for a file that is there and cannot be read as what it is taken for.
+#: Spark's error classes for a file that exists and cannot be read in the expected format.
 _UNREADABLE = re.compile(
     r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
     r"[^\]]*\] (.*)"
@@ -41,14 +41,15 @@ _UNREADABLE = re.compile(
 
 
 def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
-    """Read the pool, write `pool` and this stage's part of `rejected`; all of it, see `ingest_changes` for the rest.
+    """Read the whole source and write `pool` and the rows of stage `ingest` in `rejected`; `ingest_changes` reads only
+    what changed.
 
     Args:
-        parts: what `find_parts` found, where the caller has looked already; nothing that came later is read.
+        parts: what `find_parts` found, where the caller has looked already; files that came later are not read.
 
     Returns:
-        `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all `rejected`, and
-        `inputs` (what was read, for the `runs` table).
+        `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all of `rejected`; and
+        `inputs` (what was read, for the table `runs`).
 
     Raises:
         InputError: nothing there, unreadable or without a usable row; then nothing has been written.
@@ -64,15 +65,15 @@ def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Pa
 
 
 def file_contents(store: Store, records: Table, parts: Iterable[Part]) -> dict[str, tuple[int, str]]:
-    """Records, and a hash of what they say, by file or table; empty where there are more than `LISTED_FILES` files.
+    """Number of records, and a hash of their content, by file or table; empty for more than `LISTED_FILES` files.
 
-    The hash is the sum of xxhash64 over the records' texts, so their order does not count.
+    The hash is the sum of xxhash64 over the records' texts, so the order of the records does not matter.
     """
     from pyspark.sql import functions as sf
 
     if sum(len(p.files) for p in parts) > LISTED_FILES:
         return {}
-    # a sum of decimals, for one of integers would overflow
+    # summed as decimals: a sum of 64-bit integers would overflow
     said = sf.xxhash64(sf.coalesce("raw", sf.lit(""))).cast("decimal(20,0)")
     rows = store.read(records).groupBy("file").agg(sf.count(sf.lit(1)).alias("n"), sf.sum(said).alias("said")).collect()
     return {row["file"]: (int(row["n"]), f"{int(row['said']) % 2**64:016x}") for row in rows}
@@ -102,10 +103,10 @@ def parse_parts(
 
 
 def repeated_ids(staged: DataFrame) -> DataFrame:
-    """The ids that usable records share: (`id`, `copies`, `clash`, `first`).
+    """The ids that several usable records share: (`id`, `copies`, `clash`, `first`).
 
-    `first` is the place of the record that stays where all copies are the same: by source, then by place in the source,
-    so that it depends on the data alone.
+    `clash` says whether the copies differ. Where they are equal, `first` is the place of the copy that is kept: the
+    first by source, then by place in the source, so the choice depends on the data alone.
     """
     from pyspark.sql import functions as sf
 
@@ -123,7 +124,8 @@ def repeated_ids(staged: DataFrame) -> DataFrame:
 
 
 def judge(staged: DataFrame, repeated: DataFrame) -> DataFrame:
-    """`staged` with a reason for every record whose id is taken: contents clash, or it copies the one that stays."""
+    """`staged`, with a reason for each record whose id is taken: its copies have different contents, or it is an equal
+    copy of the record that is kept."""
     from pyspark.sql import functions as sf
 
     place = sf.struct("file", "block", "seq")
@@ -155,11 +157,11 @@ def split_records(
     run_id: str,
     write_pool: Callable[[DataFrame], None] | None = None,
 ) -> dict[str, Any]:
-    """Deduplicate records that are written, and write `pool` and this stage's part of `rejected`.
+    """Deduplicate parsed records and write `pool` and the rows of stage `ingest` in `rejected`.
 
     Args:
         records: STAGED or RECORDS.
-        write_pool: takes the usable rows (the columns of `records`) in place of writing them all.
+        write_pool: writes the usable rows (the columns of `records`) in some other way than all at once.
 
     Returns:
         `read`, `pool`, `rejected` by reason.
@@ -170,7 +172,7 @@ def split_records(
     from pyspark.sql import functions as sf
 
     staged = store.read(records)
-    # kept for the three passes below: a few ids, and the same if they are worked out again, for `records` is a snapshot
+    # cached for the three passes below; small, and recomputing it gives the same, since `records` is a snapshot
     repeated = repeated_ids(staged).persist()
     try:
         judged = judge(staged, repeated) if repeated.count() else staged
@@ -223,7 +225,7 @@ def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str
     paths = [escape_glob(f.path) for f in part.files]
     file = sf.col("_metadata.file_path").alias("file")
     if part.kind == "files":
-        # without recursiveFileLookup, folders named key=value would become columns, and must then agree
+        # without recursiveFileLookup, Spark would make columns of key=value folders and demand them of all files
         files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(paths)
         parse = parse_files(form, schema, columns, config.source, limits)
         return files.select("content", file).mapInArrow(parse, STAGED.ddl())
@@ -245,8 +247,8 @@ def _limits(config: PoolConfig) -> Limits:
 
 
 def _bounded(name: str, limits: Limits) -> tuple[Column, Column]:
-    """A text as bytes, so that one that is not UTF-8 is a rejected record and not a failed task, with its length; of a
-    record that is too long only the first part goes to Python."""
+    """A text column as bytes and its length. As bytes, a text that is not UTF-8 becomes a rejected record instead of a
+    failed task; of a record above the limit only the beginning is sent to Python."""
     from pyspark.sql import functions as sf
 
     value = sf.col(name).cast("binary")
@@ -276,7 +278,8 @@ def parse_texts(texts: DataFrame, part: Part, config: PoolConfig) -> DataFrame:
 
 
 def json_records(df: DataFrame) -> Column:
-    """The rows of a table as JSON text, nulls left out, so that a column that is added changes no other row."""
+    """The rows of a table as JSON text. Nulls are left out, so adding a column to the table does not change the text of
+    rows without it."""
     from pyspark.sql import functions as sf
 
     return sf.to_json(sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true"})
@@ -292,7 +295,7 @@ def _table(spark: SparkSession, part: Part, paths: list[str]) -> tuple[DataFrame
             reader = reader.option("recursiveFileLookup", "true")  # folders named key=value are no columns here
         else:
             reader = reader.option("basePath", part.base)
-        # files of several schemas make one pool, so no file's columns may be lost to the first one's
+        # files may have different schemas: without mergeSchema, columns that the first file lacks would be lost
         return reader.option("mergeSchema", "true").parquet(*paths), sf.col("_metadata.file_path")
     if part.version is not None:
         reader = reader.option("versionAsOf", part.version)
@@ -320,14 +323,14 @@ def _nothing_usable(config: PoolConfig, rejected: dict[str, tuple[int, str]]) ->
 
 @contextlib.contextmanager
 def said_plainly(config: PoolConfig) -> Iterator[None]:
-    """A file that Spark cannot read becomes one line that names it; every other failure stays what it is."""
+    """Turn Spark's failure to read a file into one line that names the file; other errors pass through unchanged."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     try:
         yield
     except (PySparkException, Py4JJavaError) as e:
-        # the condition may be the cause of a failed write, so it is looked for in the whole report
+        # the error class may be nested in that of a failed write, so the whole report is searched
         found = _UNREADABLE.search(str(e))
         if found is None:
             raise

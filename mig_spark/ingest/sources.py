@@ -1,4 +1,4 @@
-"""What `pool.path` names: tables, Parquet files and JSON files, told apart by looking, before a row is read."""
+"""What `pool.path` names: tables, Parquet files and JSON files, recognised before any row is read."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Files up to this size are read whole by one task, which sees for itself what they are; larger ones are looked into
-#: here, so that JSON lines can be split over tasks. Larger ones that the operating system can open are read by Python,
-#: from the disk: Spark's reader of text has no bound on a line, and one of binary files holds all of a file.
+#: Files up to this size are read whole by one task, which recognises their format; the driver looks into larger ones,
+#: so that JSON lines can be split over tasks. Larger files that the operating system can open are read by Python from
+#: the disk: Spark's text reader has no limit for a line, and its binary reader holds a whole file in memory.
 WHOLE_FILE_BYTES = 16 << 20
 #: A JSON array that Spark reads is one value; the JVM's limit for one is 2 GiB, its memory usually less.
 ARRAY_LIMIT_BYTES = 1 << 30
-#: Inputs are listed file by file up to this many, then summed up.
+#: Inputs are recorded file by file up to this many, above that as totals.
 LISTED_FILES = 1000
 
-#: After so many large files, those that are named like JSON lines are taken for it without a look: a look is a request.
+#: After so many large files, a file with the name of JSON lines is taken as that unread: each look is a request.
 _LOOKED_AT = 200
 _HEAD_BYTES = 64 << 10
-#: A file that is read from the disk is cut into pieces of this size, or so that there are about `_PIECES` of them.
+#: A file that is read from the disk is split into pieces of this size, or into about `_PIECES` larger ones.
 _PIECE_BYTES = 16 << 20
 _MOST_PIECE_BYTES = 128 << 20
 _PIECES = 1000
@@ -55,7 +55,7 @@ _FOREIGN = {
 }
 _READ = "JSONL, JSON and Parquet files (.gz too) and Delta tables are read"
 _FAMILY = {"parquet": "parquet", "json": "json", "jsonl": "json"}
-#: What a file may be: by the configured format and by what it was taken for.
+#: Formats that a file may have, by the configured format and by the kind recognised.
 _EXPECTED = {
     ("auto", "parquet"): ("Parquet",),
     ("auto", "json"): (_ARRAY, _TEXT, _NOTHING),
@@ -69,11 +69,16 @@ _EXPECTED = {
 class Part:
     """A part of the pool that is read in one way.
 
-    `kind`: `delta` (a folder), `table` (a catalog name), `parquet`, or JSON: `lines` (that Spark splits), `files` (that
-    a task reads whole), `disk_lines` and `disk_files` (the same, of large files that Python can open).
-    `base`: the folder below which `key=value` folders are columns, None: nowhere.
-    `committed`: when a table's version was made, in milliseconds since 1970 UTC; a table that was removed and made anew
-    has the same versions at other times.
+    Attributes:
+        kind: `delta` (a folder), `table` (a catalog name), `parquet`, or one of four for JSON: `lines` (Spark splits
+        the files), `files` (a task reads a whole file), `disk_lines` and `disk_files` (the same, for large files that
+        Python can open).
+        name: path or catalog name.
+        files: the files found, where it is made of files.
+        version: Delta version that is read.
+        base: folder below which `key=value` folders are partition columns; None: there are none.
+        committed: when the table's version was committed, milliseconds since 1970 UTC. A table that was dropped and
+        created again has the same version numbers at other times.
     """
 
     kind: str
@@ -125,12 +130,13 @@ def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
 def pool_inputs(
     parts: Iterable[Part], *, contents: Mapping[str, tuple[int, str]] | None = None
 ) -> list[dict[str, Any]]:
-    """What was read, for the `runs` table: a table's version, or files with size and time of modification.
+    """What was read, for the table `runs`: a table's version, or files with size and modification time.
 
-    Beyond `LISTED_FILES` files of a part their number, bytes and the sha256 of the whole listing stand for the list.
+    A part with more than `LISTED_FILES` files is recorded as their number, total bytes and the sha256 of the listing.
 
     Args:
-        contents: number of records and their hash by file or table, once they are known.
+        parts: the parts of the source.
+        contents: number of records and their hash by file or table, where known.
     """
     known = {name: {"records": n, "content": said} for name, (n, said) in (contents or {}).items()}
     inputs = []
@@ -155,7 +161,7 @@ def pool_inputs(
 
 
 def _merged(parts: list[Part]) -> list[Part]:
-    """What one path names, with the Parquet files that are no partitions of a table as one part."""
+    """The parts that one path names; Parquet files that are not partitions of a table become one part."""
     loose = [p for p in parts if p.kind == "parquet" and p.base is None]
     if not loose:
         return parts
@@ -217,7 +223,7 @@ def _folder(spark: SparkSession, fs: Files, folder: FileInfo, form: str) -> list
 
 
 def _by_kind(fs: Files, files: list[FileInfo], form: str, *, named: bool, base: str | None = None) -> list[Part]:
-    """Files sorted into Parquet and JSON. `named`: the user named them, so each must be data."""
+    """Sort files into Parquet and JSON. `named`: the user named these files, so each of them must be data."""
     if named and form == "delta":
         raise InputError(f"{plain_path(files[0].path)} is a file, so it is no Delta table: set pool.format: auto")
     groups: dict[str | None, list[FileInfo]] = {"parquet": [], "json": [], None: []}
@@ -225,7 +231,7 @@ def _by_kind(fs: Files, files: list[FileInfo], form: str, *, named: bool, base: 
         groups[_kind_by_name(file.name, form)].append(file)
     other = groups.pop(None)
     if named or not any(groups.values()):
-        # no telling name: the first bytes decide
+        # the name does not tell the format: the first bytes do
         for file in other:
             kind = _kind_by_content(fs.head(file, _HEAD_BYTES)) if form == "auto" else _FAMILY[form]
             if kind:
@@ -246,7 +252,8 @@ def _by_kind(fs: Files, files: list[FileInfo], form: str, *, named: bool, base: 
 
 
 def _parquet_parts(files: list[FileInfo], folder: str | None) -> list[Part]:
-    """One part a table: files in `key=value` folders below `folder` have these as columns, the others have not."""
+    """One part a table: `key=value` folders below `folder` give their files partition columns; files outside such
+    folders have none."""
     tables: dict[str | None, list[FileInfo]] = {}
     for file in files:
         inside = file.path[len(folder) + 1 :].split("/")[:-1] if folder else []
@@ -278,7 +285,7 @@ def _json_parts(fs: Files, files: Iterable[FileInfo], form: str) -> list[Part]:
 
 
 def _json_kind(fs: Files, file: FileInfo, form: str, before: int) -> str:
-    """How a JSON file is read; `before`: how many are split by Spark already."""
+    """How a JSON file is read. `before`: number of files already found that Spark splits."""
     if file.size <= WHOLE_FILE_BYTES:
         return "files"
     disk = local_path(file) is not None
@@ -289,7 +296,7 @@ def _json_kind(fs: Files, file: FileInfo, form: str, before: int) -> str:
     array = form == "json" or (form == "auto" and is_array(peek(head)))
     if disk:
         return "disk_files" if array or zipped else "disk_lines"
-    # Spark goes by the name alone when it unzips
+    # Spark decides by the file's name alone whether to unzip
     if not array and zipped == file.name.lower().endswith(".gz"):
         return "lines"
     if file.size > ARRAY_LIMIT_BYTES:
@@ -301,14 +308,16 @@ def _json_kind(fs: Files, file: FileInfo, form: str, before: int) -> str:
 
 
 def local_path(file: FileInfo) -> str | None:
-    """The file's path where the operating system can open it, here and, as Spark asks too, on every node."""
+    """The file's path for Python, where the operating system can open it on the driver and, as Spark requires too, on
+    every node."""
     return _LOCAL.sub("/", file.path) if _LOCAL.match(file.path) else None
 
 
 def disk_pieces(part: Part, form: str) -> list[Piece]:
-    """What tasks read of a part of kind `disk_lines` or `disk_files`, in the order of files and of the bytes in them.
+    """The pieces that tasks read of a part of kind `disk_lines` or `disk_files`, in the order of files and of bytes.
 
     Args:
+        part: the part.
         form: `jsonl`, `json` or `auto`, see `iter_file`.
     """
     if part.kind == "disk_files":
@@ -322,7 +331,8 @@ def disk_pieces(part: Part, form: str) -> list[Piece]:
 
 
 def _check_form(fs: Files, file: FileInfo, kind: str, form: str) -> None:
-    """One clear word instead of a million rejections where a file is not what its name or the config says."""
+    """Raise one clear error for a file that is not what its name or the config says, instead of rejecting each of its
+    lines."""
     seen = _seen(fs.head(file, _HEAD_BYTES))
     if seen in _EXPECTED[form, kind]:
         return
@@ -334,7 +344,7 @@ def _check_form(fs: Files, file: FileInfo, kind: str, form: str) -> None:
 
 
 def _seen(head: bytes) -> str:
-    """What a file that begins so is, in words for an error."""
+    """What a file that begins with these bytes looks like, in words for an error."""
     if not head:
         return _NOTHING
     if head.startswith(PARQUET_MAGIC):
@@ -371,7 +381,7 @@ def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
 
 
 def table_id(spark: SparkSession, part: Part) -> str:
-    """Delta's own id of a table: that of one which was removed and made anew is another."""
+    """Delta's id of a table; a table that was dropped and created again has another one."""
     return str(spark.sql(f"DESCRIBE DETAIL {part.sql_name}").collect()[0]["id"])
 
 

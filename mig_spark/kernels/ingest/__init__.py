@@ -1,1 +1,1 @@
-"""One record to one normalised row, or the reason why not."""
+"""From one record of the source to a normalised row, or to the reason why it cannot be used."""

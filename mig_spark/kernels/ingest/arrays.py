@@ -1,4 +1,4 @@
-"""The elements of a JSON array, which is read piece by piece: no more of it is held than one element may have."""
+"""Reads the elements of a JSON array one at a time, never holding more than one element's allowed size in memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, NamedTuple
 from mig_spark.kernels.ingest.chat import DECODER, json_problem
 from mig_spark.kernels.ingest.rejects import BROKEN_JSON, NOT_OBJECT, TOO_LONG, Rejection
 
-#: Of what is not a record, and may be the whole file, so much is kept.
+#: Characters kept of text that is not a record (it may be the whole file).
 KEPT_CHARACTERS = 2000
 #: JSON's own white space: what may stand around a value.
 _SPACE = re.compile(r"[ \t\n\r]*")
 _OUTSIDE = re.compile(r'["\[\]{},]')
 _INSIDE = re.compile(r'["\\]')
-#: An error of the decoder so near to the end of what was read may be an element that was not read to its end.
+#: A decoder error this close to the end of the text held may only mean that the element is not complete yet.
 _NEAR_THE_END = 16
 
 
@@ -29,15 +29,15 @@ class Element(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something in a file that is not a record: what was wrong, and the text in question."""
+    """Part of a file that is not a usable record: what is wrong, and the text concerned."""
 
     rejection: Rejection
     text: str
 
 
 def text_pieces(stream: BinaryIO, size: int) -> Iterator[str]:
-    """A stream of UTF-8 as text, `size` bytes at a time; a byte that is none becomes a lone surrogate, so that it costs
-    no more than the record it stands in."""
+    """Decode a stream of UTF-8, `size` bytes at a time. A byte that is not UTF-8 becomes a lone surrogate, so that only
+    the record which contains it is lost."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     while piece := stream.read(size):
         yield decoder.decode(piece)
@@ -45,18 +45,18 @@ def text_pieces(stream: BinaryIO, size: int) -> Iterator[str]:
 
 
 def too_long(text: bytes | str, size: int, max_bytes: int, unit: str = "bytes") -> Fault:
-    """The fault of a record of `size` bytes (or characters) whose text begins with `text`."""
+    """The fault for a record of `size` bytes (or characters) whose text begins with `text`."""
     kept = text[:KEPT_CHARACTERS]
     why = f"a record of {size:,} {unit}; pool.max_record_bytes allows {max_bytes:,}"
     return Fault(Rejection(TOO_LONG, why), kept if isinstance(kept, str) else kept.decode("utf-8", "replace"))
 
 
 def iter_array(pieces: Iterable[str], *, max_bytes: int) -> Iterator[Element | Fault]:
-    """The elements of a JSON array with their exact texts; where the array breaks, one fault that says where.
+    """The elements of a JSON array with their exact texts; where the array is broken, one fault that says where.
 
     Args:
-        pieces: the text in order; a byte that is no UTF-8 as a lone surrogate.
-        max_bytes: of one element; a longer one is a fault, and the array goes on behind it.
+        pieces: the text in order; a byte that is not UTF-8 as a lone surrogate.
+        max_bytes: limit for one element; a longer one becomes a fault, and reading continues after it.
     """
     view = _View(iter(pieces))
     mark = view.next_mark()
@@ -93,7 +93,8 @@ def iter_array(pieces: Iterable[str], *, max_bytes: int) -> Iterator[Element | F
 
 
 class _View:
-    """The part of a text that is held: `text`, where `place` is looked at and `before` characters have gone by."""
+    """A window on the text: `text` is what is held, `place` the position being read in it, `before` the number of
+    characters already discarded."""
 
     def __init__(self, pieces: Iterator[str]) -> None:
         self._pieces = pieces
@@ -103,7 +104,7 @@ class _View:
         self.ended = False
 
     def read(self, size: int = 1) -> None:
-        """Let go of what lies before `place`, and read at least `size` characters on, or to the end."""
+        """Discard what lies before `place`, and read at least `size` characters more, or to the end."""
         held = [self.text[self.place :]]
         self.before += self.place
         self.place = 0
@@ -117,7 +118,7 @@ class _View:
         self.text = "".join(held)
 
     def next_mark(self) -> str:
-        """Pass over white space; the character there, empty at the end of the text."""
+        """Skip white space; the character that follows, empty at the end of the text."""
         while True:
             match = _SPACE.match(self.text, self.place)
             self.place = match.end() if match else self.place
@@ -126,7 +127,7 @@ class _View:
             self.read()
 
     def element(self, max_bytes: int) -> Element | Fault:
-        """The element at `place`, which moves behind it.
+        """The element at `place`; `place` moves behind it.
 
         Raises:
             ValueError, RecursionError: as the decoder does.
@@ -138,11 +139,11 @@ class _View:
                 if self.ended or not self._may_go_on(e):
                     raise
             else:
-                # a number that ends where the text does may go on
+                # a number at the end of the text held may continue
                 if end < len(self.text) or self.ended:
                     text = self.text[self.place : end]
                     self.place = end
-                    # four bytes a character at most
+                    # a character has at most four bytes
                     if len(text) * 4 > max_bytes and (size := len(text.encode("utf-8", "surrogateescape"))) > max_bytes:
                         return too_long(text, size, max_bytes)
                     return Element(text, value)
@@ -154,13 +155,13 @@ class _View:
             self.read(held)
 
     def problem(self, error: ValueError) -> str:
-        """What is wrong with the element at `place`, with the place in the whole text."""
+        """What is wrong with the element at `place`, with its position in the whole text."""
         if isinstance(error, json.JSONDecodeError):
             return f"{error.msg} at character {self.before + error.pos}"
         return json_problem(error)
 
     def broken(self, count: int, why: str, *, reason: str = BROKEN_JSON) -> Fault:
-        """The fault of an array that cannot be read from `place` on; the rest is counted and let go."""
+        """The fault for an array that cannot be read any further than `place`; the rest is counted and discarded."""
         self.read(KEPT_CHARACTERS - len(self.text) + self.place)
         rest = self.text[:KEPT_CHARACTERS]
         left = len(self.text) + sum(map(len, self._pieces))
@@ -174,7 +175,7 @@ class _View:
         return error.msg.startswith("Unterminated string") or error.pos >= end
 
     def _pass_over(self) -> None:
-        """Move behind an element without reading it: to the `,` or `]` that follows."""
+        """Skip an element without decoding it, up to the `,` or `]` that follows."""
         depth = 0
         inside = False
         while True:

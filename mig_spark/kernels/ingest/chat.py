@@ -1,7 +1,7 @@
-"""One record of the source, in any of the schemas that users bring, to one normalised row or the reason why not.
+"""From one record of the source, in any supported schema, to a normalised row or the reason why it cannot be used.
 
-Texts are kept as they are: nothing is stripped, joined or repaired, but for an alpaca `input`, which follows its
-instruction on a new line, and parts of one message, which follow each other.
+Texts are kept exactly as they are, with two exceptions: an alpaca `input` follows its instruction on a new line, and
+the parts of one message are joined in order.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from mig_spark.kernels.ingest.turns import Turn, none_empty, read_history, read_
 
 _Reader = Callable[[Mapping[str, Any], "Names"], list[Turn]]
 
-# Real data has raw tabs and carriage returns inside strings; the meaning is plain, so they are read.
+# Real data has raw tabs and carriage returns inside strings; their meaning is clear, so they are accepted.
 DECODER = json.JSONDecoder(strict=False)
 _BOM = "\ufeff"
-#: A record that brings more labels than this is no row of an annotated pool.
+#: A record with more labels than this is not a plausible annotated row.
 MAX_LABELS = 10_000
 
 
 @dataclass(frozen=True)
 class Names:
-    """The keys to look under for each role a column can play, best first."""
+    """For each role that a column can have, the keys under which it is looked for, best first."""
 
     id: tuple[str, ...] = ("id", "_id")
     source: str = "source"
@@ -62,7 +62,7 @@ class Names:
 
 
 class Row(NamedTuple):
-    """A usable record. `id` is its own one or None; `signature` is a hash of its messages and of what it was given."""
+    """A usable record. `id`: the record's own id or None; `signature`: hash of its messages, labels and scores."""
 
     id: str | None
     content_hash: str
@@ -74,7 +74,7 @@ class Row(NamedTuple):
 
 
 def column_names(columns: Mapping[str, str]) -> Names:
-    """The default names with those of `pool.columns` in place. An empty name means that no column plays the role."""
+    """The default names, replaced where `pool.columns` says so. An empty name means that no column has this role."""
     names = Names(configured=frozenset(columns))
     for role, name in columns.items():
         keys = (name,) if name else ()
@@ -101,9 +101,9 @@ def parse_record(
 
     Args:
         text: one JSON object; a byte order mark before it is ignored.
-        schema: `auto` recognises it from the record; else the only schema that is accepted.
-        names: which key plays which role.
-        max_labels: a record that brings more labels is rejected.
+        schema: `auto` recognises it from the record; any other value is the only schema accepted.
+        names: which key has which role.
+        max_labels: a record with more labels than this is rejected.
     """
     if isinstance(text, bytes):
         try:
@@ -122,7 +122,7 @@ def parse_record(
 def parse_value(
     value: Any, *, schema: str = "auto", names: Names = DEFAULT_NAMES, max_labels: int = MAX_LABELS
 ) -> Row | Rejection:
-    """Read one record that is parsed already; see `parse_record`."""
+    """Read one record that has been decoded from JSON already; see `parse_record`."""
     if not isinstance(value, dict):
         return Rejection(NOT_OBJECT, f"the record is {show(value)}")
     own_id: str | None = None
@@ -150,7 +150,7 @@ def parse_value(
 
 
 def recognise(record: Mapping[str, Any], names: Names = DEFAULT_NAMES) -> str:
-    """The schema of a record, or "" where none fits; keys that hold null count only where no other key fits."""
+    """The schema of a record, or "" where none fits. Keys that hold null count only where no other key fits."""
     return _recognise(lambda k: record.get(k) is not None, names) or _recognise(record.__contains__, names)
 
 
@@ -203,7 +203,7 @@ def _read_alpaca(record: Mapping[str, Any], names: Names) -> list[Turn]:
 
 def _read_pair(record: Mapping[str, Any], names: Names) -> list[Turn]:
     prompt = _field(record, names.prompt, required=True)
-    # `input` is itself a common name of the prompt here, so it is context only where the config says so
+    # `input` is also a common name of the prompt, so it is taken as context only where the config says so
     extra = _field(record, names.input, required=False) if "input" in names.configured else ""
     user = "\n".join(t for t in (prompt, extra) if t.strip()) if extra else prompt
     return none_empty([("user", user), ("assistant", _field(record, names.response, required=True))])
@@ -227,7 +227,7 @@ _READERS: dict[str, _Reader] = {
     "messages": _read_messages,
     "sharegpt": _read_sharegpt,
     "mig": _read_mig,
-    # for callers that need only what a record says of itself: any record will do
+    # for callers that need only labels and scores: any record is accepted
     "annotation": lambda _record, _names: [],
 }
 

@@ -24,7 +24,8 @@ _NOT_FINITE = {"nan", "inf", "-inf", "infinity", "-infinity", "+infinity"}
 
 
 class Given(NamedTuple):
-    """What a record says of itself; None where it says nothing. Field order is that of `contracts.GIVEN_TYPE`."""
+    """Labels and scores of a record; None for what it does not have. The fields are in the order of
+    `contracts.GIVEN_TYPE`."""
 
     labels: list[str] | None = None
     quality: float | None = None
@@ -42,7 +43,7 @@ def given_from_annotation(record: Mapping[str, Any], *, max_labels: int) -> Give
     The row's score is the mean over its turns of quality x complexity.
 
     Raises:
-        BadRecord: an annotation is there and is not what it should be.
+        BadRecord: the annotation has another form than that.
     """
     annotation = record.get("annotation")
     if not isinstance(annotation, dict):
@@ -70,11 +71,11 @@ def given_from_columns(
     strict: frozenset[str],
     max_labels: int,
 ) -> Given | None:
-    """Read top-level labels and scores; None where there is nothing of the kind.
+    """Read top-level labels and scores; None where there are none.
 
-    A record with labels, or a column that the config names (`strict`, role names), is an annotated record: what it says
-    must be right. A score without labels in a column that nobody named may be anything, a forum's votes for example:
-    it is taken where it can be a score, and let alone where it cannot.
+    A record with labels, or with a column that the config names (`strict`), is an annotated record, so its values must
+    be valid. A score without labels in a column that nobody named may mean something else, for example a forum's votes:
+    it is used where it is a valid score and ignored where it is not.
 
     Raises:
         BadRecord: labels that are not strings; a score that is negative, not finite or not a number.

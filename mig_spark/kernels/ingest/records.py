@@ -1,4 +1,4 @@
-"""From the bytes of a file to its records: JSON lines or a JSON array, gzipped or not; and a file's short name."""
+"""From the bytes of a file to its records (JSON lines or a JSON array, gzipped or not); and a short name for a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE, Rejection
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 UTF8_BOM = b"\xef\xbb\xbf"
-#: Larger records are not held: their JSON, parsed, takes some twenty times as much memory.
+#: Larger records are rejected unparsed: parsed JSON takes about twenty times the memory of its text.
 MAX_RECORD_BYTES = 16 << 20
 _BLANK = b" \t\n\r\x0b\x0c"
 _PIECE_BYTES = 1 << 20
@@ -29,7 +29,7 @@ _SHARD = re.compile(r"[-_.]\d+-of-\d+$")
 
 
 class Limits(NamedTuple):
-    """What one record may have: `record_bytes`, bytes of its text; `labels`, labels that it brings."""
+    """Limits for one record: `record_bytes`, bytes of its text; `labels`, number of labels that it brings."""
 
     record_bytes: int = MAX_RECORD_BYTES
     labels: int = MAX_LABELS
@@ -45,8 +45,8 @@ class Line(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A file that the operating system can open, or of JSON lines that are not gzipped a part of it: the lines that
-    begin in the bytes `start` to `end`. `form` as for `iter_file`."""
+    """A file that the operating system can open, or, of JSON lines that are not gzipped, a part of it: the lines that
+    begin within the bytes `start` to `end`. `form` as for `iter_file`."""
 
     path: str
     form: str
@@ -55,12 +55,13 @@ class Piece(NamedTuple):
 
 
 def iter_file(content: bytes, form: str, *, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Line | Element | Fault]:
-    """The records of one whole file, unzipped and read piece by piece: a longer record is a fault and is not held.
+    """The records of one whole file, unzipped and read piece by piece; a record above the limit becomes a fault and is
+    not held in memory.
 
     Args:
-        content: the file's bytes, gzipped or not: its first bytes tell, not its name.
+        content: the file's bytes; whether they are gzipped is told by the first bytes, not by the file's name.
         form: `jsonl`, `json` (an array), or `auto`: an array where the first character is `[`.
-        max_bytes: of one record's text.
+        max_bytes: limit for one record's text.
     """
     return _records(io.BytesIO(content), form, max_bytes)
 
@@ -74,7 +75,7 @@ def iter_piece(piece: Piece, *, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[L
                 return
             begin = piece.start
             if begin:
-                # a line belongs to where it begins: what is left of the one before is passed over
+                # a line belongs to the piece in which it begins: skip the rest of the line before
                 stream.seek(begin - 1)
                 begin += _skip_line(stream) - 1
             yield from iter_lines(stream, max_bytes=max_bytes, size=piece.end - begin)
@@ -99,12 +100,12 @@ def _records(stream: BinaryIO, form: str, max_bytes: int) -> Iterator[Line | Ele
 
 
 def iter_lines(stream: BinaryIO, *, max_bytes: int, size: int | None = None) -> Iterator[Line | Fault]:
-    """The lines of a stream, split at `\\n` alone; blank ones are no records, and one that is too long is a fault.
+    """The lines of a stream, split at `\\n` only. Blank lines are skipped; a line above the limit becomes a fault.
 
     Args:
-        stream: of bytes; no more than `max_bytes` and a little are held at a time.
-        max_bytes: of a line without its end.
-        size: bytes from here within which a line must begin; None: all.
+        stream: of bytes; little more than `max_bytes` are held at a time.
+        max_bytes: limit for a line, without its end.
+        size: only lines that begin within so many bytes are read; None: all.
     """
     most = max_bytes + len(UTF8_BOM) + len(b"\r\n")
     place = 0
@@ -120,7 +121,7 @@ def iter_lines(stream: BinaryIO, *, max_bytes: int, size: int | None = None) -> 
 
 
 def _skip_line(stream: BinaryIO) -> int:
-    """Read on to behind the next line end; how many bytes that were."""
+    """Skip the rest of a line, its end included; the number of bytes skipped."""
     passed = 0
     while piece := stream.readline(_PIECE_BYTES):
         passed += len(piece)
@@ -130,13 +131,13 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def clean_line(line: bytes) -> bytes | None:
-    """A line without the file's furniture (byte order mark, the `\\r` of a `\\r\\n` end); None where it is blank."""
+    """A line without byte order mark and without the `\\r` of a `\\r\\n` end; None where it is blank."""
     line = line.removeprefix(UTF8_BOM)
     return line.removesuffix(b"\r") if line.strip(_BLANK) else None
 
 
 def peek(content: bytes, size: int = 4096) -> bytes:
-    """The first bytes of a file, unzipped where it is gzip; as many as can be read."""
+    """The first bytes of a file, unzipped where it is gzipped; as many as can be read."""
     if not content.startswith(GZIP_MAGIC):
         return content[:size]
     try:
@@ -146,7 +147,7 @@ def peek(content: bytes, size: int = 4096) -> bytes:
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is a JSON array."""
+    """Whether a file that begins with these bytes is a JSON array."""
     return head.removeprefix(UTF8_BOM).lstrip(_BLANK)[:1] == b"["
 
 

@@ -1,4 +1,4 @@
-"""Why a record of the source cannot be used: the fixed phrases that the summary counts by."""
+"""Why a record of the source cannot be used: the fixed phrases by which the summary counts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SCORE_NOT_FINITE = "score NaN or infinite"
 SCORE_NOT_NUMBER = "score not a number"
 ID_CLASH = "id used for different content"
 DUPLICATE = "duplicate row"
-#: Never seen by a user: a file that breaks off ends the ingest with an error that names it.
+#: Never shown to a user: a truncated file ends the ingest with an error that names it.
 FILE_UNREADABLE = "file unreadable"
 
 _SHOWN = 60
 
 
 class Rejection(NamedTuple):
-    """A record that cannot be used: the fixed phrase, what exactly was wrong, and its id where one could be read."""
+    """A record that cannot be used: the fixed phrase, the details, and its id where one could be read."""
 
     reason: str
     detail: str
@@ -40,7 +40,7 @@ class Rejection(NamedTuple):
 
 
 class BadRecord(Exception):  # noqa: N818 - control flow inside the kernels, never shown as an error
-    """Raised inside the kernels where a record turns out unusable; becomes a `Rejection`."""
+    """Raised in the kernels for a record that cannot be used; turned into a `Rejection`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -49,7 +49,7 @@ class BadRecord(Exception):  # noqa: N818 - control flow inside the kernels, nev
 
 
 def show(value: object) -> str:
-    """A value for a `detail`: short, printable, never deeper than its outermost layer."""
+    """A value for a `detail`: short, printable, and never nested deeper than one level."""
     if isinstance(value, str):
         return repr(value if len(value) <= _SHOWN else value[: _SHOWN - 3] + "...")
     if value is None or isinstance(value, bool):
@@ -62,7 +62,7 @@ def show(value: object) -> str:
 
 
 def encodable(text: str) -> bool:
-    """Whether the text has no lone surrogates, which no table or tokenizer can hold."""
+    """Whether the text has no lone surrogates, which neither tables nor tokenizers accept."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

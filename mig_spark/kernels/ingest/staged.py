@@ -1,4 +1,4 @@
-"""Parsed records as Arrow batches of `contracts.STAGED`, built column by column: no Python object a cell."""
+"""Parsed records as Arrow batches of `contracts.STAGED`, built column by column with no Python object per cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mig_spark.kernels.ingest.chat import MAX_LABELS, Names, Row, parse_record, 
 from mig_spark.kernels.ingest.records import Line
 from mig_spark.kernels.ingest.rejects import NOT_UTF8, Rejection, encodable
 
-#: A batch is sent on when it has so many rows or so many characters, whichever comes first.
+#: A batch is complete with this many rows or this many characters, whichever comes first.
 _ROWS = 4096
 _CHARACTERS = 16 << 20
 
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 
 
 class Parsed(NamedTuple):
-    """One record, its outcome and its place: (file, block, seq) orders the records of a file as they stand in it."""
+    """One parsed record, its outcome and its place; (file, block, seq) is the order of the records in a file."""
 
     outcome: Row | Rejection
     raw: str
@@ -59,13 +59,13 @@ class Parsed(NamedTuple):
 def parse_item(
     item: Line | Element | Fault, *, schema: str, names: Names, max_labels: int = MAX_LABELS
 ) -> tuple[Row | Rejection, str]:
-    """The outcome of one record and its raw text, which is always valid Unicode."""
+    """The outcome for one record, and its raw text as valid Unicode."""
     if isinstance(item, Line):
         outcome = parse_record(item.text, schema=schema, names=names, max_labels=max_labels)
         return outcome, item.text.decode("utf-8", "replace")
     raw = item.text
     if not encodable(raw):
-        # bytes that are no UTF-8 travel as lone surrogates, see records.iter_file
+        # bytes that are not UTF-8 arrive as lone surrogates, see records.iter_file
         raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(item, Fault):
         return item.rejection, raw

@@ -1,4 +1,4 @@
-"""The turns of a conversation: roles under all their names, contents as text or as parts, calls of tools."""
+"""The turns of a conversation: roles under all their names, contents as text or as a list of parts, tool calls."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _part_text(part: Any) -> str | None:
 
 
 def _is_call(content: Any) -> bool:
-    """Whether a function call is written as JSON itself, neither as a text nor as parts of one."""
+    """Whether a function call is given as a JSON object itself, not as text or as a list of parts."""
     return isinstance(content, dict) or (isinstance(content, list) and None in map(_part_text, content))
 
 
@@ -100,10 +100,10 @@ def read_history(value: Any) -> list[Turn]:
 
 
 def none_empty(turns: list[Turn]) -> list[Turn]:
-    """The same turns, none of them empty.
+    """The same turns; none of them is empty.
 
     Raises:
-        BadRecord: one is.
+        BadRecord: a turn is empty.
     """
     for number, (role, content) in enumerate(turns, 1):
         if not content.strip():
