@@ -71,14 +71,14 @@ class Part:
 
     Attributes:
         kind: `delta` (a folder), `table` (a catalog name), `parquet`, or one of four for JSON: `lines` (Spark splits
-        the files), `files` (a task reads a whole file), `disk_lines` and `disk_files` (the same, for large files that
-        Python can open).
+            the files), `files` (a task reads a whole file), `disk_lines` and `disk_files` (the same, for large files
+            that Python can open).
         name: path or catalog name.
         files: the files found, where it is made of files.
         version: Delta version that is read.
         base: folder below which `key=value` folders are partition columns; None: there are none.
         committed: when the table's version was committed, milliseconds since 1970 UTC. A table that was dropped and
-        created again has the same version numbers at other times.
+            created again has the same version numbers at other times.
     """
 
     kind: str

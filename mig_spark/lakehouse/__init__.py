@@ -1,1 +1,1 @@
-"""The shell: Spark sessions, Delta tables, files, run records."""
+"""The shell around Spark: sessions, Delta tables, files, leases and run records."""

@@ -1,8 +1,9 @@
-"""Who holds a lease, from what was written about it alone: every driver that reads the same events comes to the same
-answer.
+"""Who holds a lease, decided from its recorded events alone, so that every driver that reads the same events comes to
+the same answer.
 
-A claim holds when no earlier one is in force. It is in force until it ends or lapses; it is dead for good once an event
-of somebody else is stamped later than its lease, for then others may have gone to work.
+A claim holds when no earlier claim is in force. A claim is in force until it is ended or its lease expires. Once
+another owner has written an event after that expiry, the claim can no longer be renewed, since others may have started
+to work.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import psutil
 
 #: The order of a claim that was made before the events that were looked at, and whose renewals do not say when.
 _BEFORE_ALL = -1
-#: Owners in this process that have ended, also where that could not be written down (a full disk): a process that goes
-#: on, a notebook's, must not wait for them.
+#: Owners in this process that have ended, also where the end could not be recorded (a full disk), so that a process
+#: that lives on, such as a notebook's, need not wait for their leases to expire.
 ENDED: set[str] = set()
 
 
@@ -27,14 +28,16 @@ class Event:
     """One event of a lease: a claim, a renewal of it, or its end.
 
     Attributes:
-        order: its place among all events, the version of its commit.
-        owner: the claim's, its own for each attempt of a run.
+        order: its position among all events: the Delta version of its commit.
+        owner: identifies the claim; each attempt of a run has its own.
         event: `claim`, `renew` or `end`.
-        until: when the lease lapses unless it is renewed; `since`: when this was written; seconds since 1970 UTC.
-        host, pid: the driver's process; `born`: when it began, see `process_began`; `boot`, `space`: see `here`. None
-            where that was not told.
-        claim, claimed: `order` and `since` of the claim that this renews, so that it stands for the claim where that is
-            too long ago to be looked at. None where an older version of this package wrote it.
+        until: when the lease expires unless it is renewed, seconds since 1970 UTC.
+        since: when this event was written, seconds since 1970 UTC.
+        host, pid: the driver's process.
+        born: when that process began, see `process_began`; None where it was not recorded.
+        boot, space: the machine's boot id and process namespace, see `here`; None where they were not recorded.
+        claim, claimed: `order` and `since` of the claim that this event renews, so that it can stand for a claim that
+            is too old to be looked at. None where an older version of this package wrote it.
     """
 
     order: int
@@ -53,21 +56,22 @@ class Event:
 
 
 def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Event | None:
-    """The claim in force: the earliest that was neither ended nor let lapse; `until` is that of its last renewal.
+    """The claim in force: the earliest one that was neither ended nor has expired; its `until` is that of its last
+    renewal.
 
     Args:
-        events: of any owners, in any order, the newest ones without a gap.
+        events: of any owners, in any order; the newest events without a gap.
         now: seconds since 1970 UTC.
-        alive: takes the place of the look at this machine's processes; for tests.
+        alive: replaces the check of this machine's processes; for tests.
     """
     in_force = (c for c in standing(events) if c.until > now and (lives(c) if alive is None else alive))
     return next(in_force, None)
 
 
 def standing(events: Iterable[Event]) -> list[Event]:
-    """Claims, the earliest first, that were not ended, and that nobody has outlived; they may have lapsed.
+    """Claims, earliest first, that were not ended and not superseded by another owner; some may have expired.
 
-    A renewal prolongs its claim also after it has lapsed, as long as nobody else has written anything since then.
+    A claim can be renewed after its expiry as long as no other owner has written an event since then.
     """
     claims: dict[str, Event] = {}
     gone: set[str] = set()
@@ -88,21 +92,21 @@ def standing(events: Iterable[Event]) -> list[Event]:
 
 
 def _claim_of(renewal: Event) -> Event:
-    """The claim that a renewal stands for."""
+    """The claim that a renewal belongs to."""
     order = _BEFORE_ALL if renewal.claim is None else renewal.claim
     since = renewal.since if renewal.claimed is None else renewal.claimed
     return replace(renewal, order=order, since=since, event="claim")
 
 
 def process_began(pid: int) -> float:
-    """Seconds from the machine's start to the process's: the same whatever happens to the clock."""
+    """Seconds from the machine's boot to the start of a process; unaffected by changes of the clock."""
     booted = psutil.boot_time()
     return float(psutil.Process(pid).create_time() - booted)
 
 
 def here() -> tuple[str | None, str | None]:
-    """What tells this machine and its numbers of processes from others of the same host name, two containers for
-    example: the id of the kernel's start, and the space of process ids. None where the system does not tell."""
+    """The boot id and the process namespace of this machine: they tell two machines of one host name (two containers,
+    for example) apart, whose process ids mean different processes. None where the system does not show them."""
     boot = space = None
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -112,8 +116,9 @@ def here() -> tuple[str | None, str | None]:
 
 
 def lives(claim: Event) -> bool:
-    """False where the claim's driver was on this machine and is there no more, also where another process has its
-    number by now; and where it was this very process and has ended its run."""
+    """False where the claim's driver ran on this machine and its process has ended (also where another process has
+    reused its id), and where the claim was made by a run of this very process that has ended. True in all other cases.
+    """
     if claim.owner in ENDED:
         return False
     if claim.host != socket.gethostname():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-#: What Delta calls a commit that changes no rows.
+#: Delta's names for operations that change no rows.
 _NO_ROWS = {
     "CREATE TABLE", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT", "ADD COLUMNS",
     "CHANGE COLUMN", "ADD FEATURE", "UPGRADE PROTOCOL", "OPTIMIZE", "CLUSTER BY", "VACUUM START", "VACUUM END",
@@ -17,12 +17,14 @@ _NO_ROWS = {
 
 @dataclass
 class Writer:
-    """Who writes: a run, and the step of it that is under way. Every commit of a run names both, and carries a number
-    that rises within the step, so that Delta passes over a commit that was sent twice.
+    """The run that writes, and its current step. The metadata of each of its commits names both, and Delta's
+    transaction id makes a commit that is sent twice take effect once (idempotent commits).
 
-    `attempt`: a run that is started again under its old id writes other rows than before, so it must not go by the
-    numbers of its first attempt.
-    `guard`: raises where the run may not write any more; None where nothing guards the tables.
+    Attributes:
+        run_id: the run.
+        attempt: differs each time a run is started again under its old id: the new attempt writes other rows, so it
+            must not reuse the transaction ids of the one before.
+        guard: raises where the run may not write any more; None where nothing guards the tables.
     """
 
     run_id: str
@@ -39,7 +41,7 @@ class Writer:
         return app, self.commits[app]
 
     def last_commit(self, table: str) -> str | None:
-        """The mark of this step's last commit to a table, as the commit's metadata has it; None without one."""
+        """The mark of this step's last commit to a table, as its metadata has it; None where there is none."""
         app = self._app(table)
         return f"{app}#{self.commits[app]}" if app in self.commits else None
 
@@ -48,8 +50,14 @@ class Writer:
 
 
 class Commit(NamedTuple):
-    """A commit of a table: `told`, what this package has said in its metadata; `operation`, Delta's word for it;
-    `ms`, when, in milliseconds since 1970 UTC."""
+    """One commit of a table.
+
+    Attributes:
+        version: Delta version.
+        told: what this package wrote into its metadata; empty for commits of others.
+        operation: Delta's name for the operation.
+        ms: when it was made, milliseconds since 1970 UTC.
+    """
 
     version: int
     told: dict[str, Any]
@@ -58,17 +66,17 @@ class Commit(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """What tells it from the commit of the same number to a table that was removed and made anew."""
+        """Tells this commit from a commit of the same version to a table that was dropped and created again."""
         return str(self.told.get("commit") or self.ms)
 
     @property
     def changes_rows(self) -> bool:
-        """Whether the table may have other rows after it."""
+        """Whether the table may have different rows after it."""
         return self.operation not in _NO_ROWS
 
 
 def said_in(text: Any) -> dict[str, Any]:
-    """A commit's metadata as this package writes it; empty for all others."""
+    """The metadata of a commit by this package; empty for commits of others."""
     try:
         plain = json.loads(text or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""A DataFrame's columns against a table's contract."""
+"""Checks a DataFrame's columns against a table's contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def later_columns(df: DataFrame, table: Table) -> list[Column]:
-    """Columns of the contract that an older table may lack: those that may be null."""
+    """Columns of the contract that are missing from an older table and may be null."""
     have = set(df.columns)
     return [c for c in table.columns if c.nullable and c.name not in have]
 
@@ -28,7 +28,7 @@ def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
 
 
 def check_contract(df: DataFrame, table: Table) -> None:
-    """Compare a DataFrame's columns with the contract; all differences are told at once.
+    """Compare a DataFrame's columns with the contract; the error names all differences at once.
 
     Raises:
         ContractError: a column is missing or has another type.
@@ -46,5 +46,5 @@ def check_contract(df: DataFrame, table: Table) -> None:
 
 
 def _shape(kind: DataType) -> str:
-    """The type without its nullability, which Delta and Spark widen freely."""
+    """The type without nullability, which Delta and Spark widen freely."""
     return kind.simpleString()

@@ -1,5 +1,5 @@
-"""Files in Hadoop's file systems (HDFS, S3, ABFS, DBFS): found, looked into, written and removed, so that a path means
-the same here as in `spark.read`. `storage.py` knows which paths are theirs."""
+"""Files in Hadoop's file systems (HDFS, S3, ABFS, DBFS), with the same meaning of a path as in `spark.read`.
+`storage.py` decides which paths belong here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mig_spark.lakehouse.spark_failures import first_line
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: Object stores: a file is there, whole, from the moment when it is closed.
+#: Object stores: a file appears, complete, when it is closed.
 _SHOWN_WHEN_CLOSED = {"s3", "s3a", "s3n", "gs", "oss", "cosn", "obs"}
-#: File systems that rename over a file in one step.
+#: File systems that rename over an existing file in one step.
 _RENAMES_OVER = {"hdfs", "viewfs"}
 
 
 class HadoopFiles:
-    """Hadoop's file systems, seen through the session's JVM and with the session's credentials.
+    """Hadoop's file systems, through the session's JVM and with the session's credentials.
 
     Raises:
         PlatformError: the session has no JVM gateway (Spark Connect, serverless).
@@ -36,14 +36,14 @@ class HadoopFiles:
                 "use classic compute, for example a job cluster"
             )
         self._jvm: Any = jvm
-        # the session's own configuration: credentials set by spark.conf.set are in it
+        # the session's own configuration, which includes credentials set by spark.conf.set
         self._conf: Any = session.sessionState().newHadoopConf()
 
     def find(self, path: str) -> tuple[list[FileInfo], bool]:
-        """The file or folder of this name, else what the path matches as a glob, in order of name.
+        """The file or folder of this exact name, else what the path matches as a glob, sorted by name.
 
         Returns:
-            What was found, and whether it is of this very name.
+            What was found, and whether it has this exact name.
         """
         where = self._path(path)
         with _said_plainly(path):
@@ -54,14 +54,14 @@ class HadoopFiles:
         return sorted((_info(s) for s in found or ()), key=lambda f: f.path), False
 
     def children(self, folder: str) -> list[FileInfo]:
-        """What is directly in a folder, in order of name."""
+        """The direct content of a folder, sorted by name."""
         where = self._path(folder)
         with _said_plainly(folder):
             listed = where.getFileSystem(self._conf).listStatus(where)
         return sorted((_info(s) for s in listed), key=lambda f: f.path)
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file or folder of this very name."""
+        """Whether there is a file or folder of this exact name."""
         where = self._path(path)
         with _said_plainly(path):
             return bool(where.getFileSystem(self._conf).exists(where))
@@ -87,11 +87,12 @@ class HadoopFiles:
         return self.head(file, file.size)
 
     def put(self, local: Path, path: str) -> None:
-        """Copy a local file to a place. Whoever reads, and whatever dies on the way, finds the old file or the new one,
-        whole: object stores show a file when it is closed, HDFS renames one over another.
+        """Copy a local file to a path, replacing what is there. A reader finds either the old file or the new one,
+        complete, also where this process dies: object stores show a file only once it is closed, and HDFS renames over
+        an existing file in one step.
 
-        Other file systems (ABFS, DBFS) do neither: there the old file is moved aside for the moment in which the new
-        one takes its name, and put back where that fails.
+        Other file systems (ABFS, DBFS) do neither: there the old file is moved aside while the new one takes its name,
+        and moved back where that fails.
         """
         where, source = self._path(path), self._jvm.org.apache.hadoop.fs.Path(local.as_uri())
         with _said_plainly(path):
@@ -107,7 +108,7 @@ class HadoopFiles:
                 system.delete(scratch, False)
 
     def _replace(self, system: Any, scratch: Any, where: Any) -> None:
-        """Give a file the name of another, which it replaces."""
+        """Rename a file over another one."""
         fs = self._jvm.org.apache.hadoop.fs
         if system.getUri().getScheme() in _RENAMES_OVER:
             over = self._jvm.java.lang.reflect.Array.newInstance(fs.Options.Rename.OVERWRITE.getClass(), 1)
@@ -117,7 +118,7 @@ class HadoopFiles:
         aside = self._beside(where, part_name(f"{where.getName()}.old"))
         had = system.exists(where)
         if had:
-            # what a process of the same number has left, which died when it had replaced the file
+            # left by a process of the same id that died after it had replaced the file
             system.delete(aside, False)
         if had and not system.rename(where, aside):
             raise InputError(f"cannot write {where.toString()}: the file system did not move the old file aside")
@@ -131,13 +132,13 @@ class HadoopFiles:
         return self._jvm.org.apache.hadoop.fs.Path(where.getParent(), name)
 
     def absolute(self, path: str) -> str:
-        """The path from the root of its file system on: SQL takes no other."""
+        """The path with its file system's root; SQL accepts no relative path."""
         where = self._path(path)
         with _said_plainly(path):
             return str(where.getFileSystem(self._conf).makeQualified(where).toString())
 
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
-        """Remove a folder with all that is in it, then so many of the folders above it as are empty."""
+        """Remove a folder with all its content, then up to so many of its parent folders while they are empty."""
         where = self._path(folder)
         with _said_plainly(folder):
             system = where.getFileSystem(self._conf)
@@ -150,7 +151,7 @@ class HadoopFiles:
 
     @property
     def default_scheme(self) -> str:
-        """The scheme of paths that have none."""
+        """The scheme that paths without one have."""
         return str(self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._conf).getScheme())
 
     def _path(self, path: str) -> Any:

@@ -1,8 +1,8 @@
-"""The JVM of a local session: how it is started, and what is said when it ends before its time.
+"""The JVM of a local session: how it is started, and how its unexpected end is reported.
 
-A local JVM that runs out of memory ends at once (exit code 3), and so does one that the system kills. What Python sees
-then is whatever call came next: a refused connection, an empty answer, an object that is not there. So the process is
-asked, not the error.
+A local JVM that runs out of memory exits at once (exit code 3), and so does one that the system kills. In Python, the
+next call then fails in some arbitrary way: a refused connection, an empty answer, a missing object. So this module
+looks at the process instead of the error.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ logger = logging.getLogger(__name__)
 
 #: Exit code of a JVM with -XX:+ExitOnOutOfMemoryError.
 _OUT_OF_MEMORY = 3
-#: Seconds in which a JVM that broke a connection has ended, where that was why.
+#: Seconds to wait for the JVM's end after a connection to it broke.
 MOMENT = 5.0
 _AGAIN = "run it again, it goes on from the last finished stage"
 
 
-#: Where the JVM's own words go.
+#: File that receives the JVM's output.
 _log: Path | None = None
 
 
 def start_jvm(conf: Mapping[str, str], log: Path) -> None:
-    """Start the JVM, where this process has none, with settings that are in no command line: a file that only this user
-    reads, removed when the JVM has read it. What the user's spark-defaults.conf says holds where `conf` says nothing.
+    """Start the JVM, where this process has none. Its settings are passed in a file that only this user can read, and
+    that is removed once the JVM has read it, so they appear in no command line. A setting in the user's
+    spark-defaults.conf holds where `conf` does not set it.
 
-    Options for the JVM itself (`spark.driver.extraJavaOptions`) are arguments of the process all the same.
+    Options for the JVM itself (`spark.driver.extraJavaOptions`) are visible as arguments of the process all the same.
 
     Args:
-        conf: settings of Spark.
-        log: where the words of the JVM go, for messages.
+        conf: Spark settings.
+        log: file for the JVM's output, named in messages.
     """
     global _log
     from pyspark import SparkContext
@@ -51,7 +52,7 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
         return
     _log = log
     before = os.environ.get("PYSPARK_SUBMIT_ARGS")
-    # the last word says what is submitted
+    # the last argument names what is submitted
     *given, last = shlex.split(before or "pyspark-shell")
     base = given[given.index("--properties-file") + 1] if "--properties-file" in given else _defaults_file()
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
@@ -59,7 +60,7 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             if base and Path(base).is_file():
                 file.write(Path(base).read_text(encoding="utf-8") + "\n")
-            # of a setting that is there twice, the last one counts
+            # where a setting occurs twice, the last one counts
             file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*given, "--properties-file", name, last])
         context._ensure_initialized()
@@ -72,8 +73,8 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
 
 
 def quiet_counters(context: Any) -> None:
-    """A JVM that ends breaks the connection by which it sends counters, of which Python's server would print a stack
-    trace; the end itself is told elsewhere.
+    """Keep Python's accumulator server from printing a stack trace when a JVM that ends breaks its connection; the end
+    itself is reported elsewhere.
 
     Args:
         context: the SparkContext.
@@ -82,10 +83,10 @@ def quiet_counters(context: Any) -> None:
 
 
 def jvm_exit_code(*, wait: float = 0.0) -> int | None:
-    """How the JVM that this process has started has ended; None where it runs, or is somebody else's.
+    """Exit code of the JVM that this process started; None where it still runs or was started by another process.
 
     Args:
-        wait: seconds to wait for its end.
+        wait: seconds to wait for it to end.
     """
     from pyspark import SparkContext
 
@@ -98,14 +99,14 @@ def jvm_exit_code(*, wait: float = 0.0) -> int | None:
 
 
 def forget_jvm() -> None:
-    """Make pyspark forget a JVM that has ended, so that the next session starts another."""
+    """Make pyspark forget a JVM that has ended, so that the next session starts a new one."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     context: Any = SparkContext
     active = context._active_spark_context
     if active is not None:
-        # what is left of it would call the JVM when it is collected
+        # its remaining objects would call the JVM when they are garbage collected
         active._jsc = None
     if context._gateway is not None:
         context._gateway.close(close_callback_server_connections=True)
@@ -116,10 +117,10 @@ def forget_jvm() -> None:
 
 @contextlib.contextmanager
 def jvm_watched() -> Iterator[None]:
-    """Tell the end of the JVM, where it ends within a `with` block, in place of the error that follows from it.
+    """Within a `with` block, report the end of the JVM instead of the error that follows from it.
 
     Raises:
-        DriverEndedError: it has ended.
+        DriverEndedError: the JVM has ended.
     """
     from py4j.protocol import Py4JError, Py4JJavaError
 
@@ -128,7 +129,7 @@ def jvm_watched() -> Iterator[None]:
     except DriverEndedError:
         raise
     except Exception as e:
-        # an answer came from a JVM that was there; what speaks of the connection may follow from its end
+        # an answer proves that the JVM was alive; an error of the connection may follow from its end
         broken = isinstance(e, (Py4JError, ConnectionError, EOFError)) and not isinstance(e, Py4JJavaError)
         code = jvm_exit_code(wait=MOMENT if broken else 0.0)
         if code is None:
@@ -151,13 +152,13 @@ def _ended(code: int) -> str:
 
 
 def _defaults_file() -> str | None:
-    """The file that spark-submit reads where it is given none."""
+    """The settings file that spark-submit reads where it is given none."""
     folder = os.environ.get("SPARK_CONF_DIR") or (os.environ.get("SPARK_HOME") and f"{os.environ['SPARK_HOME']}/conf")
     return f"{folder}/spark-defaults.conf" if folder else None
 
 
 def _escaped(text: str, *, key: bool = False) -> str:
-    """A key or a value as a Java properties file has it."""
+    """A key or value as written in a Java properties file."""
     text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     if key:
         return "".join(f"\\{c}" if c in " :=#!" else c for c in text)

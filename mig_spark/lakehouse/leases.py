@@ -1,10 +1,10 @@
-"""One run at a time into the tables of one output: a lease, kept as commits to the table `leases`.
+"""One run at a time writes the tables of one output: a lease, kept as commits to the table `leases`.
 
-Delta gives every commit a number, so claims have one order that all drivers see, on every storage that Delta can be
-written to, without a lock service: a claim holds when no earlier one is still in force (`claims.py`). What an event
-says is in its commit's metadata, so that looking costs one reading of the newest of the table's history. A lease that
-is not renewed lapses, so a driver that died blocks nobody for longer; one that died on this very machine blocks nobody
-at all. While it is held, every commit that publishes is preceded by a look (`Store.check_lease`).
+Delta numbers all commits, so every driver sees the claims in the same order, on any storage that Delta can write to and
+without a lock service: a claim holds when no earlier one is in force (`claims.py`). An event is recorded in its
+commit's metadata, so a look at the lease reads only the newest entries of the table's history. A lease that is not
+renewed expires, so a dead driver blocks others only until then, and a driver that died on this same machine does not
+block at all. While a lease is held, it is checked before each commit that publishes (`Store.check_lease`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
 
-#: So many of the newest commits are looked at first, and more while the oldest of them may be in force.
+#: Number of newest commits that are read first; more are read while the oldest of them may still be in force.
 _LOOKED_AT = 200
 _MORE = 4
 _POLL_SECONDS = 5.0
@@ -47,13 +47,13 @@ class Lease:
         self._owner = f"{store.writer.run_id}.{store.writer.attempt}"
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
-        # the thread that renews and the one that looks share what follows
+        # guards what the renewing thread and the main thread share
         self._turn = threading.RLock()
         self._claim: Event | None = None
         self._history: list[Commit] = []
 
     def acquire(self) -> None:
-        """Claim, and wait until the claim is the one in force; then see to it that every commit looks first."""
+        """Claim, and wait until the claim is the one in force; from then on the tables' writer checks it."""
         give_up = time.monotonic() + self._config.wait_minutes * 60
         self._append("claim")
         told = confirmed = False
@@ -85,8 +85,8 @@ class Lease:
         self._beat.start()
 
     def check(self) -> None:
-        """See that the lease is still held. A driver that slept longer than its lease goes on only where no other has
-        claimed it meanwhile.
+        """Check that the lease is still held. A driver that was suspended for longer than its lease goes on only where
+        no other run has made a claim meanwhile.
 
         Raises:
             LeaseError: it is not held.
@@ -104,7 +104,7 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give it back."""
+        """End the claim."""
         ENDED.add(self._owner)
         self._store.writer.guard = None
         self._stop.set()
@@ -113,7 +113,7 @@ class Lease:
         self._append("end")
 
     def clean_up(self) -> None:
-        """Remove the table where it is the only thing that a run left behind: there is nothing to guard."""
+        """Remove the lease's table where the run left nothing else behind: then there is nothing to guard."""
         store = self._store
         if holder(self._events(), time.time()) is None and not store.exists(RUNS) and not store.exists(POOL):
             store.drop(LEASES)
@@ -123,7 +123,7 @@ class Lease:
         return first.owner != self._owner and lives(first)
 
     def _late(self) -> bool:
-        """Whether a claim that waits should be renewed."""
+        """Whether a waiting claim should be renewed now."""
         return self._claim is None or self._claim.until - time.time() < self._config.lease_minutes * 60 / 2
 
     def _renew_on_time(self) -> None:
@@ -131,8 +131,8 @@ class Lease:
             self._renew()
 
     def _renew(self) -> None:
-        """Renew, unless the claim has lapsed and another run has come since: whoever sees only the newest events would
-        take the renewal for that of a claim in force."""
+        """Renew, unless the claim has expired and another run has come since: a driver that sees only the newest events
+        would take that renewal for one of a claim in force."""
         try:
             with self._turn:
                 lapsed = self._claim is not None and self._claim.until <= time.time()
@@ -159,7 +159,7 @@ class Lease:
             self._store.write(LEASES, df, mode="append", told={"lease": said})
 
     def _events(self) -> list[Event]:
-        """The newest events, as many as can matter; this run's own claim is found among them."""
+        """The newest events, as many as can matter; this run's own claim is among them."""
         with self._turn:
             self._read_on()
             events = [e for e in map(_event, self._history) if e is not None]
@@ -169,7 +169,7 @@ class Lease:
             return events
 
     def _read_on(self) -> None:
-        """Read what is new since the last look; all of it where the table is not the one that was looked at."""
+        """Read what is new since the last look; everything where the table was created again meanwhile."""
         store = self._store
         if not store.exists(LEASES):
             self._history = []
@@ -202,7 +202,7 @@ class Lease:
 
 
 def _event(commit: Commit) -> Event | None:
-    """What a commit says; None where it says nothing of a lease."""
+    """The event that a commit records; None for commits that record none."""
     said = commit.told.get("lease")
     if not said:
         return None
@@ -236,7 +236,8 @@ def leased(store: Store, config: LockConfig) -> Iterator[Lease | None]:
 
 
 def _release_quietly(lease: Lease) -> None:
-    """An error on the way out must not hide the one that ends the run; a lease that is not given back lapses."""
+    """Release without raising: an error here must not hide the one that ends the run, and a lease that is not released
+    expires."""
     try:
         lease.release()
         lease.clean_up()

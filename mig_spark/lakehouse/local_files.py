@@ -1,4 +1,4 @@
-"""Files that the operating system has: local ones, and the mounts that a platform shows as folders."""
+"""Files that the operating system can open: local ones, and storage that a platform mounts as folders."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import IO
 
 from mig_spark.errors import InputError
 
-#: What in a path makes it a pattern.
+#: Characters that make a path a pattern.
 GLOB = re.compile(r"([\[\]{}*?\\])")
 
-#: Names of files that are being written: a dot, the file's own name, the process, and this.
+#: Name of a file that is being written: a dot, the file's own name, the process id, and this.
 PART = re.compile(r"^\..+\.\d+\.part(\.crc)?$")
 
 
@@ -34,7 +34,7 @@ class FileInfo:
 
     @property
     def hidden(self) -> bool:
-        """Whether Spark passes it over in a folder."""
+        """Whether Spark skips it when it reads a folder."""
         return self.name.startswith(".") or (self.name.startswith("_") and "=" not in self.name)
 
 
@@ -42,17 +42,17 @@ class LocalFiles:
     """The operating system's files. Paths are absolute.
 
     Args:
-        as_spark: from a path to what Spark takes for it.
+        as_spark: turns such a path into the form that Spark takes.
     """
 
     def __init__(self, as_spark: Callable[[str], str] = "file:{}".format) -> None:
         self._as_spark = as_spark
 
     def find(self, path: str) -> tuple[list[FileInfo], bool]:
-        """The file or folder of this name, else what the path matches as a pattern of Spark's, in order of name.
+        """The file or folder of this exact name, else what the path matches as a pattern of Spark's, sorted by name.
 
         Returns:
-            What was found, and whether it is of this very name.
+            What was found, and whether it has this exact name.
         """
         path = os.path.normpath(path)
         with said_plainly(path):
@@ -64,15 +64,15 @@ class LocalFiles:
         return sorted(found, key=lambda f: f.path), False
 
     def children(self, folder: str) -> list[FileInfo]:
-        """What is directly in a folder, in order of name, without Hadoop's files of checksums."""
+        """The direct content of a folder, sorted by name, without Hadoop's checksum files."""
         with said_plainly(folder):
             names = _listed(folder)
-            # what goes away while it is listed is not there
+            # a file that disappears while it is listed does not count
             found = [info for n in names if (info := self._info(os.path.join(folder, n))) is not None]  # noqa: PTH118
         return sorted(found, key=lambda f: f.path)
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file or folder of this very name."""
+        """Whether there is a file or folder of this exact name."""
         with said_plainly(path):
             return self._info(path) is not None
 
@@ -87,7 +87,8 @@ class LocalFiles:
             return Path(path).read_bytes()
 
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
-        """Remove a folder with all that is in it, or a file, then so many of the folders above it as are empty."""
+        """Remove a file, or a folder with all its content, then up to so many of its parent folders while they are
+        empty."""
         where = Path(folder)
         with said_plainly(folder):
             if where.is_dir() and not where.is_symlink():
@@ -120,8 +121,9 @@ class LocalFiles:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `target` at the end of a `with` block, in one step: whoever reads, and
-    whatever dies, finds the old file or the new one, whole. A pipe or a device (/dev/stdout) is written to directly."""
+    """Within a `with` block, a temporary file to write to, which replaces `target` in one step at the end: a reader
+    finds either the old file or the new one, complete, also where this process dies. A pipe or a device (/dev/stdout)
+    is written to directly."""
     if target.exists() and not (target.is_file() or target.is_dir()):
         with target.open("wb") as out:
             yield out
@@ -139,13 +141,13 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
 
 
 def part_name(name: str) -> str:
-    """The name of a file while it is written."""
+    """The name of a file while it is being written."""
     return f".{name}.{os.getpid()}.part"
 
 
 @contextlib.contextmanager
 def said_plainly(path: str) -> Iterator[None]:
-    """What the operating system refuses, as one line.
+    """Report an error of the operating system as one line.
 
     Raises:
         InputError: in place of an OSError.
@@ -160,7 +162,7 @@ def said_plainly(path: str) -> Iterator[None]:
 
 
 def _without_braces(pattern: str) -> list[str]:
-    """Patterns without alternatives: `{a,b}c` is `ac` and `bc`."""
+    """The patterns that a pattern with alternatives stands for: `{a,b}c` is `ac` and `bc`."""
     depth, begin, cuts = 0, 0, [0]
     for k, c in enumerate(pattern):
         if k and pattern[k - 1] == "\\":
@@ -186,7 +188,7 @@ def _listed(folder: str) -> list[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Paths that an absolute pattern matches; `*` stops at a slash and takes hidden names too, as Hadoop's does."""
+    """Paths that an absolute pattern matches; as in Hadoop, `*` does not cross a slash and matches hidden names too."""
     found = ["/"]
     for part in [p for p in pattern.split("/") if p]:
         if not GLOB.search(part):

@@ -1,4 +1,4 @@
-"""Memory: how much of it the driver may still take, and the peak of this process and everything it started."""
+"""How much memory the driver may still take, and the peak use of this process and all it started."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import psutil
 from mig_spark.errors import ConfigError
 
 _EVERY_SECONDS = 0.25
-#: Spark's own: what a driver's container has beside its heap, at least.
+#: Spark's minimum for the memory of a driver's container beside its heap.
 _LEAST_OVERHEAD = 384 << 20
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
 def available_memory(setting: Callable[[str, str], str | None] | None = None, *, root: Path = Path("/")) -> int:
-    """Bytes that this process may still take: the least of what the machine has available, what each control group
-    (version 1 or 2) that it is in leaves, and what Spark gave the driver.
+    """Bytes that this process may still take: the least of the machine's available memory, what each control group
+    (cgroup version 1 or 2) that contains the process leaves, and what Spark gave the driver.
 
     Args:
-        setting: a setting of Spark by name and default; None: Spark is not asked.
-        root: where `proc` and `sys` are.
+        setting: looks up a Spark setting by name and default; None: Spark is not asked.
+        root: folder that contains `proc` and `sys`.
     """
     left = [int(psutil.virtual_memory().available), *_cgroup_room(root)]
     if setting is not None and (setting("spark.submit.deployMode", "client") or "").lower() == "cluster":
@@ -34,10 +34,10 @@ def available_memory(setting: Callable[[str, str], str | None] | None = None, *,
 
 
 def parse_bytes(text: str, unit: str = "") -> int:
-    """A size as Spark writes it (`512m`, `2g`, `0`) in bytes; `unit` is that of a bare number.
+    """A size as Spark writes it (`512m`, `2g`, `0`) in bytes; `unit` is the unit of a plain number.
 
     Raises:
-        ConfigError: it is no size.
+        ConfigError: it is not a size.
     """
     found = re.fullmatch(r"(\d+)\s*([kmgtp]?)i?b?", text.strip().lower())
     if found is None:
@@ -46,8 +46,8 @@ def parse_bytes(text: str, unit: str = "") -> int:
 
 
 def _driver_room(setting: Callable[[str, str], str | None]) -> int:
-    """In cluster mode the cluster manager ends a driver that takes more than its heap and its overhead. The heap is
-    the JVM's; Python has the overhead, less what it has taken already."""
+    """In cluster mode the cluster manager kills a driver that exceeds heap plus overhead. The JVM has the heap; Python
+    has the overhead, less what it has taken already."""
     heap = parse_bytes(setting("spark.driver.memory", "1g") or "1g", "m")
     factor = float(setting("spark.driver.memoryOverheadFactor", "0.1") or 0.1)
     told = setting("spark.driver.memoryOverhead", "")
@@ -56,7 +56,7 @@ def _driver_room(setting: Callable[[str, str], str | None]) -> int:
 
 
 def _cgroup_room(root: Path) -> list[int]:
-    """What is left in the control groups of this process and in those above them; nothing where there is no limit."""
+    """What the control groups of this process and those above them leave; nothing where there is no limit."""
     room = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -67,7 +67,7 @@ def _cgroup_room(root: Path) -> list[int]:
             limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        # in a container the path may be the host's, which is not there: then the mount itself is the own group
+        # in a container the path may be the host's and not exist here: then the mount itself is our group
         parts = [p for p in path.split("/") if p not in ("", "..")]
         for depth in range(len(parts), -1, -1):
             folder = (root / mount).joinpath(*parts[:depth])
@@ -75,7 +75,7 @@ def _cgroup_room(root: Path) -> list[int]:
             if most is None or taken is None:
                 continue
             stat = dict(line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) > 1)
-            # pages of files that nobody has open count as used, and go when memory is needed
+            # cached pages of files count as used, although they are freed when memory is needed
             room.append(most - taken + int(stat.get(cache, 0)))
     return room
 
@@ -88,14 +88,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None where there is no file, or it says `max`."""
+    """The number in a file; None where there is no such file, or it says `max`."""
     text = next(iter(_lines(path)), "")
     return int(text) if text.strip().isdigit() else None
 
 
 @dataclass
 class Peak:
-    """Highest sum of resident memory seen so far, in bytes; pages that processes share count for each of them."""
+    """Highest sum of resident memory seen so far, in bytes; a page shared by several processes counts once for each."""
 
     bytes: int = 0
 

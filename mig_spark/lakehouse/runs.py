@@ -1,4 +1,4 @@
-"""Runs: what one execution read, wrote and took, as a row of the `runs` table."""
+"""Runs: what one execution read and wrote and how long it took, as a row of the table `runs`."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
 def new_run_id() -> str:
-    """A name for a run: when it began, and something of its own."""
+    """A new name for a run: when it began, and a random part."""
     return f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
 def check_run_id(run_id: str) -> str:
-    """The name that a scheduler gives a run, where it can be one.
+    """Return the name that a scheduler gives a run, if it can be used as one.
 
     Raises:
         ConfigError: it cannot.
@@ -61,10 +61,10 @@ def check_run_id(run_id: str) -> str:
 
 @dataclass
 class Run:
-    """One execution while it goes on. What a stage that does not run now left behind is carried over.
+    """One execution while it goes on. What earlier runs recorded for stages that do not run now is carried over.
 
-    `source`: the parts of the pool's source as they were when `ingest` began; `extends`: the selection that an
-    incremental one begins with, as it was when `select` began.
+    `source`: the parts of the pool's source when `ingest` began; `extends`: the selection that an incremental run
+    starts from (warm start), as it was when `select` began.
     """
 
     run_id: str
@@ -81,7 +81,8 @@ class Run:
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:
-        """A new run; counts, timings and certificate of the last good run into the same tables are where it begins."""
+        """A new run; it starts from the counts, timings and certificate of the last successful run into the same
+        tables."""
         now = dt.datetime.now(dt.timezone.utc)
         last = latest_run(store) or {}
         carried = {key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")}
@@ -130,7 +131,7 @@ class Run:
 
 
 def latest_run(store: Store) -> dict[str, Any] | None:
-    """The newest run that ended well, its JSON columns read; None where there is none."""
+    """The newest successful run, its JSON columns decoded; None where there is none."""
     from pyspark.sql import functions as sf
 
     if not store.exists(RUNS):
@@ -143,7 +144,7 @@ def latest_run(store: Store) -> dict[str, Any] | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a result, those that are installed."""
+    """Versions of the installed packages that can change a result."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

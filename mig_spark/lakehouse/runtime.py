@@ -1,4 +1,4 @@
-"""What differs between classic Spark and Spark Connect, in one place: shipping values and collecting Arrow tables."""
+"""What differs between classic Spark and Spark Connect: shipping values to executors and collecting Arrow tables."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def has_spark_context(spark: SparkSession) -> bool:
 
 @contextlib.contextmanager
 def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
-    """A getter that executors can call for `value`: a broadcast, destroyed at the end of the block (only `destroy`
-    frees the driver's copy on disk); in the function's closure where there is no SparkContext."""
+    """Within a `with` block, a getter for `value` that executors can call: a broadcast, destroyed at the end (only
+    `destroy` frees the driver's copy on disk); part of the function's closure where there is no SparkContext."""
     if not has_spark_context(spark):
         yield lambda: value
         return
@@ -39,7 +39,7 @@ def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
 
 
 def collect_arrow(df: DataFrame) -> pa.Table:
-    """All rows at the driver as an Arrow table."""
+    """All rows on the driver as an Arrow table."""
     if int(df.sparkSession.version.split(".")[0]) >= 4:
         return df.toArrow()
     from pyspark.sql.pandas.types import to_arrow_schema
@@ -49,20 +49,20 @@ def collect_arrow(df: DataFrame) -> pa.Table:
 
 
 def result_limit(spark: SparkSession) -> int | None:
-    """Bytes that the results of one job may have at the driver (`spark.driver.maxResultSize`); None: no limit, or one
-    that is not known (Spark Connect, where a client need not be shown such settings)."""
+    """Bytes that the results of one job may have on the driver (`spark.driver.maxResultSize`); None: no limit, or
+    unknown (Spark Connect clients need not be shown this setting)."""
     if not has_spark_context(spark):
         return None
     return parse_bytes(spark.conf.get("spark.driver.maxResultSize", "1g") or "1g") or None
 
 
 def above_result_limit(error: BaseException) -> bool:
-    """Whether a job failed because its results are above `result_limit`."""
+    """Whether a job failed because its results exceed `result_limit`."""
     return "spark.driver.maxResultSize" in str(error)
 
 
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
-    """An Arrow table as a DataFrame (Spark 3.5 takes it by way of pandas)."""
+    """An Arrow table as a DataFrame (through pandas on Spark 3.5)."""
     if int(spark.version.split(".")[0]) >= 4:
         return spark.createDataFrame(table)
     if not table.num_rows:
@@ -73,7 +73,7 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
 
 
 def schema_of(spark: SparkSession, ddl: str) -> StructType:
-    """A DDL string as a schema (`StructType.fromDDL` came with Spark 4)."""
+    """A DDL string as a schema (`StructType.fromDDL` exists since Spark 4)."""
     if int(spark.version.split(".")[0]) >= 4:
         from pyspark.sql.types import StructType
 
@@ -82,7 +82,7 @@ def schema_of(spark: SparkSession, ddl: str) -> StructType:
 
 
 def describe_job(spark: SparkSession, text: str) -> None:
-    """Name the jobs that follow in the Spark UI."""
+    """Set the description of the following jobs in the Spark UI."""
     if has_spark_context(spark):
         spark.sparkContext.setJobDescription(text)
 

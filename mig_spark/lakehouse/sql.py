@@ -1,4 +1,4 @@
-"""Names and texts in SQL; what tables say of themselves there."""
+"""Quoting names and texts in SQL, and table properties and history as SQL shows them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ _HOURS = {"minute": 1 / 60, "hour": 1.0, "day": 24.0, "week": 168.0, "month": 72
 
 
 def quote(name: str) -> str:
-    """A name as one SQL identifier, whatever characters it has."""
+    """A name as one SQL identifier, whatever characters it contains."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str) -> str:
-    """A text as one SQL string literal, whatever characters it has."""
+    """A text as one SQL string literal, whatever characters it contains."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def table_properties(spark: SparkSession, name: str) -> dict[str, str]:
-    """Properties of a Delta table by its name in SQL text; DESCRIBE DETAIL would look at all its files for them."""
+    """Properties of a Delta table by its name in SQL. (DESCRIBE DETAIL would read the table's whole file list.)"""
     return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
 
 
 def history(spark: SparkSession, name: str, last: int) -> DataFrame:
-    """The last commits of a Delta table by its name in SQL text, newest first; `ms` is the time of each in milliseconds
+    """The last commits of a Delta table by its name in SQL, newest first; `ms` is the time of each in milliseconds
     since 1970 UTC."""
     return spark.sql(f"DESCRIBE HISTORY {name} LIMIT {last}").selectExpr("*", "unix_millis(timestamp) as ms")
 
 
 def days_kept(properties: Mapping[str, str]) -> dict[str, float]:
-    """Days that a table keeps removed files and old versions, by the property that says so; Delta's defaults where
-    there is none."""
+    """For how many days a table keeps removed files and old log entries, by the property that sets it; Delta's defaults
+    where it is not set."""
     return {key: _days(properties.get(key), default) for key, default in KEPT.items()}
 
 
 def keep_for(days: int) -> dict[str, str]:
-    """Properties of a table that keeps what its old versions need."""
+    """Table properties that keep old versions readable for so many days."""
     return dict.fromkeys(KEPT, f"interval {days} days")
 
 

@@ -1,7 +1,7 @@
-"""Files and folders, wherever Spark reads them: the one place that knows which file system has a path.
+"""Files and folders wherever Spark reads them: the one place that decides which file system a path belongs to.
 
-The operating system has local paths, `file:` and, on Databricks, the mounts that Unity Catalog keeps from Hadoop.
-Hadoop's file systems have the rest: paths with a scheme, and plain ones where the cluster's default file system
+The operating system opens local paths, `file:` and, on Databricks, the mounts that Unity Catalog hides from Hadoop.
+Hadoop's file systems open the rest: paths with a scheme, and paths without one where the cluster's default file system
 (`fs.defaultFS`) is not the local one, as with HDFS. So a path means the same here as in `spark.read`.
 """
 
@@ -28,11 +28,11 @@ MOUNTS = ("/Volumes", "/Workspace", "/dbfs")
 
 
 class Files:
-    """Files and folders by path, through the operating system or through Hadoop; what a file system refuses is an
+    """Files and folders by path, through the operating system or through Hadoop; an error of a file system becomes an
     InputError.
 
     Args:
-        spark: the session whose file systems and credentials count.
+        spark: the session whose file systems and credentials are used.
     """
 
     def __init__(self, spark: SparkSession) -> None:
@@ -40,21 +40,21 @@ class Files:
         self._local = LocalFiles(_as_spark)
 
     def find(self, path: str) -> tuple[list[FileInfo], bool]:
-        """The file or folder of this name, else what the path matches as a glob, in order of name.
+        """The file or folder of this exact name, else what the path matches as a glob, sorted by name.
 
         Returns:
-            What was found, and whether it is of this very name.
+            What was found, and whether it has this exact name.
         """
         here = self.os_path(path)
         return self._hadoop.find(path) if here is None else self._local.find(here)
 
     def children(self, folder: str) -> list[FileInfo]:
-        """What is directly in a folder, in order of name."""
+        """The direct content of a folder, sorted by name."""
         here = self.os_path(folder)
         return self._hadoop.children(folder) if here is None else self._local.children(here)
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file or folder of this very name."""
+        """Whether there is a file or folder of this exact name."""
         here = self.os_path(path)
         return self._hadoop.exists(path) if here is None else self._local.exists(here)
 
@@ -69,11 +69,12 @@ class Files:
         return self._hadoop.read(path) if here is None else self._local.read(here)
 
     def put(self, local: Path, path: str) -> None:
-        """Copy a local file to a path that the operating system does not have; see `HadoopFiles.put`."""
+        """Copy a local file to a path that the operating system cannot open; see `HadoopFiles.put`."""
         self._hadoop.put(local, path)
 
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
-        """Remove a folder with all that is in it, or a file, then so many of the folders above it as are empty."""
+        """Remove a file, or a folder with all its content, then up to so many of its parent folders while they are
+        empty."""
         here = self.os_path(folder)
         if here is None:
             self._hadoop.remove_folder(folder, empty_parents=empty_parents)
@@ -81,8 +82,8 @@ class Files:
             self._local.remove_folder(here, empty_parents=empty_parents)
 
     def absolute(self, path: str) -> str:
-        """The path as Spark takes it; one without a scheme from the root of its file system on, for SQL takes no
-        other."""
+        """The path as Spark takes it; a path without a scheme gets its file system's root, since SQL accepts no
+        relative path."""
         if _is_mounted(path):
             return re.sub("^file:/dbfs/", "dbfs:/", _as_spark(path))
         if SCHEME.match(path) or path.startswith("/"):
@@ -91,7 +92,7 @@ class Files:
         return self._hadoop.absolute(path) if here is None else _as_spark(here)
 
     def os_path(self, path: str) -> str | None:
-        """The path as the operating system has it, from the root on; None where another file system has it.
+        """The absolute path for the operating system; None where the path belongs to another file system.
 
         Raises:
             PlatformError: the session's default file system decides, and the session has no JVM to ask.
@@ -120,7 +121,7 @@ def os_path(path: str, default_is_local: Callable[[], bool]) -> str | None:
         return mounted
     if SCHEME.match(path) or not default_is_local():
         return None
-    # the JVM keeps the working folder of its start, Python may have moved since
+    # the JVM keeps the working folder of its start; Python's may have changed since
     return str(Path.cwd() / Path(path).expanduser())
 
 
@@ -133,17 +134,17 @@ def absolute_path(spark: SparkSession, path: str) -> str:
 
 
 def escape_glob(path: str) -> str:
-    """A path that Spark, which reads every path as a glob, takes by its letters."""
+    """A path with its special characters escaped: Spark reads every path as a glob."""
     return GLOB.sub(r"\\\1", path)
 
 
 def _is_mounted(path: str) -> bool:
-    """Whether Databricks mounts it; elsewhere these are names like others."""
+    """Whether Databricks mounts it; elsewhere such names have no special meaning."""
     return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION")) and any(
         path == mount or path.startswith(f"{mount}/") for mount in MOUNTS
     )
 
 
 def _as_spark(path: str) -> str:
-    """Spark knows Volumes by their paths; all else that the operating system has is `file:` to it."""
+    """The path as Spark takes it: Volumes by their path, all else that the operating system opens `file:`."""
     return path if _is_mounted(path) and path.startswith(MOUNTS[0]) else f"file:{path}"

@@ -1,4 +1,4 @@
-"""Delta tables under one output: where each lives, checked reads and writes."""
+"""Delta tables under one output: where each is, with checked reads and writes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Commits in which a step's own is looked for: a platform may tidy up a table after it.
+#: Newest commits among which a step's own is looked for: a platform may have optimised the table after it.
 _FOLLOWING = 5
-#: Tables that take a commit of a run whose lease is another's by now: what it has come to, and the lease's own.
+#: Tables that a run may write without the lease: its own record, and the lease itself.
 _ALWAYS_OPEN = (LEASES, RUNS)
-#: Property of a scratch table: the output that it was made for. Only what is marked so is ever removed by name.
+#: Table property of scratch tables: the output they belong to. Only tables with it are ever removed by name.
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
-#: Between the name of a scratch table and whose it is.
+#: Separates the name of a scratch table from the attempt of the run that owns it.
 _OF_RUN = "__"
 
 
@@ -40,7 +40,8 @@ _OF_RUN = "__"
 class Store:
     """The tables of one output: a folder (`<path>/tables/<name>`) or a catalog's database.
 
-    `writer`: the run that writes; `pins`: versions at which tables are read, by name, where not as they are now.
+    `writer`: the run that writes; `pins`: Delta versions at which tables are read, by table name; other tables are read
+    at their newest version.
     """
 
     spark: SparkSession
@@ -49,7 +50,7 @@ class Store:
     pins: dict[str, int] = field(default_factory=dict)
 
     def pinned(self, versions: dict[str, int]) -> Store:
-        """The same tables, read at these versions and never written.
+        """The same tables, read at fixed versions and never written.
 
         Args:
             versions: Delta version by table name.
@@ -58,7 +59,7 @@ class Store:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Name the step of the run for the commits of a `with` block."""
+        """Within a `with` block, name the step of the run that commits belong to."""
         before, self.writer.step = self.writer.step, name
         try:
             yield
@@ -66,11 +67,11 @@ class Store:
             self.writer.step = before
 
     def check_lease(self) -> None:
-        """See that this run may still write, before anything that others read is changed; nothing where no lease is
-        held (`lock.enabled: false`).
+        """Check that this run may still write; called before anything that others read is changed. Does nothing where
+        no lease is held (`lock.enabled: false`).
 
         Raises:
-            LeaseError: the lease has lapsed and another run has it.
+            LeaseError: the lease has expired and another run holds it.
         """
         if self.writer.guard is not None:
             self.writer.guard()
@@ -81,7 +82,7 @@ class Store:
 
     @property
     def by_path(self) -> bool:
-        """Whether the tables are folders; a catalog's database comes first where both are given."""
+        """Whether the tables are folders; where both a path and a catalog are configured, tables are in the catalog."""
         return self.output.database is None
 
     def location(self, table: Table) -> str:
@@ -108,11 +109,11 @@ class Store:
         return bool(self.spark.catalog.tableExists(self.location(table)))
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """The table as it is now, or at a Delta version, with its contract checked.
+        """The table at its pinned version, at `version`, or as it is now, checked against its contract.
 
         Raises:
-            InputError: it is not there.
-            ContractError: it has other columns than its contract says.
+            InputError: it does not exist.
+            ContractError: its columns differ from its contract.
         """
         if not self.exists(table):
             raise InputError(f"no table {table.name!r} at {self.location(table)}: run the stage that writes it first")
@@ -126,20 +127,20 @@ class Store:
         return df.select(*table.names)
 
     def version(self, table: Table) -> int:
-        """The table's newest Delta version, or the one that it is pinned to."""
+        """The Delta version that the table is pinned to, else its newest one."""
         if table.name in self.pins:
             return self.pins[table.name]
         return self.newest(table).version
 
     def newest(self, table: Table) -> Commit:
-        """The table's newest commit. Its time is the same however often it is asked for, which `commits` does not
-        promise."""
+        """The table's newest commit. Repeated calls report the same commit time, which `commits` does not promise."""
         return self.commits(table, 1)[0]
 
     def newest_of_step(self, table: Table) -> Commit:
-        """The table's newest commit, once this step is done with it.
+        """The table's newest commit at the end of this step.
 
-        Delta passes over a commit whose number it has had, without a word: a warning says so here.
+        Delta silently skips a commit whose transaction id it has seen before (idempotent commits). If this step's last
+        commit is not in the table's history, a warning is logged.
         """
         newest, mark = self.newest(table), self.writer.last_commit(table.name)
         if mark and mark != newest.mark and mark not in (c.mark for c in self.commits(table, _FOLLOWING)):
@@ -163,14 +164,18 @@ class Store:
         replace_where: str | None = None,
         told: dict[str, Any] | None = None,
     ) -> None:
-        """Write (`overwrite` or `append`) with the contract checked and the columns in its order.
+        """Write (`overwrite` or `append`), with the columns checked against the contract and in its order.
 
-        `replace_where`, a SQL condition that every row of `df` meets: only the rows that meet it are overwritten.
-        `told`: more for the commit's metadata, which names the run and its step.
+        Args:
+            table: its contract.
+            df: the rows.
+            mode: `overwrite` or `append`.
+            replace_where: SQL condition that every row of `df` meets; only the rows that meet it are overwritten.
+            told: further content for the commit's metadata, which names the run and its step.
 
         Raises:
             ContractError: `df` lacks a column or has one of another type.
-            LeaseError: another run has the lease by now.
+            LeaseError: the lease has expired and another run holds it.
         """
         from pyspark.sql import functions as sf
 
@@ -201,22 +206,22 @@ class Store:
         Args:
             table: its rows are `t` in the conditions.
             source: has the table's columns and those that the conditions name; its rows are `s`.
-            on: when a row of `s` stands for one of `t`; at most one does.
-            delete: SQL, which matched rows go.
-            update: which matched rows take the values of `s`.
-            insert: which unmatched rows of `s` come in.
-            told: more for the commit's metadata.
+            on: SQL condition under which a row of `s` matches one of `t`; each row of `t` may match one at most.
+            delete: SQL condition for matched rows to be deleted.
+            update: SQL condition for matched rows to take the values of `s`.
+            insert: SQL condition for unmatched rows of `s` to be inserted.
+            told: further content for the commit's metadata.
 
         Raises:
-            LeaseError: another run has the lease by now.
+            LeaseError: the lease has expired and another run holds it.
         """
         self._check_lease_for(table)
-        # by SQL, for DeltaTable.forName takes names of two levels at most
+        # in SQL, since DeltaTable.forName accepts names of at most two levels
         self._make_ready(table)
         given = f"mig_merge_{uuid.uuid4().hex}"
         names = [quote(name) for name in table.names]
         app, number = self.writer.next_commit(table.name)
-        # a merge takes these from the session alone
+        # MERGE reads these settings only from the session
         conf = {
             "spark.databricks.delta.commitInfo.userMetadata": self._metadata(table, told),
             "spark.databricks.delta.write.txnAppId": app,
@@ -243,15 +248,15 @@ class Store:
         return json.dumps({"by": "mig-spark", **who, **(told or {})})
 
     def drop(self, table: Table) -> None:
-        """Remove the table, and the output's folders where nothing else is in them; no error where there is none."""
+        """Remove the table, and the output's folders where they are then empty; no error where there is no table."""
         if self.by_path:
             Files(self.spark).remove_folder(self.location(table), empty_parents=2)
         else:
             self.spark.sql(f"DROP TABLE IF EXISTS {self.location(table)}")
 
     def drop_left_behind(self) -> None:
-        """Remove the scratch tables and half-written files of runs that died; for a run that knows itself to be
-        alone. A table that is only named like one is somebody else's and stays."""
+        """Remove the scratch tables and half-written files of runs that died; only for a run that holds the lease. A
+        table that merely has such a name, without our property, belongs to somebody else and is kept."""
         known = {table.name for table in SCRATCH}
         for name in self._all_names():
             kind, _, owner = name.partition(_OF_RUN)
@@ -269,7 +274,7 @@ class Store:
         self._drop_parts()
 
     def _is_left_behind(self, where: str) -> bool:
-        """Whether a place holds a table that is marked as this output's, or the beginning of one, without a commit."""
+        """Whether a place holds a scratch table of this output, or the beginning of one without its first commit."""
         from pyspark.errors import PySparkException
 
         try:
@@ -285,13 +290,13 @@ class Store:
         return {f.name for f in inside} == {"_delta_log"} and not any(map(_COMMIT_FILE.fullmatch, log))
 
     def _identity(self) -> str:
-        """What tells this output's tables from those of others."""
+        """What distinguishes this output's tables from those of other outputs."""
         return self._folder() if self.by_path else ".".join(self._database())
 
     def _properties(self, table: Table) -> dict[str, str]:
-        """Properties that a new table is made with."""
-        # to a catalog's table they are added by ALTER TABLE, the one way that is documented; a folder's are part of its
-        # first commit
+        """Table properties that a new table is created with."""
+        # for a catalog's table they are added by ALTER TABLE, the only documented way; for a folder they are part of
+        # the first commit
         checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items() if self.by_path}
         mark = {_SCRATCH_OF: self._identity()} if table.scratch else {}
         return {**keep_for(self.output.keep_days), **checks, **mark}
@@ -313,7 +318,7 @@ class Store:
         return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 
     def _make_ready(self, table: Table) -> None:
-        """See that the table is there and as its contract says, once a run."""
+        """Once a run: create the table, or bring it up to its contract."""
         if not self.exists(table):
             self._create(table)
             if not self.by_path:
@@ -323,11 +328,11 @@ class Store:
         self.writer.seen.add(table.name)
 
     def _bring_up_to_date(self, table: Table) -> None:
-        """Bring a table that an older version of this package made to its contract; columns and constraints are only
-        ever added.
+        """Bring a table that an older version of this package created up to its contract: add columns and constraints,
+        never remove any.
 
         Raises:
-            ContractError: its rows break a constraint that was added.
+            ContractError: its rows violate a constraint to be added.
         """
         from pyspark.errors import PySparkException
 
@@ -360,7 +365,7 @@ class Store:
         return reader.load(self.location(table)) if self.by_path else reader.table(self.location(table))
 
     def sql_name(self, table: Table) -> str:
-        """The table in SQL text."""
+        """The table's name in SQL."""
         return f"delta.{quote(self.location(table))}" if self.by_path else self.location(table)
 
     def _create(self, table: Table) -> None:
@@ -392,7 +397,7 @@ class Store:
 
 
 def _constraint(check: str) -> str:
-    """The property that says that a table has a constraint."""
+    """The table property that holds a constraint."""
     return f"delta.constraints.{check}".lower()
 
 
