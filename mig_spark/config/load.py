@@ -91,7 +91,7 @@ def build_part(kind: type[_S], plain: Mapping[str, Any], *, where: str) -> _S:
     try:
         return kind.model_validate(dict(plain))
     except ValidationError as e:
-        problems = "; ".join(_explain(dict(err)) for err in e.errors())
+        problems = "; ".join(_explain(dict(err), kind) for err in e.errors())
         raise ConfigError(f"{where}: {problems} (see `mig-spark config`)") from None
 
 
@@ -148,12 +148,12 @@ _MAY_BE_A_KEY = frozenset({"base_url", "api_key_env", "api_key_secret", "auth_he
 _ROLES = frozenset({"tagger", "scorer", "quality", "complexity"})
 
 
-def _explain(err: dict[str, Any]) -> str:
+def _explain(err: dict[str, Any], kind: type[Section]) -> str:
     whole = [str(p) for p in err["loc"]]
     loc = [p for p, before in zip(whole, ["", *whole], strict=False) if before not in _ROLES or p not in _KINDS]
     name = ".".join(loc) or "config"
     if err["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(loc[-1], _known_keys(), n=1)
+        near = difflib.get_close_matches(loc[-1], _known_keys(kind), n=1)
         return f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
     if err["type"] == "missing":
         return f"{name!r} is missing"
@@ -172,7 +172,7 @@ def _given(name: str, loc: list[str], value: Any) -> str:
     return f" = {shown if len(shown) < 80 else shown[:77] + '...'}"
 
 
-def _known_keys() -> set[str]:
+def _known_keys(kind: type[Section]) -> set[str]:
     keys: set[str] = set()
 
     def walk(node: Any) -> None:
@@ -184,5 +184,5 @@ def _known_keys() -> set[str]:
             for value in node:
                 walk(value)
 
-    walk(Config.model_json_schema(by_alias=True))
+    walk(kind.model_json_schema(by_alias=True))
     return keys

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "mig_spark"
 HEAVY = {"torch", "transformers", "sentence_transformers", "graphframes", "delta"}
-GROUND = {"errors", "contracts", "config", "masking", "scrub"}
+GROUND = {"errors", "contracts", "config", "masking", "scrub", "plugins"}
 
 
 def imports(file: Path, *, top_level: bool) -> set[str]:
