@@ -1,4 +1,4 @@
-"""The tables: names, columns, types, comments and checks, declared once and imported by everything else.
+"""The tables: names, columns, types, comments and constraints, declared once and imported by everything else.
 
 Types are Spark DDL strings, so this module needs no Spark. A name in `UPPER_CASE` is a table, `T.columns` its columns.
 """
@@ -56,40 +56,40 @@ POOL = Table(
         Column("messages", MESSAGES_TYPE, "turns in order; roles: " + ", ".join(ROLES), nullable=False),
         Column("source", "string", "where the row comes from: its own source column, else the file or table"),
         Column("schema", "string", "the input schema that was recognised"),
-        Column("given", GIVEN_TYPE, "labels and scores that the row brought with it, null where it brought none"),
-        Column("raw", "string", "the original record as JSON text, untouched"),
+        Column("given", GIVEN_TYPE, "labels and scores that the record came with; null where it had none"),
+        Column("raw", "string", "the original record as JSON text, unchanged"),
     ),
     {"id_not_empty": "length(id) > 0"},
 )
 
 STAGED = Table(
     "staged_pool",
-    "Parsed records of the ingest under way, each once, usable or not; removed when the ingest ends",
+    "Parsed records of the ingest in progress, usable or not; removed when the ingest ends",
     (
         *(replace(c, nullable=True) for c in POOL.columns),
-        Column("reason", "string", "why the record cannot be used, null where it can"),
-        Column("detail", "string", "what exactly was wrong with it"),
-        Column("signature", "string", "hash of the messages and of what was given with them"),
+        Column("reason", "string", "why the record cannot be used; null where it can"),
+        Column("detail", "string", "details of what is wrong with it"),
+        Column("signature", "string", "hash of its messages, labels and scores"),
         Column("file", "string", "the file or table it came from"),
-        Column("block", "bigint", "where its part of the file begins; for tables a hash of the record"),
-        Column("seq", "bigint", "its number there; (file, block, seq) is unique"),
+        Column("block", "bigint", "byte offset of its part of the file; for a table, a hash of the record"),
+        Column("seq", "bigint", "its number within the block; (file, block, seq) is unique"),
     ),
     scratch=True,
 )
 
 RECORDS = Table(
     "records",
-    "Every record of the source as it was parsed last; kept where runs are incremental, which parse only what changed",
+    "Every record of the source as last parsed; kept by incremental runs, which parse only what changed",
     STAGED.columns,
 )
 
 CHANGES = Table(
     "changed_records",
-    "What changed in the source since the last run, record by record; removed when the ingest ends",
+    "Records that changed in the source since the last run; removed when the ingest ends",
     (
         *STAGED.columns,
-        Column("op", "string", "insert, update or delete, of the record at (file, block, seq)"),
-        Column("old_id", "string", "the id that the record there had before"),
+        Column("op", "string", "insert, update or delete of the record at (file, block, seq)"),
+        Column("old_id", "string", "the id that this record had before"),
     ),
     scratch=True,
 )
@@ -100,20 +100,20 @@ SOURCE_FILES = Table(
     (
         Column("file", "string", "path", nullable=False),
         Column("bytes", "bigint", "size", nullable=False),
-        Column("modified_ms", "bigint", "time of modification, milliseconds since 1970 UTC", nullable=False),
+        Column("modified_ms", "bigint", "modification time, milliseconds since 1970 UTC", nullable=False),
     ),
 )
 
 REJECTED = Table(
     "rejected",
-    "Rows that could not be used, each with the stage and the reason; nothing is dropped silently",
+    "Rows that could not be used, each with the stage that rejected it and the reason",
     (
         Column("stage", "string", "ingest, annotate or select", nullable=False),
-        Column("reason", "string", "a short fixed phrase, counted in the summary", nullable=False),
-        Column("detail", "string", "what exactly was wrong with this row"),
+        Column("reason", "string", "one of a fixed set of phrases, counted in the summary", nullable=False),
+        Column("detail", "string", "details of what is wrong with this row"),
         Column("id", "string", "the row's id where one could be read"),
         Column("source", "string", "the file or table it came from"),
-        Column("raw", "string", "the original record, untouched"),
+        Column("raw", "string", "the original record as JSON text, unchanged"),
         Column("run_id", "string", "the run that rejected it", nullable=False),
     ),
     {"stage_known": "stage in ('ingest', 'annotate', 'select')", "reason_not_empty": "length(reason) > 0"},
@@ -121,14 +121,14 @@ REJECTED = Table(
 
 ANNOTATIONS = Table(
     "annotations",
-    "What taggers and scorers say of a row's content; the cache: one row a content hash and version pair",
+    "Results of taggers and scorers, cached by content: one row for each content hash and pair of versions",
     (
         Column("content_hash", "string", "key: hash of what was annotated", nullable=False),
-        Column("labels", "array<string>", "labels in the order the tagger gave them, no repeats", nullable=False),
-        Column("quality", "double", "quality score where the scorer gives one"),
-        Column("complexity", "double", "complexity score where the scorer gives one"),
-        Column("score", "double", "the row's score, >= 0: what the selection uses", nullable=False),
-        Column("flags", "array<string>", "truncated, refusal, ...: notes on this row"),
+        Column("labels", "array<string>", "labels in the tagger's order, without repeats", nullable=False),
+        Column("quality", "double", "quality, where the scorer gives one"),
+        Column("complexity", "double", "complexity, where the scorer gives one"),
+        Column("score", "double", "the scorer's score, >= 0", nullable=False),
+        Column("flags", "array<string>", "notes on this row: truncated, refusal, ..."),
         Column("tagger", "string", "tagger kind and model", nullable=False),
         Column("tagger_version", "string", "changes with the model, prompt or vocabulary", nullable=False),
         Column("scorer", "string", "scorer kind and model", nullable=False),
@@ -141,10 +141,10 @@ ANNOTATIONS = Table(
 
 ANNOTATION_FAILURES = Table(
     "annotation_failures",
-    "Tries at rows that a tagger or scorer could not finish: one row a try, with what was answered all the same",
+    "Failed tries: rows that a tagger or scorer could not annotate, one row for each try, with any partial answer",
     (
-        Column("content_hash", "string", "key: hash of what was to be annotated", nullable=False),
-        Column("attempt", "int", "1 for a try that counts, 0 where the run stopped before it", nullable=False),
+        Column("content_hash", "string", "key: hash of the content to be annotated", nullable=False),
+        Column("attempt", "int", "1 for a try that counts, 0 where the run stopped before trying", nullable=False),
         Column("error", "string", "why there is no annotation", nullable=False),
         Column("labels", "array<string>", "labels, where the tagger answered"),
         Column("quality", "double", "quality score, where the scorer answered"),
@@ -162,7 +162,7 @@ ANNOTATION_FAILURES = Table(
 
 ANNOTATED_CHUNK = Table(
     "annotated_chunk",
-    "What the annotators said of the chunk under way; removed when the stage ends",
+    "Results of the annotators for the chunk in progress; removed when the stage ends",
     (
         Column("content_hash", "string", "key of the annotation"),
         Column("labels", "array<string>", "null where the tagger gave no answer"),
@@ -179,7 +179,7 @@ ANNOTATED_CHUNK = Table(
 
 ANNOTATE_TODO = Table(
     "annotate_todo",
-    "Rows that the annotate stage under way has still to do, in chunks; removed when it ends",
+    "Rows that the annotate stage in progress has still to do, in chunks; removed when it ends",
     (
         Column("content_hash", "string", "key of the annotation"),
         Column("messages", MESSAGES_TYPE, "as in pool"),
@@ -194,23 +194,23 @@ ANNOTATE_TODO = Table(
 
 VOCABULARY = Table(
     "vocabulary",
-    "From raw tags to labels, a row a label or what would have been one; edit it by hand, edited rows are kept",
+    "How raw tags become labels: one row for each label, kept, merged or dropped; may be edited, and edits are kept",
     (
-        Column("label", "string", "the label: its most frequent raw tag, or what a hand has put", nullable=False),
+        Column("label", "string", "the label: its most frequent raw tag, or a name given by hand", nullable=False),
         Column("status", "string", "kept, merged or dropped", nullable=False),
         Column("merged_into", "string", "the label that it is merged into"),
-        Column("frequency", "bigint", "pool rows that carry it; where kept, with all that is merged into it"),
-        Column("raw_tags", "array<struct<tag:string,count:bigint>>", "its spellings, and pool rows that carry each"),
+        Column("frequency", "bigint", "pool rows with this label; for a kept label, labels merged into it included"),
+        Column("raw_tags", "array<struct<tag:string,count:bigint>>", "its spellings, with the pool rows of each"),
         Column("reason", "string", "why it was merged or dropped"),
-        Column("edited", "boolean", "set it to true to keep the row as it is; edits are recognised without, too"),
-        Column("as_written", "string", "JSON: what the stage said of this row; where that differs, a hand was here"),
+        Column("edited", "boolean", "true keeps this row as it is; other edits are recognised by as_written"),
+        Column("as_written", "string", "JSON: this row as the stage wrote it; where it differs, it was edited"),
     ),
     {"status_known": "status in ('kept', 'merged', 'dropped')"},
 )
 
 ROW_VECTORS = Table(
     "row_vectors",
-    "Embeddings of the rows that `induce` looks at; removed when it ends",
+    "Embeddings of the rows that `induce` reads; removed when it ends",
     (
         Column("content_hash", "string", "pool content"),
         Column("text", "string", "what was embedded"),
@@ -221,18 +221,18 @@ ROW_VECTORS = Table(
 
 CLUSTERS = Table(
     "clusters",
-    "What `induce` found: clusters of rows and the phrases that tell each from the others",
+    "Clusters of rows found by `induce`, and the phrases that distinguish each from the others",
     (
         Column("cluster", "int", "its number", nullable=False),
         Column("label", "string", "its best phrase that no larger cluster has", nullable=False),
-        Column("rows", "bigint", "different rows in it", nullable=False),
+        Column("rows", "bigint", "distinct rows in it", nullable=False),
         Column("phrases", "array<struct<phrase:string,score:double,rows:bigint>>", "best first", nullable=False),
     ),
 )
 
 CLUSTER_ROWS = Table(
     "cluster_rows",
-    "The cluster of every row that `induce` looked at",
+    "The cluster of every row that `induce` read",
     (
         Column("content_hash", "string", "pool content", nullable=False),
         Column("cluster", "int", "its cluster", nullable=False),
@@ -247,14 +247,18 @@ LABELS = Table(
         Column("label_id", "int", "position in the sorted vocabulary", nullable=False),
         Column("label", "string", "the label", nullable=False),
         Column("frequency", "bigint", "pool rows that carry it", nullable=False),
-        Column("degree", "int", "edges that take part in the propagation, without the self-loop", nullable=False),
-        Column("weight_sum", "double", "the sum that its propagation weights were divided by", nullable=False),
-        Column("component", "int", "smallest label_id that edges lead to from here"),
-        Column("community", "int", "smallest label_id of its community: label propagation over the same edges"),
-        Column("weight", "double", "by hand: of its phi, for label_parameters: labels; kept when the graph is rebuilt"),
-        Column("a", "double", "by hand: a of its phi, the same"),
-        Column("b", "double", "by hand: b of its phi, the same"),
-        Column("alpha", "double", "by hand: alpha of its phi, the same"),
+        Column("degree", "int", "edges used in the propagation, without the self-loop", nullable=False),
+        Column("weight_sum", "double", "the sum by which its propagation weights were divided", nullable=False),
+        Column("component", "int", "smallest label_id of its connected component"),
+        Column("community", "int", "smallest label_id of its community, by label propagation over the same edges"),
+        Column(
+            "weight",
+            "double",
+            "set by hand: weight of its phi (label_parameters: labels); kept by rebuilds",
+        ),
+        Column("a", "double", "set by hand: its phi's a, likewise"),
+        Column("b", "double", "set by hand: its phi's b, likewise"),
+        Column("alpha", "double", "set by hand: its phi's alpha, likewise"),
     ),
     {"frequency_not_negative": "frequency >= 0"},
 )
