@@ -37,7 +37,7 @@ def _pool(rows: int, shape: str):
 
 def _graph(pool, names):
     from mig_spark.kernels.selection.objective import build_propagation
-    from mig_spark.selection.select_rows import LabelGraph
+    from mig_spark.labels.label_graph import LabelGraph
 
     return LabelGraph(names.to_pylist(), build_propagation(pool.labels, *pool.edges))
 

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from mig_spark.api import select
     from mig_spark.config import Config, SelectConfig, build_config, load_config
     from mig_spark.errors import MigError
+    from mig_spark.labels.label_graph import LabelGraph
     from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
-    from mig_spark.selection.outcome import LabelGraph, Selection
+    from mig_spark.selection.outcome import Selection
     from mig_spark.selection.select_rows import select_rows
 
 _HOMES = {
     "Config": "config",
-    "LabelGraph": "selection.outcome",
+    "LabelGraph": "labels.label_graph",
     "MigError": "errors",
     "SelectConfig": "config",
     "Selection": "selection.outcome",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mig_spark.config import (
     CostConfig,
@@ -20,11 +19,11 @@ from mig_spark.config import (
     edge_threshold,
 )
 from mig_spark.errors import ConfigError, ContractError, InputError
-from mig_spark.kernels.selection.objective import build_propagation
 from mig_spark.labels.edges import read_edges, read_edges_here, similarity_edges, similarity_edges_here, tidy_edges
+from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
-from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 
 if TYPE_CHECKING:
@@ -172,21 +171,6 @@ def _edges(
     if spark is None:
         return similarity_edges_here(labels, model=model, threshold=least)
     return similarity_edges(spark, labels, model=model, threshold=least)
-
-
-def graph_of(labels: list[str], edges: pa.Table, *, prop_weight: float, normalize: str = "receiver") -> LabelGraph:
-    """The label graph over sorted labels from a table of undirected edges (`src`, `dst`, `weight`), each pair once.
-
-    Edges that name another label, and self-loops, are left out; so are weights of 0 and less, as in the pipeline.
-    """
-    names = pa.array(labels, pa.string())
-    i, j = (
-        pc.fill_null(pc.index_in(edges[c].combine_chunks(), value_set=names), -1).to_numpy() for c in ("src", "dst")
-    )
-    weight = edges["weight"].to_numpy()
-    used = (i >= 0) & (j >= 0) & (i != j) & (weight > 0)
-    p = build_propagation(len(labels), i[used], j[used], weight[used], prop_weight=prop_weight, normalize=normalize)
-    return LabelGraph(labels, p)
 
 
 def _short(value: object) -> str:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mig_spark.annotation.annotators import read_label_list
-from mig_spark.api import graph_of
 from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
@@ -26,11 +25,12 @@ from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.edges import read_edges, similarity_edges
+from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.baselines import random_objective, random_rows
-from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
+from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.lookup import read_table
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import first_line
@@ -26,7 +27,7 @@ from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.audit import verify_selection
 from mig_spark.selection.label_parameters import located
 from mig_spark.selection.spark_rows import read_ids
-from mig_spark.selection.stage import ids_digest, load_graph
+from mig_spark.selection.stage import ids_digest
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -10,7 +10,7 @@ partitioning.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ import pyarrow as pa
 from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.config import LABEL_PARAMETERS, Config, GraphConfig
 from mig_spark.contracts import LABEL_EDGES, LABELS
-from mig_spark.errors import InputError
 from mig_spark.labels.communities import LARGE_GRAPH, group_labels
 from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_edges
 from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
-
-Propagation: TypeAlias = tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
 
 def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, Any]:
@@ -174,37 +171,6 @@ def adjacency(similar: DataFrame, together: DataFrame, vertices: DataFrame, conf
     dst = ids.select(sf.col("label").alias("dst"), sf.col("label_id").alias("_dst"))
     numbered = edges.where("weight > 0").join(src, "src").join(dst, "dst")
     return numbered.select(sf.col("_src").alias("src"), sf.col("_dst").alias("dst"), "weight")
-
-
-def read_propagation(store: Store) -> Propagation:
-    """The propagation matrix as the selection needs it.
-
-    Returns:
-        labels by number, and P as rows int32, columns int32, values float64, ordered by (row, column).
-
-    Raises:
-        InputError: the label graph has not been built.
-    """
-    named = collect_arrow(store.read(LABELS).select("label_id", "label"))
-    number = dict(zip(named["label"].to_pylist(), named["label_id"].to_pylist(), strict=True))
-    labels = sorted(number, key=number.__getitem__)
-    edges = collect_arrow(store.read(LABEL_EDGES).where("kind = 'propagation'").select("src", "dst", "weight"))
-    lookup = pa.array(labels, pa.string())
-    rows, cols = (_positions(edges[name], lookup) for name in ("src", "dst"))
-    values = edges["weight"].to_numpy().astype(np.float64)
-    if labels and not len(rows):
-        raise InputError("the label graph has no propagation matrix: run the stage `graph` again")
-    order = np.lexsort((cols, rows))
-    return labels, rows[order], cols[order], values[order]
-
-
-def _positions(names: pa.ChunkedArray, lookup: pa.Array) -> npt.NDArray[np.int32]:
-    import pyarrow.compute as pc
-
-    found = pc.index_in(names.combine_chunks(), value_set=lookup)
-    if found.null_count:
-        raise InputError("label_edges names a label that is not in labels: run the stage `graph` again")
-    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int32)
 
 
 def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Table:

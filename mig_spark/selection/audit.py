@@ -17,9 +17,9 @@ from mig_spark.kernels.selection.blocks import label_sets_of
 from mig_spark.kernels.selection.candidates import Chosen
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
+from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import prepare
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.outcome import LabelGraph
 from mig_spark.selection.select_rows import make_phi
 from mig_spark.selection.spark_rows import SparkRows
 

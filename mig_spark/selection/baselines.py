@@ -12,9 +12,9 @@ from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import usable_sql
+from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.outcome import LabelGraph
 from mig_spark.selection.select_rows import make_phi
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
-from mig_spark.kernels.selection.objective import Propagation
 from mig_spark.kernels.selection.rounds import Certificate
+from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import from_arrow
 
 if TYPE_CHECKING:
@@ -20,20 +19,6 @@ if TYPE_CHECKING:
 
 #: What `repr` and notebooks show at most.
 _SHOWN_IDS, _SHOWN_ROWS, _SHOWN_NOTES, _SHOWN_TEXT = 5, 10, 2, 200
-
-
-@dataclass(frozen=True)
-class LabelGraph:
-    """Sorted labels and the propagation matrix over them."""
-
-    labels: list[str]
-    propagation: Propagation
-
-    @staticmethod
-    def without_edges(labels: Sequence[str]) -> LabelGraph:
-        """Every label on its own."""
-        known = sorted(set(labels))
-        return LabelGraph(known, Propagation.identity(len(known)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

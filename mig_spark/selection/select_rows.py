@@ -29,10 +29,11 @@ from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
+from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.constraints import Prepared, Rows, prepare
 from mig_spark.selection.label_parameters import read_parameters, read_parameters_here
-from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.outcome import Selection
 from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.spark_rows import SparkRows
 

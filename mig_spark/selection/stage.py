@@ -14,8 +14,7 @@ from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
-from mig_spark.kernels.selection.objective import Propagation
-from mig_spark.labels.graph import read_propagation
+from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.storage import Files
@@ -23,7 +22,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
 from mig_spark.selection.label_parameters import located
-from mig_spark.selection.outcome import LabelGraph, Selection
+from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.spark_rows import read_ids, rejected_rows
 
@@ -131,12 +130,6 @@ def _extended(former: Former) -> list[str]:
     if not former.kept:
         return []
     return [f"the first {len(former.kept):,} rows stay from the selection before; greedy goes on from there"]
-
-
-def load_graph(store: Store) -> LabelGraph:
-    """The label graph of the tables `labels` and `label_edges`."""
-    labels, rows, cols, weights = read_propagation(store)
-    return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
 
 
 def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfig, seed: int) -> dict[str, Any]:

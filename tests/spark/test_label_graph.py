@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from mig_spark.kernels.selection.objective import build_propagation
 from mig_spark.labels import propagation
 from mig_spark.labels.communities import group_labels
 from mig_spark.labels.edges import chi_squared_quantile, cooccurrence_edges, read_edges
-from mig_spark.labels.graph import adjacency, build_label_graph, count_labels, read_propagation
+from mig_spark.labels.graph import adjacency, build_label_graph, count_labels
+from mig_spark.labels.label_graph import LabelGraph, load_graph
 from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
 from mig_spark.lakehouse import session
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
@@ -64,6 +65,11 @@ def dense_propagation(n: int, edges: dict[tuple[int, int], float], normalize: st
     s = sparse.coo_matrix((list(edges.values()), (i, j)), shape=(n, n))
     a = (sparse.identity(n) + s + s.T).toarray()
     return a / a.sum(axis=0) if normalize == "receiver" else a / a.sum(axis=1, keepdims=True)
+
+
+def dense(graph: LabelGraph) -> np.ndarray:
+    p = graph.propagation
+    return sparse.csr_matrix((p.weights, p.indices, p.indptr), shape=(p.size, p.size)).toarray()
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +123,14 @@ def test_labels_are_sorted_and_counted_once_a_row(built: tuple[Store, Config, di
 
 def test_the_matrix_is_the_one_that_scipy_gives(built: tuple[Store, Config, dict[str, object]]) -> None:
     store, _, _ = built
-    labels, rows, cols, values = read_propagation(store)
-    number = {label: k for k, label in enumerate(labels)}
-    edges = {(number[s], number[d]): 0.7 * w for s, d, w in EDGES if w >= 0.6}
-    p = sparse.coo_matrix((values, (rows, cols)), shape=(len(labels), len(labels))).toarray()
-    np.testing.assert_allclose(p, dense_propagation(len(labels), edges, "receiver"), rtol=1e-15)
+    graph = load_graph(store)
+    label_ids = {label: k for k, label in enumerate(graph.labels)}
+    edges = {(label_ids[s], label_ids[d]): 0.7 * w for s, d, w in EDGES if w >= 0.6}
+    p = dense(graph)
+    np.testing.assert_allclose(p, dense_propagation(len(p), edges, "receiver"), rtol=1e-15)
     np.testing.assert_allclose(p.sum(axis=0), 1.0)
-    assert (np.diff(rows.astype(np.int64) * len(labels) + cols) > 0).all()
-    assert (rows.dtype, cols.dtype, values.dtype) == (np.int32, np.int32, np.float64)
+    for start, end in pairwise(graph.propagation.indptr):
+        assert (np.diff(graph.propagation.indices[start:end]) > 0).all()
 
 
 def test_cooccurrence_counts_and_npmi(built: tuple[Store, Config, dict[str, object]]) -> None:
@@ -332,11 +338,10 @@ def test_cooccurrence_alone_by_joins_keeps_what_a_hand_put_into_labels(
     assert (counts["similarity_edges"], counts["cooccurrence_edges"], counts["threshold"]) == (0, 2, None)
     assert counts["rows_cut"] == 2
     together = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").collect()
-    labels, rows, cols, values = read_propagation(store)
-    number = {label: k for k, label in enumerate(labels)}
-    want = dense_propagation(len(labels), {(number[r.src], number[r.dst]): r.weight for r in together}, "receiver")
-    found = sparse.coo_matrix((values, (rows, cols)), shape=(len(labels), len(labels))).toarray()
-    np.testing.assert_allclose(found, want, rtol=1e-15)
+    graph = load_graph(store)
+    label_ids = {label: k for k, label in enumerate(graph.labels)}
+    edges = {(label_ids[r.src], label_ids[r.dst]): r.weight for r in together}
+    np.testing.assert_allclose(dense(graph), dense_propagation(len(label_ids), edges, "receiver"), rtol=1e-15)
 
 
 def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path: Path) -> None:
@@ -348,10 +353,10 @@ def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path:
     annotate_pool(store, config, "run-1")
     counts = build_label_graph(store, config, "run-1")
     assert (counts["labels"], counts["similarity_edges"], counts["propagation_entries"]) == (0, 0, 0)
-    labels, rows, cols, values = read_propagation(store)
-    assert (labels, len(rows), len(cols), len(values)) == ([], 0, 0, 0)
+    graph = load_graph(store)
+    assert (graph.labels, graph.propagation.size, len(graph.propagation.weights)) == ([], 0, 0)
 
 
 def test_no_graph_yet(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="labels"):
-        read_propagation(Store(spark, OutputConfig(path=str(tmp_path))))
+        load_graph(Store(spark, OutputConfig(path=str(tmp_path))))

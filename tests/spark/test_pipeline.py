@@ -13,10 +13,10 @@ import pytest
 from mig_spark import build_config, run_pipeline
 from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
 from mig_spark.errors import InputError
+from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import flat_counts
 from mig_spark.selection.audit import describe
-from mig_spark.selection.stage import load_graph
 from mig_spark.summary import summarise
 from mig_spark.verify import verify_run
 
