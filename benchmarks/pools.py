@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 
 SHAPES = (
     "default", "near-duplicates", "by-source", "by-label", "by-score", "one-label", "exact-duplicates", "equal-scores",
-    "many-labels",
+    "many-labels", "few-labels",
 )  # fmt: skip
 CHUNK = 500_000
 LABELS = 4_531
 MANY_LABELS = 100_000
+#: Of shape `few-labels`, eight a row, all as frequent: every pick lowers the gain of most rows.
+FEW_LABELS, LABELS_A_ROW = 500, 8
 DUPLICATES = 100_000
 
 
@@ -33,7 +35,7 @@ class Pool:
 
 def make_pool(folder: Path, rows: int, shape: str = "default", *, seed: int = 0) -> Pool:
     """Write the pool unless it is there already."""
-    labels = MANY_LABELS if shape == "many-labels" else LABELS
+    labels = {"many-labels": MANY_LABELS, "few-labels": FEW_LABELS}.get(shape, LABELS)
     path = folder / f"{shape}-{rows}-{seed}.parquet"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,9 @@ def _draw(numbers: np.ndarray, rows: int, labels: int, shape: str, seed: int) ->
     elif shape == "exact-duplicates":
         origin = np.where(numbers < DUPLICATES, 0, numbers)
     count = 1 + np.minimum(np.searchsorted(_poisson_cdf(3.2), _uniform(origin, 0, seed)), 11)
-    cdf = np.cumsum(np.arange(1, labels + 1) ** -1.05)
+    if shape == "few-labels":
+        count = np.full(len(numbers), LABELS_A_ROW)
+    cdf = np.cumsum(np.arange(1, labels + 1) ** (0.0 if shape == "few-labels" else -1.05))
     cdf /= cdf[-1]
     by_rank = np.argsort(_uniform(np.arange(labels), 80, seed), kind="stable")
     grid = np.stack(

@@ -1,7 +1,7 @@
 """How fast a selection is, through Spark, beside the same greedy over arrays in memory (the floor), in one run.
 
     python benchmarks/select.py --rows 1000000 --budget 50000 [--engine local] [--shape one-label] [--json]
-    python benchmarks/select.py --rows 1000000 --mode stochastic --epsilon 0.1      objective beside the exact one's
+    python benchmarks/select.py --mode threshold --epsilon 0.3 --shape few-labels    objective beside that of greedy
     python benchmarks/select.py --suite          sizes, engines, shapes; what `make bench` runs
     python benchmarks/select.py --rivals         beside apricot-select and the dense numpy loop
 
@@ -68,7 +68,8 @@ def floor(args) -> dict:
     candidates = Candidates.of_block(block)
     units = candidates.units(candidates.keys()[0])
     for budget in (10, args.budget):
-        state = State.start(graph.propagation, Phi.power(pool.labels), exact=args.gain == "exact")
+        phi = Phi.exponential(pool.labels, alpha=args.alpha) if args.alpha else Phi.power(pool.labels)
+        state = State.start(graph.propagation, phi, exact=args.gain == "exact")
         start = time.perf_counter()
         picks = run_greedy(state, units, Constraints.budget(budget))
         seconds = time.perf_counter() - start
@@ -83,7 +84,7 @@ def floor(args) -> dict:
 
 def spark(args) -> dict:
     """From annotated Parquet to the chosen ids, in local Spark; the session's start is not counted."""
-    from mig_spark.config import SelectConfig, SparkConfig
+    from mig_spark.config import PhiConfig, SelectConfig, SparkConfig
     from mig_spark.lakehouse.memory import watch_memory
     from mig_spark.lakehouse.session import open_session
     from mig_spark.selection.select_rows import select_rows
@@ -95,7 +96,7 @@ def spark(args) -> dict:
             start = time.perf_counter()
             config = SelectConfig(
                 budget=args.budget, engine=args.engine, gain=args.gain, mode=args.mode, epsilon=args.epsilon,
-                upper_bound=False,
+                upper_bound=False, phi=PhiConfig(kind="exp", alpha=args.alpha) if args.alpha else PhiConfig(),
             )  # fmt: skip
             df = session.spark.read.parquet(str(pool.path))
             selection = select_rows(df, _graph(pool, names), config)
@@ -119,7 +120,7 @@ def child(args, what: str, **change) -> dict:
     """Run one measurement in a process of its own."""
     given = {**vars(args), **change}
     command = [sys.executable, str(HERE / "select.py"), "--measure", what]
-    for name in ("rows", "budget", "engine", "shape", "gain", "mode", "epsilon", "memory", "repeat"):
+    for name in ("rows", "budget", "engine", "shape", "gain", "mode", "epsilon", "alpha", "memory", "repeat"):
         command += [f"--{name}", str(given[name])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -198,8 +199,9 @@ def main() -> None:
     parser.add_argument("--engine", default="auto", choices=["auto", "local", "rounds"])
     parser.add_argument("--shape", default="default")
     parser.add_argument("--gain", default="gradient", choices=["gradient", "exact"])
-    parser.add_argument("--mode", default="exact", choices=["exact", "threshold", "stochastic"])
-    parser.add_argument("--epsilon", type=float, default=0.1, help="of the other modes; the floor is exact")
+    parser.add_argument("--mode", default="greedy", choices=["greedy", "threshold"])
+    parser.add_argument("--epsilon", type=float, default=0.1, help="of mode threshold; the floor is greedy")
+    parser.add_argument("--alpha", type=float, default=0.0, help="phi: exp with this alpha; 0: pow")
     parser.add_argument("--memory", default="2g", help="JVM memory")
     parser.add_argument("--repeat", type=int, default=2, help="runs in the same session; the first one is quoted")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -56,9 +56,8 @@ def select(
     phi: PhiConfig | Mapping[str, Any] | None = None,
     gain: Literal["gradient", "exact"] = "gradient",
     norm: bool = False,
-    mode: Literal["exact", "threshold", "stochastic"] = "exact",
+    mode: Literal["greedy", "threshold"] = "greedy",
     epsilon: float = 0.1,
-    seed: int = 0,
     engine: Literal["auto", "rounds", "local"] = "auto",
     candidates: int | None = None,
     block_rows: int = 100_000,
@@ -83,8 +82,8 @@ def select(
         given: ids whose information is there from the start; they are not selected.
         include: ids to take first; they count for the budget, quotas and cost.
         exclude: ids not to take. Each of the three: a list or column of ids, a table with the column `id`, or a path.
-        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, seed, engine, candidates, block_rows,
-            max_rounds, upper_bound: see `SelectConfig`.
+        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, engine, candidates, block_rows, max_rounds,
+            upper_bound: see `SelectConfig`.
 
     Returns:
         The selection: `.ids`, `.to_arrow()`, `.to_df(spark)`, `.objective`, `.certificate`, `.counts`.
@@ -100,8 +99,8 @@ def select(
         {
             "budget": budget, "quotas": quotas, "cost": cost, "label_parameters": label_parameters,
             "phi": PhiConfig() if phi is None else phi, "gain": gain, "norm": norm, "mode": mode, "epsilon": epsilon,
-            "seed": seed, "engine": engine, "candidates": candidates, "block_rows": block_rows,
-            "max_rounds": max_rounds, "upper_bound": upper_bound,
+            "engine": engine, "candidates": candidates, "block_rows": block_rows, "max_rounds": max_rounds,
+            "upper_bound": upper_bound,
         },
         where="select()",
     )  # fmt: skip

@@ -60,13 +60,12 @@ class SelectConfig(Section):
     label_parameters: str | None = Field(
         None, description="of labels: a table or file with label, weight, a, b, alpha; labels: the run's own"
     )
-    mode: Literal["exact", "threshold", "stochastic"] = Field(
-        "exact", description="threshold: fewer rounds, within 1 - epsilon; stochastic: each pick from a random sample"
+    mode: Literal["greedy", "threshold"] = Field(
+        "greedy", description="greedy: every row is the best one left; threshold: it may be worse by a share of epsilon"
     )
     epsilon: float = Field(
-        0.1, gt=0, le=0.999999, description="how far below exact the other modes may be; docs/algorithm.md"
+        0.1, gt=0, le=0.999999, description="of threshold: a row may have so much less (relative) than the best gain"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="mode stochastic: of the samples")
     phi: PhiConfig = PhiConfig()
     gain: Literal["gradient", "exact"] = "gradient"
     norm: bool = Field(False, description="divide a row's score by its number of labels")
@@ -76,6 +75,21 @@ class SelectConfig(Section):
     max_rounds: int = Field(200, ge=1)
     upper_bound: bool = Field(True, description="bound the best possible objective too; a few passes over the pool")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _words_of_before(cls, given: Any) -> Any:
+        """`exact` is a gain only; the mode that was called so is `greedy`. What was of mode `stochastic` is told."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("mode") == "stochastic":
+            raise ValueError(
+                "mode: stochastic was taken out, since greedy takes no longer and selects better rows "
+                "(docs/benchmarks.md); use mode: greedy, or mode: threshold for fewer rounds"
+            )
+        if "seed" in given:
+            raise ValueError("seed was of mode: stochastic, which was taken out: leave select.seed out")
+        return {**given, "mode": "greedy"} if given.get("mode") == "exact" else given
+
     @model_validator(mode="after")
     def _limits_go_together(self) -> SelectConfig:
         if self.budget is None and self.cost is None:
@@ -83,8 +97,6 @@ class SelectConfig(Section):
         limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
         if self.cost and any(limit and limit.min for limit in limits):
             raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
-        if self.mode == "stochastic" and (self.cost or self.quotas):
-            raise ValueError("mode: stochastic has no guarantee under quotas or a cost; use exact or threshold")
         if self.mode == "threshold" and self.engine == "local":
             raise ValueError("mode: threshold saves rounds, of which engine: local has none; use rounds or auto")
         return self

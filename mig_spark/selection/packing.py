@@ -28,7 +28,6 @@ from mig_spark.kernels.selection.offers import Ask, Offer
 from mig_spark.kernels.selection.repeats import repeated, repeated_hashes
 from mig_spark.kernels.selection.sampling import RowSample
 from mig_spark.kernels.selection.state import View
-from mig_spark.kernels.selection.stochastic import Draws
 from mig_spark.kernels.selection.usable import REASONS
 from mig_spark.kernels.selection.wire import BlockTask, decode
 from mig_spark.lakehouse.memory import available_memory
@@ -161,11 +160,6 @@ class SparkBlocks:
         bits = {number: np.packbits(mask) for number, mask in sent.items()}
         answers = self._answers(BlockTask(self.vocabulary, ask=ask, sent=bits))
         return [decode(Offer, a) for a in answers]
-
-    def draw(self, draws: Draws, taken: dict[int, Bool]) -> list[Offer]:
-        """The rows of the samples that are not marked in `taken`."""
-        bits = {number: np.packbits(mask) for number, mask in taken.items()}
-        return [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, draws=draws, sent=bits))]
 
     def sample(self, rows: int) -> RowSample:
         """About `rows` rows, drawn by the hash of their id."""

@@ -28,7 +28,6 @@ from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
-from mig_spark.kernels.selection.stochastic import LocalBlocks, select_stochastic
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.constraints import Prepared, Rows, prepare
@@ -93,9 +92,8 @@ def select_rows(
         include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take.
         keep: ids, in order, to take before all else: what an extended selection begins with.
-        resume: ids, in order, that an earlier run of the same selection took before it was stopped. With mode
-            `stochastic` they count for nothing: where its steps stood does not follow from them.
-        on_round: engine `rounds` only, but for mode `stochastic`; called after each round with the ids taken so far.
+        resume: ids, in order, that an earlier run of the same selection took before it was stopped.
+        on_round: engine `rounds` only; called after each round with the ids taken so far.
 
     Raises:
         ContractError: a column is missing.
@@ -103,7 +101,6 @@ def select_rows(
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     start = time.perf_counter()
-    resume = () if config.mode == "stochastic" else resume
     if isinstance(df, ArrowRows):
         rows: Rows = df
         parameters = read_parameters_here(config)
@@ -154,17 +151,10 @@ def _run(
 ) -> tuple[Certificate, list[Chosen]]:
     """Run the engine; `parts` is what was taken before."""
     engine = choose_engine(config, pool)
-    if engine == "rounds" or config.mode == "stochastic":
+    if engine == "rounds":
         # with all rows at the driver, the greedy itself sees them
         pool.refuse_repeated_ids()
     pool.describe(engine)
-    if config.mode == "stochastic":
-        chosen, certificate = select_stochastic(
-            LocalBlocks(pool.collect()) if engine == "local" else pool, state, constraints.rows, epsilon=config.epsilon,
-            seed=config.seed, round_rows=config.candidates, max_rounds=config.max_rounds,
-            finish_locally=fits_driver(pool),
-        )  # fmt: skip
-        return certificate, [*parts, chosen]
     if engine == "local":
         blocks = list(pool.collect().values())
         chosen, certificate = select_local(blocks, state, constraints)

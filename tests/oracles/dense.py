@@ -54,14 +54,13 @@ def phi_rise(kind, a, b, alpha, x, d):
 
 def dense_greedy(
     rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, alpha=1.0, gain="gradient", norm=False,
-    lower=None, upper=None, max_cost=math.inf, given=(), weight=None, sample=None,
+    lower=None, upper=None, max_cost=math.inf, given=(), weight=None,
 ):  # fmt: skip
     """Keys and gains in the order in which sequential greedy takes them: highest gain, then smallest key.
 
     lower, upper: least and most rows by class: a row may be taken while its class is not full and the rows that are
     then left can still meet what the classes lack. max_cost: the gain counts by unit of cost, and a row must fit into
-    what is left. given: rows whose information is there from the start. weight: of each label's phi. sample: the keys
-    that each step may take from, step by step, without an end; a step that finds none of them left takes nothing.
+    what is left. given: rows whose information is there from the start. weight: of each label's phi.
     """
     n = len(P)
     sets = [sorted(set(r.labels)) for r in rows]
@@ -106,9 +105,8 @@ def dense_greedy(
                     total += P[row, m] * g[m]
             h.append(total)
         best, best_gain = None, -1.0
-        among = None if sample is None else next(sample)
         for i in left:
-            if not may(i) or (among is not None and rows[i].key not in among):
+            if not may(i):
                 continue
             if gain == "gradient":
                 total = 0.0
@@ -130,8 +128,6 @@ def dense_greedy(
                 value /= rows[i].cost
             if value > best_gain:
                 best, best_gain = i, value
-        if best is None and among is not None:
-            continue
         if best is None:
             break
         picked.append(rows[best].key)
@@ -141,45 +137,3 @@ def dense_greedy(
         spent += rows[best].cost
         add(sets[best], scores[best])
     return picked, gains
-
-
-MASK = 2**64 - 1
-
-
-def _finalise(z):
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return z ^ (z >> 31)
-
-
-def _mixed(h, salt):
-    return _finalise((h + (salt + 1) * 0x9E3779B97F4A7C15) & MASK)
-
-
-def samples(keys, picks, epsilon, seed):
-    """The keys in the sample of step 0, 1, 2, ...: whole numbers of Python and binomial coefficients."""
-    rate = min(1.0, math.log(1 / epsilon) / max(1, picks))
-    length = max(1, round(1 / rate))
-    some = range(min(length, 25)) if rate < 1 else ()
-    below = [sum(math.comb(length, c) * rate**c * (1 - rate) ** (length - c) for c in range(k + 1)) for k in some]
-    hashes = {}
-    for key in keys:
-        h = 0xCBF29CE484222325 ^ (seed * 0x9E3779B97F4A7C15 & MASK)
-        for byte in key.encode():
-            h = (h ^ byte) * 0x100000001B3 & MASK
-        hashes[key] = _finalise(h)
-    epoch = 0
-    while True:
-        among = [set() for _ in range(length)]
-        for key, h in hashes.items():
-            own = _mixed(h, epoch)
-            times = sum(own >= part * 2**64 for part in below) if rate < 1 else length
-            steps, salt = [], 0
-            while len(steps) < times:
-                step = _mixed(own, salt) % length
-                salt += 1
-                if step not in steps:
-                    steps.append(step)
-                    among[step].add(key)
-        yield from among
-        epoch += 1

@@ -16,7 +16,7 @@ from mig_spark.kernels.selection.objective import build_propagation
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.label_parameters import read_parameters
 
-from oracles.dense import Row, dense_greedy, dense_propagation, samples
+from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import pools
 
 SCHEMA = "id string, labels array<string>, score double"
@@ -351,27 +351,6 @@ def test_label_parameters_that_cannot_be_are_named(spark, tmp_path, lines, error
         path.write_text(lines)
     with pytest.raises(error, match=says):
         read_parameters(spark, SelectConfig(label_parameters=str(path)))
-
-
-def test_stochastic_selection_is_the_dense_references_in_both_engines(spark):
-    rows = medium()
-    sample = samples([r.key for r in rows], 40, 0.2, 3)
-    want, gains = dense_greedy(rows, dense_propagation(30, EDGES), 40, gain="exact", sample=sample)
-    found = []
-    for partitions, engine, asked in ((3, "rounds", 100), (1, "rounds", None), (4, "local", None)):
-        df = frame(spark, rows, partitions=partitions, seed=partitions)
-        config = SelectConfig(
-            budget=40, mode="stochastic", epsilon=0.2, seed=3, gain="exact", engine=engine, candidates=asked,
-            block_rows=70, upper_bound=False,
-        )  # fmt: skip
-        saved = []
-        # ids that an interrupted run saved say nothing of its steps: they are not taken up, and none are saved
-        found.append(select_rows(df, graph_of(30, EDGES), config, resume=["r0001"], on_round=saved.append))
-        assert not saved
-    assert [s.ids for s in found] == [want] * 3
-    assert found[0].chosen.gains.tolist() == pytest.approx(gains, rel=1e-12)
-    assert found[0].certificate.rounds > 1
-    assert not found[0].certificate.certified
 
 
 def test_verify_certifies_ours_and_catches_a_changed_id(spark):

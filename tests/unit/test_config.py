@@ -48,7 +48,9 @@ def test_the_schema_accepts_the_example_and_refuses_a_typo():
         ({"select": {"budget": "many"}}, "select.budget = 'many'"),
         ({"select": {"budget": -1}}, "select.budget = -1"),
         ({"select": {"phi": {"b": 1.5}}}, "select.phi.b = 1.5"),
-        ({"select": {"mode": "stochastic", "epsilon": 1 - 2**-53}}, "select.epsilon = 0.9999999999999999"),
+        ({"select": {"mode": "threshold", "epsilon": 1 - 2**-53}}, "select.epsilon = 0.9999999999999999"),
+        ({"select": {"mode": "stochastic"}}, "mode: stochastic was taken out"),
+        ({"select": {"seed": 3}}, "leave select.seed out"),
         ({"select": {"phi": {"a": 0}}}, "select.phi.a = 0"),
         ({"annotate": {"tagger": {"kind": "embeding"}}}, "embeding"),
         ({"output": {}}, "give output.path"),
@@ -61,6 +63,10 @@ def test_what_cannot_be_is_named(change, words):
         build_config({**LEAST, **change})
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_mode_that_was_called_exact_is_greedy():
+    assert build_config({**LEAST, "select": {"mode": "exact"}}).select.mode == "greedy"
 
 
 def test_both_missing_sections_are_named_at_once():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
 from mig_spark.kernels.selection import heap
-from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.candidates import Candidates
+from mig_spark.kernels.selection.greedy import BOUND, Constraints, run_greedy
 from mig_spark.kernels.selection.offers import make_offer
 from mig_spark.kernels.selection.rounds import Rounds, select_local
 from mig_spark.kernels.selection.sampling import RowSample, sample_block
@@ -250,3 +251,13 @@ def test_a_repeated_id_is_refused():
     rows = [Row("same", (0,), 1.0), Row("same", (1,), 2.0)]
     with pytest.raises(InputError, match="'same' is there more than once"):
         select_local(pack(rows, 2), make_state(2, []), Constraints.budget(1))
+
+
+def test_bounds_below_the_ceiling_are_not_evaluated_again():
+    rows = [Row(f"{k:03d}", (k % 5,), 1.0 + k / 100) for k in range(40)]
+    held = Candidates.concat([Candidates.of_block(b) for b in pack(rows, 5)])
+    units, state, old = held.units(held.keys()[0]), make_state(5, []), np.full(len(held.more), 0.5)
+    picks = run_greedy(
+        state, units, Constraints.budget(10), bound=old, ceiling=np.ones(1), ceiling_key=np.zeros(1, np.int64)
+    )
+    assert (picks.stop, picks.evaluations, len(picks.rows)) == (BOUND, 0, 0)

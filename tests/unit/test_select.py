@@ -159,13 +159,6 @@ def test_edges_and_label_parameters_from_files(tmp_path):
     assert select(pool, 20, edges=str(tmp_path / "e.jsonl"), threshold=0.91).ids == want
 
 
-def test_stochastic_mode_and_exact_gain_in_memory():
-    found = {engine: select(table_of(medium()), 20, mode="stochastic", gain="exact", engine=engine)
-             for engine in ("rounds", "local")}  # fmt: skip
-    assert found["rounds"] == found["local"]
-    assert len(found["local"]) == 20
-
-
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

@@ -214,6 +214,10 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
                 stop = EMPTY if ceiling < 0.0 else BOUND
                 break
             floor = lower_floor(bound, cold, wanted, ceiling)
+            if floor < ceiling and ceiling >= tiny:
+                # the highest bound of all is below the ceiling
+                stop = BOUND
+                break
             if model.exact:
                 # so low that what reaches the floor comes before all that is below it
                 floor = floor * (3.0 - 2.0 * guard) if floor > PLAIN_GAIN else min(floor, 0.0)

@@ -18,7 +18,6 @@ from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.offers import Ask, Offer, make_offer
 from mig_spark.kernels.selection.sampling import RowSample, sample_block
 from mig_spark.kernels.selection.state import View
-from mig_spark.kernels.selection.stochastic import Draws, offer_drawn
 from mig_spark.kernels.selection.usable import REASONS
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -95,10 +94,6 @@ class MemoryBlocks:
     def ask(self, ask: Ask, sent: dict[int, Bool]) -> list[Offer]:
         """Put `ask` to every block."""
         return [make_offer(k, b, sent.get(k, np.zeros(b.rows, bool)), ask) for k, b in self.collect().items()]
-
-    def draw(self, draws: Draws, taken: dict[int, Bool]) -> list[Offer]:
-        """The rows of the samples that are not marked in `taken`."""
-        return [offer_drawn(k, b, taken.get(k, np.zeros(b.rows, bool)), draws) for k, b in self.collect().items()]
 
     def sample(self, rows: int) -> RowSample:
         """About `rows` rows, drawn by the hash of their id."""

@@ -18,7 +18,6 @@ from mig_spark.kernels.selection.bounds import excess
 from mig_spark.kernels.selection.offers import Ask, Offer, make_offer
 from mig_spark.kernels.selection.sampling import RowSample, sample_block
 from mig_spark.kernels.selection.state import View
-from mig_spark.kernels.selection.stochastic import Draws, offer_drawn
 
 T = TypeVar("T", Offer, RowSample)
 
@@ -26,8 +25,7 @@ T = TypeVar("T", Offer, RowSample)
 @dataclass(frozen=True)
 class BlockTask:
     """One question to every block: an `ask`, with the rows that the driver has (packed bits by block); the excess of
-    its gains over `thetas` (float64 bytes come back); the rows that `checks` finds; those that `draws` names; or a
-    sample.
+    its gains over `thetas` (float64 bytes come back); the rows that `checks` finds; or a sample.
 
     Attributes:
         labels: the sorted vocabulary, for blocks that number their own labels; None where none does.
@@ -40,7 +38,6 @@ class BlockTask:
     view: View | None = None
     thetas: npt.NDArray[np.float64] | None = None
     checks: Checks | None = None
-    draws: Draws | None = None
     share: float = 0.0
     seed: int = 0
 
@@ -52,13 +49,10 @@ class BlockTask:
             return encode(suspects(number, block, self.checks))
         if self.view is not None and self.thetas is not None:
             return excess(block, self.view, self.thetas).tobytes()
-        if self.ask is None and self.draws is None:
+        if self.ask is None:
             return encode(sample_block(number, block, self.share, seed=self.seed))
         bits = self.sent.get(number)
         sent = np.zeros(block.rows, bool) if bits is None else np.unpackbits(bits, count=block.rows).astype(bool)
-        if self.draws is not None:
-            return encode(offer_drawn(number, block, sent, self.draws))
-        assert self.ask is not None
         return encode(make_offer(number, block, sent, self.ask))
 
 
