@@ -29,6 +29,7 @@ from mig_spark.config import (
     load_config,
     parse_config,
 )
+from mig_spark.curation.stages import STAGES
 from mig_spark.errors import ConfigError, MigError
 from mig_spark.lakehouse.files import is_remote, local_path, read_bytes, write_lines
 from mig_spark.scrub import Scrubbed, scrub
@@ -102,26 +103,21 @@ def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None
     CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
     every key, its default and what it means.
     """
-    from mig_spark.pipeline import STAGES
-
-    _run(_loaded(config, overrides, as_json, run_id), STAGES, as_json=as_json, run_id=run_id, fresh=fresh)
+    _run(_loaded(config, overrides, as_json, run_id), tuple(STAGES), as_json=as_json, run_id=run_id, fresh=fresh)
 
 
-def _add_stage(name: str, help_text: str) -> None:
-    @cli.command(name, help=help_text)
+def _add_stage(name: str) -> None:
+    @cli.command(name, help=STAGES[name].help)
     @_stage_options
     def stage(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> None:
         _run(_loaded(config, overrides, as_json, run_id), (name,), as_json=as_json, run_id=run_id)
 
 
-_add_stage("ingest", "Read the pool into the tables `pool` and `rejected`.")
-
-
-@cli.command()
+@cli.command(help=STAGES["annotate"].help)
 @_stage_options
 @click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
 def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
-    """Label and score what is new in the pool, into the table `annotations`."""
+    """The stage, or what it would take."""
     if not dry_run:
         _run(_loaded(config, overrides, as_json, run_id), ("annotate",), as_json=as_json, run_id=run_id)
         return
@@ -137,22 +133,20 @@ def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str |
         click.echo(json.dumps(preview.to_dict()))
 
 
-_add_stage("vocabulary", "Turn raw tags into labels: the table `vocabulary`, which you may edit.")
-_add_stage("graph", "Build the label graph: the tables `labels` and `label_edges`.")
-
-
-@cli.command()
+@cli.command(help=STAGES["select"].help)
 @_stage_options
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Go on from the last round that a stopped run saved."
 )
 def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, resume: bool) -> None:
-    """Select the budget: the table `selection` and selection.jsonl."""
+    """The stage; `resume` is of this one alone."""
     loaded = _loaded(config, overrides, as_json, run_id)
     _run(loaded, ("select",), as_json=as_json, run_id=run_id, resume=resume)
 
 
-_add_stage("report", "Write report.html from the tables.")
+for _name in STAGES:
+    if _name not in cli.commands:
+        _add_stage(_name)
 
 
 @cli.command()
@@ -163,7 +157,6 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
     """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
     from mig_spark.data import sample_paths
     from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
-    from mig_spark.pipeline import STAGES
 
     config = build_config(
         {
@@ -174,7 +167,7 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
         },
         where="quickstart",
     )
-    _run(config, STAGES, as_json=as_json)
+    _run(config, tuple(STAGES), as_json=as_json)
     click.echo(_next_steps(output))
 
 
@@ -541,8 +534,6 @@ def _split(overrides: str) -> list[str]:
 
 def job_main(args: Sequence[str] | None = None) -> None:
     """Entry point `mig-job STAGE --config CONFIG ...`: the jobs for platforms that start a wheel and not a script."""
-    from mig_spark.pipeline import STAGES
-
     parser = argparse.ArgumentParser(prog="mig-job", description="one stage, or `run` for all", add_help=False)
     parser.add_argument("stage", choices=("run", *STAGES))
     given, rest = parser.parse_known_args(args)

@@ -192,6 +192,28 @@ ANNOTATE_TODO = Table(
     scratch=True,
 )
 
+ANNOTATED = Table(
+    "annotated",
+    "The annotated pool, one row an id: what everything after annotation reads, and nothing else of annotation",
+    (
+        Column("id", "string", "pool row", nullable=False),
+        Column("content_hash", "string", "as in pool", nullable=False),
+        Column("source", "string", "as in pool"),
+        Column("labels", "array<string>", "its labels; where there is a vocabulary, after its map", nullable=False),
+        Column("score", "double", "what the selection uses, as annotate.score combines it", nullable=False),
+        Column("quality", "double", "quality score where the scorer gives one"),
+        Column("complexity", "double", "complexity score where the scorer gives one"),
+        Column("flags", "array<string>", "truncated, refusal, ...: notes on this row"),
+        Column("characters", "bigint", "length of all turns in characters"),
+        Column("turns", "int", "number of turns"),
+        Column("columns", "map<string,string>", "columns of the record that select.quotas and select.cost name"),
+    ),
+    {"score_not_negative": "score >= 0"},
+)
+
+#: Columns of ANNOTATED that `select.quotas` and `select.cost` may name; any other name is one of the user's records.
+OWN_COLUMNS = ("id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags", "characters")
+
 VOCABULARY = Table(
     "vocabulary",
     "How raw tags become labels: one row for each label, kept, merged or dropped; may be edited, and edits are kept",
@@ -330,7 +352,7 @@ RUNS = Table(
     {"status_known": "status in ('ok', 'failed')", "run_id_not_empty": "length(run_id) > 0"},
 )
 
-STAGES = Table(
+FINISHED = Table(
     "stages",
     "One row a finished stage: from what, by what and to what. A later run passes over a stage whose key is here",
     (
@@ -370,6 +392,7 @@ TABLES = {
         REJECTED,
         ANNOTATIONS,
         ANNOTATION_FAILURES,
+        ANNOTATED,
         VOCABULARY,
         CLUSTERS,
         CLUSTER_ROWS,
@@ -380,7 +403,7 @@ TABLES = {
         RECORDS,
         SOURCE_FILES,
         RUNS,
-        STAGES,
+        FINISHED,
         LEASES,
     )
 }

@@ -13,8 +13,6 @@ from mig_spark.lakehouse.tables import Store
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-SELECTION_NAME = "selection.jsonl"
-
 
 def export_selection(store: Store, path: str) -> int:
     """Write the selected rows in order, one JSON object a line: id, messages (role, content), source, labels, score,

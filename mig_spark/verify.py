@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.config import Config, PoolConfig, SelectConfig
-from mig_spark.contracts import SELECTION
-from mig_spark.curation.stages import Finished, last_finished
+from mig_spark.contracts import ANNOTATED, SELECTION
+from mig_spark.curation.finished import Finished, last_finished
+from mig_spark.curation.fresh import see_that_annotated_is_there
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
@@ -44,22 +44,23 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
             "verify checks plain selections; quotas, cost, given or include change which row is the best one to take"
         )
     store = Store(spark, config.output)
+    see_that_annotated_is_there(store, config)
     told, problems = None, []
     if selection is not None:
         ids = read_ranked_ids(spark, selection)
     else:
         made = last_finished(store, "select")
-        if made and config.incremental.select == "extend" and made[0].counts.get("moved", {}).get("kept"):
+        if made and config.incremental.select == "extend" and made.counts.get("moved", {}).get("kept"):
             raise InputError(
                 "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
-                f"best ones of this pool; `mig-spark replay {made[0].run_id}` checks it"
+                f"best ones of this pool; `mig-spark replay {made.run_id}` checks it"
             )
         told = collect_arrow(store.read(SELECTION).select("rank", "id", "gain", "objective")).sort_by("rank")
         ids = told["id"].to_pylist()
-        problems = _unlike_record(told, made[0]) if made else []
+        problems = _unlike_record(told, made) if made else []
     where = config.select.exclude
     verdict = verify_selection(
-        annotated_pool(store, config).select("id", "labels", "score"), ids, load_graph(store), located(store, config),
+        store.read(ANNOTATED).select("id", "labels", "score"), ids, load_graph(store), located(store, config),
         tolerance=tolerance, told=told, exclude=None if where is None else read_ids(spark, where, "select.exclude"),
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))

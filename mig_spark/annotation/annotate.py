@@ -1,4 +1,4 @@
-"""Stage `annotate`: POOL to ANNOTATIONS, through the cache.
+"""Stage `annotate`: POOL to ANNOTATIONS, through the cache; and to ANNOTATED, where no vocabulary comes after it.
 
 An annotation belongs to content (and to what the pool brought with it, for the kinds that read that), to a tagger and a
 scorer, each with its version. Only what is missing is annotated, and it is written to Delta before anything else uses
@@ -8,23 +8,18 @@ it: a model's answer that was recomputed after a lost executor may differ, so it
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mig_spark.annotation.annotated import check_columns, write_annotated
 from mig_spark.annotation.cache import failed_keys, joined
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health
-from mig_spark.annotation.plan import NO_ANNOTATION, NO_LABELS, Plan, make_plan
+from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
-from mig_spark.labels.tag_map import apply_vocabulary
 from mig_spark.lakehouse.tables import Store
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-__all__ = ["NO_ANNOTATION", "NO_LABELS", "annotate_pool", "annotated_pool", "annotation_versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +30,8 @@ _COSTS = ("requests", "retries", "prompt_tokens", "completion_tokens", "reused",
 
 def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     """Annotate what is missing of the pool, and see that the result is fit for a selection.
+
+    Where the config has a vocabulary, ANNOTATED is left to its stage.
 
     Returns:
         Counts: `pool`, `rejected` by reason, `annotated` now, `cached`, `waiting` (without an answer, asked again next
@@ -47,7 +44,9 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         PlatformError: speculative tasks are on, and answers are paid.
         AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
             endpoint refuses or is down, or the annotations are degenerate; what was annotated stays written.
+        ContractError: `select.quotas` or `select.cost` names a column that no record has; nothing was annotated.
     """
+    check_columns(store, config)
     plan = make_plan(store, config.annotate)
     cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled)
     rejected = _write_rejected(store, plan, config.annotate, run_id)
@@ -84,25 +83,9 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     if waiting:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
     check_health(health, allow_degenerate=config.annotate.allow_degenerate)
+    if not config.vocabulary.enabled:
+        write_annotated(store, config, plan)
     return counts
-
-
-def annotated_pool(
-    store: Store, config: Config, *, messages: bool = False, tags: bool = False, plan: Plan | None = None
-) -> DataFrame:
-    """The pool's rows with their annotations by the config's annotators, in their present versions.
-
-    Where the config has a vocabulary, its map turns the tagger's tags into labels; with `tags`, they stay as they are.
-    `plan`: other annotators than the config's in their present versions.
-
-    Returns:
-        id, content_hash, source, labels, score, quality, complexity, flags, and `messages` where asked for.
-    """
-    rows = combine_scores(joined(store, plan or make_plan(store, config.annotate)), config.annotate.score)
-    if not tags:
-        rows = apply_vocabulary(rows, store, config)
-    wanted = ["id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags"]
-    return rows.select(*wanted, *(["messages"] if messages else []))
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mig_spark.annotation.plan import Plan, by, usable_rows
-from mig_spark.contracts import ANNOTATION_FAILURES, ANNOTATIONS
+from mig_spark.contracts import ANNOTATION_FAILURES, ANNOTATIONS, POOL
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import NOT_ASKED
 from mig_spark.lakehouse.tables import Store
@@ -46,11 +46,12 @@ def failed_keys(store: Store, plan: Plan) -> DataFrame | None:
     return tried if done is None else tried.join(done, "_key", "left_anti")
 
 
-def joined(store: Store, plan: Plan) -> DataFrame:
-    """POOL with its annotations: all pool columns, labels, scores and flags."""
+def joined(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
+    """POOL with its annotations: these columns of the pool (all of them by default), labels, scores and flags."""
     mine = store.read(ANNOTATIONS).where(plan.current())
     values = ("labels", "quality", "complexity", "score")
-    return usable_rows(store, plan).join(_one_each(mine, plan.flags, values, "flags"), "_key").drop("_key")
+    rows = usable_rows(store, plan).select("_key", *(columns or POOL.names))
+    return rows.join(_one_each(mine, plan.flags, values, "flags"), "_key").drop("_key")
 
 
 def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:

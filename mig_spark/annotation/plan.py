@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from mig_spark.annotation.annotator import Annotator
 from mig_spark.annotation.annotators import make_scorer, make_tagger
 from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import POOL
-from mig_spark.kernels.annotation.annotators import SCORES, TAGS
 from mig_spark.kernels.ingest.rejects import SCORE_MISSING, SCORE_NEGATIVE, SCORE_NOT_FINITE
 from mig_spark.lakehouse.tables import Store
 
@@ -103,20 +101,6 @@ def make_plan(store: Store, config: AnnotateConfig) -> Plan:
         InputError: a list of labels cannot be read.
     """
     return Plan(make_tagger(config.tagger, store.spark), make_scorer(config.scorer, store.spark))
-
-
-def recorded_plan(versions: Mapping[str, str]) -> Plan:
-    """The annotators of an earlier run, from the version columns that it recorded: fit to read what they said, not to
-    annotate; no model is needed.
-
-    Args:
-        versions: as `Plan.versions` gives them.
-    """
-    tagger, scorer = (
-        Annotator(versions[role], versions[f"{role}_version"], makes, reads_given=versions[role] == "column")
-        for role, makes in (("tagger", TAGS), ("scorer", SCORES))
-    )
-    return Plan(tagger, scorer)
 
 
 def by(role: str, annotator: Annotator) -> Column:

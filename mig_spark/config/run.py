@@ -12,14 +12,19 @@ from mig_spark.config.annotate import AnnotateConfig
 from mig_spark.config.base import Section
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
 from mig_spark.config.select import SelectConfig
+from mig_spark.contracts import OWN_COLUMNS
 
 
 class PoolConfig(Section):
     """Where the rows come from and how to read them."""
 
     path: str | list[str] = Field(description="file, folder, glob, Delta path or catalog table; or a list of them")
-    format: Literal["auto", "delta", "parquet", "jsonl", "json"] = "auto"
-    schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field("auto", alias="schema")
+    format: Literal["auto", "delta", "parquet", "jsonl", "json"] = Field(
+        "auto", description="format of the source; auto: by the files' names, and by what Delta and the catalog know"
+    )
+    schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field(
+        "auto", alias="schema", description="shape of a record; auto: recognised record by record"
+    )
     columns: dict[
         Literal[
             "id",
@@ -36,8 +41,12 @@ class PoolConfig(Section):
         ],
         str,
     ] = Field(default_factory=dict, description="your column's name for its role, e.g. {prompt: question}; '' for none")
-    source: str | None = Field(None, description="one source name for all rows that bring none")
-    max_record_bytes: int = Field(16 << 20, ge=1, description="records with more bytes of text are rejected")
+    source: str | None = Field(
+        None, description="source name of rows that bring none; null: the name of their file or table"
+    )
+    max_record_bytes: int = Field(
+        16 << 20, ge=1, description="bytes of text; records with more are rejected and never held in memory whole"
+    )
     max_labels: int = Field(10_000, ge=1, description="records that bring more labels are rejected")
 
 
@@ -47,10 +56,12 @@ class OutputConfig(Section):
     With a database the tables go there; a path as well then takes the report and the selection file.
     """
 
-    path: str | None = None
-    catalog: str | None = None
-    database: str | None = None
-    keep_days: int = Field(30, ge=1, description="how long Delta keeps the versions that a replay reads")
+    path: str | None = Field(
+        None, description="folder or URI for selection.jsonl, report.html and, without a database, the tables"
+    )
+    catalog: str | None = Field(None, description="catalog of the database; null: the session's current one")
+    database: str | None = Field(None, description="database that takes the tables; null: they are folders of path")
+    keep_days: int = Field(30, ge=1, description="days that Delta keeps old versions of the tables, which replay reads")
 
     @model_validator(mode="after")
     def _one_place(self) -> OutputConfig:
@@ -64,29 +75,42 @@ class OutputConfig(Section):
 class SparkConfig(Section):
     """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
 
-    master: str | None = None
-    driver_memory: str = "2g"
-    jars_dir: str | None = Field(None, description="folder of jars, where no Maven repository is reached")
-    jvm_options: str = Field("", description="further options of the local JVM")
-    conf: dict[str, str] = Field(default_factory=dict)
+    master: str | None = Field(
+        None, description="Spark master of a local session; null: local[N], N the machine's cores"
+    )
+    driver_memory: str = Field("2g", description="heap of the local driver's JVM, as Spark writes sizes")
+    jars_dir: str | None = Field(
+        None, description="folder with the jars of Delta and GraphFrames; null: they come from a Maven repository"
+    )
+    jvm_options: str = Field("", description="further options of the local JVM, separated by blanks")
+    conf: dict[str, str] = Field(
+        default_factory=dict, description="further Spark settings of the local session, by name"
+    )
 
 
 class LockConfig(Section):
     """One run at a time into the same tables."""
 
-    enabled: bool = True
-    lease_minutes: float = Field(10.0, gt=0, description="a driver that died blocks others for so long at most")
-    wait_minutes: float = Field(15.0, ge=0, description="how long a run waits for another one to end")
+    enabled: bool = Field(True, description="false: nothing keeps two runs apart but Delta's own conflict checks")
+    lease_minutes: float = Field(10.0, gt=0, description="minutes that a driver which died blocks other runs at most")
+    wait_minutes: float = Field(15.0, ge=0, description="minutes that a run waits for another one to end")
 
 
 class GatesConfig(Section):
     """What must hold before a selection is published; where it does not, the one published before stays."""
 
-    min_rows: int | None = Field(None, ge=0, description="rows that can be selected from")
-    max_rejected_share: float | None = Field(None, ge=0, le=1, description="rejected rows of all that were read")
-    min_label_coverage: float | None = Field(None, ge=0, le=1, description="rows with a label, of all annotated")
+    min_rows: int | None = Field(None, ge=0, description="least number of annotated rows; null: not checked")
+    max_rejected_share: float | None = Field(
+        None, ge=0, le=1, description="largest share of rejected rows among all that were read; null: not checked"
+    )
+    min_label_coverage: float | None = Field(
+        None, ge=0, le=1, description="least share of rows with a label among all annotated; null: not checked"
+    )
     max_label_drift: float | None = Field(
-        None, ge=0, le=1, description="total variation between the label shares of this run and the last published one"
+        None,
+        ge=0,
+        le=1,
+        description="largest total variation distance between this run's label shares and the last published ones",
     )
 
 
@@ -103,17 +127,24 @@ class Config(Section):
     """A whole run."""
 
     mode: Literal["full", "incremental"] = Field("full", description="incremental: read only what has changed")
-    pool: PoolConfig
-    output: OutputConfig
-    annotate: AnnotateConfig = AnnotateConfig()
-    vocabulary: VocabularyConfig = VocabularyConfig()
-    graph: GraphConfig = GraphConfig()
-    select: SelectConfig = SelectConfig()
-    incremental: IncrementalConfig = IncrementalConfig()
-    gates: GatesConfig = GatesConfig()
-    lock: LockConfig = LockConfig()
-    spark: SparkConfig = SparkConfig()
-    seed: int = 0
+    pool: PoolConfig = Field(description="where the rows come from")
+    output: OutputConfig = Field(description="where the tables, the selection and the report go")
+    annotate: AnnotateConfig = Field(AnnotateConfig(), description="who labels and scores the rows")
+    vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="from raw tags to labels; off by default")
+    graph: GraphConfig = Field(GraphConfig(), description="which labels are joined, and how information flows")
+    select: SelectConfig = Field(SelectConfig(), description="how many rows are taken, and how they are chosen")
+    incremental: IncrementalConfig = Field(
+        IncrementalConfig(), description="with mode: incremental, what becomes of the last selection"
+    )
+    gates: GatesConfig = Field(GatesConfig(), description="what must hold before a selection is published")
+    lock: LockConfig = Field(LockConfig(), description="one run at a time into the same tables")
+    spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
+    seed: int = Field(0, description="seed of everything that draws at random")
+
+    def record_columns(self) -> list[str]:
+        """The columns of the user's records that `select.quotas` and `select.cost` name."""
+        named = [c.column for c in (self.select.quotas, self.select.cost) if c is not None]
+        return [name for name in dict.fromkeys(named) if name not in OWN_COLUMNS]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in YAML."""

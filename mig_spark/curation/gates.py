@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import GatesConfig
-from mig_spark.contracts import LABELS
+from mig_spark.contracts import ANNOTATED, LABELS
 from mig_spark.errors import GateError
 from mig_spark.lakehouse.tables import Store
 
@@ -35,11 +35,13 @@ def check_gates(store: Store, config: GatesConfig, counts: dict[str, Any], publi
     """Hold the run's counts against the gates.
 
     Args:
-        counts: of the whole flow: read, rejected by reason, annotated, without_labels.
+        store: its table ANNOTATED says how many rows there are to select from, and how many of them have labels.
+        counts: of the whole flow: read, rejected by reason.
         published: version of `labels` that the published selection was made from; None: none was published.
     """
-    read, annotated = counts.get("read") or 0, counts.get("annotated") or 0
-    lost = sum((counts.get("rejected") or {}).values())
+    read, lost = counts.get("read") or 0, sum((counts.get("rejected") or {}).values())
+    asked = config.min_rows is not None or config.min_label_coverage is not None
+    annotated, labelled = _rows(store.read(ANNOTATED)) if asked else (0, 0)
     gates = []
     if config.min_rows is not None:
         gates.append(Gate("min_rows", config.min_rows, annotated, annotated >= config.min_rows))
@@ -47,7 +49,7 @@ def check_gates(store: Store, config: GatesConfig, counts: dict[str, Any], publi
         share = lost / read if read else 0.0
         gates.append(Gate("max_rejected_share", config.max_rejected_share, share, share <= config.max_rejected_share))
     if config.min_label_coverage is not None:
-        covered = 1 - (counts.get("without_labels") or 0) / annotated if annotated else 0.0
+        covered = labelled / annotated if annotated else 0.0
         gates.append(
             Gate("min_label_coverage", config.min_label_coverage, covered, covered >= config.min_label_coverage)
         )
@@ -103,6 +105,14 @@ def _drift(store: Store, limit: float, published: int | None) -> Gate:
     distance, moved = total_variation(_frequencies(store.read(LABELS)), then)
     detail = ", ".join(f"{label} {change:+.4f}" for label, change in moved if change)
     return Gate(name, limit, distance, distance <= limit, detail)
+
+
+def _rows(annotated: DataFrame) -> tuple[int, int]:
+    """Rows, and those of them with a label."""
+    from pyspark.sql import functions as sf
+
+    row = annotated.agg(sf.count("*"), sf.count_if(sf.size("labels") > 0)).collect()[0]
+    return int(row[0]), int(row[1])
 
 
 def _frequencies(labels: DataFrame) -> dict[str, int]:

@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotate import annotated_pool
-from mig_spark.annotation.plan import recorded_plan
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import POOL, RUNS, SELECTION, STAGES, TABLES
-from mig_spark.curation.stages import Finished, as_finished, code_version, named_file_facts
+from mig_spark.contracts import ANNOTATED, FINISHED, POOL, RUNS, SELECTION, TABLES
+from mig_spark.curation.finished import Finished, as_finished, code_version, named_file_facts
+from mig_spark.curation.stages import STAGES
 from mig_spark.errors import ConfigError, ReplayError
 from mig_spark.ingest.again import PoolAgain, pool_again
 from mig_spark.lakehouse.runs import package_versions
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets, masked_keys, with_secrets
-from mig_spark.selection.extend import former_selection
-from mig_spark.selection.stage import compute_selection
+from mig_spark.selection.extend import Published, former_selection
+from mig_spark.selection.stage import annotated_rows, compute_selection
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -59,7 +58,7 @@ class Replayed:
 
 
 def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source: bool = False) -> Replayed:
-    """Select once more as `run_id` did: its config, its table versions, its annotators' versions. Nothing is written.
+    """Select once more as `run_id` did, by its config, from its table versions; nothing is written, no model loaded.
 
     Args:
         config: says where the tables are; the rest is the run's own.
@@ -76,15 +75,19 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     made = _selection_of(store, record)
     recorded = _config_of(record, config)
     pins = {name: int(version) for name, version in made.reads["tables"].items()}
+    if ANNOTATED.name not in pins:
+        raise ReplayError(
+            f"run {run_id} was selected by mig-spark {made.reads.get('code', '')}, before there was a table "
+            f"{ANNOTATED.name!r}: replay it with that version of the package"
+        )
+    if not from_source:
+        pins.pop(POOL.name, None)  # the rows' texts and records decide nothing
     see_that_versions_are_there(store, pins)
     pinned = store.pinned(pins)
     try:
-        rows = annotated_pool(pinned, recorded, plan=recorded_plan(made.reads["annotators"]))
         before = made.reads.get("extends")
-        former = None
-        if before is not None:
-            former = former_selection(store.pinned({**pins, SELECTION.name: int(before)}), recorded, rows)
-        selection = compute_selection(pinned, recorded, rows, former=former)
+        former = former_selection(pinned, recorded, None if before is None else Published(int(before)))
+        selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former)
         source = _source_again(pinned, recorded, record) if from_source else None
     except (PySparkException, Py4JJavaError) as e:
         raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
@@ -166,7 +169,7 @@ def _selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
         raise ReplayError(
             f"run {record['run_id']} made no selection (it ran {record['command']}): there is nothing to replay"
         )
-    rows = store.read(STAGES).where("stage = 'select'") if store.exists(STAGES) else None
+    rows = store.read(FINISHED).where("stage = 'select'") if store.exists(FINISHED) else None
     if rows is not None:
         mine = sf.col("run_id") == record["run_id"]
         for row in rows.orderBy(mine.desc(), sf.col("ended_at").desc()).toLocalIterator():
@@ -219,7 +222,7 @@ def _differences(store: Store, record: Mapping[str, Any], made: Finished, config
     ]
     if (code := made.reads.get("code")) and code != code_version():
         told.append(f"mig-spark {code} then, {code_version()} now")
-    for path, facts in named_file_facts(store.spark, config, "select").items():
+    for path, facts in named_file_facts(store.spark, STAGES["select"].named(config)).items():
         shown = mask_secrets(path)
         if made.reads["files"].get(shown) != facts:
             told.append(f"{shown} has changed")

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mig_spark.annotation.annotate import annotated_pool
 from mig_spark.config import LABEL_PARAMETERS, Config, GraphConfig
-from mig_spark.contracts import LABEL_EDGES, LABELS
+from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS
 from mig_spark.labels.communities import LARGE_GRAPH, group_labels
 from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_edges
 from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
@@ -51,7 +50,7 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
 
     spark, graph = store.spark, config.graph
     graphframes = uses_graphframes(spark, graph.engine)
-    pool = annotated_pool(store, config).select("labels")
+    pool = store.read(ANNOTATED).select("labels")
     vocabulary, rows, cut = count_labels(pool, max_labels=graph.cooccurrence_max_labels)
     labels: list[str] = vocabulary.column("label").to_pylist()
     vertices = from_arrow(spark, vocabulary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.config import Config
 from mig_spark.contracts import VOCABULARY
 from mig_spark.kernels.labels.vocabulary import Entry, TagMap, edited_entries, is_edited, map_hash, resolve, tag_map
 from mig_spark.lakehouse.tables import Store
@@ -44,20 +43,9 @@ def map_tags(pool: DataFrame, mapping: TagMap) -> DataFrame:
     return pool.withColumn("labels", map_labels(mapping)("labels"))
 
 
-def apply_vocabulary(pool: DataFrame, store: Store, config: Config) -> DataFrame:
-    """`pool` with labels in place of tags where the config has a vocabulary, else as it is.
-
-    Raises:
-        InputError: there is no vocabulary yet, or its edits contradict each other.
-    """
-    return map_tags(pool, tag_map(read_vocabulary(store))) if config.vocabulary.enabled else pool
-
-
-def vocabulary_version(store: Store, config: Config) -> dict[str, Any] | None:
+def vocabulary_version(store: Store) -> dict[str, Any]:
     """What the vocabulary is at this moment, for the run's record: `labels`, `edited` rows, `table_version`, `map` (its
-    hash). None where the config has it off."""
-    if not config.vocabulary.enabled:
-        return None
+    hash)."""
     entries = read_vocabulary(store)
     return {
         "table_version": store.version(VOCABULARY),

@@ -1,4 +1,4 @@
-"""Stage `vocabulary`: the tagger's raw tags to labels, in a table that people can review and edit.
+"""Stage `vocabulary`: the tagger's raw tags to labels, in a table that people can review and edit, and to ANNOTATED.
 
 Spellings of one tag become one; what is rare is dropped; labels that mean the same, and labels that always occur
 together, are merged. Rows edited by hand are taken as they are and never overwritten (`kernels/vocabulary.py`).
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mig_spark.annotation.annotate import annotated_pool
+from mig_spark.annotation.annotated import tagged_pool, write_annotated
 from mig_spark.config import AssociationConfig, Config, VocabularyConfig
 from mig_spark.contracts import VOCABULARY
 from mig_spark.kernels.annotation.normalise import normalise_tags
@@ -49,7 +49,8 @@ logger = logging.getLogger(__name__)
 
 
 def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any]:
-    """Make the vocabulary of the annotated pool and write it; with `vocabulary.fixed`, only count what it leaves out.
+    """Make the vocabulary of the annotated pool and write it, then ANNOTATED with its labels; with `vocabulary.fixed`
+    the vocabulary is taken as it is.
 
     Returns:
         Counts: `raw_tags`, `labels` (kept), `merged`, `dropped`, `edited` rows, `outside` (raw tags that the table does
@@ -62,7 +63,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
     """
     settings = config.vocabulary
     # read several times; what a model said is in ANNOTATIONS, so this copy may be lost
-    pool = annotated_pool(store, config, tags=True).select("labels").persist()
+    pool = tagged_pool(store, config).select("labels").persist()
     try:
         counted, rows, _ = count_labels(pool)
         tags = dict(zip(counted["label"].to_pylist(), counted["frequency"].to_pylist(), strict=True))
@@ -77,6 +78,8 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
     finally:
         pool.unpersist()
+    mapping = tag_map(entries)
+    write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
     return _summary(entries, tags, without, run_id)
 
 

@@ -6,8 +6,6 @@ import os
 
 from mig_spark.lakehouse.files import local_path, new_file
 
-REPORT_NAME = "report.html"
-
 
 def write_report(text: str, path: str | os.PathLike[str]) -> str:
     """Write the report to a local path or a URI such as `s3://bucket/folder/report.html`; an older one is replaced.

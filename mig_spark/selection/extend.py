@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mig_spark.config import Config, IncrementalConfig, SelectConfig
-from mig_spark.contracts import POOL, SELECTION, SELECTION_CHANGES, STAGES
+from mig_spark.contracts import ANNOTATED, POOL, SELECTION, SELECTION_CHANGES
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.sql import literal
 from mig_spark.lakehouse.tables import Store
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 logger = logging.getLogger(__name__)
 
-#: Commits to SELECTION that are looked at, at most.
-_LOOKED_AT = 50
 DELETED, CHANGED, OUTDONE, NEW = "deleted", "changed", "outdone by others", "new"
 
 
@@ -43,67 +37,20 @@ class Former:
     dead: tuple[str, ...] = ()
 
 
-def published(store: Store) -> Published:
-    """What an incremental run begins with: the selection as the last run left it that finished the stage, or as others
-    have changed it since.
-
-    A run that died between the table and the end of its stage has published rows that the run which is started again
-    must not take for older ones: it would add to them a second time.
-    """
-    if SELECTION.name in store.pins:
-        return Published(store.pins[SELECTION.name])
-    if not store.exists(SELECTION):
-        return Published(None)
-    commits, finished, dead = store.commits(SELECTION, _LOOKED_AT), _finished(store), []
-    for commit in commits:
-        if commit.told.get("step") != "select":
-            if not commit.changes_rows:
-                continue
-            break
-        if finished is None or {(commit.version, commit.mark), (commit.version, None)} & finished:
-            break
-        dead.append(commit)
-    if not dead:
-        return Published(commits[0].version)
-    before = dead[-1].version - 1
-    none = before < 0 or store.read(SELECTION, version=before).isEmpty()
-    logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
-    return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
-
-
-def _finished(store: Store) -> set[tuple[int, str | None]] | None:
-    """Commits to SELECTION of stages that came to their end: version, and mark where it is on record, which older
-    versions of this package did not do; None where there is no record of stages."""
-    if not store.exists(STAGES):
-        return None
-    name, found = SELECTION.name, set()
-    for row in store.read(STAGES).where("stage = 'select'").select("writes", "marks").collect():
-        writes, marks = json.loads(row["writes"]), json.loads(row["marks"] or "{}")
-        if name in writes:
-            found.add((int(writes[name]), marks.get(name)))
-    return found
-
-
-def former_selection(
-    store: Store, config: Config, annotated: DataFrame, last: Published | None = None
-) -> Former | None:
-    """What there was before, where the run is incremental; None where it is not, or there was nothing.
+def former_selection(store: Store, config: Config, last: Published | None) -> Former | None:
+    """The selection that an incremental run begins with, and what of it stays; None where there is none.
 
     A row stays where it is still in the pool, with the content that was selected. For `refresh` none has to.
 
     Args:
-        annotated: as `annotated_pool` gives it.
-        last: what the run begins with, where that has been looked for already.
+        last: the selection that was published last; None where the run is not incremental.
     """
     from pyspark.sql import functions as sf
 
-    if config.mode != "incremental":
-        return None
-    last = last or published(store)
-    if last.version is None:
+    if last is None or last.version is None:
         return None
     before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash")
-    now = annotated.where(sf.size("labels") > 0).select("id", sf.col("content_hash").alias("_now"))
+    now = store.read(ANNOTATED).where(sf.size("labels") > 0).select("id", sf.col("content_hash").alias("_now"))
     rows = collect_arrow(before.join(now, "id", "left").orderBy("rank")).to_pylist()
     ids = [r["id"] for r in rows]
     if config.incremental.select == "refresh":

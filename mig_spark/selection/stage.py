@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotate import annotated_pool, annotation_versions
 from mig_spark.config import Config, SelectConfig
-from mig_spark.contracts import ANNOTATIONS, LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION
+from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS, OWN_COLUMNS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
 from mig_spark.labels.label_graph import load_graph
@@ -35,8 +34,6 @@ logger = logging.getLogger(__name__)
 _SAVED = re.compile(r"select-[0-9a-f]{16}\.jsonl")
 
 STAGE = "select"
-#: A cost column that every pool has: the characters of all turns.
-CHARACTERS = "characters"
 
 
 def select_pool(
@@ -52,22 +49,23 @@ def select_pool(
 
     Args:
         resume: go on from the last round that an earlier run of the same selection saved.
-        last: the selection that an incremental one begins with, where that has been looked for already.
+        last: the selection that was published last, where the run is incremental.
 
     Returns:
         Counts and the certificate.
     """
     from pyspark.sql import functions as sf
 
-    annotated = annotated_pool(store, config)
-    former = former_selection(store, config, annotated, last)
+    annotated = annotated_rows(store, config)
+    former = former_selection(store, config, last)
     saved = _Checkpoint(store, config, former)
     selection = compute_selection(
         store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save
     )
     _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
     chosen = selection.to_df(store.spark).drop("labels")
-    rows = chosen.join(annotated.select("id", "labels", "score", "source", "content_hash"), "id")
+    facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash")
+    rows = chosen.join(facts, "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
     saved.remove()
     if path:
@@ -92,7 +90,7 @@ def compute_selection(
     """Select from the annotated pool by the label graph of the tables; nothing is written.
 
     Args:
-        annotated: as `annotated_pool` gives it.
+        annotated: as `annotated_rows` gives it.
         former: the selection that an incremental run begins with.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
@@ -106,7 +104,7 @@ def compute_selection(
     if former is not None:
         select = grown(select, config.incremental, len(kept))
     return select_rows(
-        _with_columns(store, config, annotated), load_graph(store), select, given=ids.get("given"),
+        annotated, load_graph(store), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
     )  # fmt: skip
 
@@ -120,7 +118,7 @@ def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted:
         return
     exclude = config.select.exclude
     excluded = None if exclude is None else read_ids(store.spark, exclude, "select.exclude")
-    bad = rejected_rows(_with_columns(store, config, annotated), config.select, exclude=excluded)
+    bad = rejected_rows(annotated, config.select, exclude=excluded)
     rows = bad.join(store.read(POOL).select("id", "source", "raw"), "id")
     told = rows.select(sf.lit(STAGE).alias("stage"), "reason", "detail", "id", "source", "raw")
     store.write(REJECTED, told.withColumn("run_id", sf.lit(run_id)), replace_where=mine)
@@ -153,37 +151,31 @@ def ids_digest(ids: Sequence[Any]) -> str:
     return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
 
 
-def _with_columns(store: Store, config: Config, annotated: DataFrame) -> DataFrame:
-    """id, labels, score and the columns that quotas and cost name: of the annotated pool, or of the user's records.
+def annotated_rows(store: Store, config: Config) -> DataFrame:
+    """The rows of ANNOTATED as a selection takes them: id, labels, score, and the columns that `select.quotas` and
+    `select.cost` name.
 
     Raises:
-        ContractError: no record has the column.
+        InputError: there is no table ANNOTATED.
+        ContractError: it does not have such a column.
     """
     from pyspark.sql import functions as sf
 
+    rows = store.read(ANNOTATED)
+    wanted = config.record_columns()
+    first = rows.select("columns").first() if wanted else None
+    have = (first["columns"] if first else None) or {}
+    for name in wanted:
+        if first is not None and name not in have:
+            raise ContractError(
+                f"select.quotas or select.cost names the column {name!r}, which the table `annotated` was written "
+                f"without: run the stage `{'vocabulary' if config.vocabulary.enabled else 'annotate'}` again, no model "
+                f"is asked twice (there are {', '.join([*OWN_COLUMNS, *have])})"
+            )
     named = [c.column for c in (config.select.quotas, config.select.cost) if c is not None]
-    have = [n for n in named if n in annotated.columns and n not in ("id", "labels", "score")]
-    rows = annotated.select("id", "labels", "score", *have)
-    rest = [n for n in dict.fromkeys(named) if n not in rows.columns]
-    if not rest:
-        return rows
-    pool = store.read(POOL).select("id", "messages", "raw")
-    columns = []
-    for name in rest:
-        if name == CHARACTERS:
-            length = sf.aggregate("messages", sf.lit(0), lambda total, turn: total + sf.length(turn["content"]))
-            columns.append(length.cast("double").alias(name))
-        else:
-            quoted = name.replace("'", "\\'")
-            columns.append(sf.get_json_object("raw", f"$['{quoted}']").alias(name))
-    more = pool.select("id", *columns)
-    empty = [n for n in rest if more.where(sf.col(n).isNotNull()).isEmpty()]
-    if empty:
-        raise ContractError(
-            f"select.quotas or select.cost names the column {empty[0]!r}: no record of the pool has it "
-            f"(the annotated pool has {', '.join(annotated.columns)}; {CHARACTERS} is always there)"
-        )
-    return rows.join(more, "id")
+    columns = [sf.col("columns")[name].alias(name) for name in wanted]
+    own = dict.fromkeys(["id", "labels", "score", *(n for n in named if n in OWN_COLUMNS)])
+    return rows.select(*own, *columns)
 
 
 class _Checkpoint:
@@ -195,8 +187,8 @@ class _Checkpoint:
     def __init__(self, store: Store, config: Config, former: Former | None) -> None:
         self._spark = store.spark
         key = json.dumps([
-            config.hash(), annotation_versions(store, config), former.version if former else None,
-            *(store.version(t) for t in (POOL, ANNOTATIONS, LABELS, LABEL_EDGES)),
+            config.hash(), former.version if former else None,
+            *(store.version(t) for t in (ANNOTATED, LABELS, LABEL_EDGES)),
         ])  # fmt: skip
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         base = config.output.path

@@ -13,10 +13,10 @@ import pytest
 from pyspark.errors import AnalysisException
 from pyspark.sql import Row, SparkSession
 
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
 from mig_spark.config import Config, EmbeddingTagger, HeuristicScorer, build_config
-from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
+from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.labels.edges import similarity_edges
@@ -43,8 +43,8 @@ def write_pool(store: Store, rows: list[dict[str, Any]]) -> None:
     store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
 
 
-def by_id(store: Store, config: Config) -> dict[str, Row]:
-    return {row["id"]: row for row in annotated_pool(store, config).collect()}
+def by_id(store: Store) -> dict[str, Row]:
+    return {row["id"]: row for row in store.read(ANNOTATED).collect()}
 
 
 def test_what_the_pool_brought(spark: SparkSession, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_the_pool_brought(spark: SparkSession, tmp_path: Path) -> None:
     ]
     write_pool(store, rows)
     counts = annotate_pool(store, config, "run-1")
-    found = by_id(store, config)
+    found = by_id(store)
     assert {k: (r.labels, r.score) for k, r in found.items()} == {
         "row-0": (["b", "a"], 3.0),
         "row-1": (["c"], 8.0),
@@ -108,7 +108,7 @@ def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
     write_pool(store, [{"given": {"labels": ["x"]}, "answer": "A fine answer, short."}, {"given": None}])
     counts = annotate_pool(store, config, "run-1")
     assert counts["rejected"] == {"no labels": 1}
-    row = by_id(store, config)["row-0"]
+    row = by_id(store)["row-0"]
     talk = [{"role": "user", "content": "question 0"}, {"role": "assistant", "content": "A fine answer, short."}]
     quality, complexity, flags = score_messages(talk)
     assert (row.labels, row.quality, row.complexity, row.flags) == (["x"], quality, complexity, flags)
@@ -129,7 +129,7 @@ def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_p
     store.write(ANNOTATIONS, spark.createDataFrame(cache, ANNOTATIONS.ddl()))
     counts = annotate_pool(store, config, "run-1")
     assert (counts["annotated"], counts["model_loads"]) == (2, 0)
-    found = by_id(store, config)
+    found = by_id(store)
     assert {k: r.labels for k, r in found.items()} == {"row-0": ["from the cache"], "row-1": ["from the cache too"]}
     assert found["row-0"].flags == ["truncated"]
     assert found["row-0"].score == found["row-0"].quality * found["row-0"].complexity
@@ -151,7 +151,7 @@ def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
     # the same content twice is annotated once
     write_pool(store, [{"question": q} for q, _ in [*texts, texts[0]]])
     counts = annotate_pool(store, config, "run-1")
-    found = by_id(store, config)
+    found = by_id(store)
     assert [found[f"row-{k}"].labels for k in range(5)] == [[label] for _, label in [*texts, texts[0]]]
     assert (counts["pool"], counts["annotated"]) == (5, 4)
     # at most one load a task; a worker keeps its model, but Spark ends workers that were idle for a minute
@@ -165,7 +165,7 @@ def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
     labels.write_text(json.dumps(["baking bread", "sorting algorithms", "roman emperors"]))
     changed = annotate_pool(store, config, "run-3")
     assert changed["annotated"] == 4
-    assert by_id(store, config)["row-2"].labels == ["roman emperors"]
+    assert by_id(store)["row-2"].labels == ["roman emperors"]
     versions = {(r.tagger, r.tagger_version) for r in store.read(ANNOTATIONS).collect()}
     assert len(versions) == 2
     assert all(name.startswith("embedding sentence-transformers/all-MiniLM-L6-v2@") for name, _ in versions)
@@ -221,6 +221,7 @@ def test_degenerate_annotations_stop_the_run_but_stay_written(spark: SparkSessio
     with pytest.raises(AnnotationError, match=r"constant.* and 20 of 25 rows have no label"):
         annotate_pool(store, config, "run-1")
     assert store.read(ANNOTATIONS).count() == 25
+    assert not store.exists(ANNOTATED)
     allowed = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN, allow_degenerate=True)
     counts = annotate_pool(store, allowed, "run-2")
     assert (counts["annotated"], counts["health"]["without_labels"]) == (0, 20)

@@ -11,10 +11,10 @@ import pytest
 from pyspark.sql import SparkSession
 from tiny_models import save_causal, save_embedder, save_reward
 
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.annotation.preflight import preview_annotation
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import POOL, REJECTED
+from mig_spark.contracts import ANNOTATED, POOL, REJECTED
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation.endpoint import UNPARSABLE
 from mig_spark.kernels.annotation.lm_scores import NO_PAIR
@@ -135,7 +135,6 @@ def test_a_kind_from_the_pool_to_the_report(
     why: str,
 ) -> None:  # fmt: skip
     tags, scores = tagger_of(tagger, models, server), scorer_of(scorer, models, server)
-    config = with_output(make_config(tmp_path, tags, scores), store)
     if len(lost) == ROWS:
         # nothing but babble: every row is tried and none is annotated
         for number, found in enumerate((f"{ROWS} x without", f"{ROWS} x annotation failed")):
@@ -149,7 +148,7 @@ def test_a_kind_from_the_pool_to_the_report(
     assert (health["rows"], health["unanswered"]) == (ROWS - len(lost), len(lost))
     assert health["unparsable"] == (len(lost) if UNPARSABLE in why else 0)
     _check_health(health, tagger)
-    rows = {row["id"]: row for row in annotated_pool(store, config).collect()}
+    rows = {row["id"]: row for row in store.read(ANNOTATED).collect()}
     assert set(rows) == {f"row-{k}" for k in range(ROWS) if k not in lost}
     assert all(row["score"] is not None and row["score"] >= 0 for row in rows.values())
     assert {label for row in rows.values() for label in row["labels"]} <= set(LABELS)

@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark import Config, build_config, run_pipeline
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool
+from mig_spark.annotation.annotated import tagged_pool
 from mig_spark.contracts import SELECTION, VOCABULARY
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.labels.induce import induce_vocabulary
@@ -65,7 +66,7 @@ def test_from_files_to_a_selection(spark: SparkSession, tmp_path: Path) -> None:
         # a row is a few dozen tokens, not one word; the repetitive one has some hundred
         assert (health["rows"], health["without_labels"]) == (len(rows), 0)
         assert {flag: n for flag, n in health["flags"].items() if n} == dict.fromkeys((*flags, "truncated"), 1)
-        found = {label for row in annotated_pool(store, config, tags=True).collect() for label in row["labels"]}
+        found = {label for row in tagged_pool(store, config).collect() for label in row["labels"]}
         assert found <= set(vocabulary)
         assert len(found) >= len(SUBJECTS)
 

@@ -8,15 +8,18 @@ import random
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mig_spark import build_config, pipeline, run_pipeline
+from mig_spark import build_config, run_pipeline
 from mig_spark.config import LockConfig, parse_config
 from mig_spark.contracts import (
+    ANNOTATED,
     ANNOTATED_CHUNK,
     ANNOTATIONS,
+    FINISHED,
     LABELS,
     LEASES,
     POOL,
@@ -24,11 +27,11 @@ from mig_spark.contracts import (
     RUNS,
     SELECTION,
     SELECTION_CHANGES,
-    STAGES,
 )
+from mig_spark.curation.finished import record_finished
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
-from mig_spark.curation.stages import record_finished
+from mig_spark.curation.stages import STAGES
 from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
 from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.files import read_bytes
@@ -95,7 +98,7 @@ def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replay
     again = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-2")
     assert again["skipped"] == dict.fromkeys(STAGES_RUN, "nightly-1")
     assert again["certificate"]["ids_sha256"] == first["certificate"]["ids_sha256"]
-    assert store.read(STAGES).count() == 4
+    assert store.read(FINISHED).count() == 4
 
     smaller = config.model_copy(update={"select": config.select.model_copy(update={"budget": 4})})
     third = run_pipeline(spark, smaller, STAGES_RUN)
@@ -109,16 +112,22 @@ def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replay
     with pytest.raises(ReplayError, match=r"no run 'nightly-9'.*nightly-2"):
         replay_run(spark, config, "nightly-9")
 
-    # a pool that was rewritten: the old version still gives the old selection, until it is removed
-    spark.sql(f"UPDATE {store.sql_name(POOL)} SET source = 'else' WHERE id = '{ids[0]}'")
-    spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id = '{ids[1]}'")
+    # tables that were rewritten: the old version still gives the old selection, until it is removed
+    for table in (POOL, ANNOTATED):
+        spark.sql(f"UPDATE {store.sql_name(table)} SET source = 'else' WHERE id = '{ids[0]}'")
+        spark.sql(f"DELETE FROM {store.sql_name(table)} WHERE id = '{ids[1]}'")
     assert replay_run(spark, config, "nightly-1").same
     spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
     try:
         spark.sql(f"VACUUM {store.sql_name(POOL)} RETAIN 0 HOURS")
+        # the texts decide nothing
+        assert replay_run(spark, config, "nightly-1").same
+        with pytest.raises(ReplayError, match="gone: pool at version"):
+            replay_run(spark, config, "nightly-1", from_source=True)
+        spark.sql(f"VACUUM {store.sql_name(ANNOTATED)} RETAIN 0 HOURS")
     finally:
         spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
-    with pytest.raises(ReplayError, match="gone: pool at version"):
+    with pytest.raises(ReplayError, match="gone: annotated at version"):
         replay_run(spark, config, "nightly-1")
 
 
@@ -243,10 +252,10 @@ def test_a_run_that_died_after_it_published_is_not_extended_twice(spark, tmp_pat
         assert replay_run(spark, config, "after").same
         return chosen(store), sorted(map(repr, moved))
 
-    def die(store, stage, *args, **kwargs):
-        if stage == "select":
+    def die(store, config, stage, *args, **kwargs):
+        if stage.name == "select":
             raise KeyboardInterrupt
-        return record_finished(store, stage, *args, **kwargs)
+        return record_finished(store, config, stage, *args, **kwargs)
 
     undisturbed = go("undisturbed")
     assert go("disturbed", dies=True) == undisturbed
@@ -260,7 +269,7 @@ def test_stages_that_an_older_version_put_on_record_count(spark, tmp_path):
     run_pipeline(spark, config, STAGES_RUN, run_id="older")
     store = Store(spark, config.output)
     before = chosen(store)
-    spark.sql(f"UPDATE {store.sql_name(STAGES)} SET marks = NULL")
+    spark.sql(f"UPDATE {store.sql_name(FINISHED)} SET marks = NULL")
     write(tmp_path / "in", "b.jsonl", some_records(20, 10, seed=5))
     done = run_pipeline(spark, config, STAGES_RUN)
     assert chosen(store)[:10] == before
@@ -352,34 +361,39 @@ def test_what_others_write_while_a_stage_runs_is_not_read_and_without_the_lease_
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
     chosen_by = {"budget": 10, "upper_bound": False, "label_parameters": "labels"}
     config = make_config(tmp_path, select=chosen_by, lock={"lease_minutes": 0.2, "wait_minutes": 0})
-    store, select = Store(spark, config.output), pipeline._STAGES["select"]
+    store, select = Store(spark, config.output), STAGES["select"]
     run_pipeline(spark, config, STAGES_RUN, run_id="before")
     ids = chosen(store)
 
     def others_write(pinned, run):
-        spark.sql(f"UPDATE {store.sql_name(ANNOTATIONS)} SET score = 1 / score")
+        for table in (ANNOTATIONS, ANNOTATED):
+            spark.sql(f"UPDATE {store.sql_name(table)} SET score = 1 / score")
         spark.sql(f"UPDATE {store.sql_name(LABELS)} SET weight = 0.001 WHERE label = 'label 3'")
         spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id in ('{ids[0]}', '{ids[1]}')")
-        select(pinned, run)
+        select.run(pinned, run)
 
     with monkeypatch.context() as patched:
-        patched.setitem(pipeline._STAGES, "select", others_write)
+        patched.setitem(STAGES, "select", replace(select, run=others_write))
         run_pipeline(spark, config, ("select",), run_id="disturbed")
     assert chosen(store) == ids
     lines = [json.loads(x) for x in (tmp_path / "out" / "selection.jsonl").read_text().splitlines()]
     assert [x["id"] for x in lines] == ids
     assert replay_run(spark, config, "disturbed").same
 
+    with pytest.raises(InputError, match=r"`pool` has changed since .* run the stage `annotate` again"):
+        run_pipeline(spark, config, ("select",))
+    run_pipeline(spark, config, ("annotate", "graph"))
+
     def driver_sleeps(pinned, run):
         lease = pinned.writer.guard.__self__
         lease._stop.set()
         time.sleep(13)
         with leased(Store(spark, config.output, Writer("other")), config.lock):
-            select(pinned, run)
+            select.run(pinned, run)
 
     version = store.version(SELECTION)
     with monkeypatch.context() as patched:
-        patched.setitem(pipeline._STAGES, "select", driver_sleeps)
+        patched.setitem(STAGES, "select", replace(select, run=driver_sleeps))
         with pytest.raises(LeaseError, match="has lapsed and run other holds it: this run stops before it writes"):
             run_pipeline(spark, config, ("select",), run_id="sleeps")
     assert store.version(SELECTION) == version

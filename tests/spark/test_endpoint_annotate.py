@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool, annotation_versions
+from mig_spark.annotation.annotate import annotate_pool, annotation_versions
 from mig_spark.annotation.preflight import describe_preview, preview_annotation
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import (
     ANNOTATE_TODO,
+    ANNOTATED,
     ANNOTATED_CHUNK,
     ANNOTATION_FAILURES,
     ANNOTATIONS,
@@ -139,7 +140,7 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
     assert asked_twice(server) == {}
     assert (counts["pool"], counts["annotated"], counts["cached"], counts["waiting"]) == (ROWS + 1, 25, 35, 0)
     assert (counts["requests"], counts["prompt_tokens"], counts["completion_tokens"]) == (25, 25 * 50, 25 * 10)
-    assert {r.id: r.labels for r in annotated_pool(store, config).collect()} == {
+    assert {r.id: r.labels for r in store.read(ANNOTATED).collect()} == {
         **{f"row-{k}": [f"label {k % 7}"] for k in range(ROWS)},
         "twin": ["label 0"],
     }
@@ -149,7 +150,13 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
     written = [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
     assert len(written) > 10
     assert not [f for f in written if KEY.encode() in f.read_bytes()]
-    assert sorted(f.name for f in tables.iterdir()) == ["000000", "annotation_failures", "annotations", "pool"]
+    assert sorted(f.name for f in tables.iterdir()) == [
+        "000000",
+        "annotated",
+        "annotation_failures",
+        "annotations",
+        "pool",
+    ]
     assert (tables / "000000" / "notes.txt").read_text() == "mine"
 
 
@@ -198,7 +205,7 @@ def test_rows_without_an_answer_are_tried_again_then_rejected(
     assert not left.parents[2].exists()
     assert not store.exists(ANNOTATED_CHUNK)
     assert (server.requests - before, third["rejected"]) == (0, {"annotation failed": 2})
-    row = next(r for r in annotated_pool(store, config).collect() if r.id == "row-3")
+    row = next(r for r in store.read(ANNOTATED).collect() if r.id == "row-3")
     assert (row.labels, row.quality, row.complexity, row.score) == (["label 3"], 4.0, 2.0, 8.0)
 
 

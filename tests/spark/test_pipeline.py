@@ -100,7 +100,7 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
     words = summarise(done, ("ingest", "annotate", "graph", "select", "report"))
     assert "selected     25" in words
     assert "rejected     3" in words
-    for name in ("pool", "rejected", "annotations", "labels", "label_edges", "selection", "runs"):
+    for name in ("pool", "rejected", "annotations", "annotated", "labels", "label_edges", "selection", "runs"):
         assert store.exists(TABLES[name]), name
     run = store.read(RUNS).collect()
     assert [r["run_id"] for r in run] == [done["run_id"]]
@@ -162,8 +162,8 @@ def test_stage_by_stage_gives_the_same_tables_and_carries_the_counts(spark, conf
 
 
 def test_a_stage_without_its_input_says_which_to_run_first(spark, config):
-    for stage, table in (("annotate", "pool"), ("select", "annotations")):
-        with pytest.raises(InputError, match=f"no table '{table}'.*run the stage that writes it first"):
+    for stage, table in (("annotate", "pool"), ("select", "annotated")):
+        with pytest.raises(InputError, match=f"no table '{table}'.*run the stage .* first"):
             run_pipeline(spark, config, (stage,))
 
 

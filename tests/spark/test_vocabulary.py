@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from mig_spark.annotation.annotate import annotate_pool, annotated_pool
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.annotation.annotators import read_label_list
 from mig_spark.config import Config, LockConfig, build_config
-from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, LABELS, POOL, ROW_VECTORS, RUNS, SELECTION, VOCABULARY
+from mig_spark.contracts import (
+    ANNOTATED,
+    CLUSTER_ROWS,
+    CLUSTERS,
+    LABELS,
+    POOL,
+    ROW_VECTORS,
+    RUNS,
+    SELECTION,
+    VOCABULARY,
+)
 from mig_spark.errors import ConfigError, InputError, LeaseError
 from mig_spark.kernels.labels.vocabulary import tag_map
 from mig_spark.labels.induce import induce_vocabulary
@@ -54,8 +64,8 @@ def write_tagged(store: Store, rows: list[list[str]]) -> None:
     store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
 
 
-def labels_of(store: Store, config: Config) -> dict[str, list[str]]:
-    return {row["id"]: row["labels"] for row in annotated_pool(store, config).collect()}
+def labels_of(store: Store) -> dict[str, list[str]]:
+    return {row["id"]: row["labels"] for row in store.read(ANNOTATED).collect()}
 
 
 def table(store: Store) -> dict[str, Row]:
@@ -82,8 +92,7 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
     store = Store(spark, config.output)
     write_tagged(store, TAGGED)
     annotate_pool(store, config, "run-1")
-    with pytest.raises(InputError, match="no table 'vocabulary'"):
-        annotated_pool(store, config)
+    assert not store.exists(ANNOTATED)
     counts = build_vocabulary(store, config, "run-1")
     rows = table(store)
     assert {label: (r.status, r.frequency) for label, r in rows.items()} == {
@@ -107,11 +116,13 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
         "row-3": ["C#"],
         "row-4": ["C#"],
     }
-    assert labels_of(store, config) == expected
-    # without the vocabulary the flow is what it was
+    assert labels_of(store) == expected
+    # without the vocabulary the labels are the tags
     off = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"enabled": False})})
-    assert labels_of(store, off)["row-0"] == ["Data Analysis", "data-analysis", "python"]
-    assert vocabulary_version(store, off) is None
+    annotate_pool(store, off, "run-2")
+    assert labels_of(store)["row-0"] == ["Data Analysis", "data-analysis", "python"]
+    assert build_vocabulary(store, config, "run-2") == counts
+    assert labels_of(store) == expected
     assert (counts["raw_tags"], counts["labels"], counts["dropped"], counts["edited"]) == (12, 4, 3, 0)
     assert (counts["outside"], counts["rows_without_labels"]) == (0, 0)
 
@@ -134,17 +145,16 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
         "row-3": ["C++", "dot net"],
         "row-4": ["dot net"],
     }
-    # at once, before the stage has run again
-    assert labels_of(store, config) == edited
-    assert vocabulary_version(store, config)["map"] != counts["map"]  # type: ignore[index]
+    assert vocabulary_version(store)["map"] != counts["map"]
+    assert labels_of(store) == expected
     by_hand = {label: (r.status, r.merged_into) for label, r in table(store).items()}
-    # and after it has; a new spelling goes where its row was put
+    # they count when the stage has run again; a new spelling goes where its row was put
     write_tagged(store, [*TAGGED, ["DATA analysis", "编程问题。", "Python"]])
     annotate_pool(store, config, "run-3")
     again = build_vocabulary(store, config, "run-3")
     assert again["edited"] == 5
     after = table(store)
-    assert labels_of(store, config) == {**edited, "row-5": ["analytics", "Python"]}
+    assert labels_of(store) == {**edited, "row-5": ["analytics", "Python"]}
     for label in ("C++", "analytics", "编程问题", "C#", "oddities"):
         assert (after[label].status, after[label].merged_into) == by_hand[label]
         assert after[label].edited is True
@@ -152,8 +162,10 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
     assert (after["dot net"].status, after["dot net"].frequency, after["analytics"].frequency) == ("kept", 2, 4)
     assert after["DATA analysis"].merged_into == "analytics"
     # the same again changes nothing
+    version = store.version(ANNOTATED)
     assert build_vocabulary(store, config, "run-4") == again
     assert table(store) == after
+    assert store.version(ANNOTATED) == version
 
     # fixed: the table as it is, and what it does not have is counted
     fixed = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"fixed": True})})
@@ -162,7 +174,7 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
     version = store.version(VOCABULARY)
     assert build_vocabulary(store, fixed, "run-5")["outside"] == 1
     assert store.version(VOCABULARY) == version
-    assert labels_of(store, fixed)["row-0"] == ["Python"]
+    assert labels_of(store)["row-0"] == ["Python"]
 
 
 def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) -> None:
@@ -195,7 +207,7 @@ def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) 
     assert {x: r.merged_into for x, r in vocabulary.items() if r.status == "merged"} == {"a": "b"}
     assert vocabulary["a"].reason == "always with 'b': 90.9% of the rows of either carry both"
     assert vocabulary["b"].frequency == 11
-    assert labels_of(store, config)["row-0"] == ["b", "c"]
+    assert labels_of(store)["row-0"] == ["b", "c"]
 
 
 @pytest.mark.long
@@ -212,18 +224,31 @@ def test_the_flow_with_a_vocabulary(spark: SparkSession, tmp_path: Path) -> None
         "C#",
     }
     recorded = json.loads(store.read(RUNS).collect()[0]["inputs"])["vocabulary"]
-    assert recorded == vocabulary_version(store, config)
+    assert recorded == vocabulary_version(store)
     assert recorded["map"] == done["counts"]["vocabulary"]["map"]
     words = summarise(done, ("annotate", "vocabulary", "graph", "select"))
     assert "vocabulary   12 raw tags to 4 labels (0 merged, 3 dropped); 0 rows without a label" in words
 
-    # a selection does not go on with a label graph of other labels
+    # a stage that is run alone does not go on from labels, or a label graph, of before the edit
     edit(store, "UPDATE {t} SET status = 'dropped' WHERE label = 'C#'")
-    with pytest.raises(InputError, match="run the stage `graph` again"):
+    for stage in ("graph", "select"):
+        with pytest.raises(InputError, match=r"`vocabulary` was edited since .* run the stage `vocabulary` again"):
+            run_pipeline(spark, config, (stage,))
+    run_pipeline(spark, config, ("vocabulary",))
+    with pytest.raises(InputError, match=r"`annotated` has changed since .* run the stage `graph` again"):
         run_pipeline(spark, config, ("select",))
+    run_pipeline(spark, config, ("graph",))
+    run_pipeline(spark, config, ("select",))
+    assert "C#" not in {x for r in store.read(SELECTION).collect() for x in r.labels}
+    # a whole run sees to an edit by itself
+    edit(store, "UPDATE {t} SET status = 'kept' WHERE label = 'C#'")
+    run_pipeline(spark, config, ("annotate", "vocabulary", "graph", "select"))
+    assert "C#" in {r.label for r in store.read(LABELS).collect()}
     off = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"enabled": False})})
     with pytest.raises(ConfigError, match=r"vocabulary\.enabled is false"):
         run_pipeline(spark, off, ("vocabulary",))
+    with pytest.raises(InputError, match=r"has the labels of a vocabulary, but .* run the stage `annotate` again"):
+        run_pipeline(spark, off, ("graph",))
 
 
 @pytest.mark.model

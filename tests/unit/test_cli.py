@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from mig_spark.cli import _tell_unused_model, cli, main
+from mig_spark.curation.stages import STAGES
 from mig_spark.sample import default_out
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,15 @@ def test_a_typo_in_a_config_names_the_key(tmp_path, run):
     assert done.stderr.strip().splitlines() == [
         "mig-spark: c.yaml: unknown key 'select.bugdet', did you mean 'budget'? (see `mig-spark config`)"
     ]
+
+
+def test_every_stage_is_a_command_and_help_waits_for_no_library():
+    assert set(STAGES) <= set(cli.commands)
+    code = (
+        "import sys, mig_spark.cli; heavy = {'pyspark', 'torch', 'numpy', 'numba', 'pyarrow'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_command_and_option_has_help():

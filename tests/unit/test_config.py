@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from mig_spark.config import Config, build_config, load_config
+from mig_spark.config import Config, build_config, load_config, run
 from mig_spark.errors import ConfigError
 
 LEAST = {"pool": {"path": "pool.jsonl"}, "output": {"path": "out"}}
@@ -30,6 +30,13 @@ def test_the_example_names_every_top_level_key_and_all_of_select():
     assert set(plain) == set(Config.model_fields)
     assert set(plain["select"]) == set(build_config(LEAST).select.model_dump())
     assert set(plain["graph"]) == set(build_config(LEAST).graph.model_dump())
+
+
+@pytest.mark.parametrize("section", [v for v in vars(run).values() if getattr(v, "__module__", "") == run.__name__])
+def test_every_key_of_a_run_is_described(section):
+    for name, field in section.model_fields.items():
+        assert field.description, name
+        assert "\n" not in field.description
 
 
 def test_the_schema_accepts_the_example_and_refuses_a_typo():

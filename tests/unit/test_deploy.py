@@ -273,7 +273,7 @@ def test_the_smoke_job_runs_everything_on_the_bundled_sample(started, tmp_path, 
     parameters = [fill(p) for p in run["python_wheel_task"]["parameters"]]
     cli.job_main(parameters)
     [(stages, config, _)] = started
-    assert stages == STAGES
+    assert stages == tuple(STAGES)
     assert config.pool.path == place == "/Volumes/main/dev_me_mig_dev_smoke/files/sample"
     assert config.output.database == "dev_me_mig_dev_smoke"
     assert config.output.database != filler("dev")("${resources.schemas.curation.name}")
@@ -367,7 +367,7 @@ def test_tasks_depend_on_each_other_in_the_order_of_the_stages():
         return found
 
     for k, stage in enumerate(STAGES):
-        assert before(stage) - {"with_vocabulary"} == set(STAGES[:k])
+        assert before(stage) - {"with_vocabulary"} == set(list(STAGES)[:k])
     # where the vocabulary is left out, the graph still follows
     assert tasks["graph"]["run_if"] == "NONE_FAILED"
     assert {"task_key": "annotate"} in tasks["graph"]["depends_on"]
@@ -423,7 +423,7 @@ def test_a_submitted_job_is_one_of_ours_and_takes_its_arguments(path, started, m
     monkeypatch.setattr(sys, "argv", [entry, *local])
     cli.job(command)
     [(stages, config, run_id)] = started
-    assert (stages, run_id) == (STAGES, "RUN_NAME")
+    assert (stages, run_id) == (tuple(STAGES), "RUN_NAME")
     assert config.output.path.startswith("s3://")
 
 
@@ -579,7 +579,7 @@ def test_the_operators_manifest_runs_our_job_from_the_image_of_its_spark(started
     monkeypatch.setattr(sys, "argv", [str(job), given[0], str(DEPLOY / "kubernetes" / Path(given[1]).name), *given[2:]])
     runpy.run_path(str(ROOT / "jobs" / job.name), run_name="__main__")
     [(stages, _, run_id)] = started
-    assert (stages, run_id) == (STAGES, "RUN_NAME")
+    assert (stages, run_id) == (tuple(STAGES), "RUN_NAME")
     assert "DeltaSparkSessionExtension" in spec["sparkConf"]["spark.sql.extensions"]
     assert spec["restartPolicy"] == {"type": "Never"}
     for part in (spec["driver"], spec["executor"], manifest["metadata"]):

@@ -1,0 +1,54 @@
+"""Which selection was published last: what an incremental run begins with."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from mig_spark.contracts import FINISHED, SELECTION
+from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.extend import Published
+
+logger = logging.getLogger(__name__)
+
+#: Commits to SELECTION that are looked at, at most.
+_LOOKED_AT = 50
+
+
+def published(store: Store) -> Published:
+    """What an incremental run begins with: the selection as the last run left it that finished the stage, or as others
+    have changed it since.
+
+    A run that died between the table and the end of its stage has published rows that the run which is started again
+    must not take for older ones: it would add to them a second time.
+    """
+    if not store.exists(SELECTION):
+        return Published(None)
+    commits, finished, dead = store.commits(SELECTION, _LOOKED_AT), _finished(store), []
+    for commit in commits:
+        if commit.told.get("step") != "select":
+            if not commit.changes_rows:
+                continue
+            break
+        if finished is None or {(commit.version, commit.mark), (commit.version, None)} & finished:
+            break
+        dead.append(commit)
+    if not dead:
+        return Published(commits[0].version)
+    before = dead[-1].version - 1
+    none = before < 0 or store.read(SELECTION, version=before).isEmpty()
+    logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
+    return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
+
+
+def _finished(store: Store) -> set[tuple[int, str | None]] | None:
+    """Commits to SELECTION of stages that came to their end: version, and mark where it is on record, which older
+    versions of this package did not do; None where there is no record of stages."""
+    if not store.exists(FINISHED):
+        return None
+    name, found = SELECTION.name, set()
+    for row in store.read(FINISHED).where("stage = 'select'").select("writes", "marks").collect():
+        writes, marks = json.loads(row["writes"]), json.loads(row["marks"] or "{}")
+        if name in writes:
+            found.add((int(writes[name]), marks.get(name)))
+    return found

@@ -1,0 +1,63 @@
+"""What a stage is: one record says all of it. `curation/stages.py` has the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import Config
+from mig_spark.contracts import Table
+
+if TYPE_CHECKING:
+    from mig_spark.lakehouse.runs import Run
+    from mig_spark.lakehouse.tables import Store
+
+
+def _no_file(_config: Config) -> Sequence[str]:
+    return ()
+
+
+def _always(_config: Config) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the flow.
+
+    Attributes:
+        name: its name: the command, the job, the row of the table `stages`.
+        help: what it does, in one line.
+        run: does it; the store is pinned to the versions in the stage's key.
+        reads: tables that it reads at the versions in its key. REJECTED is not among them: three stages own a part of
+            it each.
+        writes: tables that it writes under a config.
+        settings: what of the config its result follows from: a part of its key.
+        named: files and tables beside the pool that the config names for it: their state is a part of its key.
+        models: whether the versions of the config's tagger and scorer are a part of its key.
+        tells: what it puts into the run's `inputs`.
+        file: the name of the file that it makes in `output.path`; None where it makes none.
+        restore: writes that file again from the tables, where somebody removed it; None: the stage is done again.
+        of_all: it tells of the whole run, so it is done again after any stage that was.
+        enabled: whether a config has it in the flow.
+    """
+
+    name: str
+    help: str
+    run: Callable[[Store, Run], None]
+    reads: tuple[Table, ...]
+    writes: Callable[[Config], tuple[Table, ...]]
+    settings: Callable[[Config], dict[str, Any]]
+    named: Callable[[Config], Sequence[str]] = _no_file
+    models: bool = False
+    tells: tuple[str, ...] = ()
+    file: str | None = None
+    restore: Callable[[Store, str], Any] | None = None
+    of_all: bool = False
+    enabled: Callable[[Config], bool] = _always
+
+    def path(self, config: Config) -> str | None:
+        """Where its file goes; None where it makes none, or only a catalog is configured."""
+        base = config.output.path
+        return None if self.file is None or not base else f"{base.rstrip('/')}/{self.file}"
