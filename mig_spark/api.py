@@ -25,6 +25,7 @@ from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.strategy import Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,10 @@ def select(
     phi: PhiConfig | Mapping[str, Any] | None = None,
     gain: Literal["gradient", "exact"] = "gradient",
     norm: bool = False,
+    strategy: str | Mapping[str, Any] | Strategy = "mig",
     mode: Literal["greedy", "threshold"] = "greedy",
     epsilon: float = 0.1,
+    seed: int = 0,
     engine: Literal["auto", "rounds", "local"] = "auto",
     candidates: int | None = None,
     block_rows: int = 100_000,
@@ -82,11 +85,14 @@ def select(
         given: ids whose information is there from the start; they are not selected.
         include: ids to take first; they count for the budget, quotas and cost.
         exclude: ids not to take. Each of the three: a list or column of ids, a table with the column `id`, or a path.
-        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, engine, candidates, block_rows, max_rounds,
-            upper_bound: see `SelectConfig`.
+        strategy: how rows are chosen: `mig` exactly by information gain, `random` by the hash of the id and `seed`, or
+            another one's name; a mapping with `kind` gives its options too.
+        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, seed, engine, candidates, block_rows,
+            max_rounds, upper_bound: see `SelectConfig`.
 
     Returns:
-        The selection: `.ids`, `.to_arrow()`, `.to_df(spark)`, `.objective`, `.certificate`, `.counts`.
+        The selection: `.ids`, `.to_arrow()`, `.to_df(spark)`, `.objective`, `.certificate`, `.counts`. Strategies
+        other than `mig` may have no gains, no objective and no certificate: these are null.
 
     Raises:
         ConfigError: an option that cannot be.
@@ -97,9 +103,11 @@ def select(
     config = build_part(
         SelectConfig,
         {
-            "budget": budget, "quotas": quotas, "cost": cost, "label_parameters": label_parameters,
+            "strategy": strategy, "budget": budget, "quotas": quotas, "cost": cost,
+            "label_parameters": label_parameters,
             "phi": PhiConfig() if phi is None else phi, "gain": gain, "norm": norm, "mode": mode, "epsilon": epsilon,
-            "engine": engine, "candidates": candidates, "block_rows": block_rows, "max_rounds": max_rounds,
+            "seed": seed, "engine": engine, "candidates": candidates, "block_rows": block_rows,
+            "max_rounds": max_rounds,
             "upper_bound": upper_bound,
         },
         where="select()",
@@ -107,6 +115,11 @@ def select(
     # the options of the label graph keep to the rules of the config too
     plain = {"prop_weight": prop_weight, "normalize": normalize}
     build_part(GraphConfig, {"threshold": threshold, **plain}, where="select()")
+    if not config.strategy.reads_graph and (edges is not None or model is not None):
+        raise ConfigError(
+            f"select() has {'a model' if edges is None else 'edges'}, and strategy {config.strategy.kind} does not "
+            "read the label graph: leave it out"
+        )
     if edges is not None and model is not None:
         raise ConfigError("select() has edges and a model, and labels are joined by one of them: leave the other out")
     if threshold is not None and edges is None and model is None:
@@ -125,12 +138,12 @@ def select(
 
 def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame | ArrowRows:
     """The columns that are needed, under the names that they have here."""
-    more = {c.column for c in (config.quotas, config.cost) if c is not None}
+    more = set(config.columns())
     for role, name in names.items():
         if role in more and name != role:
             raise ConfigError(
-                f"select(): quotas or cost ask for the column {role!r}, which is a name of select's own while "
-                f"{role}={name!r} is given: rename the column"
+                f"select(): quotas, cost or the strategy ask for the column {role!r}, which is a name of select's own "
+                f"while {role}={name!r} is given: rename the column"
             )
     wanted = {**names, **{name: name for name in more}}
     spark = hasattr(df, "sparkSession")

@@ -185,8 +185,7 @@ def _tell_unused(_context: click.Context, _option: click.Parameter, value: int |
 
 
 def _tell_unused_model(given: Mapping[str, Any]) -> None:
-    source = click.get_current_context().get_parameter_source("embedding_model")
-    if given["label_graph"] is not None and source is not ParameterSource.DEFAULT:
+    if given["label_graph"] is not None and _is_set("embedding_model"):
         logger.warning("--embedding-model is not used: the edges are those of --label-graph")
 
 
@@ -228,10 +227,13 @@ _SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --lab
 @click.option(
     "--norm/--no-norm", default=False, show_default=True, help="Divide a row's score by its number of labels."
 )
-@click.option("--sampler-type", default="mig", show_default=True, type=click.Choice(["mig", "random"]))
+@click.option(
+    "--sampler-type", default="mig", show_default=True, metavar="NAME",
+    help="How records are chosen: mig, random, or another strategy (docs/algorithm.md).",
+)  # fmt: skip
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
 @click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]))
-@click.option("--seed", default=0, show_default=True, help="For --sampler-type random.")
+@click.option("--seed", default=0, show_default=True, help="Of strategies that draw at random.")
 @click.option(
     "--batch-size", type=int, metavar="N", callback=_tell_unused, expose_value=False,
     help="Taken and not used: the selection does not go by batches.",
@@ -263,8 +265,6 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
         sim_threshold=given["sim_threshold"],
         embedding_model=given["embedding_model"],
         prop_weight=given["prop_weight"],
-        sampler_type=given["sampler_type"],
-        seed=given["seed"],
         select=_select_config(given),
     )
     with watch_memory() as peak:
@@ -352,25 +352,49 @@ def replay(run_id: str, config_path: str, overrides: Sequence[str], from_source:
 
 
 def _select_config(given: dict[str, Any]) -> SelectConfig:
+    """The section `select` from the options of `sample` and `verify`: of those that the strategy goes by."""
+    plain = {"strategy": given.get("sampler_type", "mig"), "budget": given["budget"], "seed": given.get("seed", 0)}
+    strategy = build_part(SelectConfig, plain, where="sample").strategy
+    known = {name for name in _KEYS.values() if strategy.goes_by is None or name in strategy.goes_by}
+    unused = [option for option, key in _KEYS.items() if key not in known]
+    unused += [] if strategy.reads_graph else list(_OF_GRAPH)
+    if told := [f"--{option.replace('_', '-')}" for option in unused if option in given and _is_set(option)]:
+        logger.warning("%s: not used, for --sampler-type %s does not go by it", ", ".join(told), strategy.kind)
     phi = {"kind": given["phi_type"], "a": given["phi_a"], "b": given["phi_b"], "alpha": given["phi_alpha"]}
-    plain = {name: given[name] for name in ("budget", "gain", "norm", "engine")}
-    return build_part(SelectConfig, {**plain, "phi": phi, "upper_bound": False}, where="sample")
+    more = {"phi": phi, "gain": given["gain"], "norm": given["norm"], "engine": given["engine"], "upper_bound": False}
+    plain |= {key: value for key, value in more.items() if key in known}
+    return build_part(SelectConfig, plain, where="sample")
+
+
+#: Keys of the section `select` by the options of `sample` that they come from.
+_KEYS = {
+    "phi_type": "phi", "phi_alpha": "phi", "phi_a": "phi", "phi_b": "phi", "norm": "norm", "gain": "gain",
+    "engine": "engine", "": "upper_bound",
+}  # fmt: skip
+#: Options of `sample` for the label graph.
+_OF_GRAPH = ("label_graph", "sim_threshold", "prop_weight", "embedding_model", "valid_tag_path")
+
+
+def _is_set(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _sample_summary(done: dict[str, Any], out: str) -> str:
     rejected = ", ".join(f"{n:,} {why}" for why, n in done["rejected"].items())
-    lines = [
-        f"  rows         {done['rows']:,}" + (f"  (rejected: {rejected})" if rejected else ""),
-        f"  labels       {done['labels']:,}, {done['edges']:,} edges"
-        + (
-            f"  ({done['labels_left_out']:,} labels of rows outside the list left out)"
-            if done["labels_left_out"]
-            else ""
-        ),
-        f"  selected     {done['selected']:,} in {out}",
-        f"  objective    {done['objective']:,.4f}",
-        f"  engine       {done['engine']}, {done['rounds']} round{'s' if done['rounds'] != 1 else ''}",
-    ]
+    lines = [f"  rows         {done['rows']:,}" + (f"  (rejected: {rejected})" if rejected else "")]
+    if done["labels"] is not None:
+        left = done["labels_left_out"]
+        lines.append(
+            f"  labels       {done['labels']:,}, {done['edges']:,} edges"
+            + (f"  ({left:,} labels of rows outside the list left out)" if left else "")
+        )
+    lines.append(f"  selected     {done['selected']:,} in {out}")
+    if done["strategy"] != "mig":
+        lines.append(f"  strategy     {done['strategy']}")
+    if done["objective"] is not None:
+        lines.append(f"  objective    {done['objective']:,.4f}")
+    if done["engine"] is not None:
+        lines.append(f"  engine       {done['engine']}, {done['rounds']} round{'s' if done['rounds'] != 1 else ''}")
     return "\n".join([*lines, *(f"  note: {note}" for note in done["notes"])])
 
 

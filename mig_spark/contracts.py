@@ -305,8 +305,8 @@ SELECTION = Table(
     (
         Column("rank", "int", "1 for the first row taken", nullable=False),
         Column("id", "string", "pool row", nullable=False),
-        Column("gain", "double", "what this row added when it was taken, in the config's gain", nullable=False),
-        Column("objective", "double", "E of the first `rank` rows", nullable=False),
+        Column("gain", "double", "what this row added when it was taken, in the config's gain; null: no gains"),
+        Column("objective", "double", "E of the first `rank` rows; null: the strategy has no objective"),
         Column("labels", "array<string>", "its labels", nullable=False),
         Column("score", "double", "its score", nullable=False),
         Column("source", "string", "its source"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def export_selection(store: Store, path: str) -> int:
     """Write the selected rows in order, one JSON object a line: id, messages (role, content), source, labels, score,
-    rank, gain. Trainers that read OpenAI `messages` take it as it is.
+    rank, gain (null where the strategy has no gains). Trainers that read OpenAI `messages` take it as it is.
 
     Returns:
         Number of rows.

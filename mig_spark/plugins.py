@@ -122,3 +122,15 @@ def _origin(point: EntryPoint) -> str:
 def _import(path: str) -> Any:
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+#: A line a kind of `select.strategy`.
+STRATEGIES: Registry[Any] = Registry(
+    "strategy",
+    "mig_spark.strategies",
+    {
+        "mig": "mig_spark.selection.strategies.mig:Mig",
+        "random": "mig_spark.selection.strategies.random:Random",
+    },
+    base="mig_spark.selection.strategy:Strategy",
+)

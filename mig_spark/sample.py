@@ -23,15 +23,14 @@ from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
-from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import write_lines
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.runtime import from_arrow
 from mig_spark.lakehouse.sql import quote
-from mig_spark.selection.baselines import random_objective, random_rows
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.strategy import Graph, KnownGraph
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -56,8 +55,6 @@ class SampleOptions:
     sim_threshold: float | None = None
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     prop_weight: float = 1.0
-    sampler_type: str = "mig"
-    seed: int = 0
     select: SelectConfig = field(default_factory=SelectConfig)
 
 
@@ -74,7 +71,8 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
     """Select and write the records.
 
     Returns:
-        rows, labels, edges, selected, rejected (by reason), rounds, evaluations, objective, engine, seconds.
+        rows, selected, rejected (by reason), strategy, notes, seconds; of a strategy that reads the label graph labels,
+        edges, labels_left_out; of `mig` rounds, evaluations, objective, engine. What there is not is None.
 
     Raises:
         InputError: a source or list is missing or unusable; then nothing is written.
@@ -87,12 +85,9 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         rejected = _added(i.rejected for i in inputs)
         clock.lap("load")
         graph = GraphMaker(spark, options)
-        chosen: Selection = select_rows(rows, graph.known() or graph.over, options.select)
+        chosen: Selection = select_rows(rows, graph.source(), options.select)
         clock.lap("select")
         keys = chosen.to_arrow().select(["rank", "id"])
-        objective = chosen.objective
-        if options.sampler_type == "random":
-            keys, objective = _random(rows, chosen, options)
         _write(spark, inputs, keys, options.out)
         clock.lap("write")
     finally:
@@ -101,22 +96,24 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         "load": clock.seconds["load"],
         "graph": graph.seconds,
         # where no list of labels is given, the graph is built between packing and selecting
-        "pack": chosen.seconds["pack"] - (graph.seconds if options.valid_tag_path is None else 0.0),
+        "pack": chosen.seconds.get("pack", graph.seconds) - (graph.seconds if options.valid_tag_path is None else 0.0),
         "select": chosen.seconds["select"],
         "write": clock.seconds["write"],
     }
+    made = chosen.certificate
     return {
         "rows": chosen.counts["rows"],
-        "labels": len(chosen.graph.labels),
-        "edges": graph.edges,
-        "labels_left_out": chosen.counts["labels_left_out"],
+        "labels": None if chosen.graph is None else len(chosen.graph.labels),
+        "edges": None if chosen.graph is None else graph.edges,
+        "labels_left_out": chosen.counts.get("labels_left_out"),
         "selected": keys.num_rows,
         "rejected": _added([rejected, chosen.counts["rejected"]]),
-        "rounds": chosen.certificate.rounds,
-        "evaluations": chosen.certificate.evaluations,
-        "objective": objective,
-        "engine": chosen.certificate.engine,
-        "notes": chosen.certificate.notes,
+        "strategy": chosen.strategy,
+        "rounds": None if made is None else made.rounds,
+        "evaluations": None if made is None else made.evaluations,
+        "objective": chosen.objective,
+        "engine": None if made is None else made.engine,
+        "notes": chosen.notes,
         "seconds": {k: round(v, 3) for k, v in seconds.items()},
     }
 
@@ -154,10 +151,10 @@ class GraphMaker:
         self.spark, self.options = spark, options
         self.edges, self.seconds = 0, 0.0
 
-    def known(self) -> LabelGraph | None:
-        """The graph over the valid tags, where a list of them is given."""
+    def source(self) -> Graph:
+        """The graph over the valid tags, where a list of them is given; else what makes it over the labels in use."""
         path = self.options.valid_tag_path
-        return None if path is None else self.over(sorted(set(read_label_list(path))))
+        return self.over if path is None else KnownGraph(lambda: self.over(sorted(set(read_label_list(path)))))
 
     def over(self, labels: list[str]) -> LabelGraph:
         """The graph over sorted labels. P is computed here and not by GraphFrames, which gives the same bits."""
@@ -251,17 +248,6 @@ def _json_input(spark: SparkSession, parts: Sequence[Part], base: int, scratch: 
     keyed = keyed.withColumn("key", sf.col("_place") * sf.lit(_STRIDE) + sf.col("seq"))
     rows = keyed.selectExpr("key", "given.labels as labels", "given.score as score")
     return _Input(rows, keyed.select("key", "raw"), rejected), len(splits)
-
-
-def _random(rows: DataFrame, chosen: Selection, options: SampleOptions) -> tuple[pa.Table, float]:
-    """As many rows at random: their keys in order, and their objective."""
-    usable = rows.where(usable_sql(rows.columns))
-    count, budget = chosen.counts["rows"], chosen.chosen.size
-    drawn = collect_arrow(random_rows(usable, budget, rows=count, seed=options.seed).select("_hash", "id"))
-    drawn = drawn.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    curve = random_objective(usable, chosen.graph, options.select, budget=budget, rows=count, seed=options.seed)
-    ranks = pa.array(range(1, drawn.num_rows + 1), pa.int32())
-    return pa.table({"rank": ranks, "id": drawn["id"]}), curve[-1]["objective"] if curve else 0.0
 
 
 def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: str) -> None:

@@ -82,6 +82,9 @@ def _vocabulary(counts: dict[str, Any]) -> str:
 
 def _objective(certificate: dict[str, Any]) -> list[str]:
     mine, random = certificate["objective"], certificate.get("random_objective")
+    if mine is None:
+        shown = f"{certificate['strategy']}, which has no objective and promises none: there is no certificate"
+        return [f"  {'strategy':<12} {shown}", *(f"  note: {note}" for note in certificate.get("notes", ()))]
     text = f"{mine:,.1f}"
     if random:
         text += f"  (a random selection of the same size: {random:,.1f}, this is {mine / random:.2f} x)"

@@ -55,6 +55,11 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
                 "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
                 f"best ones of this pool; `mig-spark replay {made.run_id}` checks it"
             )
+        if made and made.certificate.get("strategy", "mig") != "mig":
+            raise InputError(
+                f"the selection was made by strategy {made.certificate['strategy']}: verify certifies exact greedy "
+                f"selections, which only mig makes; `mig-spark replay {made.run_id}` checks that its ids come again"
+            )
         told = collect_arrow(store.read(SELECTION).select("rank", "id", "gain", "objective")).sort_by("rank")
         ids = told["id"].to_pylist()
         problems = _unlike_record(told, made) if made else []
@@ -99,7 +104,7 @@ def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], 
         graph = GraphMaker(spark, options)
         pool = reduce(lambda a, b: a.unionByName(b), frames)
         ids = read_ranked_ids(spark, selection)
-        return verify_selection(pool, ids, graph.known() or graph.over, config, tolerance=given["tolerance"])
+        return verify_selection(pool, ids, graph.source(), config, tolerance=given["tolerance"])
 
 
 def _pool(spark: SparkSession, part: Part) -> DataFrame:

@@ -25,10 +25,13 @@ class OneOf:
     Args:
         family: its members are subclasses of `Section` with a field `kind`.
         only: which members may stand here; None: all.
+        by_name: a member's name alone stands for the member with its defaults.
     """
 
-    def __init__(self, family: Registry[Any], *, only: Callable[[Any], bool] | None = None) -> None:
-        self.family, self._only = family, only
+    def __init__(
+        self, family: Registry[Any], *, only: Callable[[Any], bool] | None = None, by_name: bool = False
+    ) -> None:
+        self.family, self._only, self._by_name = family, only, by_name
 
     def members(self) -> dict[str, type[BaseModel]]:
         """The models that may stand here, by kind; this imports all of them."""
@@ -41,9 +44,14 @@ class OneOf:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         choices: dict[Any, Any] = {kind: model.__pydantic_core_schema__ for kind, model in self.members().items()}
-        return handler(core_schema.tagged_union_schema(choices, discriminator="kind"))
+        one: core_schema.CoreSchema = core_schema.tagged_union_schema(choices, discriminator="kind")
+        if self._by_name:
+            one = core_schema.union_schema([core_schema.literal_schema(list(choices)), one])
+        return handler(one)
 
     def _check(self, given: Any) -> BaseModel:
+        if self._by_name and isinstance(given, str):
+            given = {"kind": given}
         if not isinstance(given, (dict, BaseModel)):
             raise ValueError(f"give a mapping with the key kind, which names a {self.family.role}")
         kind = given.get("kind") if isinstance(given, dict) else getattr(given, "kind", None)

@@ -142,8 +142,8 @@ class Config(Section):
     seed: int = Field(0, description="seed of everything that draws at random")
 
     def record_columns(self) -> list[str]:
-        """The columns of the user's records that `select.quotas` and `select.cost` name."""
-        named = [c.column for c in (self.select.quotas, self.select.cost) if c is not None]
+        """The columns of the user's records that `select.quotas`, `select.cost` and the strategy name."""
+        named = self.select.columns()
         return [name for name in dict.fromkeys(named) if name not in OWN_COLUMNS]
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,4 +153,7 @@ class Config(Section):
     def hash(self) -> str:
         """sha256 of everything that can change a result: all but the session, the lock, and where output goes."""
         plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock")}
+        if plain["select"]["strategy"] == {"kind": "mig"}:
+            # configs of versions that had no other strategy keep their hash
+            del plain["select"]["strategy"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

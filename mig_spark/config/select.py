@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mig_spark.config.base import Section
+from mig_spark.config.kinds import OneOf
 from mig_spark.errors import ConfigError
+from mig_spark.plugins import STRATEGIES
 
 
 class PhiConfig(Section):
@@ -51,6 +53,10 @@ class CostConfig(Section):
 class SelectConfig(Section):
     """What to select and how."""
 
+    strategy: Annotated[Any, OneOf(STRATEGIES, by_name=True)] = Field(
+        {"kind": "mig"}, validate_default=True,
+        description="how rows are chosen: a name (mig, random, ...), or {kind: name} with the strategy's own options",
+    )  # fmt: skip
     budget: int | None = Field(1000, ge=0, description="rows; null, with a cost: as many as the cost allows")
     quotas: QuotaConfig | None = None
     cost: CostConfig | None = None
@@ -66,6 +72,7 @@ class SelectConfig(Section):
     epsilon: float = Field(
         0.1, gt=0, le=0.999999, description="of threshold: a row may have so much less (relative) than the best gain"
     )
+    seed: int = Field(0, ge=0, lt=2**63, description="of strategies that draw at random, such as random")
     phi: PhiConfig = PhiConfig()
     gain: Literal["gradient", "exact"] = "gradient"
     norm: bool = Field(False, description="divide a row's score by its number of labels")
@@ -86,9 +93,26 @@ class SelectConfig(Section):
                 "mode: stochastic was taken out, since greedy takes no longer and selects better rows "
                 "(docs/benchmarks.md); use mode: greedy, or mode: threshold for fewer rounds"
             )
-        if "seed" in given:
-            raise ValueError("seed was of mode: stochastic, which was taken out: leave select.seed out")
         return {**given, "mode": "greedy"} if given.get("mode") == "exact" else given
+
+    def columns(self) -> list[str]:
+        """The columns of the annotated pool that quotas, cost and the strategy name, beside id, labels and score."""
+        named = [part.column for part in (self.quotas, self.cost) if part is not None]
+        return list(dict.fromkeys([*named, *self.strategy.columns]))
+
+    @model_validator(mode="after")
+    def _strategy_goes_by_what_is_set(self) -> SelectConfig:
+        own: frozenset[str] | None = self.strategy.goes_by
+        if own is not None:
+            always = {"strategy", "budget", "include", "exclude"}
+            fields = {n: f for n, f in type(self).model_fields.items() if n not in own | always}
+            other = [n for n, f in fields.items() if getattr(self, n) != f.get_default(call_default_factory=True)]
+            if other:
+                raise ValueError(
+                    f"strategy: {self.strategy.kind} does not go by {', '.join(other)}: leave out what it cannot keep "
+                    f"to (it goes by {', '.join(sorted({'budget', 'include', 'exclude'} | own))})"
+                )
+        return self
 
     @model_validator(mode="after")
     def _limits_go_together(self) -> SelectConfig:

@@ -19,6 +19,12 @@ def later_columns(df: DataFrame, table: Table) -> list[Column]:
     return [c for c in table.columns if c.nullable and c.name not in have]
 
 
+def relaxed_columns(df: DataFrame, table: Table) -> list[Column]:
+    """Columns that may be null by the contract, and may not in an older table."""
+    strict = {f.name for f in df.schema.fields if not f.nullable}
+    return [c for c in table.columns if c.nullable and c.name in strict]
+
+
 def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
     """`df` with nulls for the columns that were added to the contract after it was written."""
     from pyspark.sql import functions as sf

@@ -15,7 +15,7 @@ from mig_spark.config import OutputConfig
 from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.commits import Commit, Writer, said_in
-from mig_spark.lakehouse.contract_checks import check_contract, later_columns, with_later_columns
+from mig_spark.lakehouse.contract_checks import check_contract, later_columns, relaxed_columns, with_later_columns
 from mig_spark.lakehouse.local_files import PART
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
 from mig_spark.lakehouse.storage import Files, absolute_path
@@ -329,7 +329,7 @@ class Store:
 
     def _bring_up_to_date(self, table: Table) -> None:
         """Bring a table that an older version of this package created up to its contract: add columns and constraints,
-        never remove any.
+        let columns be null that may be; never remove any.
 
         Raises:
             ContractError: its rows violate a constraint to be added.
@@ -342,6 +342,9 @@ class Store:
                 f"ALTER TABLE {name} ADD COLUMNS ({quote(column.name)} {column.type} COMMENT {literal(column.comment)})"
             )
             logger.info("table %s has a new column %s", table.name, column.name)
+        for column in relaxed_columns(self._frame(table), table):
+            self.spark.sql(f"ALTER TABLE {name} ALTER COLUMN {quote(column.name)} DROP NOT NULL")
+            logger.info("table %s: column %s may be null from now on", table.name, column.name)
         have = table_properties(self.spark, name)
         days, wanted = days_kept(have), keep_for(self.output.keep_days)
         short = {key: wanted[key] for key, kept in days.items() if kept < self.output.keep_days}

@@ -10,8 +10,8 @@ from importlib.resources import files
 from mig_spark.report.data import ReportData
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, figure, tiles
-from mig_spark.report.sections import all_sections, random_objective
-from mig_spark.report.text import count, esc, number, percent, plural, script_json
+from mig_spark.report.sections import all_sections, random_objective, strategy
+from mig_spark.report.text import count, esc, excerpt, number, percent, plural, script_json
 
 EXACT_ENGINES = ("rounds", "local")
 
@@ -72,13 +72,15 @@ def _header(data: ReportData) -> str:
     badge = "certified exact" if is_certified(data) else "not certified"
     rounds = data.certificate.get("rounds")
     detail = f"engine {engine}" if engine else "no certificate"
+    if strategy(data) != "mig":
+        badge = f"strategy {excerpt(strategy(data), limit=40)}"
     if engine == "rounds" and isinstance(rounds, int):
         detail += f" · {plural(rounds, 'round')}"
     when = f" · <time>{esc(data.started_at)}</time>" if data.started_at else ""
     return f"""<header>
 <div><p class="eyebrow">mig-spark</p><h1>Selection report</h1>
 <p class="meta"><code>{esc(data.run_id)}</code>{when}</p></div>
-<div class="badge {"ok" if is_certified(data) else "warn"}"><b>{badge}</b><span>{esc(detail)}</span></div>
+<div class="badge {"ok" if is_certified(data) else "warn"}"><b>{esc(badge)}</b><span>{esc(detail)}</span></div>
 </header>
 {tiles(_headline(data))}"""
 
@@ -88,7 +90,9 @@ def _headline(data: ReportData) -> list[tuple[str, str, str]]:
     here = float(data.objective.value[-1]) if data.objective.rank.size else None
     there = random_objective(data)
     kept = f"of {plural(c.annotated, 'row')}" + (f" · {percent(c.selected / c.annotated)}" if c.annotated else "")
-    if here is not None and there:
+    if here is None and c.selected:
+        gained = ("Strategy", excerpt(strategy(data), limit=40), "no objective to compare by")
+    elif here is not None and there:
         gained = ("Objective", number(here), f"{here / there:.2f} × random, {number(there)}")
     else:
         gained = ("Objective", number(here), "no random selection to compare with" if here else "nothing selected")

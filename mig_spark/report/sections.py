@@ -47,7 +47,11 @@ def flow(data: ReportData) -> Section:
 def information(data: ReportData) -> Section:
     """The objective beside random."""
     if data.objective.rank.size == 0:
-        return Section("information", "Information gained", _NOTHING, [])
+        without = (
+            f"The rows were chosen by the strategy {strategy(data)}, which has no gains and no objective: there is no "
+            "curve to draw."
+        )
+        return Section("information", "Information gained", without if data.counts.selected else _NOTHING, [])
     here = float(data.objective.value[-1])
     there = random_objective(data)
     take = f"The selection carries {number(here)} of information."
@@ -156,10 +160,13 @@ def rows(data: ReportData) -> Section:
     """Rows to read."""
     take = "The order is nested: the first k rows are the selection for a budget of k."
     blocks: list[list[Figure | str]] = []
+    gains = data.objective.rank.size > 0
     if data.first:
-        blocks.append([_row_list("Taken first", "Much score on labels that nothing covered yet.", data.first)])
+        note = "Much score on labels that nothing covered yet." if gains else "The first rows in the strategy's order."
+        blocks.append([_row_list("Taken first", note, data.first)])
     if data.last:
-        blocks.append([_row_list("Taken last", "What one more row still added when the budget was met.", data.last)])
+        note = "What one more row still added when the budget was met." if gains else "The last rows in that order."
+        blocks.append([_row_list("Taken last", note, data.last)])
     if data.passed_over:
         note = "High score, not selected: the number beside a label is how many selected rows already carry it."
         blocks.append([_row_list("Passed over", note, data.passed_over)])
@@ -191,8 +198,10 @@ def run(data: ReportData) -> Section:
     total = sum(s for _, s in spent)
     blocks: list[list[Figure | str]] = [[], []]
     if data.certificate:
-        blocks[0].append(card("Certificate", "What makes this the exact greedy selection, and how good it can be.",
-                              pairs(_certificate(data.certificate))))  # fmt: skip
+        title, note = "Certificate", "What makes this the exact greedy selection, and how good it can be."
+        if strategy(data) != "mig":
+            title, note = "Selection", "How the rows were chosen; the strategy gives no certificate."
+        blocks[0].append(card(title, note, pairs(_certificate(data.certificate))))
     if spent:
         timing = table([("Stage", "wide"), ("Time", "num")], [(stage, seconds(s)) for stage, s in spent],
                        bars=[s / most if most else 0.0 for _, s in spent])  # fmt: skip
@@ -208,6 +217,11 @@ def run(data: ReportData) -> Section:
         blocks.append([card("Config", "As resolved for this run; secrets are masked.", config)])
     take = " · ".join(part for part in (data.run_id, data.started_at) if part)
     return Section("run", "About this run", take, [b for b in blocks if b])
+
+
+def strategy(data: ReportData) -> str:
+    """The name of the strategy that chose the rows."""
+    return str(data.certificate.get("strategy") or "mig")
 
 
 def random_objective(data: ReportData) -> float | None:

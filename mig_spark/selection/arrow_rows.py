@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.memory import MemoryBlocks
-from mig_spark.kernels.selection.usable import first_reasons
+from mig_spark.kernels.selection.usable import REASONS, first_reasons
 from mig_spark.lakehouse.files import read_bytes, read_rows
 
 #: Rows that are looked at together.
@@ -44,6 +44,7 @@ class ArrowRows:
         roles = {"id": "id", "labels": "labels", "score": "score"}
         roles |= {"kind": config.quotas.column} if config.quotas else {}
         roles |= {"cost": config.cost.column} if config.cost else {}
+        roles |= {name: name for name in config.strategy.columns if name not in roles}
         have = ", ".join(table.column_names)
         missing = [repr(name) for name in roles.values() if name not in table.column_names]
         if missing:
@@ -57,6 +58,20 @@ class ArrowRows:
     def integer_ids(self) -> bool:
         """Whether the ids are numbers."""
         return bool(pa.types.is_integer(self.table.schema.field("id").type))
+
+    def usable(self) -> ArrowRows:
+        """The rows that can be used."""
+        batches = [batch.filter(pa.array(_usable(batch))) for batch in self.table.to_batches()]
+        return ArrowRows(pa.Table.from_batches(batches, self.table.schema))
+
+    def counts(self) -> dict[str, Any]:
+        """`rows` that can be used, and `rejected` rows by reason."""
+        found = Counter(k for b in self.table.to_batches() for k in first_reasons(pa.Table.from_batches([b])).tolist())
+        return {"rows": found[-1], "rejected": {why: found[k] for k, why in enumerate(REASONS) if found[k]}}
+
+    def labels(self) -> list[str]:
+        """The sorted labels of the rows that can be used."""
+        return sorted(pc.unique(pc.list_flatten(self.usable().table["labels"])).to_pylist())
 
     def without(self, ids: Any, what: str) -> ArrowRows:
         """The rows whose id is not one of these."""
@@ -225,6 +240,8 @@ def _column(role: str, name: str, values: pa.Array) -> pa.Array:
         return values.cast(pa.float64(), safe=False)
     if role == "kind" and (integer or text or null or pa.types.is_boolean(kind)):
         return _cast(name, values, pa.string())
+    if role not in ("id", "labels", "score", "kind", "cost"):
+        return values
     wanted = {"id": "text or integers", "labels": "lists of text", "kind": "text"}.get(role, "numbers")
     raise ContractError(f"cannot select from this table: {name!r} is {kind}, not {wanted}; convert it first")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ from mig_spark.kernels.selection.replay import replay
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import prepare
+from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.select_rows import make_phi
 from mig_spark.selection.spark_rows import SparkRows
+from mig_spark.selection.strategy import Graph, KnownGraph
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,7 +36,7 @@ _LAST_PLACES = 1e-9
 def verify_selection(
     df: DataFrame,
     ids: Sequence[Any],
-    graph: LabelGraph | Callable[[list[str]], LabelGraph],
+    graph: Graph,
     config: SelectConfig,
     *,
     tolerance: float = 0.0,
@@ -47,7 +48,7 @@ def verify_selection(
     Args:
         df: the pool: id, labels, score.
         ids: the list, first pick first.
-        graph: the label graph, or a function that makes it from the labels in use.
+        graph: the label graph, what loads it, or a function that makes it from the labels in use.
         config: phi, gain, norm; quotas and costs are not looked at.
         tolerance: relative; a pick this close to the best counts as right (1e-6 for a tool that computes in float32).
         exclude: ids that could not be taken.
@@ -64,7 +65,8 @@ def verify_selection(
         if name in before:
             raise InputError(f"the selection names {name!r} more than once")
         before.add(name)
-    plain = SelectConfig(**{**config.model_dump(), "quotas": None, "cost": None, "budget": len(ids)})
+    graph = graph.load() if isinstance(graph, KnownGraph) else graph
+    plain = SelectConfig(**{**config.model_dump(), "strategy": "mig", "quotas": None, "cost": None, "budget": len(ids)})
     work = prepare(SparkRows.of(df, plain), plain, exclude=exclude, resume=ids)
     assert work.first is not None
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None

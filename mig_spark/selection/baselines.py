@@ -14,32 +14,15 @@ from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.selection.drawing import random_rows
+from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.select_rows import make_phi
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 #: Points of the random selection's curve.
 CURVE_POINTS = 100
-#: How much more than its share of the rows is fetched, so that enough hash below the cut.
-_SLACK = 1.2
-
-
-def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFrame:
-    """`budget` rows of `df` (with an `id`) in the order of their id's hash: the same rows whatever the partitioning.
-
-    Args:
-        rows: how many rows `df` has.
-    """
-    from pyspark.sql import functions as sf
-
-    key = sf.xxhash64(sf.col("id").cast("string"), sf.lit(seed))
-    share = min(1.0, _SLACK * budget / max(1, rows) + 100 / max(1, rows))
-    near = df.withColumn("_hash", key)
-    if share < 1.0:
-        near = near.where(sf.col("_hash") < sf.lit(int(-(2**63) + share * 2**64)))
-    return near.orderBy("_hash", "id").limit(budget)
 
 
 def random_objective(

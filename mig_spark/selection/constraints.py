@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.config import QuotaConfig, SelectConfig
-from mig_spark.errors import InputError
+from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.ids import RepeatedIdsError, bytes_of_id
 from mig_spark.kernels.selection.usable import REASONS, first_reasons
@@ -31,6 +31,19 @@ _SHOWN = 3
 
 class Rows(Protocol):
     """A pool, wherever it is: `ArrowRows` in this process, `SparkRows` in Spark."""
+
+    @property
+    def integer_ids(self) -> bool:
+        """Whether the ids are numbers."""
+
+    def usable(self) -> Rows:
+        """The rows that can be used; `kernels.selection.usable` has the rules."""
+
+    def counts(self) -> dict[str, Any]:
+        """`rows` that can be used, and `rejected` rows by reason."""
+
+    def labels(self) -> list[str]:
+        """The sorted labels of the rows that can be used."""
 
     def without(self, ids: Any, what: str) -> Rows:
         """The rows whose id is not one of these; `what` the list is, for messages."""
@@ -110,6 +123,37 @@ def prepare(
         _spend(constraints, first.slice(forced), kinds)
         rows = rows.without(first["id"], "include")
     return Prepared(rows, kinds, constraints, told, first, forced, at_forced)
+
+
+def see_that_there_are_rows(counts: dict[str, Any], work: Prepared) -> None:
+    """See that there is something to select from.
+
+    Args:
+        counts: `rows` that can be used, and `rejected` rows by reason.
+
+    Raises:
+        InputError: there is not.
+    """
+    if counts["rows"] == 0 and work.first is None:
+        told = ", ".join(f"{n} x {why}" for why, n in counts["rejected"].items())
+        raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
+
+
+def see_that_quotas_hold(chosen: pa.Table, work: Prepared, strategy: str) -> None:
+    """See that the rows which a strategy took after the first ones keep to the quotas.
+
+    Raises:
+        ContractError: they do not.
+    """
+    if work.kinds is None:
+        return
+    limits, taken = work.constraints, work.constraints.taken.copy()
+    np.add.at(taken, pc.index_in(chosen["kind"], value_set=pa.array(work.kinds)).to_numpy(), 1)
+    for k in np.flatnonzero((taken > limits.upper) | (taken < limits.lower)):
+        raise ContractError(
+            f"strategy {strategy} is at fault: it took {taken[k]:,} rows of the quota class {work.kinds[k]!r}, which "
+            f"is to have {limits.lower[k]:,} to {limits.upper[k]:,}; its author should mend it"
+        )
 
 
 def _rows_of(rows: Rows, ids: Any, what: str, *, strict: bool) -> pa.Table:

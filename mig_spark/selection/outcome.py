@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
-from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.rounds import Certificate
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import from_arrow
@@ -25,41 +23,42 @@ _SHOWN_IDS, _SHOWN_ROWS, _SHOWN_NOTES, _SHOWN_TEXT = 5, 10, 2, 200
 class Selection:
     """The rows taken, in order, and how it went. Two are equal where they took the same rows in the same order.
 
-    `counts`: rows, rejected by reason, labels left out; `seconds`: pack and select; `integer_ids`: the ids are numbers.
+    Attributes:
+        table: rank (1 first), id (string, or bigint where the pool's ids are numbers), gain and objective (null where
+            the strategy has none), labels.
+        strategy: the name of the strategy that chose them.
+        graph: the label graph, where the strategy read it.
+        certificate: what shows that the rows are those that the strategy promises; None where it gives none.
+        counts: `rows` that could be used, `rejected` rows by reason, and what else was counted.
+        seconds: wall time by step, such as `pack` and `select`.
+        notes: what the user should be told of this selection.
     """
 
-    chosen: Chosen
-    integer_ids: bool
-    graph: LabelGraph
-    certificate: Certificate
+    table: pa.Table
+    strategy: str
+    graph: LabelGraph | None
+    certificate: Certificate | None
     counts: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ids(self) -> list[Any]:
         """Ids in order of selection: strings, or integers where the pool's ids are."""
-        return ids_of(self.chosen, integers=self.integer_ids)
+        ids: list[Any] = self.table["id"].to_pylist()
+        return ids
 
     @property
-    def objective(self) -> float:
-        """E of the whole selection."""
-        return float(self.chosen.objectives[-1]) if self.chosen.size else 0.0
+    def objective(self) -> float | None:
+        """E of the whole selection; None where the strategy has no objective."""
+        if not len(self):
+            return 0.0 if self.certificate else None
+        last: float | None = self.table["objective"][-1].as_py()
+        return last
 
     def to_arrow(self) -> pa.Table:
         """Columns rank (1 first), id, gain, objective, labels."""
-        c = self.chosen
-        labels = pa.ListArray.from_arrays(
-            pa.array(c.label_ptr, pa.int32()), pa.array(self.graph.labels, pa.string()).take(pa.array(c.labels))
-        )
-        return pa.table(
-            {
-                "rank": pa.array(np.arange(1, c.size + 1, dtype=np.int32)),
-                "id": pa.array(self.ids, pa.int64() if self.integer_ids else pa.string()),
-                "gain": pa.array(c.gains),
-                "objective": pa.array(c.objectives),
-                "labels": labels,
-            }
-        )
+        return self.table
 
     def to_df(self, spark: SparkSession) -> DataFrame:
         """`to_arrow` as a DataFrame."""
@@ -67,7 +66,7 @@ class Selection:
 
     def __len__(self) -> int:
         """How many rows were taken."""
-        return self.chosen.size
+        return int(self.table.num_rows)
 
     def __eq__(self, other: object) -> bool:
         """Whether the same rows were taken in the same order."""
@@ -95,25 +94,28 @@ class Selection:
         )
 
     def _head(self, rows: int) -> pa.Table:
-        return replace(self, chosen=self.chosen.part(0, min(rows, len(self)))).to_arrow()
+        return self.table.slice(0, rows)
 
     def _summary(self) -> list[tuple[str, str]]:
         made, rejected = self.certificate, self.counts.get("rejected", {})
-        exact = "certified" if made.certified else "not certified"
         first = ", ".join(_shown(i) for i in self._head(_SHOWN_IDS)["id"].to_pylist())
-        lines = [
-            ("ids", first + (", ..." if len(self) > _SHOWN_IDS else "")),
-            ("objective", f"{self.objective:,.6g}"),
-            ("engine", f"{made.engine}, {made.rounds} round{'' if made.rounds == 1 else 's'}, {exact}"),
-            ("pool", f"{self.counts.get('rows', 0):,} usable rows, {len(self.graph.labels):,} labels"),
-        ]
-        if made.upper_bound is not None:
-            lines.insert(2, ("upper bound", f"{made.upper_bound:,.6g} (no selection of as many rows is above it)"))
+        lines = [("ids", first + (", ..." if len(self) > _SHOWN_IDS else ""))]
+        if self.objective is not None:
+            lines.append(("objective", f"{self.objective:,.6g}"))
+        if made is not None and made.upper_bound is not None:
+            lines.append(("upper bound", f"{made.upper_bound:,.6g} (no selection of as many rows is above it)"))
+        if made is None:
+            lines.append(("strategy", self.strategy))
+        else:
+            exact = "certified" if made.certified else "not certified"
+            lines.append(("engine", f"{made.engine}, {made.rounds} round{'' if made.rounds == 1 else 's'}, {exact}"))
+        labels = "" if self.graph is None else f", {len(self.graph.labels):,} labels"
+        lines.append(("pool", f"{self.counts.get('rows', 0):,} usable rows{labels}"))
         if rejected:
             lines.append(("rejected", _shown("; ".join(f"{n:,} x {why}" for why, n in rejected.items()))))
         if self.counts.get("labels_left_out"):
             lines.append(("left out", f"{self.counts['labels_left_out']:,} labels of rows, not in the graph"))
-        return [*lines, *(("note", _shown(note)) for note in made.notes[:_SHOWN_NOTES])]
+        return [*lines, *(("note", _shown(note)) for note in self.notes[:_SHOWN_NOTES])]
 
 
 def _shown(value: Any) -> str:

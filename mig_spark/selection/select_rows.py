@@ -1,75 +1,29 @@
-"""ANNOTATIONS, P -> SELECTION: exact MIG selection of a DataFrame's rows, with a certificate.
-
-Two engines, one arithmetic, the same ids in the same order: `rounds` leaves the packed pool in the executors, `local`
-brings it to the driver. `auto` takes `local` where it fits.
-"""
+"""ANNOTATED, P -> SELECTION: a strategy chooses rows of a DataFrame, or of a table in this process."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mig_spark.config import PhiConfig, SelectConfig
-from mig_spark.errors import InputError
-from mig_spark.kernels.selection.blocks import build_block, label_sets_of
-from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
-from mig_spark.kernels.selection.candidates import Chosen, ids_of
-from mig_spark.kernels.selection.greedy import Constraints
-from mig_spark.kernels.selection.ids import RepeatedIdsError
-from mig_spark.kernels.selection.memory import MemoryBlocks
-from mig_spark.kernels.selection.objective import Phi
-from mig_spark.kernels.selection.replay import replay
-from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
-from mig_spark.kernels.selection.single import single_best
-from mig_spark.kernels.selection.state import State
-from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.config import SelectConfig
+from mig_spark.errors import ContractError
 from mig_spark.selection.arrow_rows import ArrowRows
-from mig_spark.selection.constraints import Prepared, Rows, prepare
-from mig_spark.selection.label_parameters import read_parameters, read_parameters_here
+from mig_spark.selection.constraints import Rows, prepare, see_that_quotas_hold, see_that_there_are_rows
 from mig_spark.selection.outcome import Selection
-from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.spark_rows import SparkRows
+from mig_spark.selection.strategy import Context, Graph, Ranked, check_ranking
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-logger = logging.getLogger(__name__)
-
-Blocks: TypeAlias = SparkBlocks | MemoryBlocks
-
-#: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
-LOCAL_COPIES = 4
-#: Share of the free memory that `auto` lets the local engine take.
-LOCAL_SHARE = 0.5
-
-
-def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
-    """The config's concave function on these labels.
-
-    Args:
-        config: the parameters of labels that have none of their own.
-        labels: in order.
-        parameters: by label, any of `weight`, `a`, `b`, `alpha`.
-    """
-    n = len(labels)
-    phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
-    for k, label in enumerate(labels):
-        own = (parameters or {}).get(label, {})
-        phi.weight[k] = own.get("weight", phi.weight[k])
-        phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
-        phi.b[k] = own.get("b", phi.b[k])
-    return phi
-
 
 def select_rows(
     df: DataFrame | ArrowRows,
-    graph: LabelGraph | Callable[[list[str]], LabelGraph],
+    graph: Graph | None,
     config: SelectConfig,
     *,
     given: Any = None,
@@ -79,167 +33,86 @@ def select_rows(
     resume: Sequence[Any] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
 ) -> Selection:
-    """Select `config.budget` rows of a DataFrame by maximizing information gain.
+    """Select `config.budget` rows by the strategy that `config.strategy` names: exact MIG selection by default.
 
     Args:
         df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, 0 to 1e100), and the
-            columns that `config.quotas` and `config.cost` name; `ArrowRows`: those of a pool in this process.
+            columns that `config.quotas`, `config.cost` and the strategy name; `ArrowRows`: those of a pool in this
+            process.
         graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
-            labels in use, where no vocabulary is given.
-        config: budget, phi, gain, norm, engine, quotas, cost, mode.
+            labels in use, where no vocabulary is given; or a `KnownGraph`, which is loaded when it is needed. None: for
+            strategies that do not read it.
+        config: strategy, budget, phi, gain, norm, engine, quotas, cost.
         given: ids whose information is there from the start; they are not selected again. Ids are a sequence, a
             table with `id` (Spark, pandas, Arrow), or a path.
         include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take.
         keep: ids, in order, to take before all else: what an extended selection begins with.
-        resume: ids, in order, that an earlier run of the same selection took before it was stopped.
-        on_round: engine `rounds` only; called after each round with the ids taken so far.
+        resume: ids, in order, that an earlier run of the same selection took before it was stopped: it goes on after
+            them.
+        on_round: called with the ids taken so far by strategies that take many steps (`mig` with engine `rounds`),
+            after each of them.
 
     Raises:
-        ContractError: a column is missing.
+        ConfigError: the strategy reads the label graph, and there is none.
+        ContractError: a column is missing; or the strategy did not keep to what every strategy must.
         InputError: no usable row; an id that is there twice or nowhere; a quota that cannot be met.
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
-    start = time.perf_counter()
-    if isinstance(df, ArrowRows):
-        rows: Rows = df
-        parameters = read_parameters_here(config)
-    else:
-        rows = SparkRows.of(df, config)
-        parameters = read_parameters(df.sparkSession, config)
+    strategy = config.strategy
+    rows: Rows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
+    spark = None if isinstance(df, ArrowRows) else df.sparkSession
     work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
-    vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
-    pool = work.rows.pack(vocabulary, config, kinds=work.kinds)
-    try:
-        counts = pool.counts()
-        if counts["rows"] == 0 and work.first is None:
-            told = ", ".join(f"{n} x {why}" for why, n in counts["rejected"].items())
-            raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
-        if not isinstance(graph, LabelGraph):
-            graph = graph(work.labels(pool.labels()))
-            pool = pool.numbered_by(graph.labels)
-        packed = time.perf_counter()
-        phi = make_phi(config.phi, graph.labels, parameters)
-        state = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        _replay_rows(state, work.given, graph, config)
-        origin = state.copy()
-        first = _replay_rows(state, work.first, graph, config, forced=work.forced)
-        certificate, parts = _run(pool, state, work.constraints, config, [first], on_round)
-        chosen = Chosen.concat(parts)
-        if config.cost is not None:
-            chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
-        seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
-        if config.upper_bound and chosen.size and config.cost is None:
-            certificate.upper_bound = bound_objective(pool, chosen, origin, first)
-            seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
-    except RepeatedIdsError as e:
-        # the kernels know ids as bytes; users know numbers
-        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
-    finally:
-        pool.release()
+    context = Context(config, work, spark, graph, on_round)
+    start = time.perf_counter()
+    budget = None if config.budget is None else max(0, work.constraints.rows)
+    ranked = strategy.select(work.rows.usable(), budget, context)
+    check_ranking(ranked, strategy, context)
+    seconds = ranked.seconds or {"select": time.perf_counter() - start}
+    counts = dict(ranked.counts if ranked.counts is not None else context.counts())
+    see_that_there_are_rows(counts, work)
     counts["rows"] += 0 if work.first is None else work.first.num_rows
-    return Selection(chosen, pool.integer_ids, graph, certificate, counts, seconds)
+    table = _table(ranked, context)
+    notes = list(ranked.notes)
+    return Selection(table, strategy.kind, context.loaded_graph, ranked.certificate, counts, seconds, notes)
 
 
-def _run(
-    pool: Blocks,
-    state: State,
-    constraints: Constraints,
-    config: SelectConfig,
-    parts: list[Chosen],
-    on_round: Callable[[Sequence[Any]], None] | None,
-) -> tuple[Certificate, list[Chosen]]:
-    """Run the engine; `parts` is what was taken before."""
-    engine = choose_engine(config, pool)
-    if engine == "rounds":
-        # with all rows at the driver, the greedy itself sees them
-        pool.refuse_repeated_ids()
-    pool.describe(engine)
-    if engine == "local":
-        blocks = list(pool.collect().values())
-        chosen, certificate = select_local(blocks, state, constraints)
-        return certificate, [*parts, chosen]
-
-    def tell(sofar: Sequence[Chosen]) -> None:
-        if on_round:
-            on_round(ids_of(Chosen.concat([*parts, *sofar]), integers=pool.integer_ids))
-
-    chosen, certificate = Rounds(
-        pool, state, constraints, candidates_asked=config.candidates, max_rounds=config.max_rounds,
-        finish_locally=fits_driver(pool), slack=config.epsilon if config.mode == "threshold" else 0.0,
-        on_round=tell,
-    ).run()  # fmt: skip
-    return certificate, [*parts, chosen]
+def _table(ranked: Ranked, context: Context) -> pa.Table:
+    """rank, id, gain, objective and labels of the rows, in order."""
+    kind = pa.int64() if context.work.rows.integer_ids else pa.string()
+    ids = pa.array(ranked.ids, kind)
+    labels = ranked.labels if ranked.labels is not None else _labels(ids, context)
+    n = len(ids)
+    return pa.table(
+        {
+            "rank": pa.array(np.arange(1, n + 1, dtype=np.int32)),
+            "id": ids,
+            "gain": pa.nulls(n, pa.float64()) if ranked.gains is None else pa.array(ranked.gains, pa.float64()),
+            "objective": (
+                pa.nulls(n, pa.float64()) if ranked.objectives is None else pa.array(ranked.objectives, pa.float64())
+            ),
+            "labels": labels,
+        }
+    )
 
 
-def _replay_rows(
-    state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig, *, forced: int = 0
-) -> Chosen:
-    """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
-    if rows is None:
-        return Chosen.concat([])
-    ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
-    gains, objectives = replay(state, ptr, labels, scores)
-    if config.cost is not None and "cost" in rows.column_names:
-        # greedy compares gains by unit of cost and multiplies again: the same roundings
-        cost = rows["cost"].to_numpy()[forced:]
-        gains[forced:] = gains[forced:] / cost * cost
-    return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
+def _labels(ids: pa.Array, context: Context) -> pa.ChunkedArray:
+    """The labels of the rows with these ids, looked up in the pool.
 
-
-def _or_single_best(
-    pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig, origin: State, chosen: Chosen,
-    certificate: Certificate,
-) -> Chosen:  # fmt: skip
-    """The rows taken, or those that must be and one row alone, where that adds more; see `kernels.selection.single`."""
-    aside, at_forced = None, origin.copy()
-    if work.first is not None:
-        _replay_rows(at_forced, work.first.slice(0, work.forced), graph, config)
-        ptr, labels, scores = label_sets_of(
-            work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm
-        )
-        resumed = work.first.slice(work.forced).combine_chunks()
-        kind = None
-        if work.kinds is not None:
-            kind = pc.index_in(resumed["kind"], value_set=pa.array(work.kinds)).to_numpy().astype(np.int32)
-        rows = Chosen.of_table(resumed["id"], scores, ptr, labels, scores, scores)
-        aside = build_block(ptr, labels, scores, rows.id_ptr, rows.ids, kind=kind, cost=resumed["cost"].to_numpy())
-    one = single_best(pool, aside, at_forced, work.at_forced.limits())
-    if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
-        return chosen
-    certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
-    return Chosen.concat([chosen.part(0, work.forced), one])
-
-
-def bound_objective(pool: Blocks, chosen: Chosen, state: State, first: Chosen) -> float:
-    """No selection of as many rows has a higher objective than this; see `kernels.selection.bounds`.
-
-    Args:
-        state: the start, nothing selected; moved along.
-        first: rows that had to be taken: every selection has them.
+    Raises:
+        ContractError: an id is not among the rows that may be taken, or a quota is not kept.
     """
-    rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
-    sample = pool.sample(min(rows, 50_000))
-    best = np.inf
-    for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):
-        ptr = chosen.label_ptr[done : upto + 1]
-        replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
-        done = upto
-        view = state.exact_view()
-        thetas = choose_thetas(sample, view, budget, rows)
-        best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
-    return float(best)
-
-
-def fits_driver(pool: Blocks) -> bool:
-    """Whether the local engine has room for the pool, and Spark lets its blocks through to the driver."""
-    return bool(pool.nbytes() * LOCAL_COPIES < pool.room() * LOCAL_SHARE) and pool.can_be_collected()
-
-
-def choose_engine(config: SelectConfig, pool: Blocks) -> str:
-    """The engine that `auto` stands for; a mode that only one engine has decides."""
-    if config.engine != "auto" or config.mode == "threshold":
-        return "rounds" if config.mode == "threshold" else config.engine
-    engine = "local" if fits_driver(pool) else "rounds"
-    logger.info("engine: %s (the packed pool has %.1f MB)", engine, pool.nbytes() / 1e6)
-    return engine
+    work, first = context.work, context.work.first
+    done = 0 if first is None else first.num_rows
+    found, _ = work.rows.usable().find(ids.slice(done), "the selection")
+    if found.num_rows != len(ids) - done:
+        kind, strange = context.config.strategy.kind, len(ids) - done - found.num_rows
+        raise ContractError(
+            f"strategy {kind} is at fault: {strange:,} of its rows are not among those that may be taken; its author "
+            "should mend it"
+        )
+    there = found if first is None else pa.concat_tables([first, found.select(first.column_names)])
+    place = {name: k for k, name in enumerate(there["id"].to_pylist())}
+    ordered = there.take(pa.array([place[name] for name in ids.to_pylist()], pa.int64()))
+    see_that_quotas_hold(ordered.slice(done), work, context.config.strategy.kind)
+    return ordered["labels"]

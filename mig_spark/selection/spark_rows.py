@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
-from mig_spark.kernels.selection.usable import RULES, reason_sql, usable_sql
+from mig_spark.kernels.selection.usable import REASONS, RULES, reason_sql, usable_sql
 from mig_spark.lakehouse.lookup import read_table
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.spark_failures import first_line
@@ -21,6 +21,10 @@ from mig_spark.selection.packing import INTEGERS, SparkBlocks, typed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+#: Columns of every pool, under the names that they have here.
+ROLES = ("id", "labels", "score", "kind", "cost")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,34 @@ class SparkRows:
         Raises:
             ContractError: a column is missing or of another type.
         """
-        return SparkRows(typed(with_roles(df, config)))
+        named = with_roles(df, config)
+        wanted = [c for c in config.strategy.columns if c not in ROLES]
+        if missing := [repr(c) for c in wanted if c not in named.columns]:
+            raise ContractError(
+                f"strategy {config.strategy.kind} needs the column {', '.join(missing)} (there are "
+                f"{', '.join(named.columns)})"
+            )
+        return SparkRows(typed(named, keep=wanted))
+
+    @property
+    def integer_ids(self) -> bool:
+        """Whether the ids are numbers."""
+        return dict(self.df.dtypes)["id"] == "bigint"
+
+    def usable(self) -> SparkRows:
+        """The rows that can be used."""
+        return SparkRows(self.df.where(usable_sql(self.df.columns)))
+
+    def counts(self) -> dict[str, Any]:
+        """`rows` that can be used, and `rejected` rows by reason, in one pass."""
+        reason = self.df.selectExpr(f"{reason_sql(self.df.columns)} as reason")
+        found = {row["reason"]: int(row["count"]) for row in reason.groupBy("reason").count().collect()}
+        return {"rows": found.get(None, 0), "rejected": {why: found[why] for why in REASONS if why in found}}
+
+    def labels(self) -> list[str]:
+        """The sorted labels of the rows that can be used."""
+        found = collect_arrow(self.usable().df.selectExpr("explode(labels) as label").distinct())
+        return sorted(found["label"].to_pylist())
 
     def without(self, ids: Any, what: str) -> SparkRows:
         """The rows whose id is not one of these."""
@@ -62,17 +93,16 @@ class SparkRows:
     def _listed(self, ids: Any, what: str) -> DataFrame:
         """Ids given as a DataFrame with `id`, a place (see `read_ids`), or as `id_array` takes them; each once, in the
         type of the pool's."""
-        kind = dict(self.df.dtypes)["id"]
         if isinstance(ids, str | os.PathLike):
             ids = read_ids(self.df.sparkSession, os.fspath(ids), what)
         if not hasattr(ids, "sparkSession"):
-            listed = id_array(ids, what, integers=kind == "bigint")
+            listed = id_array(ids, what, integers=self.integer_ids)
             return from_arrow(self.df.sparkSession, pa.table({"id": listed}))
         if "id" not in ids.columns:
             raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(ids.columns)}")
         named: DataFrame = ids.select("id").where("id is not null").distinct()
-        if kind != "bigint" or dict(named.dtypes)["id"] in INTEGERS:
-            return named.select(named["id"].cast(kind).alias("id"))
+        if not self.integer_ids or dict(named.dtypes)["id"] in INTEGERS:
+            return named.select(named["id"].cast("bigint" if self.integer_ids else "string").alias("id"))
         whole = named.selectExpr("id", "try_cast(id as bigint) as number")
         other = whole.where("number is null or not try_cast(id as double) <=> cast(number as double)").first()
         if other is not None:

@@ -24,6 +24,7 @@ from mig_spark.selection.label_parameters import located
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.spark_rows import read_ids, rejected_rows
+from mig_spark.selection.strategy import KnownGraph
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -70,7 +71,7 @@ def select_pool(
     saved.remove()
     if path:
         export_selection(store, path)
-    counts = {**selection.counts, "selected": selection.chosen.size}
+    counts = {**selection.counts, "selected": len(selection)}
     certificate = _certificate(selection, annotated, located(store, config), config.seed)
     if former is not None:
         counts["moved"] = tell_changes(store, former, run_id)
@@ -104,7 +105,7 @@ def compute_selection(
     if former is not None:
         select = grown(select, config.incremental, len(kept))
     return select_rows(
-        annotated, load_graph(store), select, given=ids.get("given"),
+        annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
     )  # fmt: skip
 
@@ -131,19 +132,21 @@ def _extended(former: Former) -> list[str]:
 
 
 def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfig, seed: int) -> dict[str, Any]:
-    usable = annotated.select("id", "labels", "score")
-    curve = random_objective(
-        usable, selection.graph, select, budget=selection.chosen.size, rows=selection.counts["rows"],
-        seed=seed,
-    )  # fmt: skip
-    return {
-        **selection.certificate.to_dict(),
+    told = {
+        "strategy": selection.strategy,
         "objective": selection.objective,
-        "random_objective": curve[-1]["objective"] if curve else None,
-        "random_curve": curve,
+        "notes": selection.notes,
         "seconds": selection.seconds,
         "ids_sha256": ids_digest(selection.ids),
     }
+    if selection.certificate is None or selection.graph is None:
+        return {"certified": False, **told}
+    curve = random_objective(
+        annotated.select("id", "labels", "score"), selection.graph, select, budget=len(selection),
+        rows=selection.counts["rows"], seed=seed,
+    )  # fmt: skip
+    random = {"random_objective": curve[-1]["objective"] if curve else None, "random_curve": curve}
+    return {**selection.certificate.to_dict(), **told, **random}
 
 
 def ids_digest(ids: Sequence[Any]) -> str:
@@ -152,8 +155,8 @@ def ids_digest(ids: Sequence[Any]) -> str:
 
 
 def annotated_rows(store: Store, config: Config) -> DataFrame:
-    """The rows of ANNOTATED as a selection takes them: id, labels, score, and the columns that `select.quotas` and
-    `select.cost` name.
+    """The rows of ANNOTATED as a selection takes them: id, labels, score, and the columns that `select.quotas`,
+    `select.cost` and the strategy name.
 
     Raises:
         InputError: there is no table ANNOTATED.
@@ -167,14 +170,14 @@ def annotated_rows(store: Store, config: Config) -> DataFrame:
     have = (first["columns"] if first else None) or {}
     for name in wanted:
         if first is not None and name not in have:
+            stage = "vocabulary" if config.vocabulary.enabled else "annotate"
             raise ContractError(
-                f"select.quotas or select.cost names the column {name!r}, which the table `annotated` was written "
-                f"without: run the stage `{'vocabulary' if config.vocabulary.enabled else 'annotate'}` again, no model "
-                f"is asked twice (there are {', '.join([*OWN_COLUMNS, *have])})"
+                f"select.quotas, select.cost or the strategy names the column {name!r}, which the table `annotated` "
+                f"was written without: run the stage `{stage}` again, no model is asked twice (there are "
+                f"{', '.join([*OWN_COLUMNS, *have])})"
             )
-    named = [c.column for c in (config.select.quotas, config.select.cost) if c is not None]
     columns = [sf.col("columns")[name].alias(name) for name in wanted]
-    own = dict.fromkeys(["id", "labels", "score", *(n for n in named if n in OWN_COLUMNS)])
+    own = dict.fromkeys(["id", "labels", "score", *(n for n in config.select.columns() if n in OWN_COLUMNS)])
     return rows.select(*own, *columns)
 
 

@@ -93,11 +93,13 @@ def test_valid_tags_random_sampler_and_rejected_rows(spark, tmp_path, rows):
 
     drawn = []
     for seed in (0, 0, 1):
-        random_stats = sample(spark, SampleOptions(**{**given.__dict__, "sampler_type": "random", "seed": seed}))
+        at_random = SelectConfig(budget=30, strategy="random", seed=seed)
+        random_stats = sample(spark, SampleOptions(**{**given.__dict__, "select": at_random}))
         drawn.append([json.loads(x)["_id"] for x in written(tmp_path)])
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 30
-    assert random_stats["objective"] > 0
+    assert (random_stats["strategy"], random_stats["objective"], random_stats["engine"]) == ("random", None, None)
+    assert "pack" not in random_stats["seconds"] or random_stats["seconds"]["pack"] == 0
 
 
 def test_what_cannot_be_sampled_is_told(spark, tmp_path, rows):

@@ -159,7 +159,7 @@ def test_spark_pandas_and_arrow_give_the_same_selection(spark, tmp_path):
     assert there.ids == here.ids == select(pool.to_pandas(), 30, **options).ids
     assert not {"r0003", "r0100", "r0007", "r0008"} & set(here.ids)
     assert here.ids[:2] == ["r0010", "r0050"]
-    assert there.chosen.gains.tolist() == here.chosen.gains.tolist()
+    assert there.table["gain"].to_pylist() == here.table["gain"].to_pylist()
     assert there.certificate.upper_bound == pytest.approx(here.certificate.upper_bound)
     assert {**there.counts, "groups": 0} == {**here.counts, "groups": 0}
 
@@ -268,8 +268,8 @@ def test_a_resumed_run_spends_the_cost_as_the_whole_one_does(spark):
     for taken in (1, 9, 30):
         again = select_rows(df, graph, config, resume=whole.ids[:taken])
         assert again.ids == whole.ids
-        assert again.chosen.gains.tolist() == whole.chosen.gains.tolist()
-        assert again.chosen.objectives.tolist() == whole.chosen.objectives.tolist()
+        assert again.table["gain"].to_pylist() == whole.table["gain"].to_pylist()
+        assert again.table["objective"].to_pylist() == whole.table["objective"].to_pylist()
 
 
 def test_given_include_exclude_and_resume(spark):
@@ -298,8 +298,8 @@ def test_given_include_exclude_and_resume(spark):
     assert saved[-1] == whole.ids
     again = select_rows(df, graph, config, resume=saved[0] or whole.ids[:7])
     assert again.ids == whole.ids
-    assert again.chosen.gains.tolist() == whole.chosen.gains.tolist()
-    assert again.chosen.objectives.tolist() == pytest.approx(whole.chosen.objectives.tolist(), rel=1e-12)
+    assert again.table["gain"].to_pylist() == whole.table["gain"].to_pylist()
+    assert again.table["objective"].to_pylist() == pytest.approx(whole.table["objective"].to_pylist(), rel=1e-12)
     with pytest.raises(InputError, match="1 of 2 ids in include are not among the pool's usable rows"):
         select_rows(df, graph, config, include=ids("r0001", "nobody"))
 

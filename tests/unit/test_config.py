@@ -57,7 +57,6 @@ def test_the_schema_accepts_the_example_and_refuses_a_typo():
         ({"select": {"phi": {"b": 1.5}}}, "select.phi.b = 1.5"),
         ({"select": {"mode": "threshold", "epsilon": 1 - 2**-53}}, "select.epsilon = 0.9999999999999999"),
         ({"select": {"mode": "stochastic"}}, "mode: stochastic was taken out"),
-        ({"select": {"seed": 3}}, "leave select.seed out"),
         ({"select": {"phi": {"a": 0}}}, "select.phi.a = 0"),
         ({"annotate": {"tagger": {"kind": "embeding"}}}, "embeding"),
         ({"output": {}}, "give output.path"),

@@ -1,0 +1,105 @@
+"""Rows in the order of a hash of their id: the strategy `random`, and the baseline that a certificate compares with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.kernels.selection.usable import one_chunk
+from mig_spark.kernels.selection.xxhash import xxhash64
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.spark_rows import SparkRows
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from mig_spark.selection.constraints import Rows
+    from mig_spark.selection.strategy import Context
+
+#: How much more than its share of the rows is fetched, so that enough hash below the cut.
+_SLACK = 1.2
+
+
+def draw(rows: Rows, budget: int, context: Context) -> list[Any]:
+    """The ids of `budget` rows (or all, where there are fewer) by the hash of their id and the seed, within the quotas.
+
+    Args:
+        rows: those that can be used and may be taken.
+    """
+    budget = min(budget, context.counts()["rows"])
+    if isinstance(rows, ArrowRows):
+        return _drawn_here(rows.table, budget, context)
+    assert isinstance(rows, SparkRows)
+    if context.work.kinds is None:
+        found = random_rows(rows.df, budget, rows=context.counts()["rows"], seed=context.seed)
+    else:
+        found = _within_quotas(rows.df, budget, context)
+    table = collect_arrow(found.select("_hash", "id"))
+    taken: list[Any] = table.sort_by([("_hash", "ascending"), ("id", "ascending")])["id"].to_pylist()
+    return taken
+
+
+def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFrame:
+    """`budget` rows of `df` (with an `id`) in the order of their id's hash: the same rows whatever the partitioning.
+
+    Args:
+        rows: how many rows `df` has.
+    """
+    from pyspark.sql import functions as sf
+
+    share = min(1.0, _SLACK * budget / max(1, rows) + 100 / max(1, rows))
+    near = df.withColumn("_hash", _hash(seed))
+    if share < 1.0:
+        near = near.where(sf.col("_hash") < sf.lit(int(-(2**63) + share * 2**64)))
+    return near.orderBy("_hash", "id").limit(budget)
+
+
+def _hash(seed: int) -> Column:
+    from pyspark.sql import functions as sf
+
+    return sf.xxhash64(sf.col("id").cast("string"), sf.lit(seed))
+
+
+def _limits(context: Context) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The quota classes, and how many more rows each must and may have."""
+    kinds, limits = context.work.kinds, context.work.constraints
+    assert kinds is not None
+    return kinds, np.maximum(limits.lower - limits.taken, 0), np.maximum(limits.upper - limits.taken, 0)
+
+
+def _within_quotas(df: DataFrame, budget: int, context: Context) -> DataFrame:
+    """The rows that a walk in the order of the hash takes, which passes over full classes and keeps room for minima:
+    the first of each class up to its minimum, then the best of the others up to its maximum."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as sf
+
+    kinds, lower, upper = _limits(context)
+    limits = from_arrow(df.sparkSession, pa.table({"kind": kinds, "_lower": lower, "_upper": upper}))
+    place = sf.row_number().over(Window.partitionBy("kind").orderBy("_hash", "id"))
+    placed = df.select("id", "kind").withColumn("_hash", _hash(context.seed)).withColumn("_place", place)
+    allowed = placed.join(sf.broadcast(limits), "kind").where("_place <= _upper")
+    return allowed.orderBy(sf.col("_place") > sf.col("_lower"), "_hash", "id").limit(budget)
+
+
+def _drawn_here(table: pa.Table, budget: int, context: Context) -> list[Any]:
+    ids = one_chunk(table["id"])
+    order = np.asarray(pc.sort_indices(
+        pa.table({"hash": xxhash64(ids, context.seed), "id": ids}), [("hash", "ascending"), ("id", "ascending")]
+    ))  # fmt: skip
+    if context.work.kinds is not None:
+        kinds, lower, upper = _limits(context)
+        kind = pc.index_in(one_chunk(table["kind"]), value_set=pa.array(kinds)).to_numpy()[order]
+        place = np.empty(len(kind), np.int64)
+        for k in range(len(kinds)):
+            here = np.flatnonzero(kind == k)
+            place[here] = np.arange(1, len(here) + 1)
+        allowed = np.flatnonzero(place <= upper[kind])
+        first = np.lexsort((allowed, place[allowed] > lower[kind[allowed]]))[:budget]
+        order = order[np.sort(allowed[first])]
+    taken: list[Any] = ids.take(pa.array(order[:budget])).to_pylist()
+    return taken

@@ -1,0 +1,211 @@
+"""Exact MIG selection: the packed pool, the engine that it needs, and the certificate.
+
+Two engines, one arithmetic, the same ids in the same order: `rounds` leaves the packed pool in the executors, `local`
+brings it to the driver. `auto` takes `local` where it fits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.config import PhiConfig, SelectConfig
+from mig_spark.kernels.selection.blocks import build_block, label_sets_of
+from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
+from mig_spark.kernels.selection.candidates import Chosen, ids_of
+from mig_spark.kernels.selection.greedy import Constraints
+from mig_spark.kernels.selection.ids import RepeatedIdsError
+from mig_spark.kernels.selection.memory import MemoryBlocks
+from mig_spark.kernels.selection.objective import Phi
+from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
+from mig_spark.kernels.selection.single import single_best
+from mig_spark.kernels.selection.state import State
+from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
+from mig_spark.selection.label_parameters import read_parameters, read_parameters_here
+from mig_spark.selection.packing import SparkBlocks
+from mig_spark.selection.strategy import Context, Ranked
+
+logger = logging.getLogger(__name__)
+
+Blocks: TypeAlias = SparkBlocks | MemoryBlocks
+
+#: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
+LOCAL_COPIES = 4
+#: Share of the free memory that `auto` lets the local engine take.
+LOCAL_SHARE = 0.5
+
+
+def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
+    """The config's concave function on these labels.
+
+    Args:
+        config: the parameters of labels that have none of their own.
+        labels: in order.
+        parameters: by label, any of `weight`, `a`, `b`, `alpha`.
+    """
+    n = len(labels)
+    phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
+    for k, label in enumerate(labels):
+        own = (parameters or {}).get(label, {})
+        phi.weight[k] = own.get("weight", phi.weight[k])
+        phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
+        phi.b[k] = own.get("b", phi.b[k])
+    return phi
+
+
+def select_greedily(context: Context) -> Ranked:
+    """Exact MIG selection of the rows that the context has prepared.
+
+    Raises:
+        InputError: no usable row, or an id that is there twice.
+        NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
+    """
+    config, work = context.config, context.work
+    parameters = read_parameters_here(config) if context.spark is None else read_parameters(context.spark, config)
+    vocabulary = None if callable(context.graph) else context.label_graph().labels
+    start = time.perf_counter()
+    pool = work.rows.pack(vocabulary, config, kinds=work.kinds)
+    try:
+        counts = pool.counts()
+        see_that_there_are_rows(counts, work)
+        if vocabulary is None:
+            pool = pool.numbered_by(context.label_graph(work.labels(pool.labels())).labels)
+        graph = context.label_graph()
+        packed = time.perf_counter()
+        phi = make_phi(config.phi, graph.labels, parameters)
+        state = State.start(graph.propagation, phi, exact=config.gain == "exact")
+        _replay_rows(state, work.given, graph, config)
+        origin = state.copy()
+        first = _replay_rows(state, work.first, graph, config, forced=work.forced)
+        certificate, parts = _run(pool, state, work.constraints, config, [first], context.on_round)
+        chosen = Chosen.concat(parts)
+        if config.cost is not None:
+            chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
+        seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
+        if config.upper_bound and chosen.size and config.cost is None:
+            certificate.upper_bound = bound_objective(pool, chosen, origin, first)
+            seconds["upper_bound"] = time.perf_counter() - packed - seconds["select"]
+    except RepeatedIdsError as e:
+        # the kernels know ids as bytes; users know numbers
+        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
+    finally:
+        pool.release()
+    labels = pa.ListArray.from_arrays(
+        pa.array(chosen.label_ptr, pa.int32()), pa.array(graph.labels, pa.string()).take(pa.array(chosen.labels))
+    )
+    return Ranked(
+        ids_of(chosen, integers=pool.integer_ids), chosen.gains, chosen.objectives, labels, counts, certificate,
+        certificate.notes, seconds,
+    )  # fmt: skip
+
+
+def _run(
+    pool: Blocks,
+    state: State,
+    constraints: Constraints,
+    config: SelectConfig,
+    parts: list[Chosen],
+    on_round: Callable[[Sequence[Any]], None] | None,
+) -> tuple[Certificate, list[Chosen]]:
+    """Run the engine; `parts` is what was taken before."""
+    engine = choose_engine(config, pool)
+    if engine == "rounds":
+        # with all rows at the driver, the greedy itself sees them
+        pool.refuse_repeated_ids()
+    pool.describe(engine)
+    if engine == "local":
+        blocks = list(pool.collect().values())
+        chosen, certificate = select_local(blocks, state, constraints)
+        return certificate, [*parts, chosen]
+
+    def tell(sofar: Sequence[Chosen]) -> None:
+        if on_round:
+            on_round(ids_of(Chosen.concat([*parts, *sofar]), integers=pool.integer_ids))
+
+    chosen, certificate = Rounds(
+        pool, state, constraints, candidates_asked=config.candidates, max_rounds=config.max_rounds,
+        finish_locally=fits_driver(pool), slack=config.epsilon if config.mode == "threshold" else 0.0,
+        on_round=tell,
+    ).run()  # fmt: skip
+    return certificate, [*parts, chosen]
+
+
+def _replay_rows(
+    state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig, *, forced: int = 0
+) -> Chosen:
+    """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
+    if rows is None:
+        return Chosen.concat([])
+    ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    gains, objectives = replay(state, ptr, labels, scores)
+    if config.cost is not None and "cost" in rows.column_names:
+        # greedy compares gains by unit of cost and multiplies again: the same roundings
+        cost = rows["cost"].to_numpy()[forced:]
+        gains[forced:] = gains[forced:] / cost * cost
+    return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
+
+
+def _or_single_best(
+    pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig, origin: State, chosen: Chosen,
+    certificate: Certificate,
+) -> Chosen:  # fmt: skip
+    """The rows taken, or those that must be and one row alone, where that adds more; see `kernels.selection.single`."""
+    aside, at_forced = None, origin.copy()
+    if work.first is not None:
+        _replay_rows(at_forced, work.first.slice(0, work.forced), graph, config)
+        ptr, labels, scores = label_sets_of(
+            work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm
+        )
+        resumed = work.first.slice(work.forced).combine_chunks()
+        kind = None
+        if work.kinds is not None:
+            kind = pc.index_in(resumed["kind"], value_set=pa.array(work.kinds)).to_numpy().astype(np.int32)
+        rows = Chosen.of_table(resumed["id"], scores, ptr, labels, scores, scores)
+        aside = build_block(ptr, labels, scores, rows.id_ptr, rows.ids, kind=kind, cost=resumed["cost"].to_numpy())
+    one = single_best(pool, aside, at_forced, work.at_forced.limits())
+    if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
+        return chosen
+    certificate.notes.append("one row alone adds more than all that gain per cost takes: it is the selection")
+    return Chosen.concat([chosen.part(0, work.forced), one])
+
+
+def bound_objective(pool: Blocks, chosen: Chosen, state: State, first: Chosen) -> float:
+    """No selection of as many rows has a higher objective than this; see `kernels.selection.bounds`.
+
+    Args:
+        state: the start, nothing selected; moved along.
+        first: rows that had to be taken: every selection has them.
+    """
+    rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
+    sample = pool.sample(min(rows, 50_000))
+    best = np.inf
+    for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):
+        ptr = chosen.label_ptr[done : upto + 1]
+        replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
+        done = upto
+        view = state.exact_view()
+        thetas = choose_thetas(sample, view, budget, rows)
+        best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
+    return float(best)
+
+
+def fits_driver(pool: Blocks) -> bool:
+    """Whether the local engine has room for the pool, and Spark lets its blocks through to the driver."""
+    return bool(pool.nbytes() * LOCAL_COPIES < pool.room() * LOCAL_SHARE) and pool.can_be_collected()
+
+
+def choose_engine(config: SelectConfig, pool: Blocks) -> str:
+    """The engine that `auto` stands for; a mode that only one engine has decides."""
+    if config.engine != "auto" or config.mode == "threshold":
+        return "rounds" if config.mode == "threshold" else config.engine
+    engine = "local" if fits_driver(pool) else "rounds"
+    logger.info("engine: %s (the packed pool has %.1f MB)", engine, pool.nbytes() / 1e6)
+    return engine

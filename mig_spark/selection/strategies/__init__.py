@@ -1,0 +1,1 @@
+"""How rows are chosen: one module a strategy. Their table is `plugins.STRATEGIES`."""

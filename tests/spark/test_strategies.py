@@ -1,0 +1,80 @@
+"""Strategies over Spark: the ids that there are without it, and a whole run by one that has no gains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_curation import STAGES_RUN, chosen, make_config, some_records, write
+
+from mig_spark import run_pipeline, select
+from mig_spark.contracts import SELECTION
+from mig_spark.curation.replay import describe_replay, replay_run
+from mig_spark.errors import ConfigError, InputError
+from mig_spark.lakehouse.tables import Store
+from mig_spark.summary import summarise
+from mig_spark.verify import verify_run
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["text", "integers"])
+def test_random_rows_are_the_same_with_and_without_spark(spark, integers):
+    rows = [(k if integers else f"row {k}é", ["a"], 1.0, "xxyz"[k % 4]) for k in range(500)]
+    schema = f"id {'int' if integers else 'string'}, labels array<string>, score double, kind string"
+    df = spark.createDataFrame(rows, schema)
+    table = df.toArrow()
+    first = rows[17][0]
+    for options in (
+        {"seed": 3},
+        {"seed": 2**40, "include": [first], "exclude": [rows[k][0] for k in range(100, 200)]},
+        {"quotas": {"column": "kind", "limits": {"x": {"max": 4}, "z": {"min": 9}}}, "include": [first]},
+    ):
+        here = select(table, 30, strategy="random", **options)
+        there = select(df.repartition(5), 30, strategy="random", **options)
+        assert there.ids == here.ids
+        assert len(there) == 30
+        assert there.counts == here.counts
+        assert there.to_arrow()["labels"].to_pylist() == [["a"]] * 30
+    with pytest.raises(ConfigError, match="does not read the label graph"):
+        select(df, 3, strategy="random", edges=[("a", "b", 1.0)])
+
+
+def test_a_run_by_a_strategy_without_gains(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 30))
+    chosen_by = {"strategy": "random", "budget": 10, "seed": 5}
+    config = make_config(tmp_path, select=chosen_by)
+    store = Store(spark, config.output)
+    # as versions made it in which every selection had gains
+    strict = [replace(c, nullable=False) if c.name in ("gain", "objective") else c for c in SELECTION.columns]
+    older = replace(SELECTION, columns=tuple(strict))
+    row = (1, "old", 1.0, 1.0, ["label 0"], 1.0, "s", "old-run", None)
+    store.write(older, spark.createDataFrame([row], older.ddl()))
+    assert not spark.read.format("delta").load(store.location(SELECTION)).schema["gain"].nullable
+
+    done = run_pipeline(spark, config, (*STAGES_RUN, "report"), run_id="first")
+    ids = [f"r{k:03d}" for k in range(30)]
+    table = store.read(SELECTION).orderBy("rank").collect()
+    pool = [{"id": i, "labels": ["a"], "score": 1.0} for i in ids]
+    assert [r["id"] for r in table] == select(pd.DataFrame(pool), 10, strategy="random", seed=5).ids
+    assert {(r["gain"], r["objective"]) for r in table} == {(None, None)}
+    assert all(r["labels"] for r in table)
+    lines = [json.loads(line) for line in Path(done["files"]["selection"]).read_text().splitlines()]
+    assert [line["gain"] for line in lines] == [None] * 10
+    page = Path(done["files"]["report"]).read_text()
+    assert "chosen by the strategy random, which has no gains and no objective" in page
+    assert "certified exact" not in page
+    assert "strategy     random, which has no objective" in summarise(done, STAGES_RUN)
+
+    assert replay_run(spark, config, "first").same
+    assert "identical    10 ids" in describe_replay(replay_run(spark, config, "first"))
+    with pytest.raises(InputError, match="only mig makes; `mig-spark replay first`"):
+        verify_run(spark, config, None, tolerance=0.0)
+
+    write(tmp_path / "in", "b.jsonl", some_records(30, 30, seed=2))
+    more = make_config(tmp_path, select={**chosen_by, "budget": 15}, mode="incremental")
+    done = run_pipeline(spark, more, STAGES_RUN, run_id="second")
+    assert chosen(store)[:10] == [r["id"] for r in table]
+    assert (len(chosen(store)), done["counts"]["select"]["moved"]["entered"]) == (15, 5)
+    assert replay_run(spark, more, "second").same
