@@ -19,7 +19,7 @@ from mig_spark.config import (
     edge_threshold,
 )
 from mig_spark.errors import ConfigError, ContractError, InputError
-from mig_spark.labels.edges import read_edges, read_edges_here, similarity_edges, similarity_edges_here, tidy_edges
+from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here, tidy_edges
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
@@ -170,10 +170,7 @@ def _edges(
     labels: list[str], threshold: float | None,
 ) -> pa.Table | None:  # fmt: skip
     if isinstance(edges, str | os.PathLike):
-        edges = os.fspath(edges)
-        if spark is None:
-            return read_edges_here(edges, labels, threshold=threshold, option="edges")
-        return read_edges(spark, edges, labels, threshold=threshold, option="edges")
+        return read_edges(os.fspath(edges), labels, threshold=threshold, spark=spark, option="edges")
     if edges is not None:
         return _edge_table(edges, labels, threshold)
     if model is None:

@@ -212,7 +212,7 @@ _SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --lab
     help="Rows to select.",
 )  # fmt: skip
 @click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out. Default: all labels.")
-@click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight; then no model is loaded.")
+@click.option("--label-graph", metavar="EDGES", help="A file or table with src, dst, weight; then no model is loaded.")
 @click.option(
     "--label-graph-type", default="sim", metavar="sim", callback=_similarity_only, expose_value=False,
     help="Labels are joined by the similarity of their embeddings; there is no other type.",
@@ -272,10 +272,10 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
         with open_session(SparkConfig(driver_memory=given["driver_memory"])) as session:
             ready = time.perf_counter() - started
             done = run_sample(session.spark, options)
-    done["seconds"] = {"session": round(ready, 3), **done["seconds"]}
-    done["peak_memory_gb"] = peak.gb
-    if stats:
-        write_lines([json.dumps(done, indent=2)], stats)
+            done["seconds"] = {"session": round(ready, 3), **done["seconds"]}
+            done["peak_memory_gb"] = peak.gb
+            if stats:
+                write_lines([json.dumps(done, indent=2)], stats, session.spark)
     click.echo(_sample_summary(done, out))
 
 
@@ -287,7 +287,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With --config: override a value.")
 @click.option("--pool", multiple=True, metavar="SRC", help="The annotated pool, as for `sample`. Repeatable.")
 @click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out.")
-@click.option("--label-graph", metavar="EDGES", help="JSONL or Parquet with src, dst, weight.")
+@click.option("--label-graph", metavar="EDGES", help="A file or table with src, dst, weight.")
 @click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
 @click.option("--sim-threshold", type=float, help=_SIM_THRESHOLD)
 @click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
@@ -301,7 +301,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
 def verify(selection: str | None, config_path: str | None, overrides: Sequence[str], **given: Any) -> None:
     """Check in one pass whether an ordered list of ids is an exact greedy selection; exit code 1 where it is not.
 
-    SELECTION: JSON lines with `id` or `_id`, or a table or Parquet with `rank` and `id`: this tool's or another's.
+    SELECTION: JSON lines or CSV with `id` or `_id`, or a table or Parquet with `rank` and `id`, of any tool.
     """
     from mig_spark.lakehouse.session import open_session
     from mig_spark.selection.audit import describe
@@ -465,10 +465,9 @@ def _read_config(path: str, overrides: Sequence[str]) -> Config:
         return load_config(local_path(path), overrides)
     from mig_spark.lakehouse.session import get_session, is_managed
 
-    if is_managed():
-        # the platform's own, which stays
-        get_session(SparkConfig())
-    return parse_config(read_bytes(path), overrides, where=path)
+    # the platform's own, which stays
+    spark = get_session(SparkConfig()).spark if is_managed() else None
+    return parse_config(read_bytes(path, spark), overrides, where=path)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def export_selection(store: Store, path: str) -> int:
         LeaseError: another run has the lease by now.
     """
     store.check_lease()
-    return write_lines((json.dumps(row, ensure_ascii=False) for row in _rows(store)), path)
+    return write_lines((json.dumps(row, ensure_ascii=False) for row in _rows(store)), path, store.spark)
 
 
 def _rows(store: Store) -> Iterator[Mapping[str, Any]]:

@@ -20,13 +20,14 @@ import pyarrow as pa
 from mig_spark.annotation.annotators import read_label_list
 from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
+from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.runtime import from_arrow
+from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
@@ -161,7 +162,9 @@ class GraphMaker:
         start = time.perf_counter()
         o = self.options
         if o.label_graph is not None:
-            table = read_edges(self.spark, o.label_graph, labels, threshold=o.sim_threshold, option="--label-graph")
+            table = read_edges(
+                o.label_graph, labels, threshold=o.sim_threshold, spark=self.spark, option="--label-graph"
+            )
         else:
             threshold = PAPER_THRESHOLD if o.sim_threshold is None else o.sim_threshold
             table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=threshold)
@@ -178,7 +181,7 @@ def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_In
         raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
     inputs: list[_Input] = []
     base = 0
-    with said_plainly(PoolConfig(path=list(sources))):
+    with unreadable_files(list(sources)):
         for parts in found:
             # one source's JSON files may be read in two ways, by size; their order is that of their names all the same
             json_parts = [p for p in parts if p.is_json]
@@ -257,4 +260,4 @@ def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: s
     records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
     wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
     found = records.join(sf.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
-    write_lines((row["raw"] for row in found.toLocalIterator(prefetchPartitions=True)), out)
+    write_lines((row["raw"] for row in found.toLocalIterator(prefetchPartitions=True)), out, spark)

@@ -9,24 +9,24 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.config import Config, PoolConfig, SelectConfig
 from mig_spark.contracts import ANNOTATED, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.fresh import see_that_annotated_is_there
 from mig_spark.errors import InputError
-from mig_spark.ingest.pool import parse_parts, read_table_part, said_plainly
+from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.selection.audit import Verdict
 from mig_spark.labels.label_graph import load_graph
-from mig_spark.lakehouse.lookup import read_table
+from mig_spark.lakehouse.lists import Kind, open_table, read_id_frame, read_list
 from mig_spark.lakehouse.runtime import collect_arrow
-from mig_spark.lakehouse.spark_failures import first_line
+from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.audit import verify_selection
 from mig_spark.selection.label_parameters import located
-from mig_spark.selection.spark_rows import read_ids
 from mig_spark.selection.stage import ids_digest
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
         ids = told["id"].to_pylist()
         problems = _unlike_record(told, made) if made else []
     where = config.select.exclude
+    exclude = None if where is None else read_id_frame(spark, where, "select.exclude")
     verdict = verify_selection(
         store.read(ANNOTATED).select("id", "labels", "score"), ids, load_graph(store), located(store, config),
-        tolerance=tolerance, told=told, exclude=None if where is None else read_ids(spark, where, "select.exclude"),
+        tolerance=tolerance, told=told, exclude=exclude,
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))
 
@@ -94,7 +95,7 @@ def verify_files(spark: SparkSession, selection: str, given: Mapping[str, Any], 
     Raises:
         InputError: something is missing or unusable.
     """
-    with said_plainly(PoolConfig(path=list(given["pool"]))):
+    with unreadable_files(list(given["pool"])):
         frames = [_pool(spark, part) for src in given["pool"] for part in find_parts(spark, PoolConfig(path=src))]
         options = SampleOptions(
             given["pool"], "", valid_tag_path=given["valid_tag_path"], label_graph=given["label_graph"],
@@ -118,26 +119,25 @@ def _pool(spark: SparkSession, part: Part) -> DataFrame:
     return table.selectExpr("cast(id as string) as id", "labels", "cast(score as double) as score")
 
 
-def read_ranked_ids(spark: SparkSession, path: str) -> list[str]:
-    """Ids in order: of a table or Parquet with rank and id, or of the lines of a JSON lines file with id or _id.
+def read_ranked_ids(spark: SparkSession, where: str) -> list[str]:
+    """Ids in order: by `rank` where the list has one (a table must), else in the order of the file's rows; other tools
+    call the id `_id`.
 
     Raises:
-        InputError: there is nothing, or a line has no id.
+        InputError: nothing is there, or a row has no id.
     """
-    from pyspark.errors import AnalysisException
-
-    try:
-        df = read_table(spark, path)
-        if df is None:
-            # one file is read by one task in order; a selection is small
-            text = spark.read.text(path, lineSep="\n", wholetext=False).coalesce(1)
-            rows = text.selectExpr(
-                "coalesce(get_json_object(value, '$.id'), get_json_object(value, '$._id')) as id"
-            ).collect()
-            bad = [k for k, r in enumerate(rows, 1) if r["id"] is None]
-            if bad:
-                raise InputError(f"line {bad[0]} of {path} has no id: each line is a JSON object with id or _id")
-            return [r["id"] for r in rows]
-        return [str(r["id"]) for r in df.orderBy("rank").select("id").collect()]
-    except AnalysisException as e:
-        raise InputError(f"no selection at {path} ({first_line(str(e))}); rank and id are needed") from None
+    option = "the selection"
+    columns: dict[str, Kind] = {"id": "text", "_id": "text", "rank": "number"}
+    table = read_list(where, columns, option, spark=spark, any_of=tuple(columns))
+    names = [name for name in ("id", "_id") if name in table.column_names]
+    if not names or ("rank" not in table.column_names and open_table(spark, where) is not None):
+        raise InputError(
+            f"{option} = {where}: rank and id are needed, or the rows of a file in order with id or _id; it has "
+            f"{', '.join(table.column_names)}"
+        )
+    if "rank" in table.column_names:
+        table = table.sort_by("rank")
+    ids: list[str | None] = pc.coalesce(*(table[name] for name in names)).to_pylist()
+    if None in ids:
+        raise InputError(f"{option} = {where}: row {ids.index(None) + 1} has no id; each has id or _id")
+    return [name for name in ids if name is not None]

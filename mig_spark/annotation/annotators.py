@@ -33,6 +33,7 @@ from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, OUTSID
 from mig_spark.kernels.annotation.embedding import TEXT_RULE, check_installed, model_identity
 from mig_spark.lakehouse.files import read_bytes
 from mig_spark.lakehouse.runtime import task_cpus
+from mig_spark.lakehouse.session import active_session
 from mig_spark.udfs import annotate_rows
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def read_label_list(path: str) -> list[str]:
         InputError: no such file, or something else in it.
     """
     try:
-        found = json.loads(read_bytes(path))
+        found = json.loads(read_bytes(path, active_session()))
     except InputError as e:
         raise InputError(f"no list of labels: {e}; give a JSON file with a list of strings") from None
     except ValueError as e:

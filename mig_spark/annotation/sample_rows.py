@@ -12,6 +12,7 @@ from mig_spark.kernels.ingest.chat import Names, Row
 from mig_spark.kernels.ingest.records import iter_file
 from mig_spark.kernels.ingest.staged import parse_item
 from mig_spark.lakehouse.files import read_bytes
+from mig_spark.lakehouse.session import active_session
 
 #: more rows improve the fit little and cost the model's time
 MOST_ROWS = 2_000
@@ -35,7 +36,7 @@ def sample_texts(name: str) -> list[str]:
 
 def _texts(file: str) -> Iterable[str]:
     try:
-        content = read_bytes(file)
+        content = read_bytes(file, active_session())
     except InputError as e:
         raise InputError(f"annotate.tagger.sample: {e}; give a JSONL or JSON file of rows, or builtin") from None
     for item in iter_file(content, "auto"):

@@ -14,19 +14,20 @@ from mig_spark.plugins import STRATEGIES
 
 
 class PhiConfig(Section):
-    """The concave function: pow is phi(x) = (x + a)^b, exp has phi'(x) = alpha exp(-alpha x)."""
+    """The concave function that makes the next row on a covered label worth less: `pow` is phi(x) = (x + a)^b, `exp`
+    has phi'(x) = alpha exp(-alpha x)."""
 
-    kind: Literal["pow", "exp"] = "pow"
-    a: float = Field(1e-6, ge=1e-50, le=1e50, description="pow; so far from 0 that no slope overflows")
-    b: float = Field(0.8, ge=1e-9, lt=1, description="pow")
-    alpha: float = Field(1.0, ge=1e-50, le=1e50, description="exp")
+    kind: Literal["pow", "exp"] = Field("pow", description="pow: (x + a)^b; exp: 1 - exp(-alpha x)")
+    a: float = Field(1e-6, ge=1e-50, le=1e50, description="of pow: keeps the slope at x = 0 finite")
+    b: float = Field(0.8, ge=1e-9, lt=1, description="of pow: the exponent; the lower, the sooner a label is saturated")
+    alpha: float = Field(1.0, ge=1e-50, le=1e50, description="of exp: the rate; the higher, the sooner it is saturated")
 
 
 class QuotaLimit(Section):
     """Least and most rows of one value of the quota column."""
 
-    min: int = Field(0, ge=0)
-    max: int | None = Field(None, ge=0)
+    min: int = Field(0, ge=0, description="rows that are taken at least; the run stops where there are fewer")
+    max: int | None = Field(None, ge=0, description="rows that are taken at most; null: no limit")
 
     @model_validator(mode="after")
     def _in_order(self) -> QuotaLimit:
@@ -38,16 +39,18 @@ class QuotaLimit(Section):
 class QuotaConfig(Section):
     """Least and most rows by the value of a column (a partition matroid, with minima)."""
 
-    column: str = "source"
-    limits: dict[str, QuotaLimit] = Field(default_factory=dict, description="by value of the column")
-    each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own")
+    column: str = Field("source", description="a column of the annotated pool, or a key of your own records")
+    limits: dict[str, QuotaLimit] = Field(
+        default_factory=dict, description="by value of the column, e.g. {forum: {min: 10, max: 200}}"
+    )
+    each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own; null: no limit")
 
 
 class CostConfig(Section):
     """A budget in units of a column, for example tokens; gain then counts by unit of cost."""
 
-    column: str = Field("characters", description="a column > 0; `characters` is the length of all turns")
-    budget: float = Field(gt=0)
+    column: str = Field("characters", description="a column above 0; `characters` is the length of all turns")
+    budget: float = Field(gt=0, description="what the selected rows may cost together")
 
 
 class SelectConfig(Section):
@@ -55,32 +58,54 @@ class SelectConfig(Section):
 
     strategy: Annotated[Any, OneOf(STRATEGIES, by_name=True)] = Field(
         {"kind": "mig"}, validate_default=True,
-        description="how rows are chosen: a name (mig, random, ...), or {kind: name} with the strategy's own options",
+        description="how rows are chosen: mig, exactly by information gain; random; or another one (docs/extending.md)",
     )  # fmt: skip
-    budget: int | None = Field(1000, ge=0, description="rows; null, with a cost: as many as the cost allows")
-    quotas: QuotaConfig | None = None
-    cost: CostConfig | None = None
-    given: str | None = Field(None, description="ids (table or file) whose information is there from the start")
-    include: str | None = Field(None, description="ids (table or file) to take first")
-    exclude: str | None = Field(None, description="ids (table or file) not to take")
+    budget: int | None = Field(1000, ge=0, description="rows to select; null, with a cost: as many as the cost allows")
+    quotas: QuotaConfig | None = Field(None, description="least and most rows by the value of a column; null: none")
+    cost: CostConfig | None = Field(None, description="a budget in units of a column, such as tokens; null: none")
+    given: str | None = Field(
+        None, description="ids (a table or file) whose information is there from the start, such as a former selection"
+    )
+    include: str | None = Field(None, description="ids (a table or file) to take first")
+    exclude: str | None = Field(None, description="ids (a table or file) not to take")
     label_parameters: str | None = Field(
-        None, description="of labels: a table or file with label, weight, a, b, alpha; labels: the run's own"
+        None,
+        description="phi of single labels: a table or file with label, weight, a, b, alpha, or a JSON object {label: "
+        "{weight: 2}}; `labels`: those columns of the run's own table",
     )
     mode: Literal["greedy", "threshold"] = Field(
-        "greedy", description="greedy: every row is the best one left; threshold: it may be worse by a share of epsilon"
+        "greedy",
+        description="greedy: every row is the best one left; threshold: it may be worse by a share of epsilon, which "
+        "takes fewer rounds",
     )
     epsilon: float = Field(
         0.1, gt=0, le=0.999999, description="of threshold: a row may have so much less (relative) than the best gain"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of strategies that draw at random, such as random")
-    phi: PhiConfig = PhiConfig()
-    gain: Literal["gradient", "exact"] = "gradient"
+    phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
+    gain: Literal["gradient", "exact"] = Field(
+        "gradient",
+        description="what a row adds: gradient, as in the published code; exact, the paper's eq. 9, with the 1 - 1/e "
+        "guarantee",
+    )
     norm: bool = Field(False, description="divide a row's score by its number of labels")
-    engine: Literal["auto", "rounds", "local"] = "auto"
-    candidates: int | None = Field(None, ge=1, description="rows asked for in a round (M); default near the budget")
-    block_rows: int = Field(100_000, ge=1, le=5_000_000)
-    max_rounds: int = Field(200, ge=1)
-    upper_bound: bool = Field(True, description="bound the best possible objective too; a few passes over the pool")
+    engine: Literal["auto", "rounds", "local"] = Field(
+        "auto",
+        description="rounds: the pool stays in the executors; local: it is brought to the driver; auto: local where it "
+        "fits. The same ids by either",
+    )
+    candidates: int | None = Field(
+        None, ge=1, description="rows asked of all blocks in a round; null: near the budget, more after poor rounds"
+    )
+    block_rows: int = Field(100_000, ge=1, le=5_000_000, description="rows packed into one block at most")
+    max_rounds: int = Field(
+        200,
+        ge=1,
+        description="after so many, the rest is selected at the driver where it fits, else the run stops",
+    )
+    upper_bound: bool = Field(
+        True, description="bound the best possible objective too, which takes a few passes over the pool"
+    )
 
     @model_validator(mode="before")
     @classmethod

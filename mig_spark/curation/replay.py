@@ -16,7 +16,7 @@ from mig_spark.curation.stages import STAGES
 from mig_spark.errors import ConfigError, ReplayError
 from mig_spark.ingest.again import PoolAgain, pool_again
 from mig_spark.lakehouse.runs import package_versions
-from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.spark_failures import one_line, spark_errors
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets, masked_keys, with_secrets
 from mig_spark.selection.extend import Published, former_selection
@@ -67,9 +67,6 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     Raises:
         ReplayError: there is no such run, it made no selection, or what it read is gone.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     store = Store(spark, config.output)
     record = find_run(store, run_id)
     made = _selection_of(store, record)
@@ -89,7 +86,7 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
         former = former_selection(pinned, recorded, None if before is None else Published(int(before)))
         selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former)
         source = _source_again(pinned, recorded, record) if from_source else None
-    except (PySparkException, Py4JJavaError) as e:
+    except spark_errors() as e:
         raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
     ids = [str(i) for i in selection.ids]
     then = made.certificate.get("ids_sha256")
@@ -144,14 +141,11 @@ def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
     Raises:
         ReplayError: with every version that is gone.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     gone = []
     for name, version in pins.items():
         try:
             store.read(TABLES[name], version=version).limit(1).collect()
-        except (PySparkException, Py4JJavaError):  # noqa: PERF203 - one look a table
+        except spark_errors():  # noqa: PERF203 - one look a table
             gone.append(f"{name} at version {version}")
     if gone:
         raise ReplayError(
@@ -203,12 +197,10 @@ def _config_of(record: Mapping[str, Any], config: Config) -> Config:
 
 def _ids_then(store: Store, made: Finished) -> list[str] | None:
     """The list that the run wrote, where its version is still there."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
+    gone: tuple[type[Exception], ...] = (*spark_errors(), KeyError)
     try:
         rows = store.read(SELECTION, version=made.writes[SELECTION.name]).orderBy("rank").select("id").collect()
-    except (PySparkException, Py4JJavaError, KeyError):
+    except gone:
         return None
     return [r["id"] for r in rows]
 

@@ -95,7 +95,7 @@ def _report(store: Store, run: Run) -> None:
     data = collect_report_data(store, store.read(ANNOTATED), {**plain, "counts": flat_counts(plain["counts"])})
     page = render_report(data)
     store.check_lease()
-    write_report(page, path)
+    write_report(page, path, store.spark)
 
 
 def _write_selection(store: Store, path: str) -> None:

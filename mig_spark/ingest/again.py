@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import PoolConfig
 from mig_spark.contracts import POOL
 from mig_spark.errors import InputError, ReplayError
-from mig_spark.ingest.pool import judge, parse_parts, repeated_ids, said_plainly
+from mig_spark.ingest.pool import judge, parse_parts, repeated_ids
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def pool_again(
     from pyspark.sql import functions as sf
 
     parts, notes = parts_then(spark, config, inputs)
-    with said_plainly(config):
+    with unreadable_files(config.path):
         staged = parse_parts(spark, parts, config)
         repeated = repeated_ids(staged).persist()
         try:

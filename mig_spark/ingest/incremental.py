@@ -24,13 +24,12 @@ from mig_spark.ingest.pool import (
     json_records,
     parse_parts,
     parse_texts,
-    said_plainly,
     split_records,
 )
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.local_files import FileInfo
-from mig_spark.lakehouse.spark_failures import root_cause
+from mig_spark.lakehouse.spark_failures import root_cause, spark_errors, unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
@@ -98,7 +97,7 @@ def _brought_up_to_date(
     if why is not None:
         logger.info("ingest: everything is read, for %s", why)
         now = replace(now, data=data + 1)
-        with said_plainly(config.pool):
+        with unreadable_files(config.pool.path):
             store.write(RECORDS, parse_parts(store.spark, parts, config.pool), told=_told(now))
         changes: dict[str, Any] = {"how": f"everything: {why}"}
         counts = split_records(store, RECORDS, config.pool, run_id, lambda rows: _write_pool(store, rows, now.data))
@@ -167,15 +166,12 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
         How the changes were found, and None. Or an empty text, and why they cannot be found: the version of a table
         that the last run read is gone (VACUUM, or its log was cleaned up), or it cannot be read.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     moved = [p for p in parts if p.version is not None and p.version != before.tables[shown_name(p)]]
     try:
         return _find_changes(store, config, parts, before), None
-    except (PySparkException, Py4JJavaError) as e:
+    except spark_errors() as e:
         if not moved:
-            with said_plainly(config.pool):
+            with unreadable_files(config.pool.path):
                 raise
         seen = ", ".join(f"{plain_path(shown_name(p))} since version {before.tables[shown_name(p)]}" for p in moved)
         return "", f"the changes of {seen} cannot be read any more ({root_cause(e)})"

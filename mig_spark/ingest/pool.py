@@ -7,10 +7,8 @@ from files that may have changed. Only ids and signatures are shuffled, and the 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,7 @@ from mig_spark.ingest.sources import LISTED_FILES, Part, disk_pieces, find_parts
 from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
 from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
-from mig_spark.lakehouse.spark_failures import first_line
+from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import escape_glob
 from mig_spark.lakehouse.tables import Store
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STAGE = "ingest"
-#: Spark's error classes for a file that exists and cannot be read in the expected format.
-_UNREADABLE = re.compile(
-    r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
-    r"[^\]]*\] (.*)"
-)
 
 
 def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
@@ -56,7 +49,7 @@ def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Pa
     """
     parts = find_parts(store.spark, config.pool) if parts is None else parts
     try:
-        with said_plainly(config.pool):
+        with unreadable_files(config.pool.path):
             store.write(STAGED, parse_parts(store.spark, parts, config.pool))
         counts = split_records(store, STAGED, config.pool, run_id)
         return {**counts, "inputs": pool_inputs(parts, contents=file_contents(store, STAGED, parts))}
@@ -87,7 +80,7 @@ def read_source(spark: SparkSession, config: PoolConfig) -> DataFrame:
     Raises:
         InputError: something is not there, is empty, or is not of the format that the config says.
     """
-    with said_plainly(config):
+    with unreadable_files(config.path):
         return parse_parts(spark, find_parts(spark, config), config)
 
 
@@ -319,34 +312,3 @@ def _nothing_usable(config: PoolConfig, rejected: dict[str, tuple[int, str]]) ->
         f"no usable row in {where}: {total} records, all rejected: {reasons}; "
         "check pool.schema and pool.columns, `mig-spark config` shows them"
     )
-
-
-@contextlib.contextmanager
-def said_plainly(config: PoolConfig) -> Iterator[None]:
-    """Turn Spark's failure to read a file into one line that names the file; other errors pass through unchanged."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as e:
-        # the error class may be nested in that of a failed write, so the whole report is searched
-        found = _UNREADABLE.search(str(e))
-        if found is None:
-            raise
-        raise InputError(_plain_failure(config, found, str(e))) from None
-
-
-def _plain_failure(config: PoolConfig, found: re.Match[str], report: str) -> str:
-    if found[1] == "CANNOT_MERGE_SCHEMAS":
-        return (
-            f"the Parquet files at {config.path} have columns of the same name and different types: "
-            "give them one by one, as a list of paths in pool.path"
-        )
-    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|$)", found[2])
-    where = plain_path(file[1]) if file else f"{config.path} ({first_line(found[2])})"
-    causes = [
-        first_line(line.removeprefix("Caused by: ")) for line in report.splitlines() if line.startswith("Caused by:")
-    ]
-    why = f" ({causes[-1]})" if causes else ""
-    return f"cannot read {where}: the file is damaged, gone or not what its name says{why}; restore or remove it"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model, model_folder
 from mig_spark.kernels.labels import similarity
-from mig_spark.lakehouse.files import read_rows
+from mig_spark.lakehouse.lists import read_list
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.udfs import count_label_pairs, embed_chunks
@@ -34,7 +34,6 @@ _CHUNK = 512
 MANY_LABELS = 1 << 30
 #: `graph.max_labels` where no config says otherwise.
 MAX_LABELS = 200_000
-_PARQUET = (".parquet", ".pq")
 
 
 def similarity_edges(
@@ -109,9 +108,11 @@ def _see_that_few(labels: list[str], max_labels: int) -> None:
 
 
 def read_edges(
-    spark: SparkSession, path: str, labels: list[str], *, threshold: float | None, option: str = "graph.edges_path"
-) -> pa.Table:
-    """Edges from a JSONL or Parquet file with `src`, `dst`, `weight`, as they are: weights are not rounded.
+    path: str, labels: list[str], *, threshold: float | None, spark: SparkSession | None,
+    option: str = "graph.edges_path",
+) -> pa.Table:  # fmt: skip
+    """Edges from a list with `src`, `dst`, `weight` (`lakehouse.lists` says where lists may be), as they are: weights
+    are not rounded.
 
     Edges between labels that the pool does not use, self-loops and weights below the threshold are left out, and
     logged. A pair given in both directions counts once; where its weights differ the greater one is taken.
@@ -119,32 +120,8 @@ def read_edges(
     Raises:
         InputError: no such file, a column is missing, or a weight is not a finite number.
     """
-    from pyspark.errors import AnalysisException
-    from pyspark.sql import functions as sf
-
-    try:
-        if path.rstrip("/").endswith(_PARQUET):
-            raw = spark.read.parquet(path)
-        else:
-            # one schema for every line: a line that is not like it has nulls, which are found below
-            raw = spark.read.option("lineSep", "\n").json(path, schema="src string, dst string, weight double")
-        edges = raw.select("src", "dst", sf.col("weight").cast("double").alias("weight"))
-        table = collect_arrow(edges)
-    except AnalysisException as e:
-        reason = str(e).splitlines()[0]
-        raise InputError(f"{option} = {path}: {reason}; src, dst and weight are needed") from None
+    table = read_list(path, {"src": "text", "dst": "text", "weight": "number"}, option, spark=spark)
     ends = [table[name].to_pylist() for name in ("src", "dst", "weight")]
-    return _checked(*ends, labels=labels, threshold=threshold, where=f"{option} = {path}")
-
-
-def read_edges_here(path: str, labels: list[str], *, threshold: float | None, option: str) -> pa.Table:
-    """`read_edges` of a JSONL or Parquet file, without Spark.
-
-    Raises:
-        InputError: as there.
-    """
-    rows = read_rows(path, option)
-    ends = [[row.get(name) for row in rows] for name in ("src", "dst", "weight")]
     return _checked(*ends, labels=labels, threshold=threshold, where=f"{option} = {path}")
 
 

@@ -180,7 +180,7 @@ def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Tabl
             {"src": pa.array([], pa.string()), "dst": pa.array([], pa.string()), "weight": pa.array([], pa.float64())}
         )
     if config.edges_path is not None:
-        return read_edges(store.spark, config.edges_path, labels, threshold=threshold)
+        return read_edges(config.edges_path, labels, threshold=threshold, spark=store.spark)
     assert threshold is not None, "a model's edges have a threshold"
     return similarity_edges(
         store.spark, labels, model=config.embedding_model, threshold=threshold, max_labels=config.max_labels

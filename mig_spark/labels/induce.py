@@ -86,7 +86,7 @@ def _induce(store: Store, config: Config, path: str | None) -> dict[str, Any]:
     vocabulary = list(dict.fromkeys(phrase["phrase"] for found in best for phrase in found))
     if path is not None:
         store.check_lease()
-        write_lines([json.dumps(vocabulary, ensure_ascii=False, indent=0)], path)
+        write_lines([json.dumps(vocabulary, ensure_ascii=False, indent=0)], path, store.spark)
     logger.info("induce: %d rows, %d clusters, %d labels", rows, len(named), len(vocabulary))
     return {"rows": rows, "clusters": len(named), "labels": vocabulary, "path": path}
 

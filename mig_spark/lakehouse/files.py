@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
-import json
 import os
 import re
-import sys
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,24 +18,30 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def write_lines(lines: Iterable[str], path: str | os.PathLike[str]) -> int:
+def write_lines(lines: Iterable[str], path: str | os.PathLike[str], spark: SparkSession | None = None) -> int:
     """Write lines, each ended by a newline; returns how many.
+
+    Args:
+        spark: the session whose file systems and credentials count; None: those that Python and pyarrow know.
 
     Raises:
         InputError: the place cannot be written to.
     """
     count = 0
-    with new_file(path) as out:
+    with new_file(path, spark) as out:
         for line in lines:
             out.write(line.encode("utf-8", "surrogatepass") + b"\n")
             count += 1
     return count
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str], spark: SparkSession | None = None) -> bytes:
     """All of a small file: a config, a list of labels. A path without a scheme is one of the driver's own, where there
     is such a file, before it is one of the cluster's default file system. In a URI of a file, %20 is a space where no
     file has the very name.
+
+    Args:
+        spark: the session whose file systems and credentials count; None: those that Python and pyarrow know.
 
     Raises:
         InputError: it is not there, or cannot be read.
@@ -49,7 +50,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     if os.fspath(path).startswith("file:") and not Path(where).exists():
         # as browsers and file managers write it
         where = unquote(where)
-    spark = _session()
+    spark = _with_jvm(spark)
     try:
         if not is_remote(where) and (spark is None or Path(where).expanduser().exists() or _is_local(spark, where)):
             return Path(where).expanduser().read_bytes()
@@ -67,38 +68,6 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise InputError(f"cannot read {e}") from None
 
 
-def read_rows(path: str, option: str) -> list[dict[str, Any]]:
-    """Rows of a JSON lines (gzip or not), CSV or Parquet file, read without Spark.
-
-    Raises:
-        InputError: it cannot be read, or is no such file.
-    """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    try:
-        data = io.BytesIO(read_bytes(path))
-    except InputError as e:
-        raise InputError(f"{option}: {e}") from None
-    try:
-        if path.endswith((".parquet", ".pq")):
-            return list(pq.read_table(data).to_pylist())
-        if path.endswith(".csv"):
-            # labels and ids that look like numbers are text all the same
-            named = dict.fromkeys(("label", "src", "dst", "id"), pa.string())
-            names = pyarrow.csv.ConvertOptions(column_types=named)
-            return list(pyarrow.csv.read_csv(data, convert_options=names).to_pylist())
-        content = gzip.decompress(data.getvalue()) if path.endswith(".gz") else data.getvalue()
-        lines = content.decode("utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except (pa.ArrowInvalid, ValueError, EOFError, OSError, zlib.error) as e:
-        raise InputError(f"{option} = {path}: {' '.join(str(e).split())}") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{option} = {path}: each line is to be a JSON object")
-    return rows
-
-
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether the path has a scheme that Python's own file functions do not reach."""
     from mig_spark.lakehouse.storage import os_path
@@ -107,15 +76,18 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def new_file(path: str | os.PathLike[str], spark: SparkSession | None = None) -> Iterator[IO[bytes]]:
     """A file to write bytes to. It takes its name at the end of the block, in place of an older file: an error in the
     block, or a process that dies, leaves the older one. A path without a scheme is where Spark would write it.
+
+    Args:
+        spark: as for `read_bytes`.
 
     Raises:
         InputError: the place cannot be written to.
     """
     where = local_path(path)
-    spark = _session()
+    spark = _with_jvm(spark)
     here = not is_remote(where) and (spark is None or _is_local(spark, where))
     try:
         with replacing(Path(where).expanduser()) if here else _uploaded(where, spark) as out:
@@ -160,13 +132,8 @@ def _is_local(spark: SparkSession, path: str) -> bool:
     return Files(spark).os_path(path) is not None
 
 
-def _session() -> SparkSession | None:
-    """The active session, where it has a JVM; None without pyspark, session or JVM."""
-    if "pyspark" not in sys.modules:
-        return None
-    from pyspark.sql import SparkSession
-
-    spark = SparkSession.getActiveSession()
+def _with_jvm(spark: SparkSession | None) -> SparkSession | None:
+    """The session, where it has a JVM."""
     return spark if getattr(spark, "_jvm", None) is not None else None
 
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.lakehouse.local_files import GLOB, FileInfo, part_name
-from mig_spark.lakehouse.spark_failures import first_line
+from mig_spark.lakehouse.spark_failures import refused_paths
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,7 +44,7 @@ class HadoopFiles:
             What was found, and whether it has this exact name.
         """
         where = self._path(path)
-        with _said_plainly(path):
+        with refused_paths(path):
             system = where.getFileSystem(self._conf)
             if system.exists(where):
                 return [_info(system.getFileStatus(where))], True
@@ -56,20 +54,20 @@ class HadoopFiles:
     def children(self, folder: str) -> list[FileInfo]:
         """The direct content of a folder, sorted by name."""
         where = self._path(folder)
-        with _said_plainly(folder):
+        with refused_paths(folder):
             listed = where.getFileSystem(self._conf).listStatus(where)
         return sorted((_info(s) for s in listed), key=lambda f: f.path)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of this exact name."""
         where = self._path(path)
-        with _said_plainly(path):
+        with refused_paths(path):
             return bool(where.getFileSystem(self._conf).exists(where))
 
     def head(self, file: FileInfo, size: int) -> bytes:
         """The first `size` bytes of a file, or all of a shorter one."""
         where = self._path(file.path)
-        with _said_plainly(file.path):
+        with refused_paths(file.path):
             stream = where.getFileSystem(self._conf).open(where)
             try:
                 return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream, min(size, file.size)))
@@ -79,7 +77,7 @@ class HadoopFiles:
     def read(self, path: str) -> bytes:
         """All of a small file."""
         where = self._path(path)
-        with _said_plainly(path):
+        with refused_paths(path):
             status = where.getFileSystem(self._conf).getFileStatus(where)
         file = _info(status)
         if file.is_dir:
@@ -95,7 +93,7 @@ class HadoopFiles:
         and moved back where that fails.
         """
         where, source = self._path(path), self._jvm.org.apache.hadoop.fs.Path(local.as_uri())
-        with _said_plainly(path):
+        with refused_paths(path):
             system = where.getFileSystem(self._conf)
             if system.getUri().getScheme() in _SHOWN_WHEN_CLOSED:
                 system.copyFromLocalFile(False, True, source, where)
@@ -134,13 +132,13 @@ class HadoopFiles:
     def absolute(self, path: str) -> str:
         """The path with its file system's root; SQL accepts no relative path."""
         where = self._path(path)
-        with _said_plainly(path):
+        with refused_paths(path):
             return str(where.getFileSystem(self._conf).makeQualified(where).toString())
 
     def remove_folder(self, folder: str, *, empty_parents: int = 0) -> None:
         """Remove a folder with all its content, then up to so many of its parent folders while they are empty."""
         where = self._path(folder)
-        with _said_plainly(folder):
+        with refused_paths(folder):
             system = where.getFileSystem(self._conf)
             system.delete(where, True)
             for _ in range(empty_parents):
@@ -155,21 +153,8 @@ class HadoopFiles:
         return str(self._jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(self._conf).getScheme())
 
     def _path(self, path: str) -> Any:
-        with _said_plainly(path):
+        with refused_paths(path):
             return self._jvm.org.apache.hadoop.fs.Path(path)
-
-
-@contextlib.contextmanager
-def _said_plainly(path: str) -> Iterator[None]:
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except Py4JJavaError as e:
-        raise InputError(f"{path}: {first_line(str(e.java_exception))}") from None
-    except PySparkException as e:
-        raise InputError(f"{path}: {first_line(str(e))}") from None
 
 
 def _info(status: Any) -> FileInfo:

@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from mig_spark.errors import InputError
+from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.lakehouse.storage import Files
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _TABLE_NAME = re.compile(r"^[^/\\:*?\[\]{}]+$")
 _FILE_NAME = re.compile(r"\.(jsonl?|ndjson|jsonlines|parquet|parq|pq|csv|txt|gz)$", re.IGNORECASE)
@@ -27,12 +28,9 @@ def names_table(name: str) -> bool:
 
 def is_table(spark: SparkSession, name: str) -> bool:
     """Whether the catalog has a table of this name; what it refuses to look up is none."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     try:
         return may_be_table(name) and bool(spark.catalog.tableExists(name))
-    except (PySparkException, Py4JJavaError):
+    except spark_errors():
         return False
 
 
@@ -57,18 +55,3 @@ def what_is(spark: SparkSession, name: str) -> Literal["table", "delta", "file"]
     if refused is not None:
         raise refused
     return None
-
-
-def read_table(spark: SparkSession, name: str) -> DataFrame | None:
-    """The rows of the catalog's table, the Delta folder or the Parquet that a name stands for; None for other files.
-
-    Raises:
-        AnalysisException: there is nothing of this name, or it cannot be read as what it is.
-        InputError: the file system refuses the name, and it is no table.
-    """
-    kind = what_is(spark, name)
-    if kind == "delta":
-        return spark.read.format("delta").load(name)
-    if kind != "file":
-        return spark.read.table(name)
-    return spark.read.parquet(name) if name.endswith((".parquet", ".pq")) else None

@@ -6,7 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from mig_spark.errors import MigError, PlatformError
+from mig_spark.errors import InputError, MigError, PlatformError
+from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.jvm import jvm_watched
 
 #: How a stack trace of Python begins.
@@ -30,6 +31,23 @@ _REMEDIES = (
     (r"does not exist|FileNotFoundException|PATH_NOT_FOUND|DELTA_(TABLE|PATH)_(NOT_FOUND|DOES_NOT_EXIST)",
      "what was there when the run began is gone: restore it, or start from `mig-spark ingest`"),
 )  # fmt: skip
+
+
+#: Spark's error classes for a file that exists and cannot be read in the expected format.
+_UNREADABLE = re.compile(
+    r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
+    r"[^\]]*\] (.*)"
+)
+
+
+def spark_errors() -> tuple[type[Exception], ...]:
+    """What Spark, Delta and the JVM behind them raise, for `except`; nothing where pyspark is not installed."""
+    try:
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+    except ImportError:
+        return ()
+    return PySparkException, Py4JJavaError
 
 
 def first_line(text: str) -> str:
@@ -77,12 +95,9 @@ def executor_failures(error: type[MigError], what: str) -> Iterator[None]:
         error: the class to raise.
         what: what was going on, the beginning of the message.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     try:
         yield
-    except (PySparkException, Py4JJavaError) as e:
+    except spark_errors() as e:
         # after several attempts Spark gives a plain Java error, with Python's words somewhere inside
         said = raised_in_python(str(e))
         if said is None:
@@ -99,3 +114,49 @@ def raised_in_python(text: str) -> str | None:
         elif inside and line.strip() and not line[0].isspace():
             said, inside = line.strip().removeprefix("mig_spark.errors."), False
     return said
+
+
+@contextlib.contextmanager
+def refused_paths(path: str) -> Iterator[None]:
+    """Turn what a file system refuses through the JVM into one line that begins with the path.
+
+    Raises:
+        InputError: in place of any error of Spark or the JVM.
+    """
+    try:
+        yield
+    except spark_errors() as e:
+        raise InputError(f"{path}: {first_line(_CALLED.sub('', str(e)))}") from None
+
+
+@contextlib.contextmanager
+def unreadable_files(source: object) -> Iterator[None]:
+    """Turn Spark's failure to read a file into one line that names the file; other errors pass through unchanged.
+
+    Args:
+        source: what was to be read, as the user gave it.
+
+    Raises:
+        InputError: in place of such a failure.
+    """
+    try:
+        yield
+    except spark_errors() as e:
+        # the error class may be nested in that of a failed write, so the whole report is searched
+        found = _UNREADABLE.search(str(e))
+        if found is None:
+            raise
+        raise InputError(_unreadable(source, found, str(e))) from None
+
+
+def _unreadable(source: object, found: re.Match[str], report: str) -> str:
+    if found[1] == "CANNOT_MERGE_SCHEMAS":
+        return (
+            f"the Parquet files at {source} have columns of the same name and different types: "
+            "give them one by one, as a list of paths in pool.path"
+        )
+    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|$)", found[2])
+    where = plain_path(file[1]) if file else f"{source} ({first_line(found[2])})"
+    causes = _CAUSE.findall(report)
+    why = f" ({first_line(causes[-1])})" if causes else ""
+    return f"cannot read {where}: the file is damaged, gone or not what its name says{why}; restore or remove it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.usable import REASONS, first_reasons
-from mig_spark.lakehouse.files import read_bytes, read_rows
+from mig_spark.lakehouse.lists import read_list
 
 #: Rows that are looked at together.
 _ROWS = 65_536
-_WITH_COLUMNS = (".parquet", ".pq", ".jsonl", ".json", ".jsonl.gz", ".csv")
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
     """Ids, each once, in the type of the pool's.
 
     Args:
-        ids: a list or column of them, a table with `id`, or a path (JSON lines, CSV or Parquet with `id`, or text with
-            one a line).
+        ids: a list or column of them, a table with `id`, or a path (`lakehouse.lists`
+            says of what).
         what: the list is, for messages.
 
     Raises:
@@ -171,6 +171,9 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
         raise InputError(f"{what}: the pool's ids are {kind}, and this list has something else ({e})") from None
 
 
+_WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
+
+
 def _id(value: Any, *, integers: bool) -> int | str:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, str | int | float | UUID):
@@ -179,6 +182,9 @@ def _id(value: Any, *, integers: bool) -> int | str:
         if isinstance(value, float):
             raise TypeError(f"{value!r} is a float")
         return str(value)
+    if isinstance(value, str) and not _WHOLE.fullmatch(value):
+        # as numbers are written that were floats once: 7.0
+        value = float(value)
     number = int(value)
     if not isinstance(value, str) and number != value:
         raise ValueError(f"{value!r} is no integer")
@@ -186,20 +192,13 @@ def _id(value: Any, *, integers: bool) -> int | str:
 
 
 def _ids_in(path: str, what: str) -> list[Any]:
-    if path.endswith(_WITH_COLUMNS):
-        rows = read_rows(path, what)
-        if lacking := next((row for row in rows if row.get("id") is None), None):
-            raise InputError(f"{what} = {path}: a row has no id, but {', '.join(lacking) or 'nothing'}")
-        return [row["id"] for row in rows]
     try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{what} = {path}: it is no UTF-8 text; give text with one id a line, or .jsonl or .parquet with id"
-        ) from None
+        values: list[Any] = read_list(path, {"id": "text"}, what, spark=None)["id"].to_pylist()
     except InputError as e:
-        raise InputError(f"{what}: {e}; text is taken as a path, so ids themselves go into a list") from None
-    return [line for line in lines if line.strip()]
+        raise InputError(f"{e}; text is taken as a path, so ids themselves go into a list") from None
+    if None in values:
+        raise InputError(f"{what} = {path}: row {values.index(None) + 1} has no id")
+    return values
 
 
 def _id_column(table: pa.Table) -> list[Any]:

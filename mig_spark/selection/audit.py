@@ -75,7 +75,7 @@ def verify_selection(
         if not isinstance(graph, LabelGraph):
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
-        phi = make_phi(config.phi, graph.labels, read_parameters(df.sparkSession, config))
+        phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
         ptr, labels, scores = label_sets_of(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
         chosen = Chosen.of_table(work.first["id"], scores, ptr, labels, scores, scores)

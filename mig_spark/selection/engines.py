@@ -29,7 +29,7 @@ from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
-from mig_spark.selection.label_parameters import read_parameters, read_parameters_here
+from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.strategy import Context, Ranked
 
@@ -69,7 +69,7 @@ def select_greedily(context: Context) -> Ranked:
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     config, work = context.config, context.work
-    parameters = read_parameters_here(config) if context.spark is None else read_parameters(context.spark, config)
+    parameters = read_parameters(config, context.spark)
     vocabulary = None if callable(context.graph) else context.label_graph().labels
     start = time.perf_counter()
     pool = work.rows.pack(vocabulary, config, kinds=work.kinds)

@@ -1,4 +1,4 @@
-"""Incremental selection: what of the last selection stays, and what has moved."""
+"""Incremental runs: which rows of the last selection stay, and what changed between that selection and the new one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ DELETED, CHANGED, OUTDONE, NEW = "deleted", "changed", "outdone by others", "new
 
 @dataclass(frozen=True)
 class Published:
-    """The selection that was published last. `version`: of SELECTION, None where there is none; `dead`: runs that wrote
-    one after it and did not come to the stage's end."""
+    """The selection that was published last.
+
+    Attributes:
+        version: Delta version of SELECTION that holds it; None where none was published.
+        dead: runs that wrote SELECTION after it and died before the stage ended: what they wrote does not count.
+    """
 
     version: int | None
     dead: tuple[str, ...] = ()
@@ -28,8 +32,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Former:
-    """The selection of the last run. `version`: of SELECTION; `ids`: in order; `kept`: those that stay, in order;
-    `dead`: as in `Published`."""
+    """The selection that an incremental run starts from.
+
+    Attributes:
+        version: Delta version of SELECTION that holds it.
+        ids: all of its ids, in order.
+        kept: those that stay in the new selection, in order.
+        dead: as in `Published`.
+    """
 
     version: int
     ids: list[str]
@@ -38,11 +48,13 @@ class Former:
 
 
 def former_selection(store: Store, config: Config, last: Published | None) -> Former | None:
-    """The selection that an incremental run begins with, and what of it stays; None where there is none.
+    """The selection that an incremental run starts from, and which of its rows stay; None where there is none.
 
-    A row stays where it is still in the pool, with the content that was selected. For `refresh` none has to.
+    With `incremental.select: extend` a row stays if the pool still has it with the content that was selected, and, for
+    a strategy that reads the label graph, with a label. With `refresh` no row has to stay.
 
     Args:
+        config: the run's config.
         last: the selection that was published last; None where the run is not incremental.
     """
     from pyspark.sql import functions as sf
@@ -50,7 +62,10 @@ def former_selection(store: Store, config: Config, last: Published | None) -> Fo
     if last is None or last.version is None:
         return None
     before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash")
-    now = store.read(ANNOTATED).where(sf.size("labels") > 0).select("id", sf.col("content_hash").alias("_now"))
+    there = store.read(ANNOTATED)
+    if config.select.strategy.reads_graph:
+        there = there.where(sf.size("labels") > 0)
+    now = there.select("id", sf.col("content_hash").alias("_now"))
     rows = collect_arrow(before.join(now, "id", "left").orderBy("rank")).to_pylist()
     ids = [r["id"] for r in rows]
     if config.incremental.select == "refresh":
@@ -60,7 +75,11 @@ def former_selection(store: Store, config: Config, last: Published | None) -> Fo
 
 
 def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int) -> SelectConfig:
-    """The config's `select` with room for the rows that stay."""
+    """The section `select` of an incremental run: its budget covers the rows that stay.
+
+    With `incremental.add` the budget is that many rows more than stay; else it is `select.budget`, or the number of
+    rows that stay where that is greater.
+    """
     if select.budget is None or incremental.select == "refresh":
         return select
     budget = select.budget if incremental.add is None else kept + incremental.add
@@ -70,10 +89,12 @@ def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int) -> Se
 
 
 def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
-    """Write what moved between the former selection and the present one to SELECTION_CHANGES.
+    """Write the rows that entered or left the selection to SELECTION_CHANGES, in place of what runs that died have
+    written there.
 
     Returns:
-        `before`, `kept`, `entered`, `left`, `left_because` by reason, `jaccard` of the two sets.
+        Numbers of rows: `before` in the former selection, `kept`, `entered`, `left`, `left_because` by reason; and
+        `jaccard`, the size of the intersection of the two selections over that of their union.
     """
     from pyspark.sql import functions as sf
 
@@ -94,7 +115,7 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
         reason.alias("reason"), "rank_before", "rank_after",
     )  # fmt: skip
     if former.dead and store.exists(SELECTION_CHANGES):
-        # what those runs had told of their changes goes, for they are this run's
+        # the runs that died wrote changes that this run now makes itself
         runs = ", ".join(literal(name) for name in dict.fromkeys((*former.dead, run_id)))
         store.write(SELECTION_CHANGES, moved, replace_where=f"run_id in ({runs})")
     else:

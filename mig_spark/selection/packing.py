@@ -39,6 +39,7 @@ from mig_spark.lakehouse.runtime import (
     result_limit,
     shipped,
 )
+from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.udfs import find_repeated_hashes, hash_block_ids, ids_with_hashes, offer_from_blocks, pack_blocks
 
 if TYPE_CHECKING:
@@ -253,9 +254,6 @@ class SparkBlocks:
             InputError: a block is not the one that was packed.
             PlatformError: the result of a single block is above the limit.
         """
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
-
         todo, done, all_blocks = list(slices), [], len(self.meta)
         columns = self.blocks.select("block", "digest", "vocabulary", *ARRAYS)
         while todo:
@@ -267,7 +265,7 @@ class SparkBlocks:
             )
             try:
                 done.append(collect_arrow(bring(asked)))
-            except (PySparkException, Py4JJavaError) as e:
+            except spark_errors() as e:
                 if not above_result_limit(e):
                     raise
                 if len(numbers) < 2:

@@ -12,15 +12,14 @@ import pyarrow as pa
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.usable import REASONS, RULES, reason_sql, usable_sql
-from mig_spark.lakehouse.lookup import read_table
+from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
-from mig_spark.lakehouse.spark_failures import first_line
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import id_array
 from mig_spark.selection.packing import INTEGERS, SparkBlocks, typed
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 
 #: Columns of every pool, under the names that they have here.
@@ -91,10 +90,10 @@ class SparkRows:
         return SparkBlocks.pack(self.df, vocabulary, config, kinds=kinds)
 
     def _listed(self, ids: Any, what: str) -> DataFrame:
-        """Ids given as a DataFrame with `id`, a place (see `read_ids`), or as `id_array` takes them; each once, in the
-        type of the pool's."""
+        """Ids given as a DataFrame with `id`, a place (`lakehouse.lists` says which), or as `id_array` takes them; each
+        once, in the type of the pool's."""
         if isinstance(ids, str | os.PathLike):
-            ids = read_ids(self.df.sparkSession, os.fspath(ids), what)
+            ids = read_id_frame(self.df.sparkSession, os.fspath(ids), what)
         if not hasattr(ids, "sparkSession"):
             listed = id_array(ids, what, integers=self.integer_ids)
             return from_arrow(self.df.sparkSession, pa.table({"id": listed}))
@@ -154,28 +153,3 @@ def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
         named[role] = sf.col(quote(name))
     keep = [c for c in df.columns if c not in ("kind", "cost")]
     return df.select(*keep, *(column.alias(role) for role, column in named.items()))
-
-
-def read_ids(spark: SparkSession, path: str, option: str) -> DataFrame:
-    """Ids from a Delta table (path or catalog name), Parquet, CSV or JSON lines with `id`, or text with one a line.
-
-    Raises:
-        InputError: there is nothing, or it has no column `id`.
-    """
-    from pyspark.errors import AnalysisException
-
-    try:
-        df = read_table(spark, path)
-        if df is None and path.endswith((".jsonl", ".json", ".jsonl.gz")):
-            df = spark.read.json(path, schema="id string")
-            if not df.where("id is null").isEmpty():
-                raise InputError(f"{option} = {path}: a line has no id; each is a JSON object with id")
-        elif df is None and path.endswith(".csv"):
-            df = spark.read.csv(path, header=True)
-        elif df is None:
-            df = spark.read.text(path).where("trim(value) != ''").withColumnRenamed("value", "id")
-    except AnalysisException as e:
-        raise InputError(f"{option} = {path}: no ids there ({first_line(str(e))}); give a table or a file") from None
-    if "id" not in df.columns:
-        raise InputError(f"{option} = {path}: it has no column id, but {', '.join(df.columns)}")
-    return df.select("id")

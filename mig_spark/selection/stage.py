@@ -15,6 +15,7 @@ from mig_spark.errors import ContractError, InputError
 from mig_spark.export import export_selection
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
+from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.spark_failures import one_line
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -23,11 +24,11 @@ from mig_spark.selection.extend import Former, Published, former_selection, grow
 from mig_spark.selection.label_parameters import located
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
-from mig_spark.selection.spark_rows import read_ids, rejected_rows
+from mig_spark.selection.spark_rows import rejected_rows
 from mig_spark.selection.strategy import KnownGraph
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def compute_selection(
         on_round: called after each round with the ids taken so far.
     """
     ids = {
-        name: read_ids(store.spark, where, f"select.{name}")
+        name: read_id_frame(store.spark, where, f"select.{name}")
         for name in ("given", "include", "exclude")
         if (where := getattr(config.select, name)) is not None
     }
@@ -118,7 +119,7 @@ def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted:
     if not counted and (not store.exists(REJECTED) or store.read(REJECTED).where(mine).isEmpty()):
         return
     exclude = config.select.exclude
-    excluded = None if exclude is None else read_ids(store.spark, exclude, "select.exclude")
+    excluded = None if exclude is None else read_id_frame(store.spark, exclude, "select.exclude")
     bad = rejected_rows(annotated, config.select, exclude=excluded)
     rows = bad.join(store.read(POOL).select("id", "source", "raw"), "id")
     told = rows.select(sf.lit(STAGE).alias("stage"), "reason", "detail", "id", "source", "raw")
@@ -128,7 +129,7 @@ def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted:
 def _extended(former: Former) -> list[str]:
     if not former.kept:
         return []
-    return [f"the first {len(former.kept):,} rows stay from the selection before; greedy goes on from there"]
+    return [f"the first {len(former.kept):,} rows stay from the selection before; the others were chosen after them"]
 
 
 def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfig, seed: int) -> dict[str, Any]:
@@ -209,7 +210,7 @@ class _Checkpoint:
         if self.path is None or self._given_up:
             return
         try:
-            _write_ids(ids, self.path)
+            _write_ids(ids, self.path, self._spark)
         except InputError as e:
             self._given_up = True
             logger.warning("the rounds are not saved, so that a selection which dies begins anew (%s)", e)
@@ -250,5 +251,5 @@ def remove_saved(files: Files, folder: str) -> None:
             files.remove_folder(file.path, empty_parents=1)
 
 
-def _write_ids(ids: Sequence[Any], path: str) -> None:
-    write_lines((json.dumps({"rank": k, "id": i}) for k, i in enumerate(ids)), path)
+def _write_ids(ids: Sequence[Any], path: str, spark: SparkSession) -> None:
+    write_lines((json.dumps({"rank": k, "id": i}) for k, i in enumerate(ids)), path, spark)

@@ -555,11 +555,11 @@ def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(LABELS_USED))
     (tmp_path / "weights.json").write_text(json.dumps({LABELS_USED[3]: {"weight": 2.0}}))
     (tmp_path / "config.yaml").write_text(json.dumps(made.to_dict()))
-    config = parse_config(read_bytes("viewfs://mig/data/config.yaml"))
+    config = parse_config(read_bytes("viewfs://mig/data/config.yaml", spark))
     assert config.hash() == made.hash()
     for missing in ("none.yaml", ""):
         with pytest.raises(InputError, match=f"cannot read viewfs://mig/data/{missing}: "):
-            read_bytes(f"viewfs://mig/data/{missing}")
+            read_bytes(f"viewfs://mig/data/{missing}", spark)
     done = run_pipeline(spark, config, (*STAGES_RUN, "report"))
     out = tmp_path / 'o\'ut "x"'
     lines = [json.loads(x) for x in (out / "selection.jsonl").read_text().splitlines()]

@@ -296,26 +296,26 @@ def test_cooccurrence_takes_part_where_it_has_a_weight(spark: SparkSession) -> N
     [
         ('{"src": "a", "dst": "b"}', "no finite weight"),
         ('{"src": "a", "dst": "b", "weight": "near"}', "no finite weight"),
-        ("not json", "edge 2 of 2"),
+        ("not json", "line 2 is not JSON"),
     ],
 )
 def test_broken_edges_are_refused(spark: SparkSession, tmp_path: Path, line: str, says: str) -> None:
     path = tmp_path / "edges.jsonl"
     path.write_text('{"src": "a", "dst": "b", "weight": 0.9}\n' + line + "\n")
     with pytest.raises(InputError, match=says):
-        read_edges(spark, str(path), ["a", "b"], threshold=0.5)
+        read_edges(str(path), ["a", "b"], threshold=0.5, spark=spark)
 
 
 def test_missing_edges_are_named(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.jsonl"):
-        read_edges(spark, str(tmp_path / "nothing.jsonl"), ["a"], threshold=0.5)
+        read_edges(str(tmp_path / "nothing.jsonl"), ["a"], threshold=0.5, spark=spark)
 
 
 def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -> None:
     path = str(tmp_path / "edges.parquet")
     weight = 0.9123456789
     spark.createDataFrame([("b", "a", weight)], "src string, dst string, weight double").write.parquet(path)
-    assert read_edges(spark, path, ["a", "b"], threshold=0.5).to_pylist() == [
+    assert read_edges(path, ["a", "b"], threshold=0.5, spark=spark).to_pylist() == [
         {"src": "a", "dst": "b", "weight": weight}
     ]
 

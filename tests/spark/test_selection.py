@@ -328,7 +328,7 @@ def test_label_parameters_from_a_table_and_files(spark, tmp_path):
     df, found = frame(spark, rows, partitions=2, seed=0), set()
     for where in ("p.json", "p.parquet", "p.csv", "delta"):
         config = SelectConfig(budget=20, label_parameters=str(tmp_path / where), upper_bound=False)
-        read = read_parameters(spark, config)
+        read = read_parameters(config, spark)
         assert {k: read.get(name(k), {}) for k in range(30)} == want
         found.add(tuple(select_rows(df, graph_of(30, []), config).ids))
     assert len(found) == 1
@@ -342,7 +342,7 @@ def test_label_parameters_from_a_table_and_files(spark, tmp_path):
         ("label,wieght\na,2\n", InputError, "label and any of weight, a, b, alpha are needed; it has label, wieght"),
         ("label,weight\na,heavy\n", ConfigError, "'a' has {'weight': nan}"),
         ("label,b\na,1.5\n", ConfigError, "b below 1"),
-        (None, InputError, "no table there"),
+        (None, InputError, "nothing is there"),
     ],
 )
 def test_label_parameters_that_cannot_be_are_named(spark, tmp_path, lines, error, says):
@@ -350,7 +350,7 @@ def test_label_parameters_that_cannot_be_are_named(spark, tmp_path, lines, error
     if lines:
         path.write_text(lines)
     with pytest.raises(error, match=says):
-        read_parameters(spark, SelectConfig(label_parameters=str(path)))
+        read_parameters(SelectConfig(label_parameters=str(path)), spark)
 
 
 def test_verify_certifies_ours_and_catches_a_changed_id(spark):

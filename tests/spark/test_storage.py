@@ -59,7 +59,7 @@ def names(folder: Path) -> list[str]:
 
 def test_what_is_written_is_whole_at_every_moment(spark, tmp_path):
     file = tmp_path / "selection.jsonl"
-    write_lines(["old"] * 1000, file)
+    write_lines(["old"] * 1000, file, spark)
     stop, seen = threading.Event(), set()
 
     def look() -> None:
@@ -72,7 +72,7 @@ def test_what_is_written_is_whole_at_every_moment(spark, tmp_path):
     looking.start()
     try:
         for k in range(200):
-            write_lines(["new" if k % 2 else "old"] * 1000, file)
+            write_lines(["new" if k % 2 else "old"] * 1000, file, spark)
     finally:
         stop.set()
         looking.join()
@@ -84,12 +84,12 @@ def test_an_error_while_it_is_written_leaves_the_old_file(spark, tmp_path):
     for place in (str(tmp_path / "file"), f"viewfs://mine{tmp_path}/file"):
         spark.conf.set("fs.viewfs.mounttable.mine.linkFallback", "file:///")
         try:
-            write_lines(["old"], place)
+            write_lines(["old"], place, spark)
             with pytest.raises(ZeroDivisionError):
-                write_lines((f"half {1 // k}" for k in (1, 0)), place)
-            assert read_bytes(place) == b"old\n"
-            write_lines(["new"], place)
-            assert read_bytes(place) == b"new\n"
+                write_lines((f"half {1 // k}" for k in (1, 0)), place, spark)
+            assert read_bytes(place, spark) == b"old\n"
+            write_lines(["new"], place, spark)
+            assert read_bytes(place, spark) == b"new\n"
         finally:
             spark.conf.unset("fs.viewfs.mounttable.mine.linkFallback")
         assert names(tmp_path) == ["file"]
@@ -125,8 +125,8 @@ def test_mounts_of_databricks_are_the_operating_systems(spark, tmp_path, monkeyp
     assert files.absolute(f"{volume}/x") == f"{volume}/x"
     assert files.absolute("/Workspace/x") == "file:/Workspace/x"
     assert files.absolute("/dbfs/x") == "dbfs:/x"
-    write_lines(["one"], f"{volume}/new/file")
-    assert read_bytes(f"{volume}/new/file") == b"one\n"
+    write_lines(["one"], f"{volume}/new/file", spark)
+    assert read_bytes(f"{volume}/new/file", spark) == b"one\n"
     files.remove_folder(f"{volume}/new/file", empty_parents=1)
     assert not files.exists(f"{volume}/new")
     with pytest.raises(InputError, match="refused"):

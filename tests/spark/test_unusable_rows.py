@@ -121,5 +121,5 @@ def test_a_csv_of_ids_is_read_by_its_header_and_a_line_without_id_is_told(spark,
     (tmp_path / "ids.csv").write_text("rank,id\n1,3\n")
     assert [r["id"] for r in rows.without(str(tmp_path / "ids.csv"), "exclude").df.orderBy("id").collect()] == [1, 2]
     (tmp_path / "ids.jsonl").write_text('{"id": "1"}\n{"name": "2"}\n')
-    with pytest.raises(InputError, match="a line has no id"):
+    with pytest.raises(InputError, match="a row has no id"):
         rows.without(str(tmp_path / "ids.jsonl"), "exclude")

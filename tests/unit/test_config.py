@@ -132,3 +132,12 @@ def test_the_threshold_follows_the_model():
     own = {"edges_path": "e.jsonl"}
     assert build_config({**LEAST, "graph": own}).graph.resolved_threshold() is None
     assert build_config({**LEAST, "graph": {**own, "threshold": 0.1}}).graph.resolved_threshold() == 0.1
+
+
+def test_every_key_of_select_says_what_it_is():
+    from mig_spark.config import select
+
+    sections = [c for c in vars(select).values() if isinstance(c, type) and issubclass(c, select.Section)]
+    assert select.SelectConfig in sections
+    for section in sections:
+        assert all(field.description for field in section.model_fields.values()), section

@@ -174,13 +174,13 @@ def test_edges_and_label_parameters_from_files(tmp_path):
         ({"edges": [("a", "b")]}, InputError, r"edges: \('a', 'b'\) is not \(label, label, weight\)"),
         ({"edges": [("a", "b", "much")]}, InputError, "is not .label, label, weight"),
         ({"edges": pd.DataFrame({"src": ["a"], "dst": ["b"], "weight": [1.0]})}, InputError, "edges: 'src' is not"),
-        ({"edges": "no-such-file.jsonl"}, InputError, "edges: cannot read no-such-file.jsonl"),
+        ({"edges": "no-such-file.jsonl"}, InputError, "edges = no-such-file.jsonl: No such file"),
         ({"include": 7}, MigError, "include: int is no list of ids"),
         ({"exclude": b"r0001"}, MigError, "exclude: bytes is no list of ids"),
         ({"exclude": [["r0001"]]}, InputError, "has something else .*is list"),
         ({"exclude": [1.0]}, InputError, "has something else .1.0 is a float"),
         ({"exclude": ["\ud800"]}, InputError, "the pool's ids are text"),
-        ({"exclude": "no-such-file.txt"}, InputError, "exclude: cannot read no-such-file.txt.*go into a list"),
+        ({"exclude": "no-such-file.txt"}, InputError, "exclude = no-such-file.txt: No such file.*go into a list"),
         ({"id": "origin", "quotas": {"column": "id"}}, ConfigError, "rename the column"),
         ({"include": ["r0001"], "exclude": ["r0001"]}, InputError, "rows of exclude and given cannot be included"),
     ],
@@ -250,7 +250,7 @@ def test_ids_in_every_form(tmp_path):
     (tmp_path / "numbers.csv").write_text("id\n1\n4\n")
     assert select(numbered, 9, exclude=tmp_path / "numbers.csv") == select(numbered, 9, exclude=[1, 4])
     (tmp_path / "some.jsonl").write_text('{"id": "r0001"}\n{"name": "r0004"}\n')
-    with pytest.raises(InputError, match="a row has no id, but name"):
+    with pytest.raises(InputError, match=r"some.jsonl: row 2 has no id"):
         select(pool, 9, exclude=tmp_path / "some.jsonl")
     (tmp_path / "ids.txt").write_bytes(b"\xe9\n")
     with pytest.raises(InputError, match="it is no UTF-8 text"):

@@ -1,0 +1,283 @@
+"""Lists that users bring (ids, labels, parameters of labels, edges), by one set of rules with Spark and without.
+
+What a place is, is told by its name and by what is there:
+
+- a catalog's table, or a folder with a Delta table; `@v12` after either: at that version. With Spark only
+- Parquet: `.parquet`, `.pq`, or a folder of such files
+- JSON lines, or one JSON array: `.jsonl`, `.ndjson`, `.json`
+- CSV with a header: `.csv`
+- anything else: text with one value a line, where one column is wanted
+
+The last three may be gzipped (`.gz`). Columns are found by their names. Where text is wanted, a JSON number is the text
+that it is written by; where a number is wanted, text that is none becomes NaN, which whoever reads the list refuses.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.errors import InputError
+from mig_spark.lakehouse.files import local_path, read_bytes
+from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.spark_failures import root_cause, spark_errors
+from mig_spark.lakehouse.sql import quote
+from mig_spark.lakehouse.storage import Files
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Kind = Literal["text", "number"]
+_TYPES: Mapping[Kind, pa.DataType] = {"text": pa.string(), "number": pa.float64()}
+
+_ENDINGS = {
+    ".parquet": "parquet", ".parq": "parquet", ".pq": "parquet", ".jsonl": "json", ".ndjson": "json",
+    ".jsonlines": "json", ".json": "json", ".csv": "csv",
+}  # fmt: skip
+#: A place with a Delta version, as Delta writes it.
+_AT_VERSION = re.compile(r"(.+)@v([0-9]+)", re.DOTALL)
+_GIVE = "give a table, Parquet, CSV with a header, or JSON lines"
+
+
+def read_list(
+    where: str, columns: Mapping[str, Kind], option: str, *, spark: SparkSession | None, any_of: Sequence[str] = ()
+) -> pa.Table:
+    """A list at the driver, in the order in which its file has it.
+
+    Args:
+        where: a path or the name of a table.
+        columns: the wanted columns, and whether each is text or a number. All others are left out.
+        option: what the user calls it, for messages.
+        spark: None: files are read in this process, and there are no tables.
+        any_of: names of `columns` of which one is enough; those that are not there are left out. The others must be.
+
+    Raises:
+        InputError: nothing is there, it cannot be read as what it is, or a column is missing.
+    """
+    try:
+        df = None if spark is None else open_table(spark, where)
+        if df is not None:
+            table, names = None, df.columns
+        else:
+            table = _parsed(where, columns, spark)
+            names = table.column_names
+    except _failures() as e:
+        raise InputError(f"{option} = {where}: {_said(e, where)}; {_GIVE}") from None
+    found = {name: kind for name, kind in columns.items() if name in names}
+    must = [name for name in columns if name not in any_of]
+    if not {*must} <= {*found} or (any_of and not {*any_of} & {*found}):
+        wanted = " and ".join([*must, *([f"any of {', '.join(any_of)}"] if any_of else [])])
+        raise InputError(f"{option} = {where}: {wanted} are needed; it has {', '.join(names) or 'nothing'}")
+    if df is not None:
+        try:
+            table = collect_arrow(df.select(*(quote(name) for name in found)))
+        except _failures() as e:
+            raise InputError(f"{option} = {where}: {_said(e, where)}") from None
+    assert table is not None
+    return pa.table({name: _as(table[name], kind) for name, kind in found.items()})
+
+
+def read_id_frame(spark: SparkSession, where: str, option: str) -> DataFrame:
+    """A list of ids, of any length, as a DataFrame with the column `id`: in its own type where the list has types, else
+    as text.
+
+    Raises:
+        InputError: nothing is there, it has no column `id`, or a line of JSON has none.
+    """
+    try:
+        df = open_table(spark, where)
+        if df is None:
+            form = _form(where)
+            if form == "json":
+                array = _begins(spark, where).lstrip()[:1] == b"["
+                df = spark.read.option("multiLine", array).json(where, schema="id string")
+                if not df.where("id is null").isEmpty():
+                    raise InputError(f"{option} = {where}: a row has no id; each is a JSON object with id")
+            elif form == "csv":
+                df = spark.read.csv(where, header=True, multiLine=True, escape='"')
+            else:
+                df = spark.read.text(where).where("trim(value) != ''").withColumnRenamed("value", "id")
+        if "id" not in df.columns:
+            raise InputError(f"{option} = {where}: id is needed; it has {', '.join(df.columns)}")
+        return df.select("id")
+    except _failures() as e:
+        if isinstance(e, InputError) and str(e).startswith(option):
+            raise
+        raise InputError(f"{option} = {where}: {_said(e, where)}; {_GIVE}, or text with one id a line") from None
+
+
+def open_table(spark: SparkSession, where: str) -> DataFrame | None:
+    """The catalog's table, Delta folder or Parquet that a name stands for; None for a file of text.
+
+    Raises:
+        InputError: there is nothing of this name.
+        PySparkException: it cannot be read as what it is.
+    """
+    reader, kind = spark.read, what_is(spark, where)
+    if kind is None and (found := _AT_VERSION.fullmatch(where)):
+        where, reader = found[1], reader.option("versionAsOf", found[2])
+        kind = what_is(spark, where)
+    if kind == "delta":
+        return reader.format("delta").load(where)
+    if kind == "table":
+        return reader.table(where)
+    if kind is None:
+        raise InputError("nothing is there: no file, and no table of this name")
+    return reader.parquet(where) if _form(where) == "parquet" or _holds_parquet(spark, where) else None
+
+
+def _form(where: str) -> str:
+    name = where.lower().removesuffix(".gz")
+    return next((form for ending, form in _ENDINGS.items() if name.endswith(ending)), "text")
+
+
+def _holds_parquet(spark: SparkSession, where: str) -> bool:
+    files = Files(spark)
+    found, _ = files.find(where)
+    return any(f.is_dir and any(_form(c.name) == "parquet" for c in files.children(f.path)) for f in found)
+
+
+def _begins(spark: SparkSession, where: str) -> bytes:
+    files = Files(spark)
+    found, _ = files.find(where)
+    head = files.head(found[0], 1024) if found and not found[0].is_dir else b""
+    return zlib.decompressobj(31).decompress(head) if where.lower().endswith(".gz") and head else head
+
+
+def read_object(where: str, option: str, *, spark: SparkSession | None) -> dict[str, Any] | None:
+    """A JSON file of one object whose values are objects, such as {label: {weight: 2}}; None for any other list.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read.
+    """
+    if _form(where) != "json":
+        return None
+    try:
+        if spark is not None and open_table(spark, where) is not None:
+            return None
+        whole = json.loads(b"".join(_contents(where, spark)))
+    except json.JSONDecodeError:
+        return None
+    except _failures() as e:
+        raise InputError(f"{option} = {where}: {_said(e, where)}; {_GIVE}") from None
+    return whole if isinstance(whole, dict) and all(isinstance(own, dict) for own in whole.values()) else None
+
+
+def _contents(where: str, spark: SparkSession | None) -> list[bytes]:
+    """What the file holds, or each file of a folder in order of name; unpacked."""
+    if spark is None:
+        folder = Path(local_path(where)).expanduser()
+        if (folder / "_delta_log").is_dir():
+            raise InputError("it is a Delta table, which takes Spark to read")
+        inside = sorted(folder.iterdir()) if folder.is_dir() else []
+        names = [str(file) for file in inside if not file.name.startswith(("_", "."))]
+    else:
+        found, _ = Files(spark).find(where)
+        names = [c.path for f in found if f.is_dir for c in Files(spark).children(f.path) if not c.hidden]
+    packed = [(name, read_bytes(name, spark)) for name in names or [where]]
+    return [gzip.decompress(data) if name.lower().endswith(".gz") else data for name, data in packed]
+
+
+def _parsed(where: str, columns: Mapping[str, Kind], spark: SparkSession | None) -> pa.Table:
+    """A file that is no table to Spark, with the columns that it has."""
+    import pyarrow.parquet as pq
+
+    form, found = _form(where), _contents(where, spark)
+    if form == "parquet" or any(data[:4] == b"PAR1" for data in found):
+        return pa.concat_tables([pq.read_table(io.BytesIO(data)) for data in found])
+    if form == "csv":
+        return pa.concat_tables([_of_csv(data, columns) for data in found])
+    texts = [data.decode("utf-8-sig") for data in found]
+    if form == "json":
+        return _of_json([row for text in texts for row in _rows_of_json(text)], columns)
+    if len(columns) > 1:
+        raise InputError(f"it is text, and {', '.join(columns)} are wanted")
+    return pa.table({name: [ln for text in texts for ln in text.splitlines() if ln.strip()] for name in columns})
+
+
+def _of_csv(data: bytes, columns: Mapping[str, Kind]) -> pa.Table:
+    import pyarrow.csv
+
+    # labels and ids that look like numbers are text all the same; so is what should be a number and is not
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    convert = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()), null_values=[""], strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )  # fmt: skip
+    return pyarrow.csv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=convert)
+
+
+def _rows_of_json(text: str) -> list[Any]:
+    """The values of JSON lines, or of one array."""
+    if text.lstrip()[:1] == "[":
+        rows: list[Any] = json.loads(text)
+        return rows
+    rows = []
+    for k, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as e:
+                raise InputError(f"line {k} is not JSON ({e})") from None
+    return rows
+
+
+def _of_json(rows: list[Any], columns: Mapping[str, Kind]) -> pa.Table:
+    """Objects as rows; values too, where one column is wanted."""
+    if len(columns) == 1:
+        name = next(iter(columns))
+        rows = [row if isinstance(row, dict) else {name: row} for row in rows]
+    if (other := next((row for row in rows if not isinstance(row, dict)), None)) is not None:
+        raise InputError(f"each row is to be a JSON object, and one is {json.dumps(other)[:80]}")
+    names = dict.fromkeys(key for row in rows for key in row) if rows else dict.fromkeys(columns)
+    kinds = {name: columns[name] for name in names if name in columns}
+    found = {n: pa.array([_plain(row.get(n), kind) for row in rows], _TYPES[kind]) for n, kind in kinds.items()}
+    return pa.table({name: found.get(name, pa.nulls(len(rows))) for name in names})
+
+
+def _plain(value: Any, kind: Kind) -> Any:
+    if value is None or (kind == "text" and isinstance(value, str)):
+        return value
+    if kind == "text":
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return _number(value) if isinstance(value, str) else float("nan")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _as(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
+    """A column as text or as numbers; what is neither a number nor null becomes NaN."""
+    of = values.type
+    numeric = pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of) or pa.types.is_null(of)
+    if kind == "number" and not numeric:
+        plain = [_plain(v, kind) for v in values.to_pylist()]
+        return pa.chunked_array([pa.array(plain, pa.float64())])
+    return pc.cast(values, _TYPES[kind], safe=False)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What reading a list may raise."""
+    return (InputError, ValueError, EOFError, OSError, zlib.error, pa.ArrowException, *spark_errors())
+
+
+def _said(error: Exception, where: str) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    return root_cause(error).removeprefix("cannot read ").removeprefix(f"{where}: ")
