@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import json
 import logging
 import re
@@ -46,6 +47,19 @@ class _Commands(click.Group):
         """See click."""
         cmd.short_help = re.split(r"\.(?=\s|$)", " ".join((cmd.help or "").split()))[0]
         super().add_command(cmd, name)
+
+
+class _PicksStrategy(click.Command):
+    """A command whose help lists the strategies, those of installed packages included."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        from mig_spark.plugins import STRATEGIES
+
+        first = {kind: re.split(r"\.(?=\s|$)", inspect.cleandoc(m.__doc__))[0] for kind, m in STRATEGIES.all().items()}
+        with formatter.section("select.strategy"):
+            formatter.write_dl([(kind, " ".join(words.split())) for kind, words in first.items()])
+        super().format_epilog(ctx, formatter)
 
 
 @click.group(cls=_Commands, context_settings=_HELP)
@@ -133,7 +147,7 @@ def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str |
         click.echo(json.dumps(preview.to_dict()))
 
 
-@cli.command(help=STAGES["select"].help)
+@cli.command(cls=_PicksStrategy, help=STAGES["select"].help)
 @_stage_options
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Go on from the last round that a stopped run saved."

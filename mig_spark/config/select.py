@@ -58,7 +58,7 @@ class SelectConfig(Section):
 
     strategy: Annotated[Any, OneOf(STRATEGIES, by_name=True)] = Field(
         {"kind": "mig"}, validate_default=True,
-        description="how rows are chosen: mig, exactly by information gain; random; or another one (docs/extending.md)",
+        description="how rows are chosen: mig, exactly by information gain; random; or another (docs/strategies.md)",
     )  # fmt: skip
     budget: int | None = Field(1000, ge=0, description="rows to select; null, with a cost: as many as the cost allows")
     quotas: QuotaConfig | None = Field(None, description="least and most rows by the value of a column; null: none")

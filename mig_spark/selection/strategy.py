@@ -130,7 +130,7 @@ class Context:
 
 class Strategy(Section, ABC):
     """One way to choose rows. Extend it in a module of its own: the fields are its options, the first line of the
-    docstring is its line of help. docs/extending.md shows one.
+    docstring is its line of help. docs/strategies.md shows one.
 
     Attributes:
         kind: its name, as `Literal["name"]` with that default.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mig_spark.contracts import SELECTION
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.lakehouse.tables import Store
+from mig_spark.plugins import STRATEGIES
 from mig_spark.summary import summarise
 from mig_spark.verify import verify_run
 
@@ -78,3 +81,16 @@ def test_a_run_by_a_strategy_without_gains(spark, tmp_path):
     assert chosen(store)[:10] == [r["id"] for r in table]
     assert (len(chosen(store)), done["counts"]["select"]["moved"]["entered"]) == (15, 5)
     assert replay_run(spark, more, "second").same
+
+
+def test_the_strategy_of_the_docs_chooses_the_same_rows_in_spark(spark, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    (tmp_path / "my_strategy.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    strategy = importlib.import_module("my_strategy").BestScore(above=2.0)
+    monkeypatch.setattr(STRATEGIES, "get", lambda _kind: type(strategy))
+    table = pd.DataFrame([{"id": f"r{k}", "labels": ["a"], "score": float(k % 7)} for k in range(60)])
+    here = select(table, 30, strategy=strategy, include=["r1"], exclude=["r6"])
+    there = select(spark.createDataFrame(table).repartition(3), 30, strategy=strategy, include=["r1"], exclude=["r6"])
+    assert here.ids == there.ids
+    assert here.ids[:3] == ["r1", "r13", "r20"]

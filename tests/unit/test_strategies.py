@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import sys
+from pathlib import Path
 
 import jsonschema
 import pandas as pd
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark import select
+from mig_spark.cli import cli
 from mig_spark.config import Config, build_config
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection.xxhash import xxhash64
@@ -172,16 +177,43 @@ def toy(tmp_path, monkeypatch):
     """Puts a package with the strategy `alphabetical` on the path, as an installer would."""
 
     def put(fault="ids[:budget]"):
-        root = tmp_path / "site"
-        info = root / "toy_strategy-1.0.dist-info"
-        info.mkdir(parents=True)
-        (root / "toy_strategy.py").write_text(TOY.replace("FAULT", fault))
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-strategy\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[mig_spark.strategies]\nalphabetical = toy_strategy:Alphabetical\n")
-        monkeypatch.syspath_prepend(str(root))
+        install(tmp_path, monkeypatch, TOY.replace("FAULT", fault), "alphabetical = toy_strategy:Alphabetical")
 
     yield put
     sys.modules.pop("toy_strategy", None)
+
+
+def install(folder, monkeypatch, code, point):
+    module = point.partition("= ")[2].partition(":")[0]
+    info = folder / "site" / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "site" / f"{module}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[mig_spark.strategies]\n{point}\n")
+    monkeypatch.syspath_prepend(str(folder / "site"))
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The strategy of docs/strategies.md, installed as the page says."""
+    text = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    code, point = (re.findall(rf"```{name}\n(.*?)```", text, re.DOTALL) for name in ("python", "toml"))
+    install(tmp_path, monkeypatch, code[0], point[0].strip().splitlines()[-1].replace('"', ""))
+    yield
+    sys.modules.pop("my_strategy", None)
+
+
+@pytest.mark.usefixtures("page")
+def test_the_strategy_of_the_docs_is_in_the_help_the_schema_and_a_run():
+    best = sorted(pool().to_pylist(), key=lambda row: (-row["score"], row["id"]))
+    assert select(pool(), 9, strategy="best_score").ids == [row["id"] for row in best[:9]]
+    above = {"kind": "best_score", "above": best[4]["score"]}
+    assert select(pool(), 9, strategy=above, include=["row 1"]).ids == ["row 1", *(r["id"] for r in best[:4])]
+    told = CliRunner().invoke(cli, ["select", "--help"]).output
+    assert "best_score  The rows with the highest scores; ties go by id" in told
+    assert "mig         Exact greedy maximisation" in told
+    schema = json.loads(CliRunner().invoke(cli, ["config", "--schema"]).output)
+    jsonschema.validate({**LEAST, "select": {"strategy": above}}, schema)
 
 
 def test_a_packages_strategy_is_one_file_found_in_the_schema_and_in_a_run(toy):
