@@ -46,7 +46,7 @@ class Rows(Protocol):
         """The sorted labels of the rows that can be used."""
 
     def without(self, ids: Any, what: str) -> Rows:
-        """The rows whose id is not one of these; `what` the list is, for messages."""
+        """The rows whose id is not one of these; messages call the list `what`."""
 
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
@@ -62,7 +62,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A selection's input with what it must keep to.
+    """The rows that a strategy chooses from, and the constraints that it must keep to.
 
     Attributes:
         rows: what is left to choose from: id, labels, score, and kind and cost where they matter.
@@ -98,11 +98,14 @@ def prepare(
     keep: Sequence[Any] = (),
     resume: Sequence[Any] = (),
 ) -> Prepared:
-    """See `selection.select_rows`.
+    """Apply `exclude`, `given` and `include` to a pool, and work out quotas, cost and budget.
 
     Args:
         rows: the pool, wherever it is.
-        given, include, exclude: ids, as `rows` takes them.
+        config: budget, quotas, cost.
+        given, include, exclude: ids, as `Rows.without` takes them; `select_rows` says what each is for.
+        keep: ids, in order, that come before all others.
+        resume: ids, in order, that an earlier run of the same selection took.
 
     Raises:
         ContractError: a column is missing.

@@ -62,7 +62,8 @@ def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dic
 
 
 def select_greedily(context: Context) -> Ranked:
-    """Exact MIG selection of the rows that the context has prepared.
+    """Exact MIG selection of the rows that the context has prepared: pack them into blocks, replay the rows that are
+    given or come first, run the engine that fits, and bound the best possible objective.
 
     Raises:
         InputError: no usable row, or an id that is there twice.

@@ -45,6 +45,7 @@ class Ranked:
         counts: `rows` that could be used, `rejected` rows by reason and what else there is to count; None: counted.
         certificate: what shows that the rows are those that the strategy promises; None: nothing does.
         notes: what the user should be told of this selection.
+        seconds: wall time by step; empty: the whole is timed.
     """
 
     ids: Sequence[Any]
@@ -66,6 +67,7 @@ class Context:
         work: the constraints: quota classes with what each may and must have, rows that are there from the start
             (`given`) and rows that come first (`first`).
         spark: the session of the rows; None where they are in this process.
+        graph: where the label graph comes from; `label_graph` makes or loads it.
         on_round: to be called with all ids taken so far after each step of a long selection, which goes on from there
             when it is started again (they come back in `work.first`); None where nothing is saved.
     """
@@ -80,7 +82,7 @@ class Context:
 
     @property
     def seed(self) -> int:
-        """Of everything that is drawn at random, by the hash of the id."""
+        """The seed of everything that is drawn at random, which goes by the hash of the id."""
         return self.config.seed
 
     @property
