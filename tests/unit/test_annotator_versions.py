@@ -1,0 +1,195 @@
+"""Names and versions of taggers and scorers are keys of the cache of paid answers: they change only on purpose.
+
+A version that changes here makes every user annotate again. Where that is meant (another prompt, another rule), raise
+the VERSION beside what changed and write down the new value here and in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mig_spark.annotation.annotator import Annotator
+from mig_spark.annotation.annotators import make_scorer, make_tagger
+from mig_spark.config import build_config
+
+
+class Conf:
+    """Only what `make_tagger` asks a session for."""
+
+    class conf:  # noqa: N801
+        @staticmethod
+        def get(key: str, default: str) -> str:
+            return default
+
+
+JUDGE = {"kind": "endpoint", "base_url": "http://h/v1", "model": "judge"}
+LM = {"model": "{folder}"}
+DEITA = {"kind": "deita", "quality_model": "{folder}", "complexity_model": "some/hub-name", "revision": "v2"}
+
+TAGGERS = [
+    ({"kind": "column"}, "column", "f2754d7dd46e9f18", "", "reads given"),
+    ({"kind": "column", "valid_labels": "{labels}"}, "column", "f3948563284c51ea", "label_outside", "reads given"),
+    (
+        {"kind": "embedding", "vocabulary": "{labels}", **LM},
+        "embedding m@621dc4ed35802c25",
+        "ada17f8fc308ea9e",
+        "truncated",
+        "slow",
+    ),
+    (
+        {"kind": "embedding", "top": 3, "floor": 0.5, "margin": 0.2, "max_tokens": 64, **LM},
+        "embedding m@621dc4ed35802c25",
+        "3b6e20544d46e8c9",
+        "truncated",
+        "slow",
+    ),
+    (
+        {"kind": "distilled", "vocabulary": "{labels}", **LM},
+        "distilled m@621dc4ed35802c25",
+        "e41365bc2409a66a",
+        "truncated",
+        "",
+    ),
+    (
+        {"kind": "distilled", "sample": "{rows}", "top": 2, **LM},
+        "distilled m@621dc4ed35802c25",
+        "76231a3e374d48c3",
+        "truncated",
+        "",
+    ),
+    (
+        {"kind": "instag", **LM},
+        "instag m@621dc4ed35802c25",
+        "2f5adaef5b12cc4e",
+        "truncated,unparsable",
+        "may fail, slow",
+    ),
+    (
+        {"kind": "instag", "model": "some/hub-name", "revision": "v1", "prompt": "Tags of {text}", "dtype": "float16"},
+        "instag some/hub-name@v1",
+        "bbea62c87550faa2",
+        "truncated,unparsable",
+        "may fail, slow",
+    ),
+    ({**JUDGE}, "endpoint judge", "f2be61a5333bef98", "truncated", "may fail, paid, slow"),
+    (
+        {**JUDGE, "vocabulary": "{labels}", "top": 4, "body": {"seed": 1}},
+        "endpoint judge",
+        "4d89a83b15732cd4",
+        "truncated,label_outside",
+        "may fail, paid, slow",
+    ),
+    (
+        {**JUDGE, "language": None, "max_chars": 500},
+        "endpoint judge",
+        "f06f9e8ea8f2b9ed",
+        "truncated",
+        "may fail, paid, slow",
+    ),
+]
+SCORERS = [
+    ({"kind": "column"}, "column", "90287b086663df29", "", "reads given"),
+    ({"kind": "heuristic"}, "heuristic", "bb4414c2c73f09d5", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
+    ({**JUDGE}, "endpoint judge", "5dae9fa75a939202", "truncated", "may fail, paid, slow"),
+    ({**DEITA}, "deita m@621dc4ed35802c25 some/hub-name@v2", "3bf21dadc64b5235", "score_truncated", "may fail, slow"),
+    (
+        {**DEITA, "aggregate": "sum", "chat": False, "quality_prompt": "{instruction} {response}"},
+        "deita m@621dc4ed35802c25 some/hub-name@v2",
+        "811c433ffc6e6942",
+        "score_truncated",
+        "may fail, slow",
+    ),
+    ({"kind": "ifd", **LM}, "ifd m@621dc4ed35802c25", "c7c057e0ef58a555", "score_truncated,ifd_ge_1", "may fail, slow"),
+    (
+        {"kind": "ifd", "chat": False, "max_tokens": 99, **LM},
+        "ifd m@621dc4ed35802c25",
+        "bbe04280cb505e19",
+        "score_truncated,ifd_ge_1",
+        "may fail, slow",
+    ),
+    ({"kind": "reward", **LM}, "reward m@621dc4ed35802c25", "b1bcdd738c7257f5", "score_truncated", "may fail, slow"),
+    (
+        {"kind": "reward", "label": 1, "activation": "none", "dtype": "bfloat16", **LM},
+        "reward m@621dc4ed35802c25",
+        "1f130934b3521b70",
+        "score_truncated",
+        "may fail, slow",
+    ),
+    (
+        {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "ifd", **LM}},
+        "combine quality: endpoint judge, complexity: ifd m@621dc4ed35802c25",
+        "4abd1171fa50f2a5",
+        "truncated,score_truncated,ifd_ge_1",
+        "may fail, paid, slow",
+    ),
+    (
+        {"kind": "combine", "quality": {"kind": "heuristic"}, "complexity": {"kind": "reward", **LM}},
+        "combine quality: heuristic, complexity: reward m@621dc4ed35802c25",
+        "7858f14ebf9ebd0f",
+        "no_answer,refusal,repetitive,cut_off,echo,garbled,score_truncated",
+        "may fail, slow",
+    ),
+]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    folder, labels, rows = tmp_path / "m", tmp_path / "labels.json", tmp_path / "rows.jsonl"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"1")
+    labels.write_text(json.dumps(["a", "b"]))
+    rows.write_text('{"instruction": "ask", "output": "answer"}')
+    return {"{folder}": str(folder), "{labels}": str(labels), "{rows}": str(rows)}
+
+
+def filled(section: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
+    return {
+        key: filled(value, places) if isinstance(value, dict) else places.get(value, value)
+        if isinstance(value, str) else value
+        for key, value in section.items()
+    }  # fmt: skip
+
+
+def facts(annotator: Annotator) -> str:
+    said = {"reads given": annotator.reads_given, "may fail": annotator.may_fail, "paid": annotator.paid}
+    return ", ".join(name for name, holds in {**said, "slow": annotator.slow}.items() if holds)
+
+
+@pytest.mark.parametrize(
+    ("role", "section", "name", "version", "flags", "told"),
+    [*(("tagger", *case) for case in TAGGERS), *(("scorer", *case) for case in SCORERS)],
+    ids=lambda value: value.get("kind") if isinstance(value, dict) else "",
+)
+def test_the_key_of_cached_answers_stays(
+    role: str, section: dict[str, Any], name: str, version: str, flags: str, told: str, places: dict[str, str]
+) -> None:
+    plain = {"pool": {"path": "p"}, "output": {"path": "o"}, "annotate": {role: filled(section, places)}}
+    config = getattr(build_config(plain).annotate, role)
+    annotator = (make_tagger if role == "tagger" else make_scorer)(config, Conf())
+    assert (annotator.name, annotator.version) == (name, version)
+    assert ",".join(annotator.flags) == flags
+    assert facts(annotator) == told
+    assert annotator.max_tasks == (16 if annotator.paid else None)
+
+
+CONFIGS = [
+    ({}, "d15fc6972accc015"),
+    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "b01db2581f2b2098"),
+    (
+        {"tagger": JUDGE, "scorer": {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "heuristic"}}},
+        "4024eb8aac2c33ac",
+    ),
+]
+
+
+@pytest.mark.parametrize(("annotate", "digest"), CONFIGS)
+def test_what_a_config_says_of_annotation_stays(annotate: dict[str, Any], digest: str) -> None:
+    """Keys and defaults: the hash that finished stages are found by follows from them."""
+    config = build_config({"pool": {"path": "p"}, "output": {"path": "o"}, "annotate": annotate})
+    said = json.dumps(config.to_dict()["annotate"], sort_keys=True)
+    assert hashlib.sha256(said.encode()).hexdigest()[:16] == digest
