@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-unit test-faults test-matrix lint format bench clean
+.PHONY: help setup quickstart test test-unit test-faults test-matrix docs lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ test-faults: setup ## the tests that kill processes, and those that take long
 
 test-matrix: setup ## the tests on Spark 3.5, 4.0, 4.1 and 4.2, each in an environment of its own
 	@$(BIN)/python tests/matrix.py
+
+docs: setup ## write docs/configuration.md and the tables of kinds from the config models
+	@$(BIN)/python -m mig_spark.config.describe docs
 
 lint: setup ## style, types
 	@$(BIN)/ruff check .

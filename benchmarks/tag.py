@@ -26,9 +26,13 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mig_spark.kernels.annotation.annotators import Step
 
 Row = list[tuple[str, str]]
 #: file, the keys that make the question, the key of the answer
@@ -83,18 +87,15 @@ def agreement(one: Sequence[Sequence[str]], two: Sequence[Sequence[str]]) -> flo
     return sum(len(a & b) / len(a | b) if a | b else 1.0 for a, b in both) / len(both)
 
 
-def direct(step: tuple[str, dict], rows: list[Row], cores: int, repeat: int) -> tuple[float, list[list[str]]]:
+def direct(step: Step, rows: list[Row], cores: int, repeat: int) -> tuple[float, list[list[str]]]:
     """The kernel called in this process; torch uses all cores."""
     import pyarrow as pa
 
-    from mig_spark.kernels.annotation.annotators import KERNELS
-
-    kernel, _ = KERNELS[step[0]]
     messages = [[{"role": role, "content": text} for role, text in row] for row in rows]
     batch = pa.RecordBatch.from_pylist([{"messages": m} for m in messages])
-    parameters = {**step[1], "threads": cores}
-    kernel(batch.slice(0, 64), **parameters)
-    seconds, made = best(lambda: kernel(batch, **parameters), repeat)
+    step = replace(step, parameters={**step.parameters, "threads": cores})
+    step.run(batch.slice(0, 64))
+    seconds, made = best(lambda: step.run(batch), repeat)
     return seconds, made["labels"].to_pylist()
 
 
@@ -137,7 +138,9 @@ def main() -> None:
     args = parser.parse_args()
 
     from mig_spark.annotation.annotators import make_tagger
-    from mig_spark.config import DistilledTagger, EmbeddingTagger, SparkConfig
+    from mig_spark.annotation.taggers.distilled import DistilledTagger
+    from mig_spark.annotation.taggers.embedding import EmbeddingTagger
+    from mig_spark.config import SparkConfig
     from mig_spark.lakehouse.session import get_session
 
     rows, source = read_rows(args.data, args.rows)

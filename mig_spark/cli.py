@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import json
 import logging
 import re
@@ -49,16 +48,20 @@ class _Commands(click.Group):
         super().add_command(cmd, name)
 
 
-class _PicksStrategy(click.Command):
-    """A command whose help lists the strategies, those of installed packages included."""
+class _PicksKinds(click.Command):
+    """A command whose help lists the kinds that a config may name, those of installed packages included."""
+
+    def __init__(self, *args: Any, keys: Sequence[str], **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self._keys = keys
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
-        from mig_spark.plugins import STRATEGIES
+        from mig_spark.config.describe import FAMILIES, summary
 
-        first = {kind: re.split(r"\.(?=\s|$)", inspect.cleandoc(m.__doc__))[0] for kind, m in STRATEGIES.all().items()}
-        with formatter.section("select.strategy"):
-            formatter.write_dl([(kind, " ".join(words.split())) for kind, words in first.items()])
+        for key in self._keys:
+            with formatter.section(key):
+                formatter.write_dl([(kind, summary(model)) for kind, model in FAMILIES[key].all().items()])
         super().format_epilog(ctx, formatter)
 
 
@@ -127,7 +130,7 @@ def _add_stage(name: str) -> None:
         _run(_loaded(config, overrides, as_json, run_id), (name,), as_json=as_json, run_id=run_id)
 
 
-@cli.command(help=STAGES["annotate"].help)
+@cli.command(cls=_PicksKinds, keys=("annotate.tagger", "annotate.scorer"), help=STAGES["annotate"].help)
 @_stage_options
 @click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
 def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
@@ -147,7 +150,7 @@ def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str |
         click.echo(json.dumps(preview.to_dict()))
 
 
-@cli.command(cls=_PicksStrategy, help=STAGES["select"].help)
+@cli.command(cls=_PicksKinds, keys=("select.strategy",), help=STAGES["select"].help)
 @_stage_options
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Go on from the last round that a stopped run saved."
@@ -419,8 +422,9 @@ def config_command(schema: bool) -> None:
     if schema:
         click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
     else:
-        example = Path(__file__).parent / "data" / "config.example.yaml"
-        click.echo(example.read_text(encoding="utf-8"), nl=False)
+        from mig_spark.config.describe import example_yaml
+
+        click.echo(example_yaml(), nl=False)
 
 
 @cli.command(epilog="Then: mig-spark run config.yaml --set annotate.tagger.vocabulary=vocabulary.json")

@@ -134,3 +134,33 @@ STRATEGIES: Registry[Any] = Registry(
     },
     base="mig_spark.selection.strategy:Strategy",
 )
+
+#: A line a kind of `annotate.tagger`.
+TAGGERS: Registry[Any] = Registry(
+    "tagger",
+    "mig_spark.taggers",
+    {
+        "column": "mig_spark.annotation.taggers.column:ColumnTagger",
+        "embedding": "mig_spark.annotation.taggers.embedding:EmbeddingTagger",
+        "distilled": "mig_spark.annotation.taggers.distilled:DistilledTagger",
+        "instag": "mig_spark.annotation.taggers.instag:InstagTagger",
+        "endpoint": "mig_spark.annotation.taggers.endpoint:EndpointTagger",
+    },
+    base="mig_spark.annotation.annotator:Tagger",
+)
+
+#: A line a kind of `annotate.scorer`.
+SCORERS: Registry[Any] = Registry(
+    "scorer",
+    "mig_spark.scorers",
+    {
+        "column": "mig_spark.annotation.scorers.column:ColumnScorer",
+        "heuristic": "mig_spark.annotation.scorers.heuristic:HeuristicScorer",
+        "deita": "mig_spark.annotation.scorers.deita:DeitaScorer",
+        "ifd": "mig_spark.annotation.scorers.ifd:IfdScorer",
+        "reward": "mig_spark.annotation.scorers.reward:RewardScorer",
+        "endpoint": "mig_spark.annotation.scorers.endpoint:EndpointScorer",
+        "combine": "mig_spark.annotation.scorers.combine:CombineScorer",
+    },
+    base="mig_spark.annotation.annotator:Scorer",
+)

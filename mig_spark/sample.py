@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mig_spark.annotation.annotators import read_label_list
+from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part

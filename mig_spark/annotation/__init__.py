@@ -1,1 +1,1 @@
-"""The pool, labelled and scored: taggers and scorers in executors, the cache, and what is told of it."""
+"""Stage `annotate`: labels and scores for the pool's rows, by taggers and scorers in executors, through a cache."""

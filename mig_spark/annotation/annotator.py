@@ -1,20 +1,24 @@
-"""What a tagger or scorer is to the rest of the system, whatever its kind."""
+"""What a tagger or scorer is to the rest of the system: a section of the config that makes an `Annotator`.
+
+One module a kind, in `taggers/` or `scorers/`, and one line in the table of `mig_spark/plugins.py`; or a package's
+module and its entry point. docs/extending.md shows both.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mig_spark.kernels.annotation.annotators import Step, asks
+from mig_spark.config.base import Section
+from mig_spark.kernels.annotation.annotators import SCORES, TAGS, CostKind, Kernel, Step
+from mig_spark.kernels.annotation.endpoint import Ask
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-#: kernels that go over a pool at thousands of rows a second
-_QUICK = frozenset({"valid_labels", "heuristic", "distilled"})
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Annotator:
 
     Attributes:
         name: kind and model, as the annotations table shows it.
-        version: changes with everything that can change what it says.
+        version: changes with everything that can change what it says; name and version are the key of the cache.
         makes: the columns that it makes, `TAGS` or `SCORES`.
         reads_given: it reads what the pool brought, so its answer belongs to the row's content and `given` together.
         flags: the flags that it may set.
@@ -45,13 +49,88 @@ class Annotator:
 
     @property
     def paid(self) -> bool:
-        """Whether it asks an endpoint, so that every answer costs money."""
-        return self.step is not None and asks(self.step)
+        """Whether every answer costs money."""
+        return self.step is not None and self.step.cost == "paid"
 
     @property
     def slow(self) -> bool:
         """Whether so much work is in a row that it is committed in chunks."""
-        return self.step is not None and self.step[0] not in _QUICK
+        return self.step is not None and self.step.cost != "quick"
+
+
+class _Member(Section):
+    """What taggers and scorers have in common.
+
+    Attributes:
+        cost: what a row costs: `quick`, `slow` or `paid`.
+        reads_given: it reads what the pool brought (`given`), not the text (`messages`).
+    """
+
+    makes: ClassVar[tuple[str, ...]]
+    cost: ClassVar[CostKind] = "quick"
+    reads_given: ClassVar[bool] = False
+
+    @classmethod
+    def costs(cls) -> str:
+        """What a row costs, for the table in docs/annotation.md."""
+        return cls.cost
+
+    @abstractmethod
+    def annotator(self, threads: int) -> Annotator:
+        """What this section of the config stands for, ready to run.
+
+        Args:
+            threads: cores that one task may use.
+
+        Raises:
+            DependencyError: its library or model is not there.
+            InputError: a file that it needs cannot be read.
+        """
+
+    def by_kernel(
+        self,
+        kernel: Kernel,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        version: str,
+        name: str | None = None,
+        ask: Ask | None = None,
+        **facts: Any,
+    ) -> Annotator:
+        """The annotator that runs a kernel in executors.
+
+        Args:
+            kernel: a function at the top of a module: (batch, **parameters) to the columns that this role makes.
+            parameters: its keyword arguments.
+            version: from `version_of`.
+            name: by default the kind.
+            ask: what it asks an endpoint, if it does.
+            facts: further attributes of `Annotator`: `flags`, `may_fail`, `max_tasks`.
+        """
+        step = Step(kernel, self.makes, parameters or {}, cost=self.cost, ask=ask)
+        shown = name or str(getattr(self, "kind", type(self).__name__))
+        return Annotator(shown, version, self.makes, reads_given=self.reads_given, step=step, **facts)
+
+
+class Tagger(_Member):
+    """A kind of `annotate.tagger`: it gives a row labels."""
+
+    makes: ClassVar[tuple[str, ...]] = TAGS
+
+
+class Scorer(_Member):
+    """A kind of `annotate.scorer`: it gives a row quality, complexity and score.
+
+    Attributes:
+        in_combine: whether it may be one half of the scorer `combine`.
+    """
+
+    makes: ClassVar[tuple[str, ...]] = SCORES
+    in_combine: ClassVar[bool] = True
+
+    def one_answer(self) -> Any:
+        """What is asked, where one answer holds both quality and complexity: `combine` must not pay it twice."""
+        return None
 
 
 def version_of(**parts: Any) -> str:

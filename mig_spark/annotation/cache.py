@@ -1,8 +1,9 @@
-"""The cache: what is known of a key, what has been tried in vain, and how an answer becomes a row of it.
+"""The cache of annotations: reading what is known of the pool's rows, and writing answers and failures into it.
 
-Two tables: `annotations` has one row a finished key and version pair, `annotation_failures` one row a try that could
-not be finished. A half of an annotation (labels without a score, or a score without labels) that was paid is kept in
-the second, and read from there by the next try.
+Its key is a row's content hash (with a hash of what the pool brought, for the kinds that read that), with the names and
+versions of tagger and scorer. Table `annotations` has a row for each key with both labels and a score. Table
+`annotation_failures` has a row for each try that got only one of them, or none, with the error; labels or a score that
+such a try did get are kept in that row, and the next try reads them from there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _HALVES = ("content_hash", "labels", "quality", "complexity", "score", "flags", 
 
 
 def finished_keys(store: Store, plan: Plan) -> DataFrame | None:
-    """(`_key`, `_hit` = 1) of the annotations by these annotators; None where there is no table."""
+    """(`_key`, `_hit` = 1): keys that these annotators have finished; None where the table does not exist yet."""
     from pyspark.sql import functions as sf
 
     if not store.exists(ANNOTATIONS):
@@ -33,7 +34,8 @@ def finished_keys(store: Store, plan: Plan) -> DataFrame | None:
 
 
 def failed_keys(store: Store, plan: Plan) -> DataFrame | None:
-    """(`_key`, `attempts`, `error`: the last one) of the keys that were tried in vain; None where there are none."""
+    """(`_key`, `attempts`, `error` of the last try): keys that these annotators have tried and not finished; None where
+    there are none."""
     from pyspark.sql import functions as sf
 
     if not plan.may_fail or not store.exists(ANNOTATION_FAILURES):
@@ -47,7 +49,8 @@ def failed_keys(store: Store, plan: Plan) -> DataFrame | None:
 
 
 def joined(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
-    """POOL with its annotations: these columns of the pool (all of them by default), labels, scores and flags."""
+    """The pool's rows that have an annotation by these annotators: these columns of the pool (all of them by default),
+    labels, scores and flags."""
     mine = store.read(ANNOTATIONS).where(plan.current())
     values = ("labels", "quality", "complexity", "score")
     rows = usable_rows(store, plan).select("_key", *(columns or POOL.names))
@@ -55,17 +58,30 @@ def joined(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
 
 
 def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
-    """Bring the labels that this tagger gave beside another scorer, and the other way round: nothing is paid twice."""
+    """Add the labels or scores that the cache has for rows that still lack the other one, so that they are not paid
+    again.
+
+    A row may have labels by the plan's tagger but no score by its scorer: because an earlier run used this tagger with
+    another scorer, or because the scorer failed. Such labels are added, and scores likewise.
+
+    Args:
+        todo: rows to annotate, by `_key`.
+        store: holds the cache.
+        plan: the tagger and scorer of this run.
+
+    Returns:
+        `todo` with the columns of an annotator where the cache has some of it: null in the rows that it does not have.
+    """
     from pyspark.sql import functions as sf
 
     tables = [t for t in (ANNOTATIONS, ANNOTATION_FAILURES) if store.exists(t)]
-    # a finished key is not among those to do
+    # rows of `todo` have no finished annotation by this plan
     useful = {ANNOTATIONS.name: ~plan.current(), ANNOTATION_FAILURES.name: sf.lit(True)}
     for role, annotator in (("tagger", plan.tagger), ("scorer", plan.scorer)):
         if annotator.step is None:
             continue
         *values, flags = annotator.makes
-        # of `combine` one part may have been answered, and paid, without the other
+        # one half of `combine` may have been answered, and paid, without the other
         answered = sf.coalesce(*(sf.col(name).cast("string") for name in values)).isNotNull()
         earlier = None
         for table in tables:
@@ -77,12 +93,13 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
 
 
 def _one_each(annotations: DataFrame, own_flags: Sequence[str], values: Sequence[str], flags: str) -> DataFrame:
-    """One annotation a key, the same one whatever the partitioning: two runs at once may have paid for a key each."""
+    """One annotation for each key, chosen by time and run id, not by partition: two runs at a time may both have made
+    one."""
     from pyspark.sql import functions as sf
 
     own = sf.array(*map(sf.lit, own_flags)).cast("array<string>")
     kept = sf.array_intersect("flags", own).alias(flags)
-    # a whole answer before a part of one
+    # a whole answer is taken before half of one
     order = (sf.col(values[-1]).isNull().alias("_part"), "annotated_at", "run_id")
     picked = sf.min(sf.struct(*order, *values, kept)).alias("_one")
     grouped = annotations.groupBy(sf.col("content_hash").alias("_key")).agg(picked)
@@ -90,14 +107,14 @@ def _one_each(annotations: DataFrame, own_flags: Sequence[str], values: Sequence
 
 
 def answered() -> Column:
-    """Whether a row has been answered to the end."""
+    """Whether a row has both labels and a score."""
     from pyspark.sql import functions as sf
 
     return sf.col("labels").isNotNull() & sf.col("score").isNotNull()
 
 
 def why_not() -> Column:
-    """The first reason that stopped the asking, else null."""
+    """Why a row was not tried (a spend cap, an endpoint that is down or refuses); null where it was tried."""
     from pyspark.sql import functions as sf
 
     reasons = (sf.when(sf.col(name).startswith(NOT_ASKED), sf.col(name)) for name in ("tag_error", "score_error"))
@@ -105,7 +122,7 @@ def why_not() -> Column:
 
 
 def as_annotations(rows: DataFrame, plan: Plan, run_id: str) -> DataFrame:
-    """Answered rows (`_key`, what the annotators make) as rows of ANNOTATIONS."""
+    """Rows with labels and a score (`_key` and the annotators' columns) as rows of ANNOTATIONS."""
     from pyspark.sql import functions as sf
 
     flags = sf.array_distinct(sf.concat("tag_flags", "score_flags")).alias("flags")
@@ -114,7 +131,8 @@ def as_annotations(rows: DataFrame, plan: Plan, run_id: str) -> DataFrame:
 
 
 def as_failures(rows: DataFrame, plan: Plan, run_id: str) -> DataFrame:
-    """Rows without an answer as rows of ANNOTATION_FAILURES; a try counts where the row was asked for in vain."""
+    """Rows without labels or score as rows of ANNOTATION_FAILURES; `attempt` is 0 where the row was not tried, so that
+    an outage does not count against it."""
     from pyspark.sql import functions as sf
 
     parts = (

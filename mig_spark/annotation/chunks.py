@@ -1,7 +1,7 @@
-"""Annotate what is missing, a chunk at a time, each committed before the next begins.
+"""Annotate the rows that the cache lacks, in chunks, each committed before the next begins.
 
-Kill the job at any point and start it again: what was committed is not annotated again, and what an endpoint had
-answered for the chunk under way is read from the spill.
+The job may be killed at any point and started again: committed chunks are skipped, and the answers that an endpoint had
+given for the chunk under way are read from the spill (the files that paid answers are written through to).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mig_spark.annotation.cache import (
     why_not,
     with_known,
 )
-from mig_spark.annotation.endpoint_annotators import SecretName, look_up_secrets
 from mig_spark.annotation.plan import Plan, usable_rows
+from mig_spark.annotation.secrets import SecretName, look_up_secrets
 from mig_spark.annotation.spill_folder import SpillFolder
 from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
@@ -53,7 +53,7 @@ _MOST_FAILED = 0.5
 
 @dataclass
 class Work:
-    """One run of the stage over its chunks, and what it has cost so far."""
+    """One run of the stage: what it works with, and what it has cost so far."""
 
     store: Store
     plan: Plan
@@ -81,7 +81,7 @@ class Work:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a pass over a chunk's rows."""
+    """How many rows of a pass failed, how many were not tried and why, an example of an error, requests made."""
 
     failed: int = 0
     stopped: int = 0
@@ -92,7 +92,8 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is to be done: keys in all, in the cache, given up on, and the rows of the rest."""
+    """How much there is to do: keys of the pool (`total`), in the cache, given up after `max_attempts` runs
+    (`exhausted`), and the `rows` of all other keys."""
 
     total: int
     cached: int
@@ -106,7 +107,7 @@ class Missing:
 
 
 def find_missing(store: Store, plan: Plan, config: AnnotateConfig) -> Missing:
-    """Compare the pool's keys with the cache."""
+    """Compare the keys of the pool's rows with the cache."""
     from pyspark.sql import functions as sf
 
     usable = usable_rows(store, plan)
@@ -130,7 +131,8 @@ def annotate_missing(
     """Annotate the keys that the cache does not have.
 
     Args:
-        alone: no other run is under way, so answers that others have left are of runs that died, and are removed.
+        alone: this run holds the lease, so that spilled answers of other runs are of runs that died: they are used,
+            and removed at the end.
 
     Returns:
         The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
@@ -176,7 +178,7 @@ def annotate_missing(
 
 
 def refuse_speculation(setting: str | None) -> None:
-    """A speculative copy of a task would ask, and pay, for the same rows at the same time.
+    """Refuse `spark.speculation`: a speculative copy of a task would ask, and pay, for the same rows a second time.
 
     Raises:
         PlatformError: `spark.speculation` is on; it cannot be changed in a running application.
@@ -215,7 +217,7 @@ def _annotate(work: Work, missing: Missing) -> None:
 
 
 def _stage(work: Work, missing: Missing, chunks: int) -> None:
-    """Write the rows to do with their chunk, so that a chunk is read without looking through the pool again."""
+    """Write the rows to annotate into a table partitioned by chunk, so that reading a chunk does not scan the pool."""
     from pyspark.sql import functions as sf
 
     describe_job(work.store.spark, f"annotate: sort {missing.count} rows into {chunks} chunks")
@@ -233,7 +235,8 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
 
 
 def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> None:
-    """Annotate chunks `first` to `last` - 1 and commit them; passes go on while a cap leaves something to spend.
+    """Annotate chunks `first` to `last` - 1 and commit them. Where some tasks reached their share of a spend cap before
+    the cap itself was reached, further passes spend the rest.
 
     Raises:
         LeaseError: another run has the lease by now, and would pay for the same rows.
@@ -262,7 +265,8 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
 
 
 def _asking_tasks(work: Work, rows: int) -> int | None:
-    """Tasks that ask at a time, which is all there are, so that their shares of rate and caps are right."""
+    """How many tasks a pass has where an endpoint is asked: no more than run at a time, since they share rate and
+    caps."""
     if not work.plan.paid:
         return None
     most = [a.max_tasks for a in work.plan.annotators if a.max_tasks is not None]
@@ -271,7 +275,7 @@ def _asking_tasks(work: Work, rows: int) -> int | None:
 
 
 def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | None) -> _Outcome:
-    """Run the annotators over rows and commit what they said."""
+    """Run the annotators over rows once, and commit answers and failures."""
     from pyspark.sql import Observation
     from pyspark.sql import functions as sf
 
@@ -329,7 +333,7 @@ def _add_cost(work: Work, seen: dict[str, Any]) -> None:
 
 
 def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
-    """What a task is told, as plain values: its share of the caps, and where its answers go."""
+    """The arguments of `start_task`, as plain values: a task's share of the caps, and where its answers go."""
     if tasks is None:
         return {}
     requests, tokens = work.left()
@@ -347,7 +351,7 @@ def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
 
 
 def _stopped(work: Work, outcome: _Outcome) -> str:
-    """Why the run ends here, what it has cost, and how it goes on."""
+    """The error of a run that has to stop: why, what it has cost so far, and what to do."""
     reason = outcome.reason.removeprefix(NOT_ASKED)
     if reason.startswith(CAP):
         caps = {"max_requests": work.config.max_requests, "max_tokens": work.config.max_tokens}
@@ -375,12 +379,12 @@ def _spent(work: Work) -> str:
 
 
 def task_count(store: Store, rows: int) -> int:
-    """A whole number of waves of tasks, so that no core waits for the others' last task."""
+    """Tasks for so many rows: a multiple of the tasks that run at a time, so that no core idles in the last wave."""
     return slots(store) * max(2, math.ceil(rows / (slots(store) * _ROWS_A_TASK)))
 
 
 def slots(store: Store) -> int:
-    """Tasks that run at a time."""
+    """Tasks that the cluster runs at a time."""
     given = int(store.spark.conf.get("spark.default.parallelism", "0") or 0)
     if given:
         return given

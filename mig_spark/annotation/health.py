@@ -1,4 +1,4 @@
-"""Annotation health: numbers that tell whether a pool's labels and scores can carry a selection."""
+"""Annotation health: measures of labels and scores that show whether a selection by them makes sense."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Health:
         rows: pool rows with an annotation.
         without_labels: rows with no label.
         labels_a_row: mean, and `most_labels` the maximum.
-        labels_outside: labels that the pool brought and the list of valid ones lacks, counted once a row.
+        labels_outside: labels that the pool brought and that are not on the list of valid ones, each once a row.
         score: least, 1%, median, mean, 99% and greatest score.
         flags: rows with each flag.
-        unanswered: different contents that a model was asked about and that have no annotation yet.
+        unanswered: different contents that a model was asked about without getting labels and a score.
         unparsable: those of them whose last answer could not be read.
     """
 
@@ -50,7 +50,8 @@ class Health:
 
 
 def count_failures(failed: DataFrame | None) -> tuple[int, int]:
-    """How many keys have no answer, and how many of them none that could be read; `failed`: key and last `error`."""
+    """Of the keys that have no annotation yet (`failed`, with their last `error`): how many, and how many got an answer
+    that could not be read."""
     from pyspark.sql import functions as sf
 
     if failed is None:
@@ -62,7 +63,7 @@ def count_failures(failed: DataFrame | None) -> tuple[int, int]:
 def measure_health(
     annotated: DataFrame, flags: Sequence[str], *, reads_given: bool, unanswered: int = 0, unparsable: int = 0
 ) -> Health:
-    """Look at an annotated pool, in one pass.
+    """Measure the annotated pool, in one pass over it.
 
     Args:
         annotated: `labels`, `score`, `flags`, and `given` where `reads_given`.
@@ -106,7 +107,7 @@ def measure_health(
 
 
 def check_health(health: Health, *, allow_degenerate: bool) -> None:
-    """Stop before a selection that could only mislead.
+    """Refuse annotations that cannot tell rows apart.
 
     Raises:
         AnnotationError: the scores are (nearly) constant, or most rows have no label.

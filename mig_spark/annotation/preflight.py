@@ -1,11 +1,10 @@
-"""What an annotation would take, before it is paid: a sample is timed where models run here, and counted where they are
-behind an endpoint, which is not asked."""
+"""An estimate of what the stage `annotate` will take, for `--dry-run`: models that run in executors are timed on a
+sample of rows; for endpoints, requests and tokens are counted without asking."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +14,31 @@ from mig_spark.annotation.cache import with_known
 from mig_spark.annotation.chunks import find_missing, slots
 from mig_spark.annotation.plan import make_plan
 from mig_spark.config import Config
-from mig_spark.kernels.annotation.annotators import COST_COLUMNS, asks, parts_of
-from mig_spark.kernels.annotation.endpoint import row_tokens
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS
+from mig_spark.kernels.annotation.endpoint import Ask
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SAMPLE_ROWS = 200
-# what a JSON answer of this prompt usually takes; the limit is max_output_tokens
-_TOKENS_A_LABEL, _TOKENS_A_JUDGEMENT = 6, 20
 _SECONDS_AN_ANSWER = 1.0
 
 
 @dataclass
 class Preview:
-    """What a run would do.
+    """What a run would do, as estimated.
 
     Attributes:
-        rows: different contents in the pool that can be annotated; `cached`: of them done already; `missing`: to do.
-        sampled: rows that the estimate rests on.
-        seconds: of models in executors, for all that is missing, with every core at work.
+        rows: different contents in the pool that can be annotated.
+        cached: those of them that have an annotation already.
+        missing: those of them that a run would annotate.
+        sampled: rows that the estimate is made from.
+        seconds: wall time of models in executors for all that is missing, with every core at work.
         requests, prompt_tokens, completion_tokens, most_completion_tokens: of endpoints; estimates from the lengths of
             texts, except `requests`, which is exact but for second tries.
-        endpoint_seconds: at the rate that is configured; without one, at a second an answer.
-        notes: what the estimate leaves open.
+        endpoint_seconds: wall time of endpoints at `requests_per_second`; without it, at one second an answer.
+        notes: what may make the estimate wrong, as sentences.
     """
 
     rows: int
@@ -79,17 +78,17 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     if not found:
         return preview
     # a part of `combine` counts by itself: a model is timed, an endpoint's tokens are counted
-    parts = [(a, part) for a in plan.annotators if a.step is not None for part in parts_of(a.step).values()]
+    parts = [(a, leaf) for a in plan.annotators if a.step is not None for leaf in a.step.leaves]
     here = [a for a in plan.annotators if a.step is not None and not a.paid]
-    here += [replace(a, step=part) for a, part in parts if a.paid and not asks(part)]
+    here += [replace(a, step=leaf) for a, leaf in parts if a.paid and leaf.cost != "paid"]
     if here:
         _time_models(preview, rows.select("_key", "messages", "given"), here, store)
-    asked = [(kernel, parameters["settings"]) for _, (kernel, parameters) in parts if asks((kernel, parameters))]
-    for kernel, settings in asked:
-        _count_tokens(preview, [row["messages"] for row in found], kernel, settings, slots(store))
+    asked = [leaf.ask for _, leaf in parts if leaf.ask is not None]
+    for ask in asked:
+        _count_tokens(preview, [row["messages"] for row in found], ask, slots(store))
     if asked:
         preview.notes.append("no endpoint was asked: tokens are estimated from the lengths of texts")
-        if any(settings["requests_per_second"] is None for _, settings in asked):
+        if any(ask.settings["requests_per_second"] is None for ask in asked):
             preview.notes.append("without requests_per_second the time assumes an answer in one second")
         known = with_known(missing.rows.select("_key"), store, plan)
         if len(known.columns) > 1:
@@ -118,13 +117,13 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
         preview.notes.append("a warm model is faster than these first rows: the time is more likely less than more")
 
 
-def _count_tokens(preview: Preview, rows: list[Any], kernel: str, settings: Mapping[str, Any], cores: int) -> None:
-    tokens = [row_tokens(kernel, settings, messages) for messages in rows]
+def _count_tokens(preview: Preview, rows: list[Any], ask: Ask, cores: int) -> None:
+    settings = ask.settings
+    tokens = [ask.row_tokens(messages) for messages in rows]
     requests = preview.missing
-    out = _TOKENS_A_LABEL * settings["top"] if kernel == "endpoint_labels" else _TOKENS_A_JUDGEMENT
     preview.requests += requests
     preview.prompt_tokens += math.ceil(requests * sum(tokens) / len(tokens))
-    preview.completion_tokens += requests * min(out, settings["max_output_tokens"])
+    preview.completion_tokens += requests * min(ask.likely_tokens, settings["max_output_tokens"])
     preview.most_completion_tokens += requests * settings["max_output_tokens"]
     at_once = settings["concurrency"] * min(settings["tasks"], cores)
     rate = at_once / _SECONDS_AN_ANSWER
@@ -149,7 +148,7 @@ def describe_preview(preview: Preview) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds as a text in s, min or h."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -19,7 +19,7 @@ MOST_ROWS = 2_000
 
 
 def sample_texts(name: str) -> list[str]:
-    """What the tagger sees of the rows of a sample, each text once; of many rows `MOST_ROWS`, picked by their hash.
+    """The texts of a sample of rows, as the tagger sees them: each once, at most `MOST_ROWS`, picked by their hash.
 
     Args:
         name: `builtin`, or the path of a JSONL file or a JSON array with rows in any schema that a pool may have.

@@ -1,4 +1,4 @@
-"""The score that selects, from annotated columns: normalised, then combined. The annotations themselves stay raw."""
+"""The score that rows are selected by: annotated columns, normalised and combined. The cache keeps them unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _BUCKETS = 4096
 
 
 def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
-    """Replace `score` by what the config makes of the named columns; every row's value follows from the data alone.
+    """Replace `score` by the columns that the config names, normalised and combined. The result depends on the data
+    alone, not on partitions.
 
     Args:
         df: annotated rows: `quality`, `complexity`, `score`, and `given` and `source` where the config names them.
@@ -45,7 +46,7 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
 
 
 def check_scores(df: DataFrame, config: ScoreConfig) -> None:
-    """See that every row of `combine_scores(df, config)` has a score that can be used.
+    """Check that every row of `combine_scores(df, config)` has a score, and that none is negative.
 
     Raises:
         AnnotationError: rows have none, or a negative one.

@@ -1,9 +1,9 @@
-"""Where the answers under way are kept: a folder of our own for each output, in it one for each run, in that for each
-chunk.
+"""Folders of the spill, the files that paid answers are written through to: one folder an output, in it one a run, in
+that one a chunk.
 
-`annotate.spill_path` belongs to the user, who may keep anything there, and other outputs may share it. So everything is
-in one subfolder, named by the output, with a marker file that says whose it is. Removed are only files that have the
-exact names of ours inside it, and folders that are empty then.
+`annotate.spill_path` belongs to the user, who may keep anything there, and several outputs may share it. So all files
+are in one subfolder, named by the output, with a marker file that says which output it belongs to. Only files with the
+exact names that are written here are removed, and folders that are then empty.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MARKER = "mig-spark-spill.json"
 
 @dataclass(frozen=True)
 class SpillFolder:
-    """The spill of one run.
+    """The spill folders of one run.
 
     Attributes:
-        own: the output's folder, which driver and executors write to as plain files; None: there is none.
-        run: the name of this run's folder in it; a run that is started again under its id has another.
-        identity: what stands for the output.
-        earlier: folders of chunks that runs which died have left.
-        gone: folders of answers that were put aside before.
+        own: the output's folder, which driver and executors write to as plain files; None: answers are not spilled.
+        run: the name of this run's folder in it; a run that is started again under the same id gets a new one.
+        identity: what the marker file says: where the output's tables are.
+        earlier: chunk folders that runs which died have left; their answers are used.
+        gone: folders with answers that could not be used and were put aside.
     """
 
     own: Path | None
@@ -101,16 +101,16 @@ class SpillFolder:
 
     @property
     def aside(self) -> str | None:
-        """The folder for answers of runs that died and that cannot be used."""
+        """The folder for answers of runs that died which cannot be used: people may look at them."""
         return None if self.own is None else str(self.own / ASIDE / self.run)
 
     def remove_chunk(self, number: int) -> None:
-        """Forget the answers of a chunk that has been committed."""
+        """Remove the answers of a chunk that has been committed."""
         if self.own is not None:
             _remove(self._chunk(self.own, number), 2)
 
     def remove_earlier(self) -> None:
-        """Forget what earlier runs have left, once every row has been through; and the folder, where it is empty."""
+        """Remove what earlier runs have left, once every row has been annotated or tried; and the folder, if empty."""
         if self.own is None:
             return
         for chunk in map(Path, self.earlier):
@@ -129,7 +129,7 @@ class SpillFolder:
 
 
 def output_identity(output: OutputConfig) -> str:
-    """What stands for an output: where its tables are."""
+    """What tells an output from any other: where its tables are."""
     if output.database:
         return f"{output.catalog or ''}.{output.database}".lower()
     return local_folder(output.path) or str(output.path).rstrip("/")

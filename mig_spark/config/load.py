@@ -137,23 +137,15 @@ def _number(value: Any) -> Any:
     return value
 
 
-# pydantic puts the kind of a tagger or scorer into the place of an error
-_KINDS = frozenset(
-    {"column", "embedding", "distilled", "instag", "endpoint", "heuristic", "deita", "ifd", "reward", "combine"}
-)
-
 #: keys of the config whose wrong values are not shown
 _MAY_BE_A_KEY = frozenset({"base_url", "api_key_env", "api_key_secret", "auth_header", "body"})
-
-_ROLES = frozenset({"tagger", "scorer", "quality", "complexity"})
 
 
 def _explain(err: dict[str, Any], kind: type[Section]) -> str:
     whole = [str(p) for p in err["loc"]]
-    loc = [p for p, before in zip(whole, ["", *whole], strict=False) if before not in _ROLES or p not in _KINDS]
-    name = ".".join(loc) or "config"
+    name = ".".join(whole) or "config"
     if err["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(loc[-1], _known_keys(kind), n=1)
+        near = difflib.get_close_matches(whole[-1], _known_keys(kind), n=1)
         return f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
     if err["type"] == "missing":
         return f"{name!r} is missing"

@@ -18,7 +18,9 @@ from mig_spark.contracts import OWN_COLUMNS
 class PoolConfig(Section):
     """Where the rows come from and how to read them."""
 
-    path: str | list[str] = Field(description="file, folder, glob, Delta path or catalog table; or a list of them")
+    path: str | list[str] = Field(
+        description="file, folder, glob, Delta path or catalog table; or a list of them", examples=["data/pool.jsonl"]
+    )
     format: Literal["auto", "delta", "parquet", "jsonl", "json"] = Field(
         "auto", description="format of the source; auto: by the files' names, and by what Delta and the catalog know"
     )
@@ -57,7 +59,9 @@ class OutputConfig(Section):
     """
 
     path: str | None = Field(
-        None, description="folder or URI for selection.jsonl, report.html and, without a database, the tables"
+        None,
+        description="folder or URI for selection.jsonl, report.html and, without a database, the tables",
+        examples=["mig-out"],
     )
     catalog: str | None = Field(None, description="catalog of the database; null: the session's current one")
     database: str | None = Field(None, description="database that takes the tables; null: they are folders of path")
@@ -129,7 +133,7 @@ class Config(Section):
     mode: Literal["full", "incremental"] = Field("full", description="incremental: read only what has changed")
     pool: PoolConfig = Field(description="where the rows come from")
     output: OutputConfig = Field(description="where the tables, the selection and the report go")
-    annotate: AnnotateConfig = Field(AnnotateConfig(), description="who labels and scores the rows")
+    annotate: AnnotateConfig = Field(default_factory=AnnotateConfig, description="who labels and scores the rows")
     vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="from raw tags to labels; off by default")
     graph: GraphConfig = Field(GraphConfig(), description="which labels are joined, and how information flows")
     select: SelectConfig = Field(SelectConfig(), description="how many rows are taken, and how they are chosen")

@@ -15,7 +15,9 @@ from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
-from mig_spark.config import Config, EmbeddingTagger, HeuristicScorer, build_config
+from mig_spark.annotation.scorers.heuristic import HeuristicScorer
+from mig_spark.annotation.taggers.embedding import EmbeddingTagger
+from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.kernels.annotation.heuristics import score_messages

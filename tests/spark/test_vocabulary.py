@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool
-from mig_spark.annotation.annotators import read_label_list
+from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.config import Config, LockConfig, build_config
 from mig_spark.contracts import (
     ANNOTATED,

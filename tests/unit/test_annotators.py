@@ -2,18 +2,40 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
 
-from mig_spark.annotation.annotators import make_scorer, make_tagger, read_label_list
-from mig_spark.config import ColumnScorer, ColumnTagger, EmbeddingTagger, HeuristicScorer
-from mig_spark.errors import DependencyError, InputError
+from mig_spark.annotation.annotators import make_scorer, make_tagger
+from mig_spark.annotation.label_lists import read_label_list
+from mig_spark.annotation.scorers.column import ColumnScorer
+from mig_spark.annotation.scorers.heuristic import HeuristicScorer, heuristic_scores
+from mig_spark.annotation.taggers.column import ColumnTagger, valid_labels
+from mig_spark.annotation.taggers.embedding import EmbeddingTagger
+from mig_spark.errors import AnnotationError, DependencyError, InputError
 from mig_spark.kernels.annotation import heuristics
-from mig_spark.kernels.annotation.annotators import ARROW_TYPES, ERRORS, OUTSIDE, SCORES, TAGS, annotate_batch
+from mig_spark.kernels.annotation.annotators import (
+    ARROW_TYPES,
+    ERRORS,
+    OUTSIDE,
+    SCORES,
+    TAGS,
+    CostKind,
+    Step,
+    annotate_batch,
+)
+from mig_spark.plugins import SCORERS, TAGGERS, Registry
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 GIVEN = pa.struct([("labels", pa.list_(pa.string())), ("score", pa.float64())])
+
+
+HEURISTIC = Step(heuristic_scores, SCORES)
+
+
+def listed(*labels: str) -> Step:
+    return Step(valid_labels, TAGS, {"valid": labels})
 
 
 class Conf:
@@ -41,7 +63,7 @@ def test_rows_with_a_score_keep_it_and_the_others_are_scored_in_place() -> None:
         {"messages": talk("x"), **known},
         {"messages": talk("Because of yeast.")},
     ]
-    made, cost = annotate_batch(batch(rows), [("heuristic", {})])
+    made, cost = annotate_batch(batch(rows), [HEURISTIC])
     fresh = [heuristics.score_messages(talk(answer)) for answer in ("Yeast makes gas.", "Because of yeast.")]
     assert made["quality"].to_pylist() == [fresh[0][0], 2.0, fresh[1][0]]
     assert made["score"].to_pylist() == [fresh[0][0] * fresh[0][1], 6.0, fresh[1][0] * fresh[1][1]]
@@ -51,19 +73,19 @@ def test_rows_with_a_score_keep_it_and_the_others_are_scored_in_place() -> None:
 
 def test_nothing_to_do_costs_nothing() -> None:
     known = {"quality": 2.0, "complexity": 3.0, "score": 6.0, "score_flags": []}
-    made, cost = annotate_batch(batch([known, known]), [("heuristic", {})])
+    made, cost = annotate_batch(batch([known, known]), [HEURISTIC])
     assert made["score"].to_pylist() == [6.0, 6.0]
     assert cost.rows == 0
-    empty, _ = annotate_batch(batch([]), [("heuristic", {}), ("valid_labels", {"valid": ["a"]})])
+    empty, _ = annotate_batch(batch([]), [HEURISTIC, listed("a")])
     assert {name: len(column) for name, column in empty.items()} == dict.fromkeys((*SCORES, *TAGS, *ERRORS), 0)
 
 
 def test_labels_outside_the_list_are_left_out_and_flagged() -> None:
     rows = [{"given": {"labels": labels}} for labels in (["b", "a", "b"], ["z"], [], ["a", "z", "y"])]
-    made, _ = annotate_batch(batch(rows).slice(1), [("valid_labels", {"valid": ["a", "b"]})])
+    made, _ = annotate_batch(batch(rows).slice(1), [listed("a", "b")])
     assert made["labels"].to_pylist() == [[], [], ["a"]]
     assert made["tag_flags"].to_pylist() == [[OUTSIDE], [], [OUTSIDE]]
-    made, _ = annotate_batch(batch(rows), [("valid_labels", {"valid": ["a", "b"]})])
+    made, _ = annotate_batch(batch(rows), [listed("a", "b")])
     assert made["labels"].to_pylist()[0] == ["b", "a"]
 
 
@@ -106,7 +128,7 @@ def test_who_reads_what() -> None:
     tagger = make_tagger(EmbeddingTagger(), Conf())
     assert not tagger.reads_given
     assert tagger.step is not None
-    assert tagger.step[1]["threads"] == 3
+    assert tagger.step.parameters["threads"] == 3
 
 
 def test_a_model_folder_that_is_not_there_is_named() -> None:
@@ -125,3 +147,37 @@ def test_a_list_of_labels_has_to_be_one(tmp_path: Path, content: str) -> None:
 def test_a_missing_list_of_labels_is_named() -> None:
     with pytest.raises(InputError, match=r"/nowhere/labels\.json"):
         read_label_list("/nowhere/labels.json")
+
+
+def only_labels(batch: pa.RecordBatch, *, values: list[object]) -> dict[str, pa.Array]:
+    return {"labels": pa.array(values)}
+
+
+def test_a_kernel_may_leave_out_what_it_has_nothing_to_say_of() -> None:
+    rows = batch([{"messages": talk("x")}, {"messages": talk("y")}])
+    made, _ = annotate_batch(rows, [Step(only_labels, TAGS, {"values": [["a"], []]})])
+    assert made["labels"].to_pylist() == [["a"], []]
+    assert made["tag_flags"].to_pylist() == [[], []]
+    assert made["tag_error"].to_pylist() == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("makes", "values", "words"),
+    [
+        (TAGS, [["a"]], r"test_annotators\.only_labels returned 1 values of 'labels' for 2 rows"),
+        (TAGS, [1, 2], r"returned 'labels' as int64, not as list<item: string>"),
+        (SCORES, [["a"], []], r"returned no column 'score', but \['labels'\]"),
+    ],
+)
+def test_what_a_kernel_must_not_return_is_told(makes: tuple[str, ...], values: list[object], words: str) -> None:
+    rows = batch([{"messages": talk("x")}, {"messages": talk("y")}])
+    with pytest.raises(AnnotationError, match=words):
+        annotate_batch(rows, [Step(only_labels, makes, {"values": values})])
+
+
+@pytest.mark.parametrize("family", [TAGGERS, SCORERS], ids=lambda f: f.role)
+def test_every_kind_is_a_module_of_its_own_under_its_name(family: Registry) -> None:
+    for kind, model in family.all().items():
+        assert model.model_fields["kind"].default == kind
+        assert model.__module__ == f"mig_spark.annotation.{family.role}s.{kind}"
+        assert model.cost in get_args(CostKind)

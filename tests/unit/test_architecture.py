@@ -81,6 +81,16 @@ def test_importing_the_package_is_light_and_its_names_are_there():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_reading_a_config_and_its_schema_loads_no_library_that_computes():
+    code = (
+        "import sys; from mig_spark.config import Config; Config.model_json_schema(); "
+        "Config(pool={'path': 'p'}, output={'path': 'o'}); "
+        "heavy = {'pyspark', 'torch', 'numba', 'transformers', 'sentence_transformers', 'httpx2'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_udfs_are_made_in_one_place():
     for file in modules():
         if file.name == "udfs.py":

@@ -16,7 +16,9 @@ import yaml
 from click.testing import CliRunner
 
 from mig_spark.cli import _tell_unused_model, cli, main
+from mig_spark.config.describe import summary
 from mig_spark.curation.stages import STAGES
+from mig_spark.plugins import SCORERS, TAGGERS
 from mig_spark.sample import default_out
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +124,14 @@ def test_every_command_and_option_has_help():
                 assert option.help or option.name in ("phi_b", "phi_type", "gain", "engine", "sampler_type"), (
                     option.name
                 )
+
+
+def test_the_help_of_annotate_lists_every_kind_and_what_it_is(run):
+    said = " ".join(run("annotate", "--help").stdout.split())
+    for family in (TAGGERS, SCORERS):
+        assert f"annotate.{family.role}:" in said
+        for kind, model in family.all().items():
+            assert f" {kind} {summary(model)}" in said
 
 
 @pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda p: p.stem)

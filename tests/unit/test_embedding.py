@@ -28,11 +28,11 @@ from mig_spark.kernels.annotation.embedding import (
     load_model,
     model_folder,
     model_identity,
-    nearest_labels,
     row_text,
     row_texts,
 )
 from mig_spark.kernels.annotation.models import loaded_models, token_batches
+from mig_spark.kernels.annotation.nearest import nearest_labels
 
 Labels = list[npt.NDArray[np.int32]]
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.annotation.annotators import make_scorer, make_tagger
-from mig_spark.config import EndpointScorer, EndpointTagger, build_config
+from mig_spark.annotation.scorers.endpoint import EndpointScorer
+from mig_spark.annotation.scorers.heuristic import HeuristicScorer
+from mig_spark.annotation.taggers.endpoint import EndpointTagger
+from mig_spark.config import build_config
 from mig_spark.errors import ConfigError
 from mig_spark.kernels.annotation.annotators import (
     ARROW_TYPES,
@@ -452,6 +455,6 @@ def test_pauses_grow_to_a_limit(tries: int) -> None:
 
 
 def test_a_kernel_without_errors_leaves_them_empty() -> None:
-    made, cost = annotate_batch(batch(["a"]), start_task([("heuristic", {})]))
+    made, cost = annotate_batch(batch(["a"]), start_task([make_scorer(HeuristicScorer()).step]))
     assert [made[name].to_pylist() for name in ERRORS] == [[None], [None]]
     assert cost == Cost(rows=1, seconds=cost.seconds)

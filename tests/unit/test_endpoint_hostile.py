@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mig_spark.annotation.annotators import make_scorer, make_tagger
-from mig_spark.config import EndpointScorer, EndpointTagger
+from mig_spark.annotation.scorers.endpoint import EndpointScorer
+from mig_spark.annotation.taggers.endpoint import EndpointTagger
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, SCORES, TAGS, Cost, annotate_batch, start_task
 from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
 from mig_spark.kernels.annotation.http_post import retry_after

@@ -14,10 +14,12 @@ import pytest
 from tiny_models import save_reward
 
 from mig_spark.annotation.annotators import make_scorer, make_tagger
-from mig_spark.annotation.endpoint_annotators import look_up_secrets
-from mig_spark.config import CombineScorer, EndpointTagger, build_config
+from mig_spark.annotation.scorers.combine import CombineScorer
+from mig_spark.annotation.secrets import look_up_secrets
+from mig_spark.annotation.taggers.endpoint import EndpointTagger
+from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, PlatformError
-from mig_spark.kernels.annotation.annotators import ARROW_TYPES, SCORES, TAGS, annotate_batch, asks, start_task
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, SCORES, TAGS, annotate_batch, start_task
 from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
 from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.kernels.annotation.lm_scores import NO_PAIR
@@ -127,7 +129,7 @@ def test_an_endpoint_is_not_asked_about_rows_that_the_other_half_cannot_score(se
 def test_what_a_half_says_of_the_whole(server: Server) -> None:
     scorer = make_scorer(CombineScorer(quality=part(server.url, max_tasks=3), complexity={"kind": "heuristic"}))
     assert scorer.step is not None
-    assert (scorer.paid, scorer.may_fail, scorer.slow, scorer.max_tasks, asks(scorer.step)) == (
+    assert (scorer.paid, scorer.may_fail, scorer.slow, scorer.max_tasks, scorer.step.asks) == (
         True,
         True,
         True,

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mig_spark.annotation.annotators import read_label_list
+from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.annotation.sample_rows import sample_texts
 from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, InputError

@@ -11,10 +11,13 @@ import pytest
 import torch
 from tiny_models import save_causal, save_reward
 
+from mig_spark.annotation.scorers.deita import deita_scores
+from mig_spark.annotation.scorers.ifd import ifd_scores
+from mig_spark.annotation.scorers.reward import reward_scores
+from mig_spark.annotation.taggers.instag import instag_labels
 from mig_spark.errors import AnnotationError, DependencyError
 from mig_spark.kernels.annotation import causal_lm, endpoint, instag, lm_scores
-from mig_spark.kernels.annotation.annotators import ARROW_TYPES, annotate_batch
-from mig_spark.kernels.annotation.lm_scores import deita_scores, ifd_scores, reward_scores
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TAGS, Step, annotate_batch
 from mig_spark.kernels.annotation.models import loaded_models
 
 pytestmark = pytest.mark.model
@@ -250,13 +253,13 @@ def instag_options(folder: str) -> dict[str, object]:
 def test_babble_gives_no_tag_and_is_counted(folders: dict[str, str]) -> None:
     loads = loaded_models()
     before = endpoint.SPENT.unparsable
-    made, cost = annotate_batch(batch(), [("instag", instag_options(folders["llama"]))])
+    made, cost = annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
     assert made["labels"].to_pylist() == [None] * len(TALKS)
     assert all("unparsable" in flags for flags in made["tag_flags"].to_pylist())
     assert all(why.startswith(endpoint.UNPARSABLE) for why in made["tag_error"].to_pylist())
     assert (cost.unparsable, endpoint.SPENT.unparsable - before) == (len(TALKS), len(TALKS))
     assert loaded_models() <= loads + 1
-    annotate_batch(batch(), [("instag", instag_options(folders["llama"]))])
+    annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
     assert loaded_models() <= loads + 1
 
 
@@ -270,7 +273,7 @@ def test_readable_answers_become_tags(folders: dict[str, str], monkeypatch: pyte
         return said
 
     monkeypatch.setattr(causal_lm, "generate", answers)
-    made, _ = annotate_batch(batch(), [("instag", instag_options(folders["llama"]))])
+    made, _ = annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
     assert made["labels"].to_pylist() == [["baking"], None, ["x", "y"], [], ["z"], None]
     assert [why is None for why in made["tag_error"].to_pylist()] == [True, False, True, True, True, False]
     assert "How does bread rise?" in asked[0]

@@ -11,7 +11,7 @@ from mig_spark.annotation.annotators import make_scorer, make_tagger
 from mig_spark.config import Config, build_config
 from mig_spark.errors import ConfigError, DependencyError
 from mig_spark.kernels.annotation import heuristics, instag, lm_scores
-from mig_spark.kernels.annotation.annotators import ARROW_TYPES, KERNELS, annotate_batch
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, annotate_batch
 
 
 class Conf:
@@ -102,14 +102,14 @@ def test_parameters_are_those_that_the_kernels_take(tmp_path: Path) -> None:
     annotators += [make_tagger(config(tagger=kind).annotate.tagger, Conf()) for kind in taggers]
     for annotator in annotators:
         assert annotator.step is not None
-        kernel, makes = KERNELS[annotator.step[0]]
-        code = kernel.__code__
-        assert set(annotator.step[1]) == set(code.co_varnames[1 : 1 + code.co_kwonlyargcount])
-        assert makes == annotator.makes
-    assert annotators[0].step[1]["quality"]["threads"] == 3
+        code = annotator.step.kernel.__code__
+        given = {*annotator.step.parameters, *annotator.step.parts}
+        assert given == set(code.co_varnames[1 : 1 + code.co_kwonlyargcount])
+        assert annotator.step.makes == annotator.makes
+    assert annotators[0].step.parameters["quality"]["threads"] == 3
     assert {a.may_fail for a in annotators[:5]} == {True}
     assert annotators[3].flags == (lm_scores.TRUNCATED, lm_scores.IFD_GE_1)
-    assert annotators[4].flags == (instag.TRUNCATED, instag.UNPARSABLE)
+    assert annotators[4].flags == (TRUNCATED, instag.UNPARSABLE)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from mig_spark.annotation.annotators import make_tagger
-from mig_spark.annotation.endpoint_annotators import look_up_secrets
+from mig_spark.annotation.secrets import look_up_secrets
+from mig_spark.annotation.taggers.endpoint import EndpointTagger
 from mig_spark.cli import _print_trace, main
-from mig_spark.config import EndpointTagger, build_config
+from mig_spark.config import build_config
 from mig_spark.errors import AnnotationError, ConfigError, MigError, PlatformError
 from mig_spark.kernels.annotation.http_post import shown
 from mig_spark.masking import MASK

@@ -34,13 +34,13 @@ class LanguageModel:
     """A loaded model; one per worker process, name, revision, head, device and dtype.
 
     Attributes:
-        name: as it was asked for.
-        device: where it is.
+        name: of the model, as given to `load_lm`.
+        device: that it runs on.
         tokenizer: its tokenizer.
         model: in evaluation mode.
-        limit: tokens that it can look at.
-        start: what it wants before a text: its BOS token, or nothing.
-        takes: the names of its forward function's arguments.
+        limit: tokens of its context window.
+        start: tokens that it wants before a text: its BOS token, or none.
+        takes: names of its forward function's arguments.
     """
 
     name: str
@@ -61,7 +61,7 @@ _WORKER = _Worker()
 
 
 def check_transformers() -> None:
-    """See that the library is there, without paying for its import.
+    """Check that transformers and torch are installed, without importing them.
 
     Raises:
         DependencyError: it is not.
@@ -138,17 +138,17 @@ def _load(name: str, path: str, head: Head, device: str, dtype: str, where: dict
 
 
 def encode(text: str, lm: LanguageModel) -> Ids:
-    """Token ids of a text that stands alone, without those that end it."""
+    """Token ids of a text by itself, without the special tokens that end a text."""
     return [*lm.start, *piece_ids(text, lm)]
 
 
 def piece_ids(text: str, lm: LanguageModel) -> Ids:
-    """Token ids of a text that follows another."""
+    """Token ids of a text that follows another one, without special tokens."""
     return list(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def as_user(text: str, lm: LanguageModel, *, chat: bool = True) -> str:
-    """A prompt as the model's chat template puts it, the answer to follow; as it is where there is no template."""
+    """A prompt in the model's chat template, up to where its answer begins; unchanged where there is no template."""
     if not chat or not getattr(lm.tokenizer, "chat_template", None):
         return text
     turn = [{"role": "user", "content": text}]
@@ -156,7 +156,7 @@ def as_user(text: str, lm: LanguageModel, *, chat: bool = True) -> str:
 
 
 def prompt_ids(text: str, lm: LanguageModel) -> Ids:
-    """Token ids of what `as_user` made: a template that writes BOS itself does not get a second one."""
+    """Token ids of a text from `as_user`, without a second BOS token where the template writes one."""
     ids = piece_ids(text, lm)
     return ids if ids[: len(lm.start)] == lm.start else [*lm.start, *ids]
 

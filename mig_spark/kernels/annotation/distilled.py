@@ -50,8 +50,15 @@ ARRAYS = ("vectors", "fitted", "labels")
 
 @dataclass(frozen=True)
 class Static:
-    """Token vectors float32 (tokens, d), weights included, the tokenizer that numbers them, the map (d + 1, d) with the
-    intercept in its last row, label vectors (L, d)."""
+    """A distilled model.
+
+    Attributes:
+        tokenizer: the tokenizer whose ids number the vectors.
+        vectors: float32 (tokens, d), a weighted vector for each token.
+        fitted: float32 (d + 1, d), the linear map from mean token vectors to the model's embeddings, the intercept in
+            its last row.
+        labels: float32 (L, d), the model's embeddings of the labels.
+    """
 
     tokenizer: Any
     vectors: F32
@@ -77,14 +84,14 @@ def load_static(
     cache_dir: str | None = None,
     threads: int | None = None,
 ) -> Static:
-    """The distilled model, once a process; distilled where no one on this machine has done so before.
+    """The distilled model, loaded once a process; it is distilled where the cache folder does not have it yet.
 
     Args:
         model: as in `embedding.load_model`.
         labels: the vocabulary that rows are compared with.
         sample: texts of rows, which the model embeds to fit the map.
-        identity: of the model, from `embedding.model_identity`; with labels and sample it names the distilled one.
-        max_tokens: of a sample text that count.
+        identity: of the model, from `embedding.model_identity`; part of the name in the cache, with labels and sample.
+        max_tokens: tokens of a text that are used; the rest is cut.
         cache_dir: folder for distilled models; default: the user's cache folder, or one for temporary files.
         threads: torch threads for the distillation.
 
@@ -121,8 +128,10 @@ def load_static(
 
 
 def embed_static(texts: Sequence[str], static: Static, *, max_tokens: int) -> tuple[F32, npt.NDArray[np.bool_]]:
-    """What the model would make of texts: float32 (n, d) of length 1 (0 without a known token), and bool (n,): the
-    texts that were cut.
+    """Approximate the model's embeddings of texts.
+
+    Returns:
+        float32 (n, d) of length 1 (0 for a text without a known token), and bool (n,): the texts that were cut.
 
     Args:
         texts: n texts.
@@ -201,7 +210,7 @@ def distill(
 
 
 def _token_vectors(encoder: Encoder) -> npt.NDArray[np.float64]:
-    """What the model makes of every token alone."""
+    """The model's embedding of every token by itself, float64 (tokens, d)."""
     import torch
 
     before, after = _around(encoder.model.tokenizer)
@@ -273,7 +282,7 @@ def _write(folder: Path, encoder: Encoder, labels: Sequence[str], sample: Sequen
 
 @contextlib.contextmanager
 def _lock(root: Path, name: str) -> Iterator[None]:
-    """One process of a machine at a time, so that its workers do not all distil the same model."""
+    """A lock file: one process of a machine distils at a time, the others wait for its result."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / f"{name}.lock").open("w") as file:
         if os.name == "posix":

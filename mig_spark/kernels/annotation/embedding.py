@@ -30,7 +30,6 @@ from mig_spark.kernels.annotation.models import (
     set_threads,
     token_batches,
 )
-from mig_spark.kernels.compiled import njit
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Encoder:
 
 @dataclass
 class _Worker:
-    """What this process keeps between tasks: models, and label embeddings by model and labels."""
+    """What this process keeps between tasks: loaded models, and label embeddings by model and labels."""
 
     models: dict[tuple[str, str], Encoder] = field(default_factory=dict)
     labels: dict[tuple[str, str, str, int], F32] = field(default_factory=dict)
@@ -106,7 +105,7 @@ def model_folder(name: str) -> Path | None:
 
 
 def check_installed() -> None:
-    """See that the embedding library is there, without paying for its import.
+    """Check that sentence-transformers is installed, without importing it.
 
     Raises:
         DependencyError: it is not.
@@ -116,7 +115,7 @@ def check_installed() -> None:
 
 
 def model_identity(name: str) -> str:
-    """What tells this model from any other: the name, and a fingerprint of its files where they are in a folder.
+    """A text that identifies a model: its name, and a fingerprint of its files where they are in a folder.
 
     Small files are read whole, of large ones the length, the first and the last MiB: enough to tell two trainings apart
     without reading gigabytes.
@@ -244,59 +243,8 @@ def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int =
     return _WORKER.labels[key]
 
 
-def nearest_labels(
-    embeddings: F32, label_embeddings: F32, *, top: int, floor: float, margin: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """The nearest labels of every row.
-
-    Args:
-        embeddings: (n, d) rows of length 1.
-        label_embeddings: (L, d) rows of length 1.
-        top: at most this many labels a row.
-        floor: least cosine of a label.
-        margin: labels further than this below the row's best one are left out.
-
-    Returns:
-        int64 (n + 1,): row r's labels stand at `ptr[r]` to `ptr[r + 1]` of the second array, nearest first; int32 label
-        numbers. Equal similarities are in order of the label number.
-    """
-    counts, found = [], []
-    for start in range(0, len(embeddings), 1024):
-        # rounded, so that labels whose vectors are equal tie whatever the order of the sums
-        cosine = np.round(np.asarray(embeddings[start : start + 1024] @ label_embeddings.T, dtype=np.float32), 6)
-        many, picked = _pick(cosine, top, np.float32(floor), np.float32(margin))
-        counts.append(many)
-        found.append(picked[np.arange(top) < many[:, None]])
-    ptr = np.zeros(len(embeddings) + 1, dtype=np.int64)
-    np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]), out=ptr[1:])
-    return ptr, np.concatenate([np.zeros(0, np.int32), *found])
-
-
-@njit(cache=True)
-def _pick(cosine, top, floor, margin):
-    """How many labels each row gets, and which: the rest of its `top` places is not used."""
-    counts, picked = np.zeros(len(cosine), np.int64), np.zeros((len(cosine), top), np.int32)
-    values = np.empty(top, np.float32)
-    for row in range(len(cosine)):
-        n = 0
-        for label in range(cosine.shape[1]):
-            value = cosine[row, label]
-            if value < floor or (n == top and value <= values[top - 1]):
-                continue
-            at = min(n, top - 1)
-            while at > 0 and values[at - 1] < value:
-                values[at], picked[row, at] = values[at - 1], picked[row, at - 1]
-                at -= 1
-            values[at], picked[row, at] = value, label
-            n = min(n + 1, top)
-        while n > 0 and values[n - 1] < values[0] - margin:
-            n -= 1
-        counts[row] = n
-    return counts, picked
-
-
 def row_texts(messages: pa.ListArray) -> list[str]:
-    """`row_text` of every row of the column `messages`, without making Python objects of all of it."""
+    """`row_text` of every row of the column `messages`, without converting the whole column to Python objects."""
     lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(messages)), lengths)
     turns = messages.flatten()
@@ -320,7 +268,7 @@ def row_texts(messages: pa.ListArray) -> list[str]:
 
 
 def row_text(messages: Sequence[Message] | None) -> str:
-    """What of a row is embedded: the first user turn, then the start of the first answer.
+    """The text of a row that is embedded: the first user turn, then the start of the first answer.
 
     The task is what labels should tell, so the user's words come first and are cut last; the answer's first
     `ANSWER_CHARS` characters help where the request says little by itself ("go on"). System prompts and later turns are

@@ -1,7 +1,9 @@
-"""A tagger and a judge behind an OpenAI-compatible chat endpoint, asked from executors.
+"""Asking an OpenAI-compatible chat endpoint about rows, from executors: rate, retries, spend caps, paid answers written
+through.
 
-Nothing that goes wrong at the endpoint fails a task: a row without an answer comes back with the reason, and what was
-answered is kept. A reason that begins with `NOT_ASKED` means that the row was not tried, or not for a fault of its own.
+Nothing that goes wrong at the endpoint fails a task: a row without an answer comes back with the reason, and answers
+are kept. A reason that begins with `NOT_ASKED` says that the row was not tried, or failed with all others in an outage;
+it does not count as one of the row's attempts.
 """
 
 from __future__ import annotations
@@ -18,14 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import pyarrow as pa
 
 from mig_spark.kernels.annotation.http_post import Poster, ProxyError, RateLimit, Reply, backoff
-from mig_spark.kernels.annotation.prompts import (
-    conversation,
-    estimate_tokens,
-    judge_prompt,
-    read_labels,
-    read_scores,
-    tag_prompt,
-)
+from mig_spark.kernels.annotation.prompts import conversation, estimate_tokens
 from mig_spark.kernels.annotation.spend import SPENT, Budget
 from mig_spark.kernels.annotation.spill import (
     Record,
@@ -45,8 +40,6 @@ if TYPE_CHECKING:
 NOT_ASKED = "not asked: "
 #: why a task stopped asking; each is the word after `NOT_ASKED`
 CAP, FATAL, BREAKER, UNKNOWN = "spend cap", "refused", "too many failures", "spent without a record"
-TRUNCATED = "truncated"
-OUTSIDE = "label_outside"
 UNPARSABLE = "unparsable answer: "
 _FIRST_WAIT = 1.0
 _SHOWN = 200
@@ -58,24 +51,48 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
+class Ask:
+    """What a step asks an endpoint.
+
+    Attributes:
+        settings: of the config, see `EndpointConfig.settings`.
+        system: the system message; the row's text is the user's.
+        likely_tokens: what an answer usually has, for `annotate --dry-run`.
+    """
+
+    settings: Settings
+    system: str
+    likely_tokens: int
+
+    def row_tokens(self, messages: Sequence[Mapping[str, str | None]]) -> int:
+        """About how many tokens the request for a row has."""
+        return estimate_tokens(self.system) + estimate_tokens(conversation(messages, self.settings["max_chars"])[0])
+
+
+@dataclass(frozen=True)
 class Secret:
-    """A value that nothing prints: it goes from the driver to the tasks, and from there into a request's header."""
+    """A secret, which `repr` does not show: it travels from the driver to the tasks, and from there into a header."""
 
     value: str = field(repr=False)
 
 
 @dataclass
 class Task:
-    """One task attempt: what it may spend, where its answers go, and who asks for it, by kernel.
+    """One attempt of a Spark task: what it may spend, and where its answers are written.
 
     Attributes:
-        spill: the folder of this chunk's answers; None: they are written nowhere before the task ends.
-        earlier: folders of runs that died, whose answers are as good.
-        aside: the folder for answers of such runs that cannot be used; those in `gone` have been put there before.
-        tasks: tasks that ask at the same time, which share the rate.
+        budget: what this attempt may still spend.
+        spill: the folder that answers of this chunk are written through to; None: they are lost if the task dies.
+        earlier: folders of runs that died; their answers are used as if they had just come.
+        aside: the folder for those of their answers that cannot be read; None: they are not kept.
+        gone: folders of answers that were put aside before, which are not used again.
+        tasks: tasks that ask at the same time and share the rate.
         secrets: keys that the driver has looked up, by (scope, key) of `api_key_secret`.
         partition: the task's number, the same in each of its attempts.
-        attempt: how many attempts of it there were before.
+        attempt: 0 for the first attempt of the task, 1 for the second.
+        askers: one for each set of settings.
+        paid: answers in `spill`, by the key of the request.
+        left_over: answers in `earlier`, by the key of the request.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -92,7 +109,7 @@ class Task:
     left_over: dict[str, Record] = field(default_factory=dict, repr=False)
 
     def asker(self, settings: Settings) -> Asker:
-        """The one who asks under these settings."""
+        """What asks under these settings; the first call reads the answers that are there already."""
         if not self.askers:
             self._take_over()
         name = json.dumps(settings, sort_keys=True)
@@ -102,11 +119,11 @@ class Task:
 
     @property
     def spent_unknown(self) -> bool:
-        """Whether an attempt before this one may have spent what is written nowhere, and there is a cap."""
+        """Whether there is a spend cap and an earlier attempt may have spent something that was not recorded."""
         return self.attempt > 0 and self.spill is None and self.budget.capped
 
     def put_aside(self, keys: Sequence[str]) -> None:
-        """Keep answers of runs that died and that cannot be used for a look; no later run reads them again."""
+        """Move answers of runs that died, and that cannot be read, to the folder `aside`: no later run uses them."""
         useless = [key for key in keys if key in self.left_over]
         if useless and self.aside is not None:
             aside = Spill(self.aside, task_name(self.partition))
@@ -115,7 +132,7 @@ class Task:
             aside.close()
 
     def _take_over(self) -> None:
-        """Read what has been paid for, and count what earlier attempts of this task have spent."""
+        """Read the answers that are paid already, and count what earlier attempts of this task have spent."""
         self.left_over = read_spill(self.earlier, self.gone)
         if self.spill is not None:
             self.paid = read_spill([self.spill])
@@ -128,7 +145,7 @@ class Task:
 
 @dataclass
 class Answer:
-    """The words of a model, or why there are none; `cut` where it ran out of tokens. `key` stands for the request."""
+    """What a model answered, or the error. `key` identifies the request; `cut`: the answer ran out of tokens."""
 
     key: str
     text: str | None = None
@@ -137,7 +154,7 @@ class Answer:
 
 
 class Asker:
-    """Asks one endpoint for one task: a few requests at a time, one rate, one breaker."""
+    """Asks one endpoint for one task, some requests at a time, with one rate limit and one circuit breaker."""
 
     def __init__(self, settings: Settings, task: Task) -> None:
         self._settings, self._task = settings, task
@@ -152,7 +169,7 @@ class Asker:
             self._stop(UNKNOWN, "a try of this task died, and what it had spent is written nowhere")
 
     def _key(self) -> str | None:
-        """The key, fit for a header; without it nothing is asked."""
+        """The key; None where none is configured, and where it is missing or cannot be sent, which stops the asking."""
         name, secret = self._settings["api_key_env"], self._settings["api_key_secret"]
         if not name and not secret:
             return None
@@ -167,7 +184,7 @@ class Asker:
         return None
 
     async def ask_all(self, bodies: Sequence[bytes]) -> list[Answer]:
-        """Ask for each body, equal ones once; answers in their order."""
+        """The answers to these request bodies, in order; equal bodies are asked once."""
         keys = [request_key(self._settings["url"], body) for body in bodies]
         waiting = iter(dict(zip(keys, bodies, strict=True)).items())
         answers: dict[str, Answer] = {}
@@ -240,13 +257,13 @@ class Asker:
         return True
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not once the task has stopped asking."""
+        """Sleep; wake up at once where the task stops asking."""
         if seconds > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _take(self, key: str, reply: Reply, reserved: int) -> Answer | None:
-        """The answer in a reply, paid and written through; None where there is none."""
+        """The answer in a reply: its tokens are counted and it is written through. None where the reply holds none."""
         text, cut, prompt, completion = _content(reply)
         if text is None:
             self._task.budget.give_back(reserved)
@@ -287,12 +304,12 @@ class Asker:
 
 
 def request_key(url: str, body: bytes) -> str:
-    """What stands for a request wherever its answer is kept."""
+    """A hash that identifies a request, under which its answer is kept."""
     return hashlib.sha256(url.encode() + b"\0" + body).hexdigest()
 
 
 def request_body(settings: Settings, system: str, user: str) -> bytes:
-    """The request, the same bytes for the same row; a null in the config's `body` leaves a key out."""
+    """A request's body as JSON, always the same bytes for the same row; a null in the config's `body` drops a key."""
     body = {
         "model": settings["model"],
         "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
@@ -304,63 +321,16 @@ def request_body(settings: Settings, system: str, user: str) -> bytes:
     return json.dumps({k: v for k, v in body.items() if v is not None}, sort_keys=True, ensure_ascii=False).encode()
 
 
-def endpoint_labels(batch: pa.RecordBatch, *, settings: Settings, task: Task) -> dict[str, pa.Array]:
-    """Labels of `messages`; flags `truncated`, and `label_outside` where a label was not on the list that was given."""
-    vocabulary = settings["vocabulary"]
-    listed = None if vocabulary is None else {label.casefold(): label for label in vocabulary}
-    prompt = tag_prompt(settings["top"], vocabulary, settings["language"])
-    answers, cuts = _ask_rows(batch, prompt, settings, task)
-    labels: list[list[str] | None] = []
-    flags, errors = [], []
-    for answer, cut in zip(answers, cuts, strict=True):
-        found = _read(answer, lambda text: read_labels(text, settings["top"]))
-        kept = found
-        if found is not None and listed is not None:
-            kept = list(dict.fromkeys(listed[name.casefold()] for name in found if name.casefold() in listed))
-        labels.append(kept)
-        flags.append([TRUNCATED] * cut + [OUTSIDE] * (len(kept or ()) < len(found or ())))
-        errors.append(_why(answer, parsed=found is not None))
-    task.put_aside([a.key for a, error in zip(answers, errors, strict=True) if a.text is not None and error])
-    strings = pa.list_(pa.string())
-    made = {"labels": pa.array(labels, strings), "tag_flags": pa.array(flags, strings)}
-    return {**made, "tag_error": pa.array(errors, pa.string())}
+def ask_rows(batch: pa.RecordBatch, ask: Ask, task: Task) -> tuple[list[Answer], list[bool]]:
+    """Ask about every row of a batch (its column `messages`): the answers, and which rows were cut, in order."""
+    seen = [conversation(messages, ask.settings["max_chars"]) for messages in batch.column("messages").to_pylist()]
+    bodies = [request_body(ask.settings, ask.system, text) for text, _ in seen]
+    return asyncio.run(task.asker(ask.settings).ask_all(bodies)), [cut for _, cut in seen]
 
 
-def endpoint_scores(batch: pa.RecordBatch, *, settings: Settings, task: Task) -> dict[str, pa.Array]:
-    """Quality, complexity (1 to 6 each) and their product, by a rubric; the flag `truncated`."""
-    answers, cuts = _ask_rows(batch, judge_prompt(), settings, task)
-    found = [_read(answer, read_scores) for answer in answers]
-    columns = {
-        "quality": [None if f is None else f[0] for f in found],
-        "complexity": [None if f is None else f[1] for f in found],
-        "score": [None if f is None else f[0] * f[1] for f in found],
-    }
-    errors = [_why(a, parsed=f is not None) for a, f in zip(answers, found, strict=True)]
-    task.put_aside([a.key for a, error in zip(answers, errors, strict=True) if a.text is not None and error])
-    return {
-        **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
-        "score_flags": pa.array([[TRUNCATED] * cut for cut in cuts], pa.list_(pa.string())),
-        "score_error": pa.array(errors, pa.string()),
-    }
-
-
-def row_tokens(kernel: str, settings: Settings, messages: Sequence[Mapping[str, str | None]]) -> int:
-    """About how many tokens the request for a row has."""
-    system = judge_prompt()
-    if kernel == "endpoint_labels":
-        system = tag_prompt(settings["top"], settings["vocabulary"], settings["language"])
-    return estimate_tokens(system) + estimate_tokens(conversation(messages, settings["max_chars"])[0])
-
-
-def _ask_rows(batch: pa.RecordBatch, system: str, settings: Settings, task: Task) -> tuple[list[Answer], list[bool]]:
-    seen = [conversation(messages, settings["max_chars"]) for messages in batch.column("messages").to_pylist()]
-    bodies = [request_body(settings, system, text) for text, _ in seen]
-    return asyncio.run(task.asker(settings).ask_all(bodies)), [cut for _, cut in seen]
-
-
-def _read(answer: Answer, read: Callable[[str], _T | None]) -> _T | None:
-    """What an answer says; None where there is none or it cannot be read, for whatever reason: an answer that raised
-    here would be paid, written through, and raise in every run to come."""
+def read_answer(answer: Answer, read: Callable[[str], _T | None]) -> _T | None:
+    """What `read` makes of an answer; None where there is no answer, or `read` cannot read it or raises: the answer is
+    written through already, so an error would come back in every later run."""
     if answer.text is None:
         return None
     try:
@@ -369,7 +339,8 @@ def _read(answer: Answer, read: Callable[[str], _T | None]) -> _T | None:
         return None
 
 
-def _why(answer: Answer, *, parsed: bool) -> str | None:
+def why_unread(answer: Answer, *, parsed: bool) -> str | None:
+    """Why a row has no labels or scores: there was no answer, or it was not `parsed`; None where it was."""
     if answer.text is None or parsed:
         return answer.error
     SPENT.unparsable += 1
@@ -378,7 +349,7 @@ def _why(answer: Answer, *, parsed: bool) -> str | None:
 
 
 def _content(reply: Reply) -> tuple[str | None, bool, int, int]:
-    """(text, whether it was cut short, tokens in, tokens out); no text where the reply is no completion."""
+    """(text, whether it was cut short, tokens in, tokens out) of a reply; text is None where it is no completion."""
     data = reply.data or {}
     usage = data.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
@@ -393,6 +364,6 @@ def _content(reply: Reply) -> tuple[str | None, bool, int, int]:
 
 
 def _tokens(said: Any) -> int:
-    """Tokens that a server says it has counted; 0 where that is no count."""
+    """A server's count of tokens; 0 where what it says is no count."""
     counted = isinstance(said, (int, float)) and not isinstance(said, bool) and 0 <= said <= _MOST_TOKENS
     return int(said) if counted else 0

@@ -1,4 +1,4 @@
-"""Folders that Python's own file functions open, in the driver and in executors."""
+"""Paths of cloud folders as Python's own file functions open them, in the driver and in executors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 
 
 def local_folder(path: str | None) -> str | None:
-    """A path as Python opens it: local, or a cloud folder's mount; None where there is no such path."""
+    """A path as Python's `open` takes it: a local one, or the mount of a cloud folder; None for other schemes."""
     if path is None:
         return None
     path = path.rstrip("/")

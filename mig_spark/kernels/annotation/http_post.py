@@ -39,9 +39,14 @@ _MOST_DIGITS = 18
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one try: the JSON object of a 200, or the error and whether another try may help.
+    """The outcome of one try.
 
-    `wait`: seconds that the server asked to wait.
+    Attributes:
+        data: the JSON object of a 200; None where there is none.
+        error: what went wrong.
+        transient: another try may help.
+        fatal: every further request would fail in the same way.
+        wait: seconds that the server asked to wait.
     """
 
     data: Mapping[str, Any] | None = None
@@ -56,14 +61,14 @@ class ProxyError(ValueError):
 
 
 class RateLimit:
-    """A token bucket, shared by the requests of a task: `rate` requests a second, bursts of at most one second."""
+    """A token bucket for the requests of a task: `rate` requests a second, bursts of at most one second's worth."""
 
     def __init__(self, rate: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._clock = rate, clock
         self._tokens, self._at, self._closed_until = 1.0, clock(), 0.0
 
     def take(self) -> float:
-        """Take a token; the seconds to wait before it may be used."""
+        """Take a token and return the seconds to wait before sending."""
         now = self._clock()
         pause = max(0.0, self._closed_until - now)
         if self._rate is None:
@@ -73,7 +78,7 @@ class RateLimit:
         return max(pause, -self._tokens / self._rate)
 
     def close_for(self, seconds: float) -> None:
-        """Let nobody through for so long: the server has asked for it."""
+        """Send nothing for so many seconds, as the server asked."""
         self._closed_until = max(self._closed_until, self._clock() + seconds)
 
 
@@ -83,9 +88,9 @@ class Poster:
 
     Attributes:
         url: http(s) address.
-        key: goes out as the bearer token, or as it is under another header's name; never shown.
+        key: sent as the bearer token, or bare under another header's name; never shown.
         timeout: seconds for a request, from connecting to the last byte of the answer.
-        max_bytes: of an answer; a longer one is given up.
+        max_bytes: of an answer; reading a longer one is stopped, and it is an error.
     """
 
     url: str
@@ -112,7 +117,7 @@ class Poster:
             yield transport
 
     async def post(self, connections: httpx2.AsyncHTTPTransport, body: bytes) -> Reply:
-        """One try; everything that can come back is a reply, nothing is raised."""
+        """Send the request once. Every failure is told in the reply; nothing is raised."""
         import httpx2
 
         try:
@@ -166,7 +171,7 @@ class Poster:
 
 
 def read_json(data: bytes) -> dict[str, Any] | None:
-    """The JSON object that a body is; None where it is none. Whole numbers of many digits are read as floats."""
+    """A body as a JSON object; None where it is something else. Whole numbers of many digits are read as floats."""
     try:
         found = json.loads(data, parse_int=_whole)
     except (ValueError, RecursionError):
@@ -175,7 +180,7 @@ def read_json(data: bytes) -> dict[str, Any] | None:
 
 
 def shown(text: str) -> str:
-    """What is said of a text from outside: on one line, short, without secrets, fit for a table."""
+    """A text from outside as messages and tables show it: on one line, short, without secrets."""
     plain = scrub(" ".join(text.split()))[:_SHOWN]
     return plain.encode("utf-8", "replace").decode()
 
@@ -185,7 +190,7 @@ def _whole(digits: str) -> int | float:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first cause: what the system said."""
+    """The innermost cause of an error."""
     while True:
         several = getattr(error, "exceptions", None)
         cause = several[0] if several else error.__cause__ or error.__context__
@@ -195,7 +200,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy of an https address; plain http is a server next door, which no proxy leads to."""
+    """The proxy for an https address; None for plain http, which is taken for a server in the same network."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" or urllib.request.proxy_bypass(parts.hostname or ""):
         return None

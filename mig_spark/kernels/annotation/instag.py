@@ -7,11 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
-from mig_spark.kernels.annotation import causal_lm, endpoint
 from mig_spark.kernels.annotation.prompts import is_text, without_thinking
-from mig_spark.kernels.annotation.spend import SPENT
 
 #: changes with any word of `PROMPT` and with how answers are read, so that cached tags are never mixed
 VERSION = 1
@@ -24,7 +20,6 @@ PROMPT = (
     "Request:\n{text}\n\nTags in JSON:"
 )
 UNPARSABLE = "unparsable"
-TRUNCATED = "truncated"
 
 _MOST_TAGS = 32
 _MOST_CHARS = 100
@@ -33,7 +28,7 @@ _FENCE = re.compile(r"```[a-zA-Z]*")
 
 
 def request_text(messages: Sequence[Mapping[str, str | None]] | None) -> str:
-    """What the user says in a row, all turns, apart by an empty line."""
+    """All that the user says in a row, turns separated by an empty line."""
     said = [(m["content"] or "").strip() for m in messages or () if m["role"] == "user"]
     return _TURN.join(text for text in said if text)
 
@@ -49,45 +44,13 @@ def parse_tags(answer: str) -> list[str] | None:
     Tags come as a list of objects with `tag`, a list of strings, or one object with such a list under `tags` or
     `labels`. Where the answer as it stands is no JSON, one repair is tried: words, thinking and fences around the list
     and trailing commas go, and a list whose end is missing ends after its last whole element. One bad element makes the
-    whole answer bad: a model that loses the form is not to be believed in part.
+    whole answer unreadable: what a model wrote after losing the form cannot be trusted in part.
     """
     found = _loads(answer)
     if found is None:
         repaired = _repair(answer)
         found = None if repaired is None else _loads(repaired)
     return None if found is None else _tags_of(found)
-
-
-def instag_labels(
-    batch: pa.RecordBatch,
-    *,
-    model: str,
-    revision: str | None,
-    prompt: str,
-    device: str,
-    dtype: str,
-    threads: int,
-    batch_tokens: int,
-    max_tokens: int,
-    max_new_tokens: int,
-) -> dict[str, pa.Array]:
-    """Tags of `messages`; an answer that cannot be read leaves the row without labels, with the flag `unparsable`."""
-    lm = causal_lm.load_lm(model, revision=revision, device=device, dtype=dtype, threads=threads)
-    limit = max(1, min(max_tokens, lm.limit - max_new_tokens))
-    texts = [request_text(messages) for messages in batch.column("messages").to_pylist()]
-    asked = [causal_lm.as_user(fill(prompt, text=text), lm) for text in texts]
-    cut = [causal_lm.cut_middle(causal_lm.prompt_ids(text, lm), limit) for text in asked]
-    answers = causal_lm.generate([ids for ids, _ in cut], lm, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens)
-    labels, flags, errors = [], [], []
-    for answer, (_, shortened) in zip(answers, cut, strict=True):
-        tags = parse_tags(answer)
-        labels.append(tags)
-        flags.append([TRUNCATED] * shortened + [UNPARSABLE] * (tags is None))
-        errors.append(None if tags is not None else f"{endpoint.UNPARSABLE}{answer[:80]!r}")
-        SPENT.unparsable += tags is None
-    strings = pa.list_(pa.string())
-    made = {"labels": pa.array(labels, strings), "tag_flags": pa.array(flags, strings)}
-    return {**made, "tag_error": pa.array(errors, pa.string())}
 
 
 def _tags_of(found: Any) -> list[str] | None:
@@ -107,7 +70,7 @@ def _tags_of(found: Any) -> list[str] | None:
 
 
 def _repair(answer: str) -> str | None:
-    """The JSON value that an answer seems to mean."""
+    """The JSON in an answer after one repair; None where there is none, or more than one value."""
     bare = _FENCE.sub("", without_thinking(answer))
     starts = [at for at in (bare.find("["), bare.find("{")) if at >= 0]
     if not starts:
@@ -120,8 +83,12 @@ def _repair(answer: str) -> str | None:
 
 
 def _scan(text: str) -> tuple[str, str | None, int | None]:
-    """The value that `text` begins with, without trailing commas; what follows it, None where it does not end; and how
-    much of it stands before the end of its last whole element, None where there is none."""
+    """Scan the JSON value that `text` begins with.
+
+    Returns:
+        The value without trailing commas; the text after it, None where the value does not end; the length of the value
+        up to the end of its last whole element, None where it has no whole element.
+    """
     kept: list[str] = []
     depth, quoted, escaped, whole = 0, False, False, None
     for at, c in enumerate(text):
@@ -144,7 +111,7 @@ def _scan(text: str) -> tuple[str, str | None, int | None]:
 
 
 def _drop_comma(kept: list[str]) -> None:
-    """Take a comma out that stands right before the bracket at the end."""
+    """Remove a comma right before the closing bracket at the end."""
     at = len(kept) - 2
     while at >= 0 and kept[at].isspace():
         at -= 1

@@ -41,8 +41,11 @@ Pair: TypeAlias = tuple[str, str]
 
 
 @dataclass
-class _Rows:
-    """What is known of the rows of a batch; NaN where a value is not there."""
+class Rows:
+    """Values, flags and errors of the n rows of a batch, as they are found; NaN where there is no value.
+
+    `values`: float64 (n,) by column; `flags`: a list a row; `errors`: why a row has no score, else None.
+    """
 
     n: int
     values: dict[str, F64] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class _Rows:
         self.errors = [None] * self.n
 
     def flag(self, row: int, name: str) -> None:
+        """Set a flag of a row, once."""
         if name not in self.flags[row]:
             self.flags[row].append(name)
 
@@ -75,52 +79,6 @@ class _Rows:
 def pairs_of(messages: Sequence[Mapping[str, Any]] | None) -> list[Pair]:
     """(question, answer) of every turn that has both."""
     return [(asked, answered) for asked, answered in talk_turns(messages or ()) if asked and answered]
-
-
-def deita_scores(
-    batch: pa.RecordBatch,
-    *,
-    quality: Mapping[str, Any],
-    complexity: Mapping[str, Any],
-    quality_prompt: str,
-    complexity_prompt: str,
-    aggregate: str,
-    chat: bool,
-    batch_tokens: int,
-    max_tokens: int,
-) -> dict[str, pa.Array]:
-    """Expected grade of every pair's answer (quality) and question (complexity); score: their products' mean or sum.
-
-    Args:
-        batch: has `messages`.
-        quality: arguments of `causal_lm.load_lm`.
-        complexity: the same.
-        quality_prompt: with `{instruction}` and `{response}`.
-        complexity_prompt: with `{instruction}`.
-        aggregate: `mean` or `sum` over a row's pairs.
-        chat: use the model's chat template where it has one.
-        batch_tokens: tokens a batch, padding included.
-        max_tokens: of longer prompts the middle is left out.
-    """
-    talks = [pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = _rows_of(talks)
-    row = np.repeat(np.arange(len(talks)), [len(pairs) for pairs in talks])
-    flat = [pair for pairs in talks for pair in pairs]
-    grades = []
-    for which, prompt in ((quality, quality_prompt), (complexity, complexity_prompt)):
-        lm = causal_lm.load_lm(**which)
-        texts = [prompt.format(instruction=asked, response=answered) for asked, answered in flat]
-        values, cut = expected_grades(texts, lm, chat=chat, batch_tokens=batch_tokens, max_tokens=max_tokens)
-        grades.append(values)
-        for at in np.flatnonzero(cut):
-            rows.flag(int(row[at]), TRUNCATED)
-    count = np.array([len(pairs) for pairs in talks], dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(row, weights=values, minlength=rows.n) / count for values in grades]
-        total = np.bincount(row, weights=grades[0] * grades[1], minlength=rows.n)
-        score = total / count if aggregate == "mean" else np.where(count > 0, total, np.nan)
-    rows.values = {"quality": means[0], "complexity": means[1], "score": score}
-    return rows.columns()
 
 
 def expected_grades(
@@ -145,13 +103,17 @@ def expected_grades(
 
 
 def expected_value(logits: F64) -> F64:
-    """Softmax over (n, 6) logits times the grades 1 to 6."""
+    """The mean grade, float64 (n,): the softmax of logits (n, 6), weighted by the grades 1 to 6."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights @ np.arange(1.0, len(GRADES) + 1) / weights.sum(axis=1))
 
 
 def grade_tokens(text: str, lm: LanguageModel) -> Ids:
-    """The tokens of the grades after `text`."""
+    """The token of each grade, 1 to 6, where it follows `text`.
+
+    Raises:
+        AnnotationError: the tokenizer does not write the grades as one token each.
+    """
     ways = [causal_lm.piece_ids(text + grade, lm) for grade in GRADES]
     tokens = [ids[-1] for ids in ways]
     if len({tuple(ids[:-1]) for ids in ways}) > 1 or len(set(tokens)) < len(GRADES):
@@ -167,48 +129,9 @@ def _before_grade(text: str, lm: LanguageModel, *, chat: bool) -> str:
     return shown if shown != text else f"{text} "
 
 
-def ifd_scores(
-    batch: pa.RecordBatch, *, model: Mapping[str, Any], chat: bool, batch_tokens: int, max_tokens: int
-) -> dict[str, pa.Array]:
-    """Instruction-following difficulty: the loss on the answers after what was asked, over their loss alone.
-
-    Both losses are over the same tokens of the same answers. A ratio of 1 or more says that the question does not help
-    at all: such rows score 0 and have the flag `ifd_ge_1`.
-    """
-    lm = causal_lm.load_lm(**model)
-    talks = [pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = _rows_of(talks)
-    row: list[int] = []
-    after: list[Ids] = []
-    alone: list[Ids] = []
-    answers: list[Ids] = []
-    for number, pairs in enumerate(talks):
-        for context, answer, cut in (_context(pairs[: k + 1], lm, chat, max_tokens) for k in range(len(pairs))):
-            if cut:
-                rows.flag(number, TRUNCATED)
-            # without a token to begin with, nothing tells the first token of an answer that stands alone
-            head, told = ([], answer) if lm.start else (answer[:1], answer[1:])
-            if told and context:
-                row.append(number)
-                after.append([*context, *head])
-                alone.append([*lm.start, *head])
-                answers.append(told)
-    losses = [causal_lm.answer_losses(before, answers, lm, batch_tokens=batch_tokens) for before in (after, alone)]
-    given, free = (np.bincount(row, weights=each, minlength=rows.n) if row else np.zeros(rows.n) for each in losses)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = given / free
-    for hard in np.flatnonzero(ratio >= 1):
-        rows.flag(int(hard), IFD_GE_1)
-    for number in set(range(rows.n)) - set(row):
-        rows.errors[number] = rows.errors[number] or TOO_SHORT
-    rows.values = {"complexity": np.where(ratio >= 1, 0.0, ratio)}
-    rows.values["score"] = rows.values["complexity"]
-    return rows.columns()
-
-
-def _context(pairs: Sequence[Pair], lm: LanguageModel, chat: bool, max_tokens: int) -> tuple[Ids, Ids, bool]:
-    """Token ids of the talk up to the last answer, of that answer, and whether either was cut: the answer at its end,
-    to no less than half of what the model sees, and the talk at its start."""
+def context_of(pairs: Sequence[Pair], lm: LanguageModel, chat: bool, max_tokens: int) -> tuple[Ids, Ids, bool]:
+    """Token ids of the talk before the last answer, token ids of that answer, and whether either was cut. An answer is
+    cut at its end, to no less than half of the model's limit; the talk is cut at its start, to fit in the rest."""
     limit = min(max_tokens, lm.limit)
     talk = _as_talk(pairs)
     if chat and getattr(lm.tokenizer, "chat_template", None):
@@ -222,43 +145,9 @@ def _context(pairs: Sequence[Pair], lm: LanguageModel, chat: bool, max_tokens: i
     return context[len(context) - min(room, len(context)) :], kept, cut
 
 
-def reward_scores(
-    batch: pa.RecordBatch, *, model: Mapping[str, Any], label: int, activation: str, batch_tokens: int, max_tokens: int
-) -> dict[str, pa.Array]:
-    """What a reward model says of the whole talk.
-
-    Args:
-        batch: has `messages`.
-        model: arguments of `causal_lm.load_lm`.
-        label: which class is the good one; with more classes than one its log-odds count.
-        activation: `sigmoid` gives scores between 0 and 1; `none` leaves them as they are: a model whose rewards may be
-            negative fails those rows.
-        batch_tokens: tokens a batch, padding included.
-        max_tokens: of longer texts the middle is left out.
-    """
-    lm = causal_lm.load_lm(**model, head="reward")
-    talks = [pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = _rows_of(talks)
-    score = np.full(rows.n, np.nan)
-    usable = [number for number, pairs in enumerate(talks) if pairs]
-    if usable:
-        seen = [_talk_ids(talks[number], lm, min(max_tokens, lm.limit)) for number in usable]
-        logits = causal_lm.class_logits(
-            [ids for ids, _, _ in seen], lm, batch_tokens=batch_tokens, types=[types for _, types, _ in seen]
-        )
-        score[usable] = reward_value(logits, label, activation)
-        for number, (_, _, cut) in zip(usable, seen, strict=True):
-            if cut:
-                rows.flag(number, TRUNCATED)
-    for low in np.flatnonzero(score < 0):
-        rows.errors[low] = f"the reward {score[low]:.4g} is negative: set activation: sigmoid"
-    score[score < 0] = np.nan
-    rows.values = {"quality": score, "score": score}
-    return rows.columns()
-
-
 def reward_value(logits: F64, label: int, activation: str) -> F64:
-    """(n, classes) logits to (n,) rewards."""
+    """Rewards, float64 (n,), from logits (n, classes): the logit of class `label`, with several classes its log-odds;
+    through a sigmoid unless `activation` is `none`."""
     raw = logits[:, label]
     if logits.shape[1] > 1:
         rest = np.delete(logits, label, axis=1)
@@ -270,8 +159,8 @@ def reward_value(logits: F64, label: int, activation: str) -> F64:
     return np.exp(-np.logaddexp(0.0, -raw))
 
 
-def _talk_ids(pairs: Sequence[Pair], lm: LanguageModel, limit: int) -> tuple[Ids, Ids, bool]:
-    """Token ids and token types of a talk, and whether it was cut."""
+def talk_ids(pairs: Sequence[Pair], lm: LanguageModel, limit: int) -> tuple[Ids, Ids, bool]:
+    """Token ids of a talk, the token types that models of sentence pairs want, and whether it was cut."""
     talk = _as_talk(pairs)
     if getattr(lm.tokenizer, "chat_template", None):
         ids = causal_lm.prompt_ids(lm.tokenizer.apply_chat_template(talk, tokenize=False), lm)
@@ -296,7 +185,8 @@ def _as_talk(pairs: Sequence[Pair]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _rows_of(talks: Sequence[Sequence[Pair]]) -> _Rows:
-    rows = _Rows(len(talks))
+def rows_of(talks: Sequence[Sequence[Pair]]) -> Rows:
+    """The rows of a batch before a model has seen them: one without a pair has an error."""
+    rows = Rows(len(talks))
     rows.errors = [None if pairs else NO_PAIR for pairs in talks]
     return rows

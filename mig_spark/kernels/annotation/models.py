@@ -1,5 +1,6 @@
-"""What all models in executors share: whether their weights are the published ones, how many were loaded and for how
-long, silence, batches of about equal work."""
+"""What all models in executors share: the check of published weights, counts of loads and their seconds, silenced
+progress bars, devices and threads, batches of about equal work.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ _HASHES: dict[tuple[str, int, int], str] = {}
 
 
 def check_weights(file: Path, sha256: str, *, advice: str) -> None:
-    """See that a file of weights is the one that was published; each is read once a process.
+    """Check that a file of weights is the published one, by its sha256; each is read once a process.
 
     Args:
         file: the weights.
         sha256: of the published file, in hex.
-        advice: what to do where it is another one, for the error.
+        advice: what to do where it is not, for the error message.
 
     Raises:
         DependencyError: the file is not there, or has other bytes.
@@ -66,7 +67,7 @@ def record_load(seconds: float) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, load reports or import-time warnings on the user's screen; the user's settings come back."""
+    """Silence progress bars, load reports and import-time warnings within; the user's settings are restored."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,7 +85,7 @@ def quiet() -> Iterator[None]:
 
 
 def set_threads(threads: int | None) -> None:
-    """Give torch one task's share of the cores, so that workers do not compete."""
+    """Limit torch to one task's share of the cores, so that Python workers do not compete."""
     import torch
 
     if threads and torch.get_num_threads() != threads:
@@ -92,7 +93,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def pick_device(device: str) -> str:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """The device to use: for `auto` the first GPU where there is one, else the CPU."""
     import torch
 
     if device != "auto":
@@ -101,7 +102,8 @@ def pick_device(device: str) -> str:
 
 
 def token_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Row numbers of each batch, longest texts first: the batch that needs most memory fails at once or never.
+    """Row numbers of each batch, longest texts first: where memory is too small, the first batch fails and not a later
+    one.
 
     Args:
         lengths: int (n,): tokens of each row.

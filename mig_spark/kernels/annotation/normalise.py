@@ -30,7 +30,7 @@ _ROUNDS = 64
 
 
 def normalise_tags(tags: Iterable[str], languages: Sequence[str] = ()) -> list[str]:
-    """The normal form of every tag; empty where nothing but punctuation was there.
+    """The normal form of every tag; empty for a tag of nothing but punctuation.
 
     Args:
         tags: raw tags in any script.
@@ -44,7 +44,7 @@ def normalise_tags(tags: Iterable[str], languages: Sequence[str] = ()) -> list[s
 
 
 def normalise_tag(tag: str, lemma: Lemma | None = None) -> str:
-    """The normal form of one tag."""
+    """The normal form of one tag: folded, then word by word its lemma."""
     folded = fold_tag(tag)
     return folded if lemma is None else " ".join(lemma(word) for word in folded.split(" "))
 
@@ -104,7 +104,8 @@ def _has_lemmas(lemmatize: Callable[..., str], language: str) -> bool:
 
 
 def closed_lemma(look_up: Lemma) -> Lemma:
-    """`look_up` made idempotent: followed until it stays the same; where it goes in a circle, the circle's first word.
+    """`look_up` made idempotent: looked up again until nothing changes; of lemmas that lead to each other in a circle,
+    the first in the order of characters.
 
     Words with anything but letters in them (c++, mp3) and answers that are not one word are left alone.
     """

@@ -1,4 +1,4 @@
-"""What a language model is asked about a row, and how strictly its answer is read."""
+"""The prompts of tagger and judge at an endpoint, and how their answers are read."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def read_labels(answer: str, top: int) -> list[str] | None:
 
 
 def read_scores(answer: str) -> tuple[float, float] | None:
-    """(quality, complexity) of an answer; None where they are missing, no numbers or off the scale."""
+    """(quality, complexity) of an answer; None where they are missing, are not numbers, or are not from 1 to 6."""
     found = read_object(answer) or {}
     values = [found.get(name) for name in ("quality", "complexity")]
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
@@ -103,8 +103,8 @@ def read_scores(answer: str) -> tuple[float, float] | None:
 
 
 def read_object(answer: str) -> dict[str, Any] | None:
-    """The JSON object that an answer is; after one repair (thinking, fences, words around it, trailing commas left out)
-    the one that it holds; else None."""
+    """An answer as a JSON object. Where it is none as it stands, one repair is tried: thinking, fences, words around
+    the object and trailing commas are left out. None where that is no object either."""
     found = _loads(answer)
     if found is None:
         bare = _FENCE.sub("", without_thinking(answer))
@@ -115,7 +115,7 @@ def read_object(answer: str) -> dict[str, Any] | None:
 
 
 def without_thinking(answer: str) -> str:
-    """An answer without what stands between <think> and </think>; in time that grows with its length alone."""
+    """An answer without what is between <think> and </think>; linear in its length."""
     kept, at = [], 0
     while (start := answer.find(_THINK, at)) >= 0 and (end := answer.find(_THOUGHT, start)) >= 0:
         kept.append(answer[at:start])
@@ -124,7 +124,7 @@ def without_thinking(answer: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether a string can be stored: JSON can say half a sign, which no table holds."""
+    """Whether a string is valid Unicode: JSON may hold half a surrogate pair, which no table can store."""
     try:
         value.encode()
     except UnicodeEncodeError:

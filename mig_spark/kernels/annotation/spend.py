@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 @dataclass
 class Spent:
-    """What this process has spent so far. `reused`: answers that an earlier attempt had paid for."""
+    """What this process has spent on endpoints so far.
+
+    Attributes:
+        requests: sent, retries included.
+        retries: those that were sent again.
+        prompt_tokens: tokens in, as the server counted them, else estimated.
+        completion_tokens: tokens out, likewise.
+        reused: answers that were there already, paid by an attempt or run that died.
+        unparsable: answers that could not be read.
+    """
 
     requests: int = 0
     retries: int = 0
@@ -17,7 +26,7 @@ class Spent:
     unparsable: int = 0
 
     def copy(self) -> Spent:
-        """As it is now."""
+        """A copy, to measure from."""
         return Spent(**vars(self))
 
 
@@ -26,7 +35,7 @@ SPENT = Spent()
 
 @dataclass
 class Budget:
-    """What a task may still spend; None: without limit."""
+    """What a task may still spend: requests, and tokens in and out; None: no limit."""
 
     requests: int | None = None
     tokens: int | None = None
@@ -37,19 +46,19 @@ class Budget:
         return self.requests is not None or self.tokens is not None
 
     def reserve(self, tokens: int) -> bool:
-        """Set a request and its likely tokens aside, where both are left."""
+        """Reserve a request and its likely tokens; False where not so much is left."""
         if (self.requests is not None and self.requests < 1) or (self.tokens is not None and self.tokens < tokens):
             return False
         self.take(1, tokens)
         return True
 
     def take(self, requests: int, tokens: int) -> None:
-        """Count what was spent, also where it is more than was left."""
+        """Count what was spent, even where it is more than was left."""
         if self.requests is not None:
             self.requests -= requests
         self.give_back(-tokens)
 
     def give_back(self, tokens: int) -> None:
-        """Correct what was set aside by what was used."""
+        """Give back reserved tokens that were not used; a negative number takes more."""
         if self.tokens is not None:
             self.tokens += tokens

@@ -1,8 +1,8 @@
-"""Requests and paid answers, written through to durable storage as they come and go, so that a task or a run that dies
-is not paid twice, and what it had spent is known.
+"""The spill: requests and paid answers, written through to durable storage at once, so that the answers of a task or
+run that dies are not paid twice and what it had spent is known.
 
 One folder a chunk (`<own folder>/<run>/<chunk>`), JSON lines in it, one file a task attempt, named by the task's
-partition. Three kinds of lines: a request that goes out, its answer, and that nothing came of it. Where a file can be
+partition. Three kinds of lines: a request that is sent, its answer, and that it got no answer. Where a file can be
 appended to, each line is handed to the operating system at once, which outlives any killed process, and forced to the
 disk about once a second. Cloud storage behind a mount (`/Volumes`, `/dbfs`) shows a file only when it is closed: there
 each second's lines are a file of their own.
@@ -36,27 +36,27 @@ Record = dict[str, Any]
 
 
 def asked_line(key: str, tokens: int) -> Record:
-    """A request that goes out: what stands for it, and its likely tokens."""
+    """The line of a request that is sent: its key, and its likely tokens."""
     return {"ask": key, "tokens": tokens}
 
 
 def answer_line(key: str, text: str, cut: bool, prompt: int, completion: int) -> Record:
-    """Its answer, and the tokens in and out that were paid."""
+    """The line of an answer, with the tokens in and out that were paid."""
     return {"key": key, "text": text, "cut": cut, "prompt": prompt, "completion": completion}
 
 
 def nothing_line(key: str) -> Record:
-    """Nothing came of it, and no tokens were paid."""
+    """The line of a request that got no answer and cost no tokens."""
     return {"nothing": key}
 
 
 def task_name(partition: int) -> str:
-    """How the files of a task begin, the same ones in each of its attempts."""
+    """The prefix of a task's files, the same for each of its attempts."""
     return f"task-{partition:05d}"
 
 
 def spill_files(folder: str | Path, name: str = "") -> list[Path]:
-    """The files of this module directly in a folder whose names begin with `name`, in order."""
+    """The spill files in a folder (not below it) whose names begin with `name`, in order."""
     with_names = Path(folder)
     if not with_names.is_dir():
         return []
@@ -64,9 +64,9 @@ def spill_files(folder: str | Path, name: str = "") -> list[Path]:
 
 
 def read_spill(folders: Iterable[str], gone: Iterable[str] = ()) -> dict[str, Record]:
-    """The answers in the files of these folders, by their `key`, but for those that are in the folders `gone` too.
+    """The answers in the spill files of these folders by key, without those that the folders `gone` have too.
 
-    A line that a kill cut short, and one that is no answer of this form, is passed over.
+    Lines that a kill cut short, and lines of any other form, are skipped.
     """
     useless = {(record["key"], record["text"]) for record in _answers(gone)}
     found: dict[str, Record] = {}
@@ -83,7 +83,7 @@ def _answers(folders: Iterable[str]) -> Iterator[Record]:
 
 
 def read_spent(folder: str, partition: int) -> Spent:
-    """What earlier attempts of a task have spent; a request whose end is not known has cost what was likely."""
+    """What earlier attempts of a task have spent; a request without a recorded end counts with its likely tokens."""
     spent = Spent()
     open_, likely = Counter[str](), dict[str, int]()
     for record in _lines(spill_files(folder, f"{task_name(partition)}-")):
@@ -118,7 +118,7 @@ def _lines(files: Iterable[Path]) -> Iterator[Record]:
 
 
 class Spill:
-    """Where one task attempt writes its lines; safe for threads."""
+    """The spill file of one task attempt; thread-safe."""
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder, self._name = Path(folder), f"{name}-{uuid.uuid4().hex[:8]}"
@@ -148,7 +148,7 @@ class Spill:
                 self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Force everything to the disk."""
+        """Force everything to disk."""
         with self._lock:
             if self._waiting:
                 self._write_part()

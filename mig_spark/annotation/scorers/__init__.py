@@ -1,0 +1,1 @@
+"""Scorers, a module each: a section of the config, and the kernel that it stands for."""

@@ -1,0 +1,122 @@
+"""The tagger `embedding`: the labels of a vocabulary that are nearest to a row's text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from mig_spark.annotation.annotator import Annotator, Tagger, version_of
+from mig_spark.annotation.label_lists import vocabulary_labels
+from mig_spark.config.base import DEFAULT_MODEL
+from mig_spark.kernels.annotation import embedding
+from mig_spark.kernels.annotation.annotators import TRUNCATED, CostKind, Made
+
+FLOOR = "least cosine similarity of a label"
+MARGIN = "labels whose cosine is further than this below the row's best one are left out"
+
+
+class NearestTagger(Tagger):
+    """What taggers that compare a row with the labels of a vocabulary have in common."""
+
+    model: str = Field(
+        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
+    )
+    vocabulary: str = Field(
+        "builtin", description="labels to choose from: path of a JSON list; builtin: the bundled 968 English ones"
+    )
+    top: int = Field(6, ge=1, le=64, description="labels of a row, at most")
+    floor: float = Field(0.22, ge=-1, le=1, description=FLOOR)
+    margin: float = Field(0.12, ge=0, le=2, description=MARGIN)
+    max_tokens: int = Field(256, ge=16, description="tokens of a text; a longer one is cut and flagged truncated")
+
+    def said(self) -> dict[str, Any]:
+        """What can change a label beside model and vocabulary, as the kernels take it."""
+        return {"top": self.top, "floor": self.floor, "margin": self.margin, "max_tokens": self.max_tokens}
+
+
+class EmbeddingTagger(NearestTagger):
+    """Zero-shot: the labels of a vocabulary whose embeddings are nearest to that of the row's text (first request and
+    the start of its answer), by cosine, under a sentence-transformers model."""
+
+    cost: ClassVar[CostKind] = "slow"
+
+    kind: Literal["embedding"] = "embedding"
+    batch_tokens: int = Field(8192, ge=64, description="tokens in one batch of the model, padding included")
+
+    def annotator(self, threads: int) -> Annotator:
+        """See `Tagger`."""
+        embedding.check_installed()
+        labels = vocabulary_labels(self.vocabulary)
+        identity = embedding.model_identity(self.model)
+        said = self.said()
+        parameters = {**said, "model": self.model, "vocabulary": labels, "batch_tokens": self.batch_tokens}
+        return self.by_kernel(
+            embedding_labels,
+            {**parameters, "threads": threads},
+            version=version_of(model=identity, text=embedding.TEXT_RULE, vocabulary=labels, **said),
+            name=f"embedding {identity}",
+            flags=(TRUNCATED,),
+        )
+
+
+def embedding_labels(
+    batch: pa.RecordBatch,
+    *,
+    model: str,
+    vocabulary: Sequence[str],
+    top: int,
+    floor: float,
+    margin: float,
+    batch_tokens: int,
+    max_tokens: int,
+    threads: int,
+) -> Made:
+    """Labels of `messages` by similarity to the vocabulary; the flag `truncated` where the model saw only the start."""
+    encoder = embedding.load_model(model, threads=threads)
+    label_vectors = embedding.embed_labels(vocabulary, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    texts = embedding.row_texts(batch.column("messages"))
+    vectors, truncated = embedding.embed_texts(texts, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    return nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
+
+
+def nearest(
+    texts: Sequence[str],
+    vectors: embedding.F32,
+    truncated: np.ndarray,
+    vocabulary: Sequence[str],
+    label_vectors: embedding.F32,
+    **limits: Any,
+) -> Made:
+    """The columns of a tagger from embeddings.
+
+    Args:
+        texts: of the n rows; an empty one has no label.
+        vectors: float32 (n, d), theirs, of length 1.
+        truncated: bool (n,): the texts that were cut.
+        vocabulary: L labels.
+        label_vectors: float32 (L, d), theirs, of length 1.
+        limits: `top`, `floor` and `margin` of `nearest_labels`.
+    """
+    # numba takes a second to import, which nobody should wait for who only reads a config
+    from mig_spark.kernels.annotation.nearest import nearest_labels
+
+    ptr, found = nearest_labels(vectors, label_vectors, **limits)
+    # a row without text has a vector too, but it says nothing
+    counts = np.where([bool(text) for text in texts], np.diff(ptr), 0)
+    kept = np.repeat(counts > 0, np.diff(ptr))
+    labels = pa.array(vocabulary, pa.string()).take(pa.array(found[kept]))
+    return {
+        "labels": _lists(counts, labels),
+        "tag_flags": _lists(truncated, pa.array([TRUNCATED] * int(truncated.sum()), pa.string())),
+    }
+
+
+def _lists(counts: np.ndarray, values: pa.Array) -> pa.Array:
+    """`values` in lists of so many each."""
+    offsets = np.zeros(len(counts) + 1, dtype=np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,0 +1,84 @@
+"""The tagger `instag`: free tags by a causal language model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from mig_spark.annotation.annotator import Annotator, Tagger, version_of
+from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
+from mig_spark.kernels.annotation import causal_lm, instag
+from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, Made
+from mig_spark.kernels.annotation.endpoint import UNPARSABLE
+from mig_spark.kernels.annotation.spend import SPENT
+
+
+class InstagTagger(LanguageModelConfig, Tagger):
+    """Free tags of the user's turns by a causal language model, in the manner of InsTag; turn the vocabulary on, which
+    makes labels of them."""
+
+    kind: Literal["instag"] = "instag"
+    model: str = Field(description="causal language model: a name on the hub, or a folder that every node has")
+    prompt: str | None = Field(
+        None, description="what the model is asked: with {text} for the request, {{ and }} for braces; null: our prompt"
+    )
+    max_new_tokens: int = Field(384, ge=1, description="tokens of an answer, at most")
+
+    @model_validator(mode="after")
+    def _prompt_has_its_places(self) -> InstagTagger:
+        check_prompt("prompt", self.prompt, "text")
+        return self
+
+    def annotator(self, threads: int) -> Annotator:
+        """See `Tagger`."""
+        causal_lm.check_transformers()
+        identity = self.identity(self.model)
+        said = {
+            "prompt": self.prompt or instag.PROMPT,
+            "max_tokens": self.max_tokens,
+            "max_new_tokens": self.max_new_tokens,
+        }
+        return self.by_kernel(
+            instag_labels,
+            {**said, **self.loading(threads), "model": self.model, "batch_tokens": self.batch_tokens},
+            version=version_of(model=identity, dtype=self.dtype, rule=instag.VERSION, **said),
+            name=f"instag {identity}",
+            flags=(TRUNCATED, instag.UNPARSABLE),
+            may_fail=True,
+        )
+
+
+def instag_labels(
+    batch: pa.RecordBatch,
+    *,
+    model: str,
+    revision: str | None,
+    prompt: str,
+    device: str,
+    dtype: str,
+    threads: int,
+    batch_tokens: int,
+    max_tokens: int,
+    max_new_tokens: int,
+) -> Made:
+    """Tags of `messages`; an answer that cannot be read leaves the row without labels, with the flag `unparsable`."""
+    lm = causal_lm.load_lm(model, revision=revision, device=device, dtype=dtype, threads=threads)
+    limit = max(1, min(max_tokens, lm.limit - max_new_tokens))
+    texts = [instag.request_text(messages) for messages in batch.column("messages").to_pylist()]
+    asked = [causal_lm.as_user(instag.fill(prompt, text=text), lm) for text in texts]
+    cut = [causal_lm.cut_middle(causal_lm.prompt_ids(text, lm), limit) for text in asked]
+    answers = causal_lm.generate([ids for ids, _ in cut], lm, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens)
+    labels, flags, errors = [], [], []
+    for answer, (_, shortened) in zip(answers, cut, strict=True):
+        tags = instag.parse_tags(answer)
+        labels.append(tags)
+        flags.append([TRUNCATED] * shortened + [instag.UNPARSABLE] * (tags is None))
+        errors.append(None if tags is not None else f"{UNPARSABLE}{answer[:80]!r}")
+        SPENT.unparsable += tags is None
+    return {
+        "labels": pa.array(labels, ARROW_TYPES["labels"]),
+        "tag_flags": pa.array(flags, ARROW_TYPES["tag_flags"]),
+        "tag_error": pa.array(errors, ARROW_TYPES["tag_error"]),
+    }
