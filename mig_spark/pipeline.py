@@ -151,7 +151,7 @@ class _Flow:
             run.source = find_parts(store.spark, run.config.pool)
             more["source"] = pool_inputs(run.source)
         if stage.models:
-            more["annotators"] = annotation_versions(store, run.config)
+            run.inputs["annotators"] = more["annotators"] = annotation_versions(store, run.config)
         if ANNOTATED in stage.writes(run.config):
             more["made_with"] = made_with(run.config)
         if stage.name == "select" and run.config.mode == "incremental":

@@ -41,10 +41,9 @@ def _ingest(store: Store, run: Run) -> None:
 
 
 def _annotate(store: Store, run: Run) -> None:
-    from mig_spark.annotation.annotate import annotate_pool, annotation_versions
+    from mig_spark.annotation.annotate import annotate_pool
 
     run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
-    run.inputs["annotators"] = annotation_versions(store, run.config)
     run.inputs.pop("vocabulary", None)
 
 
