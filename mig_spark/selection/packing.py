@@ -103,9 +103,13 @@ class SparkBlocks:
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
         rejected = [reason_column(k) for k in range(len(REASONS))]
         names = ["block", "digest", "rows", "groups", "left_out", *rejected, "vocabulary"]
-        return SparkBlocks(
-            blocks, collect_arrow(blocks.selectExpr(*names, *sizes)), None, dict(ready.dtypes)["id"] == "bigint"
-        )
+        try:
+            meta = collect_arrow(blocks.selectExpr(*names, *sizes))
+        except BaseException:
+            # Spark would take what is kept for the same query over tables that were made anew since
+            blocks.unpersist()
+            raise
+        return SparkBlocks(blocks, meta, None, dict(ready.dtypes)["id"] == "bigint")
 
     def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
         """The same blocks, their own label numbers read as places in `labels` (sorted)."""
