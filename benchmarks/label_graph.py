@@ -98,10 +98,11 @@ def cooccurrence(args, peak) -> list[dict]:
             runs.append(seconds)
         memory = peak.gb
     lists = pq.read_table(pool.path, columns=["labels"])["labels"].combine_chunks()
-    from mig_spark.kernels.selection.blocks import label_sets_of
+    from mig_spark.kernels.selection.blocks import rows_of_table
 
     scored = pa.table({"labels": lists, "score": pa.array(np.ones(len(lists)))})
-    ptr, labels, _ = label_sets_of(scored, label_names(LABELS), norm=False)
+    rows = rows_of_table(scored, label_names(LABELS), norm=False)
+    ptr, labels = rows.label_ptr, rows.label_ids
 
     def count() -> int:
         most = int(np.diff(ptr).max())

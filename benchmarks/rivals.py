@@ -27,14 +27,17 @@ def propagated(args):
     from pools import label_names, make_pool
     from scipy import sparse
 
-    from mig_spark.kernels.selection.blocks import label_sets_of
+    from mig_spark.kernels.selection.blocks import rows_of_table
     from mig_spark.kernels.selection.objective import build_propagation
 
     pool = make_pool(Path(args.folder), args.rows)
     table = pq.read_table(pool.path, columns=["id", "labels", "score"])
-    ptr, labels, scores = label_sets_of(table, label_names(pool.labels), norm=False)
+    rows = rows_of_table(table, label_names(pool.labels), norm=False)
     p = build_propagation(pool.labels, *pool.edges)
-    v = sparse.csr_matrix((np.repeat(scores, np.diff(ptr)), labels, ptr), shape=(args.rows, pool.labels))
+    v = sparse.csr_matrix(
+        (np.repeat(rows.scores, np.diff(rows.label_ptr)), rows.label_ids, rows.label_ptr),
+        shape=(args.rows, pool.labels),
+    )
     return v @ sparse.csr_matrix((p.weights, p.indices, p.indptr), shape=(p.size, p.size)), table["id"].to_pylist()
 
 

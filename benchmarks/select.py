@@ -48,10 +48,9 @@ def _digest(ids) -> str:
 
 def floor(args) -> dict:
     """The compiled lazy greedy alone: arrays in memory, keys known; compiled before, evaluated from scratch."""
-    import numpy as np
     import pyarrow.parquet as pq
 
-    from mig_spark.kernels.selection.blocks import build_block, label_sets_of
+    from mig_spark.kernels.selection.blocks import build_block, rows_of_table
     from mig_spark.kernels.selection.candidates import Candidates, Chosen
     from mig_spark.kernels.selection.greedy import Constraints, run_greedy
     from mig_spark.kernels.selection.objective import Phi
@@ -59,15 +58,12 @@ def floor(args) -> dict:
 
     pool, names = _pool(args.rows, args.shape)
     table = pq.read_table(pool.path, columns=["id", "labels", "score"])
-    ptr, labels, scores = label_sets_of(table, names, norm=False)
-    ids = table["id"].combine_chunks().cast("large_binary")
-    id_ptr = np.frombuffer(ids.buffers()[1], np.int64)[: len(ids) + 1]
-    block = build_block(ptr, labels, scores, id_ptr, np.frombuffer(ids.buffers()[2], np.uint8))
-    del table, ptr, labels, scores
+    block = build_block(rows_of_table(table, names, norm=False))
+    del table
     graph = _graph(pool, names)
-    candidates = Candidates.of_block(block)
-    units = candidates.units(candidates.keys()[0])
     for budget in (10, args.budget):
+        candidates = Candidates.of_block(block)
+        units = candidates.units(candidates.keys()[0])
         phi = Phi.exponential(pool.labels, alpha=args.alpha) if args.alpha else Phi.power(pool.labels)
         state = State.start(graph.propagation, phi, exact=args.gain == "exact")
         start = time.perf_counter()

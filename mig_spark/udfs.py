@@ -33,7 +33,7 @@ from mig_spark.kernels.ingest.staged import Parsed, parse_item, to_batches
 from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
-from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, encode_block, pack_batches, rows_of
+from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.wire import BlockTask
 
@@ -152,14 +152,14 @@ def pack_blocks(
     return pack
 
 
-def offer_from_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
+def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
     """Blocks to their answers: (`block`, `digest`, `answer`), the answer as `wire.encode`."""
     schema = pa.schema([("block", pa.int64()), ("digest", pa.binary()), ("answer", pa.binary())])
 
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = payload()
         for batch in batches:
-            for row in rows_of(batch):
+            for row in blocks_in(batch):
                 told = {"block": [row["block"]], "digest": [row["digest"].to_pybytes()], "answer": [task.answer(row)]}
                 yield pa.RecordBatch.from_pydict(told, schema=schema)
 
@@ -173,7 +173,7 @@ def hash_block_ids(buckets: int) -> ArrowMap:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for row in rows_of(batch):
+            for row in blocks_in(batch):
                 parts = in_buckets(hashed_ids(row), buckets)
                 told = {"bucket": list(parts), "hashes": [part.tobytes() for part in parts.values()]}
                 yield pa.RecordBatch.from_pydict(told, schema=schema)
@@ -197,7 +197,7 @@ def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         wanted = hashes()
         for batch in batches:
-            for row in rows_of(batch):
+            for row in blocks_in(batch):
                 yield pa.RecordBatch.from_arrays([pa.array(ids_hashed_to(row, wanted), pa.binary())], ["id"])
 
     return run

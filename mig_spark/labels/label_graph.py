@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from mig_spark.contracts import LABEL_EDGES, LABELS
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.objective import Propagation, build_propagation
+from mig_spark.kernels.selection.objective import PropagationMatrix, build_propagation
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 
@@ -29,7 +29,7 @@ class LabelGraph:
     """
 
     labels: list[str]
-    propagation: Propagation
+    propagation: PropagationMatrix
 
     @staticmethod
     def without_edges(labels: Sequence[str]) -> LabelGraph:
@@ -39,7 +39,7 @@ class LabelGraph:
             labels: in any order; repeats count once.
         """
         known = sorted(set(labels))
-        return LabelGraph(known, Propagation.identity(len(known)))
+        return LabelGraph(known, PropagationMatrix.identity(len(known)))
 
 
 def graph_of(
@@ -82,7 +82,7 @@ def load_graph(store: Store) -> LabelGraph:
     names = pa.array(labels, pa.string())
     rows, cols = (_label_ids(entries[end], names) for end in ("src", "dst"))
     weights = entries["weight"].to_numpy().astype(np.float64)
-    return LabelGraph(labels, Propagation.from_triplets(len(labels), rows, cols, weights))
+    return LabelGraph(labels, PropagationMatrix.from_triplets(len(labels), rows, cols, weights))
 
 
 def _label_ids(labels: pa.ChunkedArray, known: pa.Array) -> npt.NDArray[np.int32]:

@@ -13,9 +13,9 @@ import pyarrow as pa
 from mig_spark.config import SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.audit import Verdict, audit
-from mig_spark.kernels.selection.blocks import label_sets_of
+from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.candidates import Chosen
-from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import prepare
@@ -77,21 +77,19 @@ def verify_selection(
             pool = pool.numbered_by(graph.labels)
         phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        ptr, labels, scores = label_sets_of(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
-        chosen = Chosen.of_table(work.first["id"], scores, ptr, labels, scores, scores)
+        rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
+        chosen = Chosen(rows, *rescore(start.copy(), rows))
         pool.refuse_repeated_ids()
-        verdict = audit(start, chosen, pool.suspects, blocks=len(pool.sizes()), tolerance=tolerance)
-        return replace(verdict, problems=() if told is None else _other_numbers(start, chosen, told))
+        verdict = audit(start, chosen, pool, tolerance=tolerance)
+        return replace(verdict, problems=() if told is None else _other_numbers(chosen, told))
     finally:
         pool.release()
 
 
-def _other_numbers(start: State, chosen: Chosen, told: pa.Table) -> tuple[str, ...]:
+def _other_numbers(chosen: Chosen, told: pa.Table) -> tuple[str, ...]:
     """Where the gains and objectives that a list comes with are not those of its rows."""
     problems = []
-    for name, right in zip(
-        ("gain", "objective"), replay(start.copy(), chosen.label_ptr, chosen.labels, chosen.scores), strict=True
-    ):
+    for name, right in (("gain", chosen.gains), ("objective", chosen.objectives)):
         given = np.asarray(told[name].to_numpy(), np.float64)
         other = np.flatnonzero(~np.isclose(given, right, rtol=_LAST_PLACES, atol=0.0))
         if len(other):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mig_spark.config import SelectConfig
-from mig_spark.kernels.selection.blocks import label_sets_of
+from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.curve import sample_ranks
-from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.label_graph import LabelGraph
@@ -38,9 +38,9 @@ def random_objective(
     usable = df.where(usable_sql(df.columns))
     table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    ptr, labels, scores = label_sets_of(table, pa.array(graph.labels, pa.string()), norm=config.norm)
+    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.norm)
     phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
     state = State.start(graph.propagation, phi)
-    _, objectives = replay(state, ptr, labels, scores)
-    places = sample_ranks(len(scores), CURVE_POINTS)
+    _, objectives = rescore(state, drawn)
+    places = sample_ranks(drawn.size, CURVE_POINTS)
     return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]

@@ -13,18 +13,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mig_spark.config import PhiConfig, SelectConfig
-from mig_spark.kernels.selection.blocks import build_block, label_sets_of
-from mig_spark.kernels.selection.bounds import PREFIXES, choose_thetas, upper_bound
+from mig_spark.kernels.selection.blocks import build_block, rows_of_table
+from mig_spark.kernels.selection.bounds import PREFIXES, AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi
-from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
+from mig_spark.kernels.selection.sampling import sample_rows
 from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
@@ -75,7 +75,7 @@ def select_greedily(context: Context) -> Ranked:
     start = time.perf_counter()
     pool = work.rows.pack(vocabulary, config, kinds=work.kinds)
     try:
-        counts = pool.counts()
+        counts: dict[str, Any] = dict(pool.counts())
         see_that_there_are_rows(counts, work)
         if vocabulary is None:
             pool = pool.numbered_by(context.label_graph(work.labels(pool.labels())).labels)
@@ -83,9 +83,9 @@ def select_greedily(context: Context) -> Ranked:
         packed = time.perf_counter()
         phi = make_phi(config.phi, graph.labels, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        _replay_rows(state, work.given, graph, config)
+        _rescore_table(state, work.given, graph, config)
         origin = state.copy()
-        first = _replay_rows(state, work.first, graph, config, forced=work.forced)
+        first = _rescore_table(state, work.first, graph, config, forced=work.forced)
         certificate, parts = _run(pool, state, work.constraints, config, [first], context.on_round)
         chosen = Chosen.concat(parts)
         if config.cost is not None:
@@ -100,7 +100,8 @@ def select_greedily(context: Context) -> Ranked:
     finally:
         pool.release()
     labels = pa.ListArray.from_arrays(
-        pa.array(chosen.label_ptr, pa.int32()), pa.array(graph.labels, pa.string()).take(pa.array(chosen.labels))
+        pa.array(chosen.rows.label_ptr, pa.int32()),
+        pa.array(graph.labels, pa.string()).take(pa.array(chosen.rows.label_ids)),
     )
     return Ranked(
         ids_of(chosen, integers=pool.integer_ids), chosen.gains, chosen.objectives, labels, counts, certificate,
@@ -139,19 +140,19 @@ def _run(
     return certificate, [*parts, chosen]
 
 
-def _replay_rows(
+def _rescore_table(
     state: State, rows: pa.Table | None, graph: LabelGraph, config: SelectConfig, *, forced: int = 0
 ) -> Chosen:
     """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
     if rows is None:
         return Chosen.concat([])
-    ptr, labels, scores = label_sets_of(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
-    gains, objectives = replay(state, ptr, labels, scores)
-    if config.cost is not None and "cost" in rows.column_names:
+    taken = rows_of_table(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    gains, objectives = rescore(state, taken)
+    if config.cost is not None:
         # greedy compares gains by unit of cost and multiplies again: the same roundings
-        cost = rows["cost"].to_numpy()[forced:]
+        cost = taken.cost[forced:]
         gains[forced:] = gains[forced:] / cost * cost
-    return Chosen.of_table(rows["id"], scores, ptr, labels, gains, objectives)
+    return Chosen(taken, gains, objectives)
 
 
 def _or_single_best(
@@ -161,16 +162,10 @@ def _or_single_best(
     """The rows taken, or those that must be and one row alone, where that adds more; see `kernels.selection.single`."""
     aside, at_forced = None, origin.copy()
     if work.first is not None:
-        _replay_rows(at_forced, work.first.slice(0, work.forced), graph, config)
-        ptr, labels, scores = label_sets_of(
-            work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm
-        )
-        resumed = work.first.slice(work.forced).combine_chunks()
-        kind = None
-        if work.kinds is not None:
-            kind = pc.index_in(resumed["kind"], value_set=pa.array(work.kinds)).to_numpy().astype(np.int32)
-        rows = Chosen.of_table(resumed["id"], scores, ptr, labels, scores, scores)
-        aside = build_block(ptr, labels, scores, rows.id_ptr, rows.ids, kind=kind, cost=resumed["cost"].to_numpy())
+        _rescore_table(at_forced, work.first.slice(0, work.forced), graph, config)
+        kinds = None if work.kinds is None else pa.array(work.kinds)
+        resumed, labels = work.first.slice(work.forced), pa.array(graph.labels, pa.string())
+        aside = build_block(rows_of_table(resumed, labels, norm=config.norm, kinds=kinds))
     one = single_best(pool, aside, at_forced, work.at_forced.limits())
     if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
         return chosen
@@ -186,15 +181,15 @@ def bound_objective(pool: Blocks, chosen: Chosen, state: State, first: Chosen) -
         first: rows that had to be taken: every selection has them.
     """
     rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
-    sample = pool.sample(min(rows, 50_000))
+    sample = sample_rows(pool, min(rows, 50_000))
     best = np.inf
     for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):
-        ptr = chosen.label_ptr[done : upto + 1]
-        replay(state, ptr - ptr[0], chosen.labels[ptr[0] : ptr[-1]], chosen.scores[done:upto])
+        rescore(state, chosen.part(done, upto).rows)
         done = upto
-        view = state.exact_view()
+        view = state.snapshot(exact=True)
         thetas = choose_thetas(sample, view, budget, rows)
-        best = min(best, upper_bound(state.objective(), budget, thetas, pool.excess(view, thetas)))
+        excesses = np.sum(pool.answers(AskExcess(view, thetas)), axis=0)
+        best = min(best, upper_bound(state.objective(), budget, thetas, excesses))
     return float(best)
 
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError, PlatformError
-from mig_spark.kernels.selection.audit import Checks
 from mig_spark.kernels.selection.blocks import (
     ARRAYS,
     Block,
     block_ddl,
+    blocks_in,
     decode_block,
     decode_labels,
     reason_column,
-    rows_of,
 )
 from mig_spark.kernels.selection.ids import RepeatedIdsError
-from mig_spark.kernels.selection.offers import Ask, Offer
+from mig_spark.kernels.selection.pool import A, PoolCounts, Question
 from mig_spark.kernels.selection.repeats import repeated, repeated_hashes
-from mig_spark.kernels.selection.sampling import RowSample
-from mig_spark.kernels.selection.state import View
 from mig_spark.kernels.selection.usable import REASONS
 from mig_spark.kernels.selection.wire import BlockTask, decode
 from mig_spark.lakehouse.memory import available_memory
@@ -40,12 +36,10 @@ from mig_spark.lakehouse.runtime import (
     shipped,
 )
 from mig_spark.lakehouse.spark_failures import spark_errors
-from mig_spark.udfs import find_repeated_hashes, hash_block_ids, ids_with_hashes, offer_from_blocks, pack_blocks
+from mig_spark.udfs import answers_of_blocks, find_repeated_hashes, hash_block_ids, ids_with_hashes, pack_blocks
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-Bool: TypeAlias = npt.NDArray[np.bool_]
 
 _LABELS = "array<string>"
 #: Packed blocks that one task brings to the driver, about.
@@ -120,8 +114,8 @@ class SparkBlocks:
         own = [decode_labels(v.as_buffer()) for v in self.meta["vocabulary"] if v.is_valid]
         return sorted(set().union(*(part.to_pylist() for part in own)))
 
-    def counts(self) -> dict[str, Any]:
-        """Rows, label sets, labels left out, rejected rows by reason."""
+    def counts(self) -> PoolCounts:
+        """What was counted while it was packed."""
         total = {
             name: int(pc.sum(self.meta[name]).as_py() or 0)
             for name in self.meta.column_names
@@ -160,25 +154,22 @@ class SparkBlocks:
         """Rows of each block, by its number."""
         return dict(zip(self.meta["block"].to_pylist(), self.meta["rows"].to_pylist(), strict=True))
 
-    def ask(self, ask: Ask, sent: dict[int, Bool]) -> list[Offer]:
-        """Put `ask` to every block."""
-        bits = {number: np.packbits(mask) for number, mask in sent.items()}
-        answers = self._answers(BlockTask(self.vocabulary, ask=ask, sent=bits))
-        return [decode(Offer, a) for a in answers]
+    def answers(self, question: Question[A]) -> list[A]:
+        """The answer of every block, in order of the blocks' numbers.
 
-    def sample(self, rows: int) -> RowSample:
-        """About `rows` rows, drawn by the hash of their id."""
-        share = rows / max(1, sum(self.sizes().values()))
-        return RowSample.concat([decode(RowSample, a) for a in self._answers(BlockTask(self.vocabulary, share=share))])
+        What the driver does must not depend on which task ends first.
 
-    def excess(self, view: View, thetas: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """sum_i max(gain_i - theta, 0) over all rows, for each theta."""
-        answers = self._answers(BlockTask(self.vocabulary, view=view, thetas=thetas))
-        return np.asarray(np.sum([np.frombuffer(a) for a in answers], axis=0))
-
-    def suspects(self, checks: Checks) -> list[Offer]:
-        """The rows that `checks` finds, block by block."""
-        return [decode(Offer, a) for a in self._answers(BlockTask(self.vocabulary, checks=checks))]
+        Raises:
+            InputError: a block is not the one that was packed.
+            PlatformError: a single answer is above `spark.driver.maxResultSize`.
+        """
+        with shipped(self.blocks.sparkSession, BlockTask(self.vocabulary, question)) as payload:
+            answer, schema = answers_of_blocks(payload), "block bigint, digest binary, answer binary"
+            numbers = np.array_split(sorted(self.sizes()), self.slices[0])
+            slices = [part.tolist() for part in numbers if len(part)] or [[]]
+            table = self._in_slices(slices, lambda blocks: blocks.mapInArrow(answer, schema))
+        rows = sorted(zip(table["block"].to_pylist(), table["answer"], strict=True), key=lambda r: r[0])
+        return [decode(answer.as_py()) for _, answer in rows]
 
     def refuse_repeated_ids(self) -> None:
         """See that every id is there once.
@@ -227,26 +218,11 @@ class SparkBlocks:
         largest = max(sum(sizes[n] for n in numbers) for numbers in slices)
         parts = max(1, -(-largest // _RESULT_BYTES))
         table = self._in_slices(slices, lambda blocks: blocks.repartition(parts, "block") if parts > 1 else blocks)
-        return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in rows_of(b)}
+        return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in blocks_in(b)}
 
     def release(self) -> None:
         """Let the executors forget the blocks."""
         self.blocks.unpersist()
-
-    def _answers(self, task: BlockTask) -> list[bytes]:
-        """In order of the block's number: what the driver does must not depend on which task ends first.
-
-        Raises:
-            InputError: a block is not the one that was packed.
-            PlatformError: a single answer is above `spark.driver.maxResultSize`.
-        """
-        with shipped(self.blocks.sparkSession, task) as payload:
-            answer, schema = offer_from_blocks(payload), "block bigint, digest binary, answer binary"
-            numbers = np.array_split(sorted(self.sizes()), self.slices[0])
-            slices = [part.tolist() for part in numbers if len(part)] or [[]]
-            table = self._in_slices(slices, lambda blocks: blocks.mapInArrow(answer, schema))
-        rows = sorted(zip(table["block"].to_pylist(), table["answer"], strict=True), key=lambda r: r[0])
-        return [answer.as_py() for _, answer in rows]
 
     def _in_slices(self, slices: Sequence[list[int]], bring: Callable[[DataFrame], DataFrame]) -> pa.Table:
         """What `bring` makes of the blocks, in a job for each of `slices` (block numbers, ascending).
@@ -332,11 +308,11 @@ def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:
     return df.select(key.alias("id"), "labels", _number("score", have["score"]), *more, *keep)
 
 
-def _number(name: str, kind: str) -> Column:
+def _number(name: str, dtype: str) -> Column:
     """A column as double; text that is no number becomes NaN, which the rules for usable rows refuse."""
     from pyspark.sql import functions as sf
 
-    if kind != "string":
+    if dtype != "string":
         return sf.col(name).cast("double").alias(name)
     read = sf.expr(f"try_cast({name} as double)")
     return sf.coalesce(read, sf.when(sf.col(name).isNotNull(), float("nan"))).alias(name)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import Packed, decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi, build_propagation
 from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.wire import BlockTask, decode
 
 from oracles.dense import Row
 
@@ -80,5 +84,16 @@ def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False, kinds=None, cos
         batch = pa.RecordBatch.from_pydict(columns)
         classes = None if kinds is None else pa.array(kinds, pa.string())
         packed = pack_batches(iter([batch]), vocabulary, block_rows=block_rows, norm=norm, kinds=classes)
-        blocks += [decode_block(encode_block(k, b)) for k, b in enumerate(packed)]
+        blocks += [decode_block(encode_block(len(blocks) + k, b)) for k, b in enumerate(packed)]
     return blocks
+
+
+def in_process(blocks):
+    """The blocks as a pool in this process; every answer travels as it does from executors."""
+    return Travelling([Packed(replace(b, number=k), None, 0, np.zeros(0)) for k, b in enumerate(blocks)], False)
+
+
+class Travelling(MemoryBlocks):
+    def answers(self, question):
+        task = pickle.loads(pickle.dumps(BlockTask(None, question)))
+        return [decode(task.answer(encode_block(p.block.number, p))) for p in self.packed]

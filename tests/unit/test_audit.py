@@ -9,35 +9,27 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mig_spark.kernels.selection import audit as audits
-from mig_spark.kernels.selection.audit import audit, suspects
+from mig_spark.kernels.selection.audit import audit
 from mig_spark.kernels.selection.candidates import Chosen
-from mig_spark.kernels.selection.ragged import ranges
 
 from oracles.dense import Row, dense_greedy, dense_propagation
-from oracles.pools import make_state, pack, pools
+from oracles.pools import in_process, make_state, pack, pools
 
 
 def listed(rows, order, n):
     """The list as rows that were taken, packed with the others outside it."""
     by_key = {r.key: r for r in rows}
     block = pack([by_key[k] for k in order], n, block_rows=len(order))[0]
-    names = [block.ids[block.id_ptr[k] : block.id_ptr[k + 1]].tobytes().decode() for k in range(block.rows)]
-    at = np.array([names.index(k) for k in order])
-    group = np.searchsorted(block.row_ptr, at, side="right") - 1
-    label_ptr, labels = ranges(block.label_ptr[group], block.label_ptr[group + 1])
-    id_ptr, ids = ranges(block.id_ptr[at], block.id_ptr[at + 1])
-    scores = block.scores[at]
-    return Chosen(id_ptr, block.ids[ids], scores, label_ptr, block.labels[labels], scores, scores)
+    names = [i.decode() for i in block.rows.id_list()]
+    taken = block.rows.take_rows(np.array([names.index(k) for k in order]))
+    return Chosen(taken, taken.scores, taken.scores)
 
 
 def verdict_of(rows, order, n, edges, gain, tolerance=0.0, block_rows=6):
     chosen = listed(rows, order, n)
     inside = set(order)
-    blocks = pack([r for r in rows if r.key not in inside], n, block_rows=block_rows)
-    return audit(
-        make_state(n, edges, gain=gain), chosen, lambda checks: [suspects(k, b, checks) for k, b in enumerate(blocks)],
-        blocks=len(blocks), tolerance=tolerance,
-    )  # fmt: skip
+    rest = in_process(pack([r for r in rows if r.key not in inside], n, block_rows=block_rows))
+    return audit(make_state(n, edges, gain=gain), chosen, rest, tolerance=tolerance)
 
 
 @settings(max_examples=120, deadline=None)

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_audit import listed
-from test_greedy import InProcess, ids
+from test_greedy import ids
 
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection import heap, offers
-from mig_spark.kernels.selection.audit import audit, suspects
+from mig_spark.kernels.selection.audit import audit
 from mig_spark.kernels.selection.greedy import Constraints
-from mig_spark.kernels.selection.objective import Phi, Propagation
+from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
 from mig_spark.kernels.selection.rounds import Rounds, select_local
 from mig_spark.kernels.selection.state import State
 
 from oracles.dense import Row, dense_greedy, dense_propagation
-from oracles.pools import make_state, pack
+from oracles.pools import in_process, make_state, pack
 
 #: Scores of one pool: of all sizes, in steps so small that gains tie, or so great that phi is flat.
 SCORES = st.one_of(
@@ -94,15 +94,15 @@ def test_engines_blocks_and_audit_agree_with_the_dense_greedy(
 
     with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "TAIL", tail):
         local, _ = select_local(blocks, state(), limits())
-        rounds, _ = Rounds(InProcess(blocks), state(), limits(), candidates_asked=asked, max_rounds=1000).run()
+        rounds, _ = Rounds(in_process(blocks), state(), limits(), candidates_asked=asked, max_rounds=1000).run()
     assert ids(local) == want
     assert ids(rounds) == want
     assert rounds.gains.tolist() == local.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     if costs:
         return
     chosen = listed(rows, want, n)
-    rest = list(enumerate(pack([r for r in rows if r.key not in want], n, block_rows=6)))
-    verdict = audit(state(), chosen, lambda checks: [suspects(k, b, checks) for k, b in rest], blocks=len(rest))
+    rest = in_process(pack([r for r in rows if r.key not in want], n, block_rows=6))
+    verdict = audit(state(), chosen, rest)
     assert verdict.certified
     assert verdict.regret == 0.0
     assert verdict.out_of_tie_order == 0
@@ -114,7 +114,7 @@ def test_among_rows_whose_gain_is_the_same_the_smallest_id_is_taken_whatever_the
     blocks = pack(rows, 1, block_rows=block_rows)
     state = {"kind": "exp", "gain": "exact", "alpha": 1.0}
     local, _ = select_local(blocks, make_state(1, [], **state), Constraints.budget(1))
-    rounds, _ = Rounds(InProcess(blocks), make_state(1, [], **state), Constraints.budget(1), candidates_asked=1).run()
+    rounds, _ = Rounds(in_process(blocks), make_state(1, [], **state), Constraints.budget(1), candidates_asked=1).run()
     assert ids(local) == ids(rounds) == ["a"]
 
 
@@ -123,7 +123,7 @@ def test_a_large_group_that_saturates_is_sent_at_once():
     rows += [Row(f"x{k:04d}", (1 + k % 3,), 1.0 + k / 4) for k in range(40)]
     want, _ = dense_greedy(rows, np.eye(4), 20, gain="exact", kind="exp")
     chosen, certificate = Rounds(
-        InProcess(pack(rows, 4, block_rows=400)), make_state(4, [], kind="exp", gain="exact"), Constraints.budget(20),
+        in_process(pack(rows, 4, block_rows=400)), make_state(4, [], kind="exp", gain="exact"), Constraints.budget(20),
         candidates_asked=20,
     ).run()  # fmt: skip
     assert ids(chosen) == want
@@ -147,11 +147,11 @@ def test_gains_that_are_not_finite_are_refused_not_selected_by(gain):
     blocks = pack(rows, 3)
 
     def start():
-        return State.start(Propagation.identity(3), phi, exact=gain == "exact")
+        return State.start(PropagationMatrix.identity(3), phi, exact=gain == "exact")
 
     with pytest.raises(InputError, match="gain of a row is not a finite number"):
         select_local(blocks, start(), Constraints.budget(5))
     with pytest.raises(InputError, match="gain of a row is not a finite number"):
-        Rounds(InProcess(blocks), start(), Constraints.budget(5)).run()
+        Rounds(in_process(blocks), start(), Constraints.budget(5)).run()
     with pytest.raises(InputError, match="slope of phi at 0 is not a finite number on label 0"):
         make_state(3, [], a=0.0, gain=gain)

@@ -13,33 +13,10 @@ from mig_spark.errors import InputError, NotCertifiedError
 from mig_spark.kernels.selection import heap
 from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.greedy import BOUND, Constraints, run_greedy
-from mig_spark.kernels.selection.offers import make_offer
 from mig_spark.kernels.selection.rounds import Rounds, select_local
-from mig_spark.kernels.selection.sampling import RowSample, sample_block
 
 from oracles.dense import Row, dense_greedy, dense_propagation
-from oracles.pools import make_state, pack, pools
-
-
-class InProcess:
-    """Blocks in this process, answering as executors do."""
-
-    def __init__(self, blocks):
-        self.blocks = blocks
-
-    def sizes(self):
-        return {k: b.rows for k, b in enumerate(self.blocks)}
-
-    def ask(self, ask, sent):
-        return [make_offer(k, b, sent.get(k, np.zeros(b.rows, bool)), ask) for k, b in enumerate(self.blocks)]
-
-    def sample(self, rows):
-        share = rows / max(1, sum(self.sizes().values()))
-        return RowSample.concat([sample_block(k, b, share) for k, b in enumerate(self.blocks)])
-
-    def collect(self):
-        return dict(enumerate(self.blocks))
-
+from oracles.pools import in_process, make_state, pack, pools
 
 #: Units that the heap holds: with few, its floor is lowered again and again; with many, never.
 HEAPS = st.sampled_from([1, 3, heap.HOT_UNITS])
@@ -76,7 +53,7 @@ def test_rounds_and_local_match_the_dense_greedy(
         )
         state = make_state(n, edges, kind=kind, gain=gain, normalize=normalize)
         rounds, certificate = Rounds(
-            InProcess(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
+            in_process(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
         ).run()
 
     assert ids(local) == want
@@ -113,7 +90,7 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     with patch.object(heap, "HOT_UNITS", hot):
         local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
         rounds, _ = Rounds(
-            InProcess(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
+            in_process(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
         ).run()
     assert ids(local) == want
     assert ids(rounds) == want
@@ -143,7 +120,7 @@ def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain
     with patch.object(heap, "HOT_UNITS", hot):
         local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
         rounds, certificate = Rounds(
-            InProcess(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
+            in_process(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
         ).run()
     assert ids(local) == want
     assert ids(rounds) == want
@@ -161,7 +138,7 @@ def test_threshold_mode_takes_rows_within_the_slack(pool, slack, asked):
     P = dense_propagation(n, edges)
     blocks = pack(rows, n, block_rows=5)
     chosen, certificate = Rounds(
-        InProcess(blocks), make_state(n, edges, gain="exact"), Constraints.budget(10), candidates_asked=asked,
+        in_process(blocks), make_state(n, edges, gain="exact"), Constraints.budget(10), candidates_asked=asked,
         slack=slack, max_rounds=1000,
     ).run()  # fmt: skip
     assert not certificate.certified
@@ -182,7 +159,7 @@ def test_the_rest_is_finished_at_the_driver_when_rounds_run_out(pool, asked, max
     want, _ = dense_greedy(rows, dense_propagation(n, edges), len(rows))
     blocks = pack(rows, n, block_rows=5)
     chosen, certificate = Rounds(
-        InProcess(blocks),
+        in_process(blocks),
         make_state(n, edges),
         Constraints.budget(len(rows)),
         candidates_asked=asked,
@@ -195,7 +172,7 @@ def test_the_rest_is_finished_at_the_driver_when_rounds_run_out(pool, asked, max
 def test_running_out_of_rounds_without_a_driver_to_finish_is_an_error():
     rows = [Row(f"{k:03d}", (k % 20,), 1.0) for k in range(200)]
     rounds = Rounds(
-        InProcess(pack(rows, 20, block_rows=10)),
+        in_process(pack(rows, 20, block_rows=10)),
         make_state(20, []),
         Constraints.budget(150),
         candidates_asked=1,
@@ -219,7 +196,7 @@ def test_underflow_of_exp_is_told_and_the_rest_goes_by_id(gain):
 
     for chosen, certificate in (
         select_local(blocks, start(), Constraints.budget(12)),
-        Rounds(InProcess(blocks), start(), Constraints.budget(12), candidates_asked=2).run(),
+        Rounds(in_process(blocks), start(), Constraints.budget(12), candidates_asked=2).run(),
     ):
         assert ids(chosen) == want
         assert "underflowed" in certificate.notes[0]
@@ -232,7 +209,7 @@ def test_tiny_gains_tie_by_id_whatever_the_cost(cost):
     want, _ = dense_greedy(rows, np.eye(1), 20, kind="exp", alpha=0.01, max_cost=1e60)
     for block_rows in (1, 7, 100):
         blocks = pack(rows, 1, block_rows=block_rows, costs=True)
-        for run in (select_local, lambda *given: Rounds(InProcess(given[0]), *given[1:], candidates_asked=2).run()):
+        for run in (select_local, lambda *given: Rounds(in_process(given[0]), *given[1:], candidates_asked=2).run()):
             spend = Constraints(np.zeros(1, np.int64), np.full(1, 20), np.zeros(1, np.int64), 20, 1e60)
             chosen, _ = run(blocks, make_state(1, [], kind="exp", alpha=0.01), spend)
             assert ids(chosen) == want
@@ -241,7 +218,7 @@ def test_tiny_gains_tie_by_id_whatever_the_cost(cost):
 def test_many_equal_groups_take_few_rounds():
     rows = [Row(f"{i:05d}", (i % 50,), 1.0) for i in range(5000)]
     chosen, certificate = Rounds(
-        InProcess(pack(rows, 50, block_rows=500)), make_state(50, []), Constraints.budget(500), candidates_asked=500
+        in_process(pack(rows, 50, block_rows=500)), make_state(50, []), Constraints.budget(500), candidates_asked=500
     ).run()
     assert ids(chosen) == dense_greedy(rows[:500], np.eye(50), 500)[0]
     assert certificate.rounds <= 3
@@ -256,8 +233,9 @@ def test_a_repeated_id_is_refused():
 def test_bounds_below_the_ceiling_are_not_evaluated_again():
     rows = [Row(f"{k:03d}", (k % 5,), 1.0 + k / 100) for k in range(40)]
     held = Candidates.concat([Candidates.of_block(b) for b in pack(rows, 5)])
-    units, state, old = held.units(held.keys()[0]), make_state(5, []), np.full(len(held.more), 0.5)
+    held.bound[:] = 0.5
+    units, above = held.units(held.keys()[0]), np.ones(1)
     picks = run_greedy(
-        state, units, Constraints.budget(10), bound=old, ceiling=np.ones(1), ceiling_key=np.zeros(1, np.int64)
+        make_state(5, []), units, Constraints.budget(10), ceiling=above, ceiling_key=np.zeros(1, np.int64)
     )
     assert (picks.stop, picks.evaluations, len(picks.rows)) == (BOUND, 0, 0)

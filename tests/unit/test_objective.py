@@ -12,11 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from mig_spark.kernels.selection.bounds import choose_thetas, excess, upper_bound
+from mig_spark.kernels.selection.bounds import AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.ids import argsort_ids, equal_neighbours
-from mig_spark.kernels.selection.objective import EXP, POW, Phi, Propagation, build_propagation, phi_prime, phi_rise
-from mig_spark.kernels.selection.replay import replay
-from mig_spark.kernels.selection.sampling import sample_block
+from mig_spark.kernels.selection.objective import (
+    EXP,
+    POW,
+    Phi,
+    PropagationMatrix,
+    build_propagation,
+    phi_prime,
+    phi_rise,
+)
+from mig_spark.kernels.selection.rescore import rescore
+from mig_spark.kernels.selection.rows import Rows
+from mig_spark.kernels.selection.sampling import AskSample
 from mig_spark.kernels.selection.state import State
 
 from oracles.dense import dense_greedy, dense_propagation
@@ -84,7 +93,7 @@ def replayed(state, rows, order):
     sets = [sorted(set(by_key[k].labels)) for k in order]
     ptr = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
     scores = np.array([by_key[k].score for k in order])
-    return replay(state, ptr, np.array([m for s in sets for m in s], np.int32), scores)[1]
+    return rescore(state, Rows.singles(ptr, np.array([m for s in sets for m in s], np.int32), scores))[1]
 
 
 @settings(max_examples=60)
@@ -116,9 +125,9 @@ def test_the_upper_bound_is_above_every_selection_of_that_size(pool, budget, pre
     state = make_state(n, edges)
     replayed(state, rows, order)
     block = pack(rows, n)[0]
-    view = state.exact_view()
-    thetas = choose_thetas(sample_block(0, block, 1.0), view, budget, len(rows))
-    bound = upper_bound(state.objective(), budget, thetas, excess(block, view, thetas))
+    view = state.snapshot(exact=True)
+    thetas = choose_thetas(AskSample(1.0).answer(block), view, budget, len(rows))
+    bound = upper_bound(state.objective(), budget, thetas, AskExcess(view, thetas).answer(block))
     keys = [r.key for r in rows]
     for chosen in combinations(keys, budget):
         other = make_state(n, edges)
@@ -127,7 +136,7 @@ def test_the_upper_bound_is_above_every_selection_of_that_size(pool, budget, pre
 
 
 def test_state_starts_with_everything_uncovered():
-    state = State.start(Propagation.identity(3), Phi.power(3))
+    state = State.start(PropagationMatrix.identity(3), Phi.power(3))
     assert state.h.tolist() == [0.8 * 1e-6 ** (0.8 - 1.0)] * 3
     assert state.objective() == pytest.approx(3 * 1e-6**0.8)
 
@@ -138,5 +147,5 @@ def test_arrow_ids_of_any_offset_are_read():
     table = pa.table({"id": [f"k{i}" for i in range(10)], "labels": [["b", "a"]] * 10, "score": [1.0] * 10})
     batch = table.slice(3, 5).combine_chunks().to_batches()[0].slice(1, 3)
     (packed,) = pack_batches(iter([batch]), pa.array(["a", "b"]), block_rows=100, norm=False)
-    assert packed.block.ids.tobytes() == b"k4k5k6"
-    assert packed.block.labels.tolist() == [0, 1]
+    assert packed.block.rows.ids.tobytes() == b"k4k5k6"
+    assert packed.block.rows.label_ids.tolist() == [0, 1]

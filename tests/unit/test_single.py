@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact_gain import hostile_pools
-from test_greedy import InProcess
 
 from mig_spark.kernels.selection.offers import Limits
 from mig_spark.kernels.selection.single import single_best
 
 from oracles.dense import Row, dense_greedy, dense_propagation
-from oracles.pools import make_state, pack, pools
+from oracles.pools import in_process, make_state, pack, pools
 
 
 @settings(max_examples=200, deadline=None)
@@ -33,7 +32,7 @@ def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget,
     blocks = pack(rows, n, block_rows=block_rows, kinds=["0", "1", "2"], costs=True)
     apart = blocks.pop() if aside else None
     limits = Limits(np.array(open_kinds), budget)
-    one = single_best(InProcess(blocks), apart, make_state(n, edges, kind=kind), limits)
+    one = single_best(in_process(blocks), apart, make_state(n, edges, kind=kind), limits)
     assert ([] if one is None else [i.decode() for i in one.id_list()]) == want
     if one is not None:
         total = make_state(n, edges, kind=kind).objective()
@@ -44,5 +43,5 @@ def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget,
 def test_among_rows_that_add_the_same_the_smallest_id_is_taken_whatever_their_scores(block_rows):
     rows = [Row("a", (0,), 50.0), Row("b", (0,), 60.0)]
     blocks = pack(rows, 1, block_rows=block_rows)
-    one = single_best(InProcess(blocks), None, make_state(1, [], kind="exp"), Limits(np.ones(1, bool), np.inf))
+    one = single_best(in_process(blocks), None, make_state(1, [], kind="exp"), Limits(np.ones(1, bool), np.inf))
     assert one.id_list() == [b"a"]

@@ -1,1 +1,1 @@
-"""Blocks, gains, the compiled greedy, and the protocol of the rounds."""
+"""MIG selection over packed rows: gains, the compiled greedy, and the rounds by which blocks and driver agree."""

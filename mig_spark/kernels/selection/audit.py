@@ -1,21 +1,21 @@
 """Checking an ordered selection: was every row the best one left when it was taken?
 
-The list is replayed and its state kept at some of its ranks. A row that was not selected can have been better than a
-pick only if its gain at the last state kept before that pick reaches the least gain of the picks from there to the
-next state kept; and of the rows with one label set only the first can be the best, as none of them is ever taken
-(but for exact gains, which may round to the same number).
-Blocks send those rows, and they are followed pick by pick. Where a block has a row that is better than the pick right
-at a state kept, the list is wrong there: from that state on it sends only the best row at each state, so that a list
-which is far from greedy brings few rows to the driver. Where there are too many to send, the ranks in question are
-looked at again with the states closer together.
+The rows of the list are taken one after another, and the state is kept at some ranks. A row outside the list can have
+been better than a pick only if its gain at the last state kept before it reaches the least gain of the picks from there
+to the next state kept. Of the rows with one label set only the first can be the best, since none of them is ever
+taken (exact gains may round to the same number, so there all rows count).
+Blocks send those rows, and the driver compares them at every pick. Where a block has a row that is better than the pick
+right at a state kept, the list is wrong there; from that state on the block sends only its best row at each state, so
+that a list which is far from greedy brings few rows to the driver. Where a block has too many rows to send, the ranks
+in question are looked at again, with states closer together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
-from mig_spark.kernels.selection.gains import model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.gains import row_gain, take_row
 from mig_spark.kernels.selection.heap import first_bounds, pop, sift_down, warm_up
 from mig_spark.kernels.selection.objective import widening
-from mig_spark.kernels.selection.offers import Offer, assemble, gains_not_finite, gains_of
-from mig_spark.kernels.selection.replay import replay
+from mig_spark.kernels.selection.offers import gains_not_finite, gains_of
+from mig_spark.kernels.selection.pool import BlockPool
+from mig_spark.kernels.selection.rescore import rescore
+from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.settle import mark_changed, settle
-from mig_spark.kernels.selection.state import State, View
+from mig_spark.kernels.selection.state import State, View, new_scratch
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I64: TypeAlias = npt.NDArray[np.int64]
@@ -44,8 +46,26 @@ PASSES = 30
 
 
 @dataclass(frozen=True)
-class Checks:
-    """What every block is asked.
+class Suspects:
+    """Rows of a block that may have been better than a pick, each a group of its own.
+
+    Attributes:
+        block: the block's number.
+        rows: the rows.
+        places: int64 (n,), where in the block they are.
+        passed: of how many states, from the first, all such rows are sent. At every state the best row of the block is
+            among them, unless it is worse than the pick there.
+    """
+
+    block: int
+    rows: Rows
+    places: I64
+    passed: int
+
+
+@dataclass(frozen=True)
+class AskSuspects:
+    """Send the rows that may have been better than one of the picks.
 
     Attributes:
         views: the states kept.
@@ -61,6 +81,40 @@ class Checks:
     most: int
     tolerance: float
 
+    def answer(self, block: Block) -> Suspects:
+        """The rows of one block."""
+        exact = bool(self.views) and self.views[0].exact
+        # exact gains of one label set may round to the same number: then any of its rows may come first
+        rows = np.arange(block.rows.size) if exact else block.rows.row_ptr[:-1].astype(np.int64)
+        groups = block.rows.group_of(rows)
+        rank, sent = block.rank[rows], np.zeros(len(rows), bool)
+        passed, states = len(self.views), zip(self.views, self.picks, self.least, strict=True)
+        for k, (view, pick, least) in enumerate(states if len(rows) else ()):
+            # exact gains may rise by their last places, and executors have a libm of their own
+            guard = widening(len(view.x))
+            gains = gains_of(block.rows, groups, rows, view)
+            top = np.flatnonzero(gains == gains.max())
+            best = top[np.argmin(rank[top])]
+            if passed > k:
+                hit = np.flatnonzero(gains * guard >= least)
+                better = gains[best] * (1 - self.tolerance) > pick * guard
+                if better or int(sent.sum()) + int((~sent[hit]).sum()) > self.most:
+                    passed = k
+                else:
+                    sent[hit] = True
+            if gains[best] * guard >= pick:
+                sent[best] = True
+        at = rows[sent]
+        return Suspects(block.number, block.rows.take_rows(at), at, passed)
+
+
+class Better(NamedTuple):
+    """A row that was better than the pick: its id, its gain, and the gain of the row that was taken."""
+
+    id: bytes
+    gain: float
+    taken: float
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,16 +122,16 @@ class Verdict:
 
     Attributes:
         rows: length of the list.
-        followed: rows outside the list that came to the driver.
-        looked_at: up to this rank every row that may have been better was followed.
+        followed: rows outside the list that came to the driver, to be compared at each rank.
+        looked_at: up to this rank, all rows that may have been better were compared.
         first_wrong: the first rank whose row was not the best by more than the tolerance; None where all were. Where it
             is above `looked_at`, an earlier one may be wrong too.
         wrong: how many such ranks were found; at least, where `looked_at` is below the length.
         regret: the largest (best gain - gain taken) / best gain that was found.
-        better: the id that was better at `first_wrong`, with its gain; and the gain that was taken.
+        better: the best row at `first_wrong`; None where no rank was wrong.
         out_of_tie_order: ranks where a row of equal gain should have come first by the tie order.
-        other_picks: those of them whose row of equal gain is not in the list at all.
-        problems: what else is wrong with the list, in words.
+        other_picks: how many of those ranks have a row of equal gain that is not in the list at all.
+        problems: what else is wrong with the list, in sentences.
     """
 
     rows: int
@@ -86,7 +140,7 @@ class Verdict:
     first_wrong: int | None
     wrong: int
     regret: float
-    better: tuple[bytes, float, float] | None
+    better: Better | None
     out_of_tie_order: int
     other_picks: int
     problems: tuple[str, ...] = ()
@@ -102,31 +156,28 @@ class Verdict:
         return self.first_wrong is None and self.complete and not self.problems
 
 
-def audit(
-    start: State, chosen: Chosen, ask: Callable[[Checks], Sequence[Offer]], *, blocks: int, tolerance: float = 0.0
-) -> Verdict:
+def audit(start: State, chosen: Chosen, pool: BlockPool, *, tolerance: float = 0.0) -> Verdict:
     """Follow the list pick by pick beside the rows of the pool that may have been better.
 
     Args:
         start: the state before the first pick; stays as it is.
         chosen: the list.
-        ask: puts a question to every block, see `suspects`; the blocks do not have the rows of the list.
-        blocks: how many there are.
+        pool: all other rows.
         tolerance: relative; a pick this close to the best is right.
 
     Raises:
         InputError: a gain is not a finite number.
     """
     n = chosen.size
-    most = max(1, max(LEAST_FOLLOWED, 2 * n) // max(1, blocks))
-    others: list[Candidates] = []
+    most = max(1, max(LEAST_FOLLOWED, 2 * n) // max(1, len(pool.sizes())))
+    others: list[Rows] = []
     seen: set[tuple[int, int]] = set()
     first, end = 0, n
     for _ in range(PASSES):
-        checks, ranks = keep_states(start.copy(), chosen, first, end, most=most, tolerance=tolerance)
-        offers = ask(checks)
-        others += [_fresh(offer, seen) for offer in offers]
-        passed = min((int(o.residual[0]) for o in offers), default=len(ranks) - 1)
+        question, ranks = keep_states(start.copy(), chosen, first, end, most=most, tolerance=tolerance)
+        answers = pool.answers(question)
+        others += [_not_seen(answer, seen) for answer in answers]
+        passed = min((answer.passed for answer in answers), default=len(ranks) - 1)
         # right at a state the best row is always sent
         looked_at = end if passed == len(ranks) - 1 else int(ranks[passed]) + 1
         verdict = _follow(start.copy(), chosen, others, looked_at=looked_at, tolerance=tolerance)
@@ -140,78 +191,43 @@ def audit(
 
 def keep_states(
     state: State, chosen: Chosen, first: int, end: int, *, most: int, tolerance: float
-) -> tuple[Checks, I64]:
+) -> tuple[AskSuspects, I64]:
     """Replay a list from `state`, which is moved along, and keep states at ranks from `first` (0-based) up to `end`.
 
     Returns:
         What the blocks are asked; and the ranks of the states, int64 (states + 1), `end` last.
     """
-    head = chosen.part(0, first)
-    replay(state, head.label_ptr, head.labels, head.scores)
+    rescore(state, chosen.part(0, first).rows)
     ranks = np.unique(np.linspace(first, end, min(STATES, end - first) + 1).astype(np.int64))
     views, picks, least = [], [], []
     for lo, hi in pairwise(ranks.tolist()):
         state.refresh()
-        views.append(state.view())
-        part = chosen.part(lo, hi)
-        gains, _ = replay(state, part.label_ptr, part.labels, part.scores)
+        views.append(state.snapshot())
+        gains, _ = rescore(state, chosen.part(lo, hi).rows)
         picks.append(gains[0])
         least.append(gains.min())
-    return Checks(tuple(views), np.array(picks), np.array(least), most, tolerance), ranks
+    return AskSuspects(tuple(views), np.array(picks), np.array(least), most, tolerance), ranks
 
 
-def suspects(number: int, block: Block, checks: Checks) -> Offer:
-    """Rows of a block that may have been better than a pick, each a unit.
-
-    Its `residual` is one number: of how many states, from the first, all such rows are sent. At every state the best
-    row of the block is among them, unless it is worse than the pick there.
-    """
-    exact = bool(checks.views) and checks.views[0].x is not None
-    # exact gains of one label set may round to the same number: then any of its rows may come first
-    rows = np.arange(block.rows) if exact else block.row_ptr[:-1].astype(np.int64)
-    groups = np.searchsorted(block.row_ptr, rows, side="right") - 1
-    rank, sent = block.rank[rows], np.zeros(len(rows), bool)
-    passed, states = len(checks.views), zip(checks.views, checks.picks, checks.least, strict=True)
-    for k, (view, pick, least) in enumerate(states if len(rows) else ()):
-        # exact gains may rise by their last places, and executors have a libm of their own
-        guard = widening(0 if view.x is None else len(view.x))
-        gains = gains_of(block.label_ptr, block.labels, block.scores, groups, rows, view)
-        top = np.flatnonzero(gains == gains.max())
-        best = top[np.argmin(rank[top])]
-        if passed > k:
-            hit = np.flatnonzero(gains * guard >= least)
-            better = gains[best] * (1 - checks.tolerance) > pick * guard
-            if better or int(sent.sum()) + int((~sent[hit]).sum()) > checks.most:
-                passed = k
-            else:
-                sent[hit] = True
-        if gains[best] * guard >= pick:
-            sent[best] = True
-    at = np.flatnonzero(sent)
-    first, more = rows[at], np.zeros(len(at), bool)
-    return assemble(number, block, groups[at], first, first + 1, more, np.full(1, float(passed)), [])
+def _not_seen(answer: Suspects, seen: set[tuple[int, int]]) -> Rows:
+    """The rows of an answer that have not come before; all are noted in `seen`."""
+    named = [(answer.block, int(place)) for place in answer.places]
+    new = np.array([name not in seen for name in named], bool)
+    seen.update(named)
+    return answer.rows.take_rows(np.flatnonzero(new))
 
 
-def _fresh(offer: Offer, seen: set[tuple[int, int]]) -> Candidates:
-    """The rows of an answer that have not come before."""
-    rows = Candidates.of_offer(offer)
-    before = np.array([(offer.block, int(r)) in seen for r in offer.rows], bool)
-    seen.update((offer.block, int(r)) for r in offer.rows)
-    rows.head[before] += 1
-    return rows.left()
-
-
-def _follow(state: State, chosen: Chosen, others: Sequence[Candidates], *, looked_at: int, tolerance: float) -> Verdict:
-    """The verdict by the rows `others`, each a unit; `state` is moved along."""
-    held = Candidates.concat([Candidates.of_chosen(chosen), *others])
+def _follow(state: State, chosen: Chosen, others: Sequence[Rows], *, looked_at: int, tolerance: float) -> Verdict:
+    """The verdict by the rows `others`, each a group of its own; `state` is moved along."""
+    held = Candidates.fresh(Rows.concat([chosen.rows, *others]))
     keys, _ = held.keys()
     n = chosen.size
     best, gains, best_gains = np.empty(n, np.int64), np.empty(n), np.empty(n)
-    units, model, scratch = held.units(keys), model_of(state), new_scratch(len(state.x))
+    units, view, scratch = held.units(keys), state.view(), new_scratch(len(state.x))
     if state.exact:
-        _audit_exact(units, n, widening(len(state.x)), model, scratch, best, gains, best_gains)
+        _audit_exact(units, n, widening(len(state.x)), view, scratch, best, gains, best_gains)
     else:
-        _audit(units, n, model, scratch, best, gains, best_gains)
+        _audit(units, n, view, scratch, best, gains, best_gains)
     if not (np.isfinite(gains).all() and np.isfinite(best_gains).all()):
         raise InputError(gains_not_finite())
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -221,17 +237,17 @@ def _follow(state: State, chosen: Chosen, others: Sequence[Candidates], *, looke
     better = None
     if first is not None:
         at = int(best[first])
-        name = held.ids[held.id_ptr[at] : held.id_ptr[at + 1]].tobytes()
-        better = (name, float(best_gains[first]), float(gains[first]))
+        name = held.rows.take_rows(np.array([at])).id_list()[0]
+        better = Better(name, float(best_gains[first]), float(gains[first]))
     tied = (best != np.arange(n)) & (best_gains == gains)
     return Verdict(
-        n, len(held.scores) - n, looked_at, None if first is None else first + 1, len(bad),
+        n, held.rows.size - n, looked_at, None if first is None else first + 1, len(bad),
         float(regret.max()) if n else 0.0, better, int(tied.sum()), int((tied & (best >= n)).sum()),
     )  # fmt: skip
 
 
 @njit(cache=True)
-def _audit(units, n, model, scratch, best, gains, best_gains):
+def _audit(units, n, view, scratch, best, gains, best_gains):
     """Units 0..n-1 are the list in order, one row each; the rest are the others."""
     size = len(units.more)
     stamp = np.zeros(size, np.int64)
@@ -239,7 +255,9 @@ def _audit(units, n, model, scratch, best, gains, best_gains):
     # side by side in heap order: bound, key, unit
     bounds, keys, heap = np.empty(size, np.float64), units.keys.copy(), np.arange(size)
     for u in range(size):
-        bounds[u] = row_gain(units.labels, units.label_ptr[u], units.label_ptr[u + 1], units.scores[u], model, scratch)
+        bounds[u] = row_gain(
+            units.label_ids, units.label_ptr[u], units.label_ptr[u + 1], units.scores[u], view, scratch
+        )
     for at in range(size // 2 - 1, -1, -1):
         sift_down(bounds, keys, heap, size, at)
     for t in range(n):
@@ -250,7 +268,7 @@ def _audit(units, n, model, scratch, best, gains, best_gains):
                 bounds[0], keys[0], heap[0] = bounds[size], keys[size], heap[size]
             elif stamp[u] != t:
                 lo, hi = units.label_ptr[u], units.label_ptr[u + 1]
-                bounds[0] = row_gain(units.labels, lo, hi, units.scores[u], model, scratch)
+                bounds[0] = row_gain(units.label_ids, lo, hi, units.scores[u], view, scratch)
                 stamp[u] = t
             else:
                 break
@@ -258,27 +276,27 @@ def _audit(units, n, model, scratch, best, gains, best_gains):
         lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
         best[t] = u
         best_gains[t] = bounds[0]
-        gains[t] = row_gain(units.labels, lo, hi, units.scores[t], model, scratch)
+        gains[t] = row_gain(units.label_ids, lo, hi, units.scores[t], view, scratch)
         gone[t] = True
-        take_row(units.labels, lo, hi, units.scores[t], model, scratch)
+        take_row(units.label_ids, lo, hi, units.scores[t], view, scratch)
 
 
 @njit(cache=True)
-def _audit_exact(units, n, guard, model, scratch, best, gains, best_gains):
+def _audit_exact(units, n, guard, view, scratch, best, gains, best_gains):
     """The same with exact gains, see `settle.py`."""
     size = len(units.more)
-    head = units.row_ptr[:-1].copy()
-    bound, stamp, cold = np.full(size, np.nan), np.zeros(size, np.int32), np.zeros(size, np.bool_)
-    if first_bounds(units, head, bound, stamp, cold, model, scratch)[0] < 0:
+    head = units.head
+    stamp, cold = np.zeros(size, np.int32), np.zeros(size, np.bool_)
+    if first_bounds(units, stamp, cold, view, scratch)[0] < 0:
         gains[:] = np.nan  # the caller says so
         return
-    bounds, keys, slots, hot, labels = warm_up(units, head, bound, cold, -np.inf, size, len(units.labels), 0)
-    changed = np.full(len(model.x), -1, np.int64)
-    allowed = np.ones(units.kind.max() + 1, np.bool_)
+    heap = warm_up(units, cold, -np.inf, size, len(units.label_ids), 0)
+    bounds, keys, slots, hot, _ = heap
+    changed = np.full(len(view.x), -1, np.int64)
+    allowed = np.ones(units.quota.max() + 1, np.bool_)
     for t in range(n):
         while True:
-            settle(units, head, bound, bounds, keys, slots, size, hot, labels, t, changed, allowed, np.inf, guard,
-                   model, scratch)  # fmt: skip
+            settle(units, heap, size, t, changed, allowed, np.inf, guard, view, scratch)
             u = hot[slots[0]].unit
             if head[u] < units.row_ptr[u + 1]:
                 break
@@ -286,7 +304,7 @@ def _audit_exact(units, n, guard, model, scratch, best, gains, best_gains):
         lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
         best[t] = u
         best_gains[t] = bounds[0]
-        gains[t] = row_gain(units.labels, lo, hi, units.scores[t], model, scratch)
+        gains[t] = row_gain(units.label_ids, lo, hi, units.scores[t], view, scratch)
         head[t] = units.row_ptr[t + 1]
-        take_row(units.labels, lo, hi, units.scores[t], model, scratch)
-        mark_changed(units.labels, lo, hi, t + 1, model, changed)
+        take_row(units.label_ids, lo, hi, units.scores[t], view, scratch)
+        mark_changed(units.label_ids, lo, hi, t + 1, view, changed)

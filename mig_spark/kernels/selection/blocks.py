@@ -1,15 +1,15 @@
-"""Blocks: the packed pool. A block holds about 10^5 rows as flat arrays; it travels as one row of binary columns.
+"""Blocks: the packed pool. A block holds about 10^5 rows as flat arrays; in Spark it is one row of binary columns.
 
-Rows with the same label set (and the same quota class and cost, where there are any) form a group; within a group they
-stand by score, highest first, then by id. So a group's best row is its first one left, and its gain is that row's score
-times the group's label sum.
+Rows with the same label set, quota class and cost form a group; within a group they are ordered by score, highest
+first, then by id. So the best row of a group is its first one left, and its (gradient) gain is that row's score times
+the sum of h over the group's labels.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.ids import rank_ids
+from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.usable import REASONS, first_reasons, one_chunk
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -26,10 +27,10 @@ I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 U8: TypeAlias = npt.NDArray[np.uint8]
 
-#: Scores closer than this (relative) go to groups of their own, so that rounding in score * label sum can never turn
-#: the order of two rows of one group round.
+#: Rows whose scores are different but closer than this (relative) go to different groups, so that rounding of the
+#: product score * label sum can never reverse the order of two rows of one group.
 SCORE_GAP = 1e-12
-#: Labels of a row that are sorted by insertion, which is fastest for so few; above that its time grows as the square.
+#: Up to so many labels of a row are sorted by insertion, the fastest way for few; its time grows as the square.
 FEW_LABELS = 64
 
 
@@ -37,46 +38,36 @@ FEW_LABELS = 64
 class Block:
     """Packed rows, group after group.
 
-    Shapes for n rows in u groups: label_ptr int32 (u + 1) into labels int32 (ascending within a group); row_ptr int32
-    (u + 1) into scores float64 (n,), id_ptr int32 (n + 1) into ids uint8, and rank int32 (n,): the row's place in the
-    block's id order; kind int32 (u,): the quota class; cost float64 (u,): what a row of the group costs.
+    Attributes:
+        rows: the rows; pointers int32.
+        rank: int32 (n,), each row's place in the block's id order.
+        number: which block of the pool it is.
     """
 
-    label_ptr: I32
-    labels: I32
-    row_ptr: I32
-    scores: F64
-    id_ptr: I32
-    ids: U8
+    rows: Rows
     rank: I32
-    kind: I32
-    cost: F64
+    number: int = 0
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.scores)
-
-    @property
-    def groups(self) -> int:
-        """Number of label sets."""
-        return len(self.row_ptr) - 1
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of ARRAYS, which travel."""
+        return {name: self.rank if name == "rank" else getattr(self.rows, name) for name in ARRAYS}
 
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        return sum(getattr(self, f.name).nbytes for f in fields(self))
+        return sum(array.nbytes for array in self.arrays().values())
 
 
+#: What a packed block is made of, with the types in which it travels.
 ARRAYS = {
     "label_ptr": np.int32,
-    "labels": np.int32,
+    "label_ids": np.int32,
     "row_ptr": np.int32,
     "scores": np.float64,
     "id_ptr": np.int32,
     "ids": np.uint8,
-    "rank": np.int32,
-    "kind": np.int32,
+    "quota": np.int32,
     "cost": np.float64,
+    "rank": np.int32,
 }
 
 
@@ -103,8 +94,14 @@ BLOCK_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Packed:
-    """A block, the labels that its numbers stand for (None: the vocabulary that was given), and what was counted:
-    labels outside the vocabulary, rows rejected by reason."""
+    """A block as it was packed.
+
+    Attributes:
+        block: the rows.
+        vocabulary: the labels that its label ids stand for; None: those of the vocabulary that was given.
+        left_out: labels of rows that are outside the vocabulary.
+        rejected: int64, rows that cannot be used, by their place in `usable.REASONS`.
+    """
 
     block: Block
     vocabulary: pa.Array | None
@@ -123,8 +120,8 @@ def pack_batches(
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
 
     Args:
-        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `kind` (string)
-            where there are quotas, `cost` (double) where rows cost something.
+        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `kind`
+            (string) where there are quotas, `cost` (double) where rows cost something.
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
@@ -155,49 +152,48 @@ def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, kinds: pa.Ar
     if bad.any():
         table = table.filter(pa.array(~bad)).combine_chunks()
     own = _sorted_distinct(one_chunk(table["labels"])) if vocabulary is None else None
-    ptr, labels, scores, left_out = _sets_and_scores(table, own if vocabulary is None else vocabulary, norm)
-    id_ptr, id_bytes = bytes_of(one_chunk(table["id"]))
-    kind, cost = np.zeros(len(scores), np.int32), np.ones(len(scores))
-    if kinds is not None:
-        kind = pc.index_in(one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False).astype(np.int32)
-    if "cost" in table.column_names:
-        cost = np.array(one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64)
-    block = build_block(ptr, labels, scores, id_ptr, id_bytes, kind=kind, cost=cost)
-    return Packed(block, own, left_out, rejected)
+    rows, left_out = _single_rows(table, own if vocabulary is None else vocabulary, norm, kinds)
+    return Packed(build_block(rows), own, left_out, rejected)
 
 
-def label_sets_of(table: pa.Table, vocabulary: pa.Array, *, norm: bool) -> tuple[I64, I32, F64]:
-    """Label sets (CSR, ascending) and scores, as the gain uses them, of usable rows (`labels`, `score`) in order."""
-    ptr, labels, scores, _ = _sets_and_scores(table.combine_chunks(), vocabulary, norm)
-    return ptr, labels, scores
+def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: bool, kinds: pa.Array | None = None) -> Rows:
+    """Usable rows, each a group of its own, in the order of the table.
+
+    Args:
+        table: `id`, `labels`, `score`, and `kind` and `cost` where they matter; without `id`, ids are empty.
+        vocabulary, norm, kinds: see `pack_batches`.
+    """
+    return _single_rows(table.combine_chunks(), vocabulary, norm, kinds)[0]
 
 
-def _sets_and_scores(table: pa.Table, vocabulary: pa.Array, norm: bool) -> tuple[I64, I32, F64, int]:
-    ptr, labels, left_out = _label_sets(*_codes(one_chunk(table["labels"]), vocabulary))
+def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, kinds: pa.Array | None) -> tuple[Rows, int]:
+    """The rows, and how many labels outside the vocabulary were left out."""
+    ptr, label_ids, left_out = _label_sets(*_codes(one_chunk(table["labels"]), vocabulary))
     scores = np.array(one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
     if norm:
         scores = scores / np.maximum(np.diff(ptr), 1)
     # a row without labels gains nothing, whatever its score: among such rows order goes by id alone
     scores[np.diff(ptr) == 0] = 0.0
-    return ptr, labels, scores, int(left_out)
+    ids = bytes_of(one_chunk(table["id"])) if "id" in table.column_names else (None, None)
+    rows = Rows.singles(ptr, label_ids, scores, *ids)
+    if kinds is not None:
+        quota = pc.index_in(one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False)
+        rows = replace(rows, quota=quota.astype(np.int32))
+    if "cost" in table.column_names:
+        rows = replace(rows, cost=np.array(one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64))
+    return rows, int(left_out)
 
 
-def build_block(
-    ptr: I64, labels: I32, scores: F64, id_ptr: I64, ids: U8, *, kind: I32 | None = None, cost: F64 | None = None
-) -> Block:
-    """Group rows that are given as label sets (CSR, ascending, no repeats), scores, id bytes, classes and costs."""
-    kind = np.zeros(len(scores), np.int32) if kind is None else kind
-    cost = np.ones(len(scores)) if cost is None else cost
-    rank = rank_ids(ids, id_ptr)
-    signature = _signatures(ptr, labels, kind, cost)
-    order = _order_within(np.argsort(signature, kind="stable"), signature, scores, rank)
-    row_ptr, label_ptr, set_labels = _groups(order, ptr, labels, scores, kind, cost)
-    new_ptr, new_ids = _gather_bytes(order, id_ptr, ids)
+def build_block(rows: Rows) -> Block:
+    """Put rows, each a group of its own, into groups of one label set, quota class and cost, best first."""
+    rank = rank_ids(rows.ids, rows.id_ptr)
+    signature = _signatures(rows.label_ptr, rows.label_ids, rows.quota, rows.cost)
+    order = _order_within(np.argsort(signature, kind="stable"), signature, rows.scores, rank)
+    row_ptr, label_ptr, label_ids = _groups(order, rows.label_ptr, rows.label_ids, rows.scores, rows.quota, rows.cost)
+    id_ptr, ids = _gather_bytes(order, rows.id_ptr, rows.ids)
     head = order[row_ptr[:-1]]
-    return Block(
-        label_ptr, set_labels, row_ptr, scores[order], new_ptr, new_ids, rank[order].astype(np.int32), kind[head],
-        cost[head],
-    )  # fmt: skip
+    grouped = Rows(label_ptr, label_ids, row_ptr, rows.scores[order], id_ptr, ids, rows.quota[head], rows.cost[head])
+    return Block(grouped, rank[order].astype(np.int32))
 
 
 def _sorted_distinct(labels: pa.Array) -> pa.Array:
@@ -214,7 +210,15 @@ def _codes(labels: pa.Array, vocabulary: pa.Array) -> tuple[I64, I32]:
 
 
 def bytes_of(ids: pa.Array) -> tuple[I64, U8]:
-    """Ids as bytes that sort as the ids do: strings as UTF-8, integers big-endian. Offsets int64 (n + 1), and bytes."""
+    """Ids as bytes that sort as the ids do: strings as UTF-8, integers big-endian.
+
+    >>> offsets, data = bytes_of(pa.array(["b", "cd"]))
+    >>> offsets.tolist(), data.tobytes()
+    ([0, 1, 3], b'bcd')
+
+    Returns:
+        Where each id begins and ends, int64 (n + 1); and the bytes.
+    """
     if pa.types.is_integer(ids.type):
         # big-endian and offset by 2^63, so that byte order is the order of the numbers
         numbers = ids.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64) ^ np.uint64(1 << 63)
@@ -266,14 +270,14 @@ def _label_sets(offsets, codes):
 
 
 @njit(cache=True)
-def _signatures(ptr, labels, kind, cost):
+def _signatures(ptr, label_ids, quota, cost):
     """A 64-bit hash of every row's group; equal groups have equal hashes, and groups are checked value by value."""
     out = np.empty(len(ptr) - 1, np.uint64)
     bits = cost.view(np.uint64)
     for i in range(len(ptr) - 1):
-        h = np.uint64(0x9E3779B97F4A7C15) ^ bits[i] ^ (np.uint64(kind[i]) << np.uint64(32))
+        h = np.uint64(0x9E3779B97F4A7C15) ^ bits[i] ^ (np.uint64(quota[i]) << np.uint64(32))
         for k in range(ptr[i], ptr[i + 1]):
-            h ^= np.uint64(labels[k]) + np.uint64(1)
+            h ^= np.uint64(label_ids[k]) + np.uint64(1)
             h *= np.uint64(0xBF58476D1CE4E5B9)
             h ^= h >> np.uint64(29)
         out[i] = h
@@ -294,11 +298,11 @@ def _order_within(order: I64, signature: npt.NDArray[np.uint64], scores: F64, ra
 
 
 @njit(cache=True)
-def _groups(order, ptr, labels, scores, kind, cost):
+def _groups(order, ptr, label_ids, scores, quota, cost):
     n = len(order)
     row_ptr = np.empty(n + 1, np.int32)
     label_ptr = np.empty(n + 1, np.int32)
-    out = np.empty(len(labels), np.int32)
+    out = np.empty(len(label_ids), np.int32)
     u = 0
     size = 0
     label_ptr[0] = 0
@@ -308,10 +312,10 @@ def _groups(order, ptr, labels, scores, kind, cost):
         if not new:
             j = order[k - 1]
             length = ptr[i + 1] - ptr[i]
-            new = length != ptr[j + 1] - ptr[j] or kind[i] != kind[j] or cost[i] != cost[j]
+            new = length != ptr[j + 1] - ptr[j] or quota[i] != quota[j] or cost[i] != cost[j]
             if not new:
                 for e in range(length):
-                    if labels[ptr[i] + e] != labels[ptr[j] + e]:
+                    if label_ids[ptr[i] + e] != label_ids[ptr[j] + e]:
                         new = True
                         break
             if not new:
@@ -320,7 +324,7 @@ def _groups(order, ptr, labels, scores, kind, cost):
         if new:
             row_ptr[u] = k
             for e in range(ptr[i], ptr[i + 1]):
-                out[size] = labels[e]
+                out[size] = label_ids[e]
                 size += 1
             u += 1
             label_ptr[u] = size
@@ -344,17 +348,17 @@ def _gather_bytes(order, ptr, data):
 
 def encode_block(number: int, packed: Packed) -> dict[str, object]:
     """A block as the values of one table row (see `block_ddl`)."""
-    block = packed.block
-    row: dict[str, object] = {"block": number, "rows": block.rows, "groups": block.groups, "left_out": packed.left_out}
+    block, rows = packed.block, packed.block.rows
+    row: dict[str, object] = {"block": number, "rows": rows.size, "groups": rows.groups, "left_out": packed.left_out}
     row.update({reason_column(k): int(c) for k, c in enumerate(packed.rejected)})
-    row.update({name: getattr(block, name).tobytes() for name in ARRAYS})
+    row.update({name: array.astype(ARRAYS[name], copy=False).tobytes() for name, array in block.arrays().items()})
     row["vocabulary"] = None if packed.vocabulary is None else encode_labels(packed.vocabulary)
     row["digest"] = _digest(row)
     return row
 
 
 def _digest(row: Mapping[str, Any]) -> bytes:
-    """sha256 of a block's content: where a block is lost and made again, this tells whether it is the same."""
+    """sha256 of a block's content. Spark computes a lost block again; this tells whether it is the same."""
     told = hashlib.sha256()
     for name in ("vocabulary", *ARRAYS):
         value = row[name] or b""
@@ -371,11 +375,12 @@ def decode_block(row: Mapping[str, Any], vocabulary: pa.Array | None = None) -> 
         vocabulary: sorted labels to number by, where the block has numbers of its own. Both are sorted, so
             renumbering keeps every label set ascending.
     """
-    block = Block(**{name: np.frombuffer(row[name], kind) for name, kind in ARRAYS.items()})
-    if row.get("vocabulary") is None or vocabulary is None:
-        return block
-    number = pc.index_in(decode_labels(row["vocabulary"]), value_set=vocabulary).to_numpy().astype(np.int32)
-    return replace(block, labels=number[block.labels])
+    arrays = {name: np.frombuffer(row[name], dtype) for name, dtype in ARRAYS.items()}
+    if row.get("vocabulary") is not None and vocabulary is not None:
+        number = pc.index_in(decode_labels(row["vocabulary"]), value_set=vocabulary).to_numpy().astype(np.int32)
+        arrays["label_ids"] = number[arrays["label_ids"]]
+    rank = arrays.pop("rank")
+    return Block(Rows(**arrays), rank, int(row["block"]))
 
 
 def encode_labels(labels: pa.Array) -> bytes:
@@ -393,7 +398,7 @@ def decode_labels(data: Any) -> pa.Array:
         return reader.read_all()["label"].combine_chunks()
 
 
-def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+def blocks_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """The blocks in a batch of `block_ddl` columns, each as buffers that are not copied."""
     names = [name for name in ("digest", "vocabulary", *ARRAYS) if name in batch.schema.names]
     for k in range(batch.num_rows):

@@ -7,6 +7,7 @@ any theta, which needs no sorting and adds up over blocks; theta near the K-th l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -19,22 +20,29 @@ from mig_spark.kernels.selection.state import View
 
 F64: TypeAlias = npt.NDArray[np.float64]
 
-#: Prefixes of the selection, as shares of the budget, at which the bound is taken; the least of them counts.
+#: The bound is computed after these shares of the budget were taken; the least of them counts.
 PREFIXES = (0.25, 0.5, 1.0)
-#: Shares of the budget at which theta is tried around the sampled quantile.
+#: Theta is tried where the sample says that these shares of the budget have a higher gain.
 _AROUND = (0.9, 1.0, 1.1)
 
 
-def excess(block: Block, view: View, thetas: F64) -> F64:
-    """sum_i max(gain_i - theta, 0) over a block's rows, for each theta."""
-    group = np.repeat(np.arange(block.groups), np.diff(block.row_ptr))
-    gains = gains_of(block.label_ptr, block.labels, block.scores, group, np.arange(block.rows), view)
-    return np.array([np.maximum(gains - t, 0.0).sum() for t in thetas])
+@dataclass(frozen=True)
+class AskExcess:
+    """By how much gains at `view` are above each of some thetas: sum_i max(gain_i - theta, 0)."""
+
+    view: View
+    thetas: F64
+
+    def answer(self, block: Block) -> F64:
+        """The sums over a block's rows, one for each theta."""
+        at = np.arange(block.rows.size)
+        gains = gains_of(block.rows, block.rows.group_of(at), at, self.view)
+        return np.array([np.maximum(gains - t, 0.0).sum() for t in self.thetas])
 
 
 def choose_thetas(sample: RowSample, view: View, budget: int, rows: int) -> F64:
-    """Thetas near the gain that `budget` of `rows` rows exceed, by the sample."""
-    gains = np.sort(sample.gains(view, {}))[::-1]
+    """Thetas near the gain that `budget` of the pool's `rows` rows exceed, by the sample; ascending."""
+    gains = np.sort(sample.gains(view))[::-1]
     if len(gains) == 0:
         return np.zeros(1)
     places = [min(len(gains) - 1, int(len(gains) * budget * f / max(rows, 1))) for f in _AROUND]
@@ -42,5 +50,14 @@ def choose_thetas(sample: RowSample, view: View, budget: int, rows: int) -> F64:
 
 
 def upper_bound(prefix_objective: float, budget: int, thetas: F64, excesses: F64) -> float:
-    """The bound that one prefix gives."""
+    """The bound that one prefix of the selection gives.
+
+    Args:
+        prefix_objective: the objective after the prefix.
+        budget: rows of the whole selection.
+        thetas, excesses: float64; the sums of `AskExcess` over the pool, one for each theta.
+
+    >>> upper_bound(10.0, 2, np.array([1.0, 3.0]), np.array([6.0, 1.0]))
+    17.0
+    """
     return float(prefix_objective + np.min(budget * thetas + excesses))

@@ -1,9 +1,9 @@
-"""Lazy greedy (Minoux 1978) over units, compiled. A unit is a label set with some of its rows, best first.
+"""Lazy greedy (Minoux 1978), compiled. It works on units: a unit is a group of rows with one label set, best first.
 
-Gains never rise as x grows, so a gain evaluated earlier bounds the gain now: only the top of the heap is evaluated
-again, and a row that is on top with a gain evaluated at the present x is the best of all. Order: gain, highest first,
-then key, smallest first. The heap holds few units at a time, see `heap.py`. With the exact gain that is true but for
-the last places of a float; `settle.py` looks at what they may decide.
+Gains never rise as x grows, so a gain computed earlier is an upper bound on the gain now. Only the top of the heap is
+computed again, and a row that is on top with a gain computed at the present x is the best of all. Order: gain by unit
+of cost, highest first; then key (the place in id order), smallest first. The heap holds few units at a time, see
+`heap.py`. Exact gains may rise by the last places of a float; `settle.py` checks what those may decide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.selection.gains import add_up, model_of, new_scratch, row_gain, take_row
+from mig_spark.kernels.selection.gains import add_up, row_gain, take_row
 from mig_spark.kernels.selection.heap import (
     before,
     first_bounds,
@@ -30,47 +30,69 @@ from mig_spark.kernels.selection.heap import (
 from mig_spark.kernels.selection.objective import widening
 from mig_spark.kernels.selection.offers import Limits, gains_not_finite
 from mig_spark.kernels.selection.settle import PLAIN_GAIN, mark_changed, settle
-from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.state import State, new_scratch
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
-#: Why a greedy run stopped: budget met or rows used up, nothing left anywhere, a kept row may be better, a unit's rows
-#: are used up here and more are kept, gains too small to keep groups together, a gain that is no finite number.
+#: Why a greedy run stopped: all rows were taken that may be (DONE), no row is left anywhere (EMPTY), a row that a block
+#: keeps may be better (BOUND), the best unit's rows here are used up and its block has more (REFILL), gains are too
+#: small to keep groups together (TINY), a gain is not a finite number (NOT_FINITE).
 DONE, EMPTY, BOUND, REFILL, TINY, NOT_FINITE = range(6)
 
-#: Below this, products round coarsely (they near the smallest float), and rows of one group may tie in gain without
-#: tying in score: groups are taken apart there, and every row stands for itself.
+#: Below this, products are near the smallest float and round coarsely, so rows of one group may tie in gain though
+#: their scores differ. There, groups are split, and every row is a unit of its own.
 TINY_GAIN = 1e-290
 
 
 class Units(NamedTuple):
-    """Candidates at the driver: u units with n rows.
+    """The candidates of `candidates.Candidates` as compiled code reads and writes them: u units with n rows.
 
-    Shapes: label_ptr int64 (u + 1), labels int32; row_ptr int64 (u + 1), scores float64 (n,), keys int64 (n,): the
-    rows' places in id order; more bool (u,): the group has further rows elsewhere, none before its last one here; kind
-    int32 (u,): quota class; cost float64 (u,): what each of its rows costs; lower float64 (u,): the highest score
-    elsewhere below that of the last row here, -1 where there is none; gone bool (n,): rows that were taken before ones
-    that stand before them, which only the exact gain does.
+    Attributes:
+        label_ptr, label_ids, row_ptr, scores, quota, cost: see `rows.Rows`; pointers int64.
+        keys: int64 (n,), the rows' places in id order.
+        more, lower, head, bound, gone: see `candidates.Candidates`; all but `lower` are changed in place.
     """
 
     label_ptr: I64
-    labels: I32
+    label_ids: I32
     row_ptr: I64
     scores: F64
+    quota: I32
+    cost: F64
     keys: I64
     more: Bool
-    kind: I32
-    cost: F64
     lower: F64
+    head: I64
+    bound: F64
     gone: Bool
+
+
+class Rules(NamedTuple):
+    """`Constraints` as compiled code reads them; `taken` and `open` are changed in place."""
+
+    lower: I64
+    upper: I64
+    taken: I64
+    open: Bool
+    rows: int
+    cost: float
+
+
+class Taken(NamedTuple):
+    """Where a greedy run writes its picks: rows and units int64, gains and the objective after each float64."""
+
+    rows: I64
+    units: I64
+    gains: F64
+    objectives: F64
 
 
 @dataclass
 class Constraints:
-    """Quotas and cost while a selection goes on.
+    """What may still be taken while a selection goes on: rows, cost, and rows of each quota class.
 
     Attributes:
         lower, upper: int64 (classes,) least and most rows of each quota class.
@@ -87,11 +109,15 @@ class Constraints:
 
     @staticmethod
     def budget(rows: int) -> Constraints:
-        """A number of rows and nothing else."""
+        """A number of rows, without quotas and costs.
+
+        >>> Constraints.budget(5).limits().open.tolist()
+        [True]
+        """
         return Constraints(np.zeros(1, np.int64), np.full(1, rows, np.int64), np.zeros(1, np.int64), rows)
 
     def limits(self) -> Limits:
-        """Which rows may still be taken. While only the unmet minima fit into the rows left, others are closed."""
+        """Which rows may still be taken. Where the rows left just suffice for the minima, other classes are closed."""
         lacking = self.taken < self.lower
         tight = self.rows <= int((self.lower - self.taken)[lacking].sum())
         return Limits((self.taken < self.upper) & (lacking | (not tight)) & (self.rows > 0), self.cost)
@@ -99,7 +125,16 @@ class Constraints:
 
 @dataclass
 class Picks:
-    """What a run took, in order: rows (int64, into the units' rows), units, gains, objective after each."""
+    """What a greedy run took, in order.
+
+    Attributes:
+        rows, units: int64 (picks,), which row of the units, and which unit.
+        gains, objectives: float64 (picks,), the gain of each pick and the objective after it.
+        stop: why it stopped, DONE to NOT_FINITE.
+        evaluations: gains computed.
+        margin: the least lead of a pick over the next bound, relative to its gain.
+        stop_gain: the last gain that was looked at; -1 where none was.
+    """
 
     rows: I64
     units: I64
@@ -116,8 +151,6 @@ def run_greedy(
     units: Units,
     constraints: Constraints,
     *,
-    head: I64 | None = None,
-    bound: F64 | None = None,
     ceiling: F64 | None = None,
     ceiling_key: I64 | None = None,
     grouped: bool = True,
@@ -126,10 +159,8 @@ def run_greedy(
 
     Args:
         state: x, g, h; changed in place.
-        units: the candidates.
+        units: the candidates; what was taken of them is noted in place.
         constraints: what may be taken; changed in place.
-        head: int64 (u,) first row left of each unit, changed in place; default its first row.
-        bound: float64 (u,) upper bounds on the units' gains, changed in place; NaN where there is none yet.
         ceiling, ceiling_key: by quota class, the (gain, key) of the best row that is not among the units, gain -1 where
             there is none: a row is picked only if it comes before all of those that may still be taken.
         grouped: False once every row is a unit of its own; then tiny gains need no care.
@@ -137,26 +168,27 @@ def run_greedy(
     Raises:
         InputError: a gain is not a finite number.
     """
-    head = units.row_ptr[:-1].copy() if head is None else head
-    bound = np.full(len(units.more), np.nan) if bound is None else bound
     classes = len(constraints.lower)
     ceiling = np.full(classes, -1.0) if ceiling is None else ceiling
     ceiling_key = np.full(classes, -1, np.int64) if ceiling_key is None else ceiling_key
-    most = max(0, min(constraints.rows, int((units.row_ptr[1:] - head).sum())))
-    rows, taken = np.empty(most, np.int64), np.empty(most, np.int64)
-    gains, objectives = np.empty(most), np.empty(most)
-    limits = constraints.limits()
+    most = max(0, min(constraints.rows, int((units.row_ptr[1:] - units.head).sum())))
+    taken = Taken(np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most), np.empty(most))
+    rules = Rules(
+        constraints.lower, constraints.upper, constraints.taken, constraints.limits().open, constraints.rows,
+        float(constraints.cost),
+    )  # fmt: skip
     tiny = (PLAIN_GAIN if state.exact else TINY_GAIN) if grouped else -1.0
     count, stop, evaluations, margin, stop_gain, constraints.cost, state.total, state.lost = _greedy(
-        units, head, bound, model_of(state), new_scratch(len(state.x)), constraints.lower, constraints.upper,
-        constraints.taken, limits.open, constraints.rows, constraints.cost, ceiling, ceiling_key,
-        tiny, widening(len(state.x)), heap_size(len(units.more)), state.total, state.lost,
-        rows, taken, gains, objectives,
+        units, state.view(), new_scratch(len(state.x)), rules, ceiling, ceiling_key, tiny, widening(len(state.x)),
+        heap_size(len(units.more)), state.total, state.lost, taken,
     )  # fmt: skip
     if stop == NOT_FINITE:
         raise InputError(gains_not_finite())
     constraints.rows -= count
-    return Picks(rows[:count], taken[:count], gains[:count], objectives[:count], stop, evaluations, margin, stop_gain)
+    return Picks(
+        taken.rows[:count], taken.units[:count], taken.gains[:count], taken.objectives[:count], stop, evaluations,
+        margin, stop_gain,
+    )  # fmt: skip
 
 
 @njit(cache=True)
@@ -186,17 +218,19 @@ def _close(c, taken, lower, upper, lacking, rows, allowed):
 
 
 @njit(cache=True)
-def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, rows, cost_left, ceilings, ceiling_keys,
-            tiny, guard, wanted, objective, carry, out_rows, out_units, out_gains, out_objectives):  # fmt: skip
+def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wanted, objective, carry, out):
+    head, bound = units.head, units.bound
+    lower, upper, taken, allowed, rows, cost_left = rules
     n = len(units.more)
     stamp = np.full(n, -1, np.int32)
     cold = np.zeros(n, np.bool_)
-    left, evaluations = first_bounds(units, head, bound, stamp, cold, model, scratch)
+    left, evaluations = first_bounds(units, stamp, cold, view, scratch)
     ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
     lacking = 0
     for c in range(len(taken)):
         lacking += max(0, lower[c] - taken[c])
-    bounds, keys, slots, hot, labels = warm_up(units, head, bound, cold, np.inf, 0, 0, 0)
+    heap = warm_up(units, cold, np.inf, 0, 0, 0)
+    bounds, keys, slots, hot, label_ids = heap
     size, floor, below = 0, np.inf, -1.0
     count = 0
     stop = DONE
@@ -204,7 +238,7 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
     gain = -1.0
     # with the exact gain: when gains last changed on each label, when the top was settled, below which gain a unit
     # that is cold may come first
-    changed = np.full(len(model.x) if model.exact else 0, -1, np.int64)
+    changed = np.full(len(view.x) if view.exact else 0, -1, np.int64)
     settled, elsewhere, keep = -1, False, -1.0
     if left < 0:
         return count, NOT_FINITE, evaluations, margin, gain, cost_left, objective, carry
@@ -218,28 +252,28 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
                 # the highest bound of all is below the ceiling
                 stop = BOUND
                 break
-            if model.exact:
+            if view.exact:
                 # so low that what reaches the floor comes before all that is below it
                 floor = floor * (3.0 - 2.0 * guard) if floor > PLAIN_GAIN else min(floor, 0.0)
                 keep = floor * guard if floor > 0.0 else -1.0
-            size, n_labels, done, below = refresh(units, head, bound, stamp, cold, floor, count, model, scratch)
+            size, n_labels, done, below = refresh(units, stamp, cold, floor, count, view, scratch)
             evaluations += done
             left -= size
-            bounds, keys, slots, hot, labels = warm_up(units, head, bound, cold, floor, size, n_labels, count)
+            heap = warm_up(units, cold, floor, size, n_labels, count)
+            bounds, keys, slots, hot, label_ids = heap
             continue
         top = hot[slots[0]]
         u = top.unit
-        if not allowed[top.kind] or top.cost > cost_left:
+        if not allowed[top.quota] or top.cost > cost_left:
             # never again: classes do not open again, and the cost that is left only falls
             head[u] = units.row_ptr[u + 1]
             units.more[u] = False
             size = pop(bounds, keys, slots, size)
             settled = -1
             continue
-        if model.exact:
+        if view.exact:
             if settled != count:
-                done, elsewhere = settle(units, head, bound, bounds, keys, slots, size, hot, labels, count, changed,
-                                         allowed, cost_left, guard, model, scratch)  # fmt: skip
+                done, elsewhere = settle(units, heap, size, count, changed, allowed, cost_left, guard, view, scratch)
                 evaluations += done
                 settled = count
                 continue
@@ -265,7 +299,7 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
             if min(gain, gain * top.cost) < tiny:
                 stop = TINY
                 break
-            row, end = top.row if model.exact else head[u], units.row_ptr[u + 1]
+            row, end = top.row if view.exact else head[u], units.row_ptr[u + 1]
             if row == end or elsewhere:
                 stop = REFILL
                 break
@@ -274,16 +308,16 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
                 second = max(second, bounds[child])
             if gain > 0.0:
                 margin = min(margin, (gain - second) / gain)
-            score = units.scores[row] if model.exact else top.score
-            rise = take_row(labels, top.lo, top.hi, score, model, scratch)
+            score = units.scores[row] if view.exact else top.score
+            rise = take_row(label_ids, top.lo, top.hi, score, view, scratch)
             objective, carry = add_up(objective, carry, rise)
-            out_rows[count] = row
-            out_units[count] = u
-            out_gains[count] = gain * top.cost
-            out_objectives[count] = objective + carry
+            out.rows[count] = row
+            out.units[count] = u
+            out.gains[count] = gain * top.cost
+            out.objectives[count] = objective + carry
             count += 1
-            if model.exact:
-                mark_changed(labels, top.lo, top.hi, count, model, changed)
+            if view.exact:
+                mark_changed(label_ids, top.lo, top.hi, count, view, changed)
                 units.gone[row] = True
                 top.stamp, top.row = -1, -1
                 while head[u] < end and units.gone[head[u]]:
@@ -291,7 +325,7 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
             else:
                 head[u] = row + 1
             cost_left -= top.cost
-            c = top.kind
+            c = top.quota
             if taken[c] < lower[c]:
                 lacking -= 1
             taken[c] += 1
@@ -300,12 +334,12 @@ def _greedy(units, head, bound, model, scratch, lower, upper, taken, allowed, ro
             if head[u] == end and not units.more[u]:
                 size = pop(bounds, keys, slots, size)
                 continue
-            if model.exact:
+            if view.exact:
                 continue
             at = min(row + 1, end - 1)
             keys[0] = units.keys[at]
             top.score = units.scores[at]
-        bounds[0] = row_gain(labels, top.lo, top.hi, top.score, model, scratch) / top.cost
+        bounds[0] = row_gain(label_ids, top.lo, top.hi, top.score, view, scratch) / top.cost
         bound[u] = bounds[0]
         top.stamp = count
         evaluations += 1

@@ -1,32 +1,59 @@
-"""The heap of the lazy greedy: the units whose bound reaches a floor; the others are cold.
+"""The heap of the lazy greedy. It holds only the units that may be taken soon.
 
-A heap of all units would be walked through at random, and every step of it would wait for memory. So the heap holds
-few units at a time, with what their evaluation reads beside it: those whose bound reaches a floor. The others are cold.
-When all that were in the heap are taken or have sunk below the floor, it is lowered, and the units that reach it now
-are evaluated in one pass, in their order, which costs a tenth. What is on top is the same as in a heap of all.
+A unit is a group of candidate rows, and its bound is an upper bound on its gain. In a heap of all units each step would
+read memory at random, and wait for it. So the heap holds the *hot* units, whose bound is at least a floor, with copies
+of what their evaluation reads. All others are *cold*: they only have their bound, in an array. When the hot units are
+taken or their bounds have fallen below the floor, the floor is lowered, and the cold units whose bound reaches it are
+evaluated in one pass in memory order, at a tenth of the cost. The unit on top is the one that a heap of all would have.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import row_gain
 
-#: Units in the heap at a time, about; of n, n / HOT_PART where that is more, for a lowering of the floor looks at all.
+#: Units in the heap at a time, about; n / HOT_PART of n units where that is more, since each new floor costs a pass.
 HOT_UNITS = 1 << 16
 HOT_PART = 10
-#: Bounds that are sorted to find the floor.
+#: Bounds that are sorted to find a floor.
 SAMPLED = 1 << 13
 
-#: What the evaluation of a unit in the heap reads, in one line of the processor's cache; lo, hi: its labels' place;
-#: row: which of its rows comes first, see `settle.py`, -1 where that is not known.
+#: A hot unit: score and cost of its first row left; its labels are label_ids[lo:hi] of the heap; its number among the
+#: units; how many picks there were when its bound was computed; its quota class; the row of it that comes first by
+#: gain and id, see `settle.py`, -1 where that is not known. One record fills one line of the processor's cache.
 HOT = np.dtype([("score", "f8"), ("cost", "f8"), ("lo", "i8"), ("hi", "i8"), ("unit", "i8"), ("stamp", "i8"),
-                ("kind", "i8"), ("row", "i8")])  # fmt: skip
+                ("quota", "i8"), ("row", "i8")])  # fmt: skip
+
+
+class Heap(NamedTuple):
+    """The hot units: arrays side by side in heap order, and by slot what their evaluation reads.
+
+    Attributes:
+        bounds: float64, upper bound on the gain of each unit; the highest is on top.
+        keys: int64, place in id order of the unit's best row left; the smallest comes first among equal bounds.
+        slots: int32, where in `hot` the unit is.
+        hot: a record (HOT) a unit.
+        label_ids: int32, the labels of all hot units; `lo` and `hi` of a record say which are its own.
+    """
+
+    bounds: npt.NDArray[np.float64]
+    keys: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int32]
+    hot: npt.NDArray[np.void]
+    label_ids: npt.NDArray[np.int32]
 
 
 def heap_size(n: int) -> int:
-    """How many of n units the heap is to hold, about."""
+    """How many of n units the heap is to hold, about.
+
+    >>> heap_size(1_000), heap_size(10_000_000)
+    (65536, 1000000)
+    """
     return max(HOT_UNITS, n // HOT_PART)
 
 
@@ -69,7 +96,7 @@ def sift_up(bounds, keys, slots, at):
 
 @njit(cache=True)
 def pop(bounds, keys, slots, size):
-    """Take the top off. Returns the new size."""
+    """Take the top off the heap. Returns the new size."""
     size -= 1
     bounds[0], keys[0], slots[0] = bounds[size], keys[size], slots[size]
     if size > 0:
@@ -78,25 +105,26 @@ def pop(bounds, keys, slots, size):
 
 
 @njit(cache=True)
-def _evaluate(units, u, at, model, scratch):
-    """The gain of row `at` of a unit, by its cost."""
-    return (
-        row_gain(units.labels, units.label_ptr[u], units.label_ptr[u + 1], units.scores[at], model, scratch)
-        / (units.cost[u])
-    )
+def _evaluate(units, u, at, view, scratch):
+    """The gain of row `at` of unit `u`, by unit of cost."""
+    lo, hi = units.label_ptr[u], units.label_ptr[u + 1]
+    return row_gain(units.label_ids, lo, hi, units.scores[at], view, scratch) / units.cost[u]
 
 
 @njit(cache=True)
-def first_bounds(units, head, bound, stamp, cold, model, scratch):
-    """Bounds where there is none; units with something left are cold. Returns how many, and evaluations; -1 where a
-    gain is not a finite number."""
+def first_bounds(units, stamp, cold, view, scratch):
+    """Evaluate every unit that has no upper bound yet, and mark all units that have rows left as cold.
+
+    Returns how many are cold (-1: a gain is not a finite number) and how many gains were evaluated.
+    """
+    head, bound = units.head, units.bound
     left = evaluations = 0
     for u in range(len(units.more)):
         end = units.row_ptr[u + 1]
         if head[u] == end and not units.more[u]:
             continue
         if np.isnan(bound[u]):
-            bound[u] = _evaluate(units, u, min(head[u], end - 1), model, scratch)
+            bound[u] = _evaluate(units, u, min(head[u], end - 1), view, scratch)
             stamp[u] = 0
             evaluations += 1
         if not np.isfinite(bound[u]):
@@ -108,8 +136,10 @@ def first_bounds(units, head, bound, stamp, cold, model, scratch):
 
 @njit(cache=True)
 def lower_floor(bound, cold, wanted, ceiling):
-    """A bound that about `wanted` of the cold units reach, by a sample; not below the ceiling, below which nothing is
-    picked, and at most the highest bound."""
+    """The next floor: a value that the bounds of about `wanted` cold units reach, by a sample of them.
+
+    It is not below `ceiling`, since nothing below that can be picked, and not above the highest bound.
+    """
     step = max(1, len(bound) // SAMPLED)
     sample = np.empty(len(bound) // step + 1)
     n = 0
@@ -129,16 +159,20 @@ def lower_floor(bound, cold, wanted, ceiling):
 
 
 @njit(cache=True)
-def refresh(units, head, bound, stamp, cold, floor, count, model, scratch):
-    """Evaluate the cold units whose bound reaches the floor. Returns how many reach it then, their labels, evaluations,
-    and the highest bound below it."""
+def refresh(units, stamp, cold, floor, count, view, scratch):
+    """Evaluate the cold units whose bound reaches the floor.
+
+    Returns how many reach it then, how many labels they have together, how many gains were evaluated, and the highest
+    bound below the floor.
+    """
+    head, bound = units.head, units.bound
     reach = labels = evaluations = 0
     below = -1.0
     for u in range(len(bound)):
         if not cold[u]:
             continue
         if bound[u] >= floor and stamp[u] != count:
-            bound[u] = _evaluate(units, u, min(head[u], units.row_ptr[u + 1] - 1), model, scratch)
+            bound[u] = _evaluate(units, u, min(head[u], units.row_ptr[u + 1] - 1), view, scratch)
             stamp[u] = count
             evaluations += 1
         if bound[u] >= floor:
@@ -150,11 +184,11 @@ def refresh(units, head, bound, stamp, cold, floor, count, model, scratch):
 
 
 @njit(cache=True)
-def warm_up(units, head, bound, cold, floor, reach, n_labels, count):
-    """A heap of the cold units that reach the floor. Returns bounds, keys and slots in heap order, and by slot what an
-    evaluation reads."""
+def warm_up(units, cold, floor, reach, n_labels, count):
+    """Move the `reach` cold units whose bound reaches the floor, with `n_labels` labels together, into a new `Heap`."""
+    head, bound = units.head, units.bound
     bounds, keys, slots = np.empty(reach), np.empty(reach, np.int64), np.empty(reach, np.int32)
-    hot, labels = np.empty(reach, HOT), np.empty(n_labels, np.int32)
+    hot, label_ids = np.empty(reach, HOT), np.empty(n_labels, np.int32)
     k = lo = 0
     for u in range(len(bound)):
         if not cold[u] or bound[u] < floor:
@@ -164,13 +198,13 @@ def warm_up(units, head, bound, cold, floor, reach, n_labels, count):
         bounds[k], keys[k], slots[k] = bound[u], units.keys[at], k
         hi = lo
         for e in range(units.label_ptr[u], units.label_ptr[u + 1]):
-            labels[hi] = units.labels[e]
+            label_ids[hi] = units.label_ids[e]
             hi += 1
         row = hot[k]
         row.score, row.cost, row.lo, row.hi = units.scores[at], units.cost[u], lo, hi
-        row.unit, row.stamp, row.kind, row.row = u, count, units.kind[u], -1
+        row.unit, row.stamp, row.quota, row.row = u, count, units.quota[u], -1
         lo = hi
         k += 1
     for start in range(reach // 2 - 1, -1, -1):
         sift_down(bounds, keys, slots, reach, start)
-    return bounds, keys, slots, hot, labels
+    return Heap(bounds, keys, slots, hot, label_ids)

@@ -1,4 +1,4 @@
-"""Order of row ids: the tie key. Ids compare as bytes, so UTF-8 strings compare by code point, as Python does."""
+"""The order of row ids, which decides ties. Ids compare as bytes, so strings (UTF-8) compare as they do in Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
 class RepeatedIdsError(InputError):
-    """Rows share an id. `names`: such ids, as blocks hold them; `all_named`: there are no others."""
+    """Several rows have the same id. `names`: such ids, as blocks hold them; `all_named`: there are no others."""
 
     def __init__(self, names: Sequence[bytes], *, integers: bool = False, all_named: bool = True) -> None:
         self.names, self.all_named = list(names), all_named
@@ -33,12 +33,19 @@ def readable_id(name: bytes, *, integers: bool) -> str | int:
 
 
 def bytes_of_id(name: str | int) -> bytes:
-    """An id's bytes in a block; see `blocks.bytes_of`."""
+    """An id's bytes in a block, which sort as the ids do; see `blocks.bytes_of`.
+
+    >>> bytes_of_id("row 1"), bytes_of_id(-1) < bytes_of_id(2)
+    (b'row 1', True)
+    """
     return (name + (1 << 63)).to_bytes(8, "big") if isinstance(name, int) else name.encode()
 
 
 def rank_ids(data: Bytes, offsets: Offsets) -> npt.NDArray[np.int64]:
-    """Position of every id in ascending order; equal ids get distinct ranks in input order.
+    """The place of every id in ascending order, int64 (n,); equal ids get different places, in the order given.
+
+    >>> rank_ids(np.frombuffer(b"cab", np.uint8), np.array([0, 1, 2, 3])).tolist()
+    [2, 0, 1]
 
     Args:
         data: the ids' bytes, one after another.

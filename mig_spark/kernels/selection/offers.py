@@ -1,8 +1,8 @@
-"""What a block answers in a round: the groups worth sending, and a bound on every row that it keeps."""
+"""What a block sends to the driver in a round: the groups worth sending, and the best of all that it keeps back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy.typing as npt
 from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
-from mig_spark.kernels.selection.objective import exact_gain, label_sum, widening
-from mig_spark.kernels.selection.ragged import ranges
+from mig_spark.kernels.selection.gains import row_gain
+from mig_spark.kernels.selection.objective import label_sum, widening
+from mig_spark.kernels.selection.rows import Rows, ranges
 from mig_spark.kernels.selection.settle import next_lower
-from mig_spark.kernels.selection.state import View
+from mig_spark.kernels.selection.state import View, new_scratch
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -22,7 +23,7 @@ I64: TypeAlias = npt.NDArray[np.int64]
 U8: TypeAlias = npt.NDArray[np.uint8]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
-#: Rows of one group that are sent at a time. Deep, because a group whose sent rows are used up costs a round.
+#: Rows of one group that are sent at a time: many, since a group whose sent rows are used up costs a round.
 TAIL = 64
 
 
@@ -36,128 +37,155 @@ class Limits:
     open: Bool
     cost: float
 
-    def allow(self, kind: I32, cost: F64) -> Bool:
-        """For groups or rows with these classes and costs."""
-        return np.asarray(self.open[kind] & (cost <= self.cost))
+    def allow(self, rows: Rows) -> Bool:
+        """For each group of these rows."""
+        return np.asarray(self.open[rows.quota] & (rows.cost <= self.cost))
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What the driver asks of every block.
+class Sent:
+    """Which rows of each block the driver has: bits by the block's number; a block that is not there sent none."""
 
-    Attributes:
-        view: the state that gains are evaluated at.
-        limits: which rows may still be taken.
-        threshold: send the groups whose best row left has at least this gain (and always the best one).
-        cap: at most this many groups a block.
-        by_key: send the `cap` smallest ids left instead, one row a group (all gains are zero).
-        alone: send the one row with the highest gain, whatever it costs, then the smallest id; and nothing else.
-    """
+    bits: dict[int, U8] = field(default_factory=dict)
 
-    view: View
-    limits: Limits
-    threshold: float
-    cap: int
-    by_key: bool = False
-    alone: bool = False
+    def mask(self, number: int, rows: int) -> Bool:
+        """bool, one for each of the block's `rows`."""
+        bits = self.bits.get(number)
+        return np.zeros(rows, bool) if bits is None else np.unpackbits(bits, count=rows).astype(bool)
+
+    def add(self, number: int, rows: int, places: npt.NDArray[Any]) -> None:
+        """Note that the rows at these places of the block came."""
+        mask = self.mask(number, rows)
+        mask[places] = True
+        self.bits[number] = np.packbits(mask)
+
+
+#: Nobody adds to it.
+NOTHING_SENT = Sent()
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A block's answer: u units (a label set with n of its rows, best first) and its residuals.
+    """A block's answer.
 
-    Shapes: label_ptr int64 (u + 1), labels int32, row_ptr int64 (u + 1), scores float64 (n,), rows int32 (n,) places in
-    the block; more bool (u,): the group has further rows, none of them before the last one sent; lower float64 (u,):
-    the highest score of those that is below that of the last one sent, -1 where there is none (or gains are gradients);
-    kind int32 (u,), cost float64 (u,); residual float64 (classes,): the highest gain of the groups kept back, by quota
-    class, -1 where none is; id_ptr int64, ids uint8: the ids of the n rows, then those of the residuals other than -1.
+    Attributes:
+        block: the block's number.
+        rows: u groups with n rows, best first.
+        places: int32 (n,), where in the block the rows are.
+        more: bool (u,), the group has further rows, none of them before the last one sent.
+        lower: float64 (u,), the highest score of those that is below that of the last one sent; -1 where there is none,
+            and wherever gains are gradients.
+        kept: the best row that is kept back of each quota class that has any.
+        kept_gains: float64, their gains by unit of cost: upper bounds on all that is kept back.
     """
 
     block: int
-    label_ptr: I64
-    labels: I32
-    row_ptr: I64
-    scores: F64
-    rows: I32
-    id_ptr: I64
-    ids: U8
+    rows: Rows
+    places: I32
     more: Bool
     lower: F64
-    kind: I32
-    cost: F64
-    residual: F64
-
-    def residual_ids(self) -> list[bytes]:
-        """Ids of the rows that the residuals other than -1 stand for."""
-        n = len(self.scores)
-        return [self.ids[a:b].tobytes() for a, b in zip(self.id_ptr[n:-1], self.id_ptr[n + 1 :], strict=True)]
+    kept: Rows
+    kept_gains: F64
 
 
-def make_offer(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
-    """Answer `ask` for one block of which the rows marked in `sent` (bool, one a row) are at the driver already."""
-    if ask.by_key:
-        return _offer_by_key(number, block, sent, ask)
-    if ask.alone:
-        return _offer_alone(number, block, sent, ask)
-    head = _heads(block.row_ptr, sent)
-    groups = np.flatnonzero((head >= 0) & ask.limits.allow(block.kind, block.cost))
-    heads = head[groups]
-    gains = gains_of(block.label_ptr, block.labels, block.scores, groups, heads, ask.view) / block.cost[groups]
-    rank = block.rank[heads]
-    chosen = np.flatnonzero(gains >= ask.threshold)
-    if len(chosen) == 0 and len(gains):
-        chosen = np.lexsort((rank, -gains))[:1]
-    elif len(chosen) > ask.cap:
-        chosen = chosen[np.lexsort((rank[chosen], -gains[chosen]))[: ask.cap]]
-    kept = np.ones(len(gains), bool)
-    kept[chosen] = False
-    residual, rows = _residuals(gains[kept], rank[kept], heads[kept], block.kind[groups[kept]], len(ask.limits.open))
-    first = heads[chosen].astype(np.int64)
-    last = block.row_ptr[groups[chosen] + 1].astype(np.int64)
-    end, lower = _ends(block, groups[chosen], first, last, ask.view)
-    return assemble(number, block, groups[chosen], first, end, end < last, residual, rows, lower)
+@dataclass(frozen=True)
+class AskBest:
+    """Send the groups whose best row left has a gain of at least `threshold`; where none has, the best group.
+
+    Attributes:
+        view: the state that gains are computed at.
+        limits: which rows may still be taken.
+        sent: the rows that the driver has already.
+        threshold: of gains by unit of cost.
+        cap: at most this many groups a block.
+    """
+
+    view: View
+    limits: Limits
+    sent: Sent
+    threshold: float
+    cap: int
+
+    def answer(self, block: Block) -> Offer:
+        """The groups, with up to TAIL rows each."""
+        rows = block.rows
+        head = _heads(rows.row_ptr, self.sent.mask(block.number, rows.size))
+        groups = np.flatnonzero((head >= 0) & self.limits.allow(rows))
+        heads = head[groups]
+        gains = gains_of(rows, groups, heads, self.view) / rows.cost[groups]
+        rank = block.rank[heads]
+        chosen = np.flatnonzero(gains >= self.threshold)
+        if len(chosen) == 0 and len(gains):
+            chosen = np.lexsort((rank, -gains))[:1]
+        elif len(chosen) > self.cap:
+            chosen = chosen[np.lexsort((rank[chosen], -gains[chosen]))[: self.cap]]
+        kept = np.ones(len(gains), bool)
+        kept[chosen] = False
+        best = _best_of_classes(gains[kept], rank[kept], rows.quota[groups[kept]])
+        first = heads[chosen].astype(np.int64)
+        last = rows.row_ptr[groups[chosen] + 1].astype(np.int64)
+        end, lower = self._ends(rows, groups[chosen], first, last)
+        row_ptr, places = ranges(first, end)
+        return Offer(
+            block.number, rows.take(groups[chosen], row_ptr, places), places.astype(np.int32), end < last, lower,
+            rows.take_rows(heads[kept][best]), gains[kept][best],
+        )  # fmt: skip
+
+    def _ends(self, rows: Rows, groups: I64, first: I64, last: I64) -> tuple[I64, F64]:
+        """Where the rows sent of each group end (exact gains: after all that may tie with its first); and `lower`."""
+        end = np.minimum(last, first + TAIL)
+        lower = np.full(len(end), -1.0)
+        if self.view.exact:
+            n = len(self.view.x)
+            _exact_ends(rows.label_ptr, rows.label_ids, rows.scores, groups, first, last, self.view, new_scratch(n),
+                        widening(n), end, lower)  # fmt: skip
+        return end, lower
 
 
-def _ends(block: Block, groups: I64, first: I64, last: I64, view: View) -> tuple[I64, F64]:
-    """Where the rows sent of each group end (with the exact gain: after all that may tie with its first); `lower`."""
-    end = np.minimum(last, first + TAIL)
-    lower = np.full(len(end), -1.0)
-    if view.x is not None:
-        phi = view.phi
-        assert phi is not None
-        _exact_ends(block.label_ptr, block.labels, block.scores, groups, first, last, view.indptr, view.indices,
-                    view.weights, phi.kind, phi.a, phi.b, phi.weight, view.x, view.g, widening(len(view.x)), end,
-                    lower)  # fmt: skip
-    return end, lower
+@dataclass(frozen=True)
+class AskSmallestIds:
+    """Send the `cap` smallest ids left, each row a group of its own: all gains are zero, and order goes by id.
+
+    `limits`: which rows may still be taken; `sent`: the rows that the driver has already.
+    """
+
+    limits: Limits
+    sent: Sent
+    cap: int
+
+    def answer(self, block: Block) -> Offer:
+        """The rows, and the smallest id that is kept back of each quota class."""
+        rows = block.rows
+        left = rows_left(block, self.limits, self.sent)
+        left = left[np.argsort(block.rank[left], kind="stable")]
+        taken, kept = left[: self.cap], left[self.cap :]
+        best = _best_of_classes(np.zeros(len(kept)), block.rank[kept], rows.quota[rows.group_of(kept)])
+        n = len(taken)
+        return Offer(
+            block.number, rows.take_rows(taken), taken.astype(np.int32), np.zeros(n, bool), np.full(n, -1.0),
+            rows.take_rows(kept[best]), np.zeros(len(best)),
+        )  # fmt: skip
 
 
-def _residuals(gains: F64, rank: I32, heads: I32, kind: I32, classes: int) -> tuple[F64, list[int]]:
-    """The best (gain, id) of each class among the groups kept back: gains (-1: none), and the rows they belong to."""
-    residual = np.full(classes, -1.0)
-    rows = []
-    order = np.lexsort((rank, -gains, kind))
-    for at in np.flatnonzero(np.diff(kind[order], prepend=-1)):
-        best = order[at]
-        residual[kind[best]] = gains[best]
-        rows.append(int(heads[best]))
-    return residual, rows
+def rows_left(block: Block, limits: Limits, sent: Sent) -> I64:
+    """The rows of a block that were not sent and may still be taken."""
+    allowed = np.repeat(limits.allow(block.rows), np.diff(block.rows.row_ptr))
+    return np.flatnonzero(~sent.mask(block.number, block.rows.size) & allowed)
 
 
-def gains_of(
-    label_ptr: npt.NDArray[Any], labels: I32, scores: F64, sets: I64, rows: npt.NDArray[Any], view: View
-) -> F64:
-    """The gain of each row `rows[k]` with label set `sets[k]`.
+def _best_of_classes(gains: F64, rank: I32, quota: I32) -> I64:
+    """Where the best (gain, then id) of each quota class is, by class."""
+    order = np.lexsort((rank, -gains, quota))
+    return order[np.flatnonzero(np.diff(quota[order], prepend=-1))]
+
+
+def gains_of(rows: Rows, groups: npt.NDArray[Any], at: npt.NDArray[Any], view: View) -> F64:
+    """The gain of each row `at[k]`, which is in the group `groups[k]`; float64.
 
     Raises:
         InputError: one is not a finite number.
     """
-    if view.x is None:
-        gains = np.asarray(_gradient_gains(label_ptr, labels, scores, sets, rows, view.h))
-    else:
-        phi = view.phi
-        assert phi is not None
-        gains = np.asarray(_exact_gains(label_ptr, labels, scores, sets, rows, view.indptr, view.indices, view.weights,
-                                        phi.kind, phi.a, phi.b, phi.weight, view.x, view.g))  # fmt: skip
+    gains = np.asarray(_gains(rows.label_ptr, rows.label_ids, rows.scores, groups, at, view, new_scratch(len(view.x))))
     if not np.isfinite(gains).all():
         raise InputError(gains_not_finite())
     return gains
@@ -169,49 +197,6 @@ def gains_not_finite() -> str:
         "the gain of a row is not a finite number, so rows cannot be compared: keep scores, phi's weight and a, edge "
         "weights and 1 / cost within the limits that docs/algorithm.md gives"
     )
-
-
-def _rows_left(block: Block, sent: Bool, limits: Limits) -> tuple[I64, I64]:
-    """The rows that are not sent and may be taken; and the group of every row."""
-    group_of = np.repeat(np.arange(block.groups), np.diff(block.row_ptr))
-    return np.flatnonzero(~sent & limits.allow(block.kind, block.cost)[group_of]), group_of
-
-
-def _offer_alone(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
-    # every row and not only the first of each group: exact gains of one group may be equal where scores are not
-    left, group_of = _rows_left(block, sent, ask.limits)
-    gains = gains_of(block.label_ptr, block.labels, block.scores, group_of[left], left, ask.view)
-    row = left[np.lexsort((block.rank[left], -gains))[:1]]
-    nothing = np.full(len(ask.limits.open), -1.0)
-    return assemble(number, block, group_of[row], row, row + 1, np.zeros(len(row), bool), nothing, [])
-
-
-def _offer_by_key(number: int, block: Block, sent: Bool, ask: Ask) -> Offer:
-    left, group_of = _rows_left(block, sent, ask.limits)
-    left = left[np.argsort(block.rank[left], kind="stable")]
-    rows, kept = left[: ask.cap], left[ask.cap :]
-    kinds = block.kind[group_of[kept]]
-    residual, residual_rows = _residuals(
-        np.zeros(len(kept)), block.rank[kept], kept.astype(np.int32), kinds, len(ask.limits.open)
-    )
-    more = np.zeros(len(rows), bool)
-    return assemble(number, block, group_of[rows], rows, rows + 1, more, residual, residual_rows)
-
-
-def assemble(
-    number: int, block: Block, groups: I64, first: I64, end: I64, more: Bool, residual: F64, residual_rows: list[int],
-    lower: F64 | None = None,
-) -> Offer:  # fmt: skip
-    """An answer of the rows `first`..`end` of each group; `lower` None: -1 for each."""
-    label_ptr, label_at = ranges(block.label_ptr[groups], block.label_ptr[groups + 1])
-    row_ptr, rows = ranges(first, end)
-    named = np.concatenate([rows, np.array(residual_rows, np.int64)])
-    id_ptr, id_at = ranges(block.id_ptr[named], block.id_ptr[named + 1])
-    lower = np.full(len(groups), -1.0) if lower is None else lower
-    return Offer(
-        number, label_ptr, block.labels[label_at], row_ptr, block.scores[rows], rows.astype(np.int32), id_ptr,
-        block.ids[id_at], more, lower, block.kind[groups], block.cost[groups], residual,
-    )  # fmt: skip
 
 
 @njit(cache=True)
@@ -227,32 +212,24 @@ def _heads(row_ptr, sent):
 
 
 @njit(cache=True)
-def _gradient_gains(label_ptr, labels, scores, groups, heads, h):
+def _gains(label_ptr, label_ids, scores, groups, at, view, scratch):
     out = np.empty(len(groups), np.float64)
+    # two loops, so that the short one is not slowed down by what only the exact gain needs
+    if view.exact:
+        for k in range(len(groups)):
+            u = groups[k]
+            out[k] = row_gain(label_ids, label_ptr[u], label_ptr[u + 1], scores[at[k]], view, scratch)
+        return out
+    h = view.h
     for k in range(len(groups)):
         u = groups[k]
-        out[k] = scores[heads[k]] * label_sum(labels, label_ptr[u], label_ptr[u + 1], h)
+        out[k] = scores[at[k]] * label_sum(label_ids, label_ptr[u], label_ptr[u + 1], h)
     return out
 
 
 @njit(cache=True)
-def _exact_gains(label_ptr, labels, scores, groups, heads, indptr, indices, weights, kind, a, b, w, x, g):
-    out = np.empty(len(groups), np.float64)
-    d = np.zeros(len(x), np.float64)
-    touched = np.empty(len(x), np.int32)
-    for k in range(len(groups)):
-        u = groups[k]
-        out[k] = exact_gain(labels, label_ptr[u], label_ptr[u + 1], scores[heads[k]], indptr, indices, weights, kind, a,
-                            b, w, x, g, d, touched)  # fmt: skip
-    return out
-
-
-@njit(cache=True)
-def _exact_ends(label_ptr, labels, scores, groups, first, last, indptr, indices, weights, kind, a, b, w, x, g, guard,
-                end, lower):  # fmt: skip
-    """See `_ends`; `end` and `lower` are changed in place."""
-    d = np.zeros(len(x), np.float64)
-    touched = np.empty(len(x), np.int32)
+def _exact_ends(label_ptr, label_ids, scores, groups, first, last, view, scratch, guard, end, lower):
+    """See `AskBest._ends`; `end` and `lower` are changed in place."""
     for k in range(len(groups)):
         lo, hi = label_ptr[groups[k]], label_ptr[groups[k] + 1]
         best = -1.0
@@ -261,9 +238,8 @@ def _exact_ends(label_ptr, labels, scores, groups, first, last, indptr, indices,
             if at == last[k]:
                 break
             if best < 0.0:
-                best = exact_gain(labels, lo, hi, scores[first[k]], indptr, indices, weights, kind, a, b, w, x, g, d,
-                                  touched)  # fmt: skip
-            gain = exact_gain(labels, lo, hi, scores[at], indptr, indices, weights, kind, a, b, w, x, g, d, touched)
+                best = row_gain(label_ids, lo, hi, scores[first[k]], view, scratch)
+            gain = row_gain(label_ids, lo, hi, scores[at], view, scratch)
             if gain * guard < best:
                 lower[k] = scores[at]
                 break

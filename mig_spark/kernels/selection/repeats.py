@@ -1,7 +1,7 @@
-"""Ids that are there more than once, in whatever blocks: found by the 64-bit hashes of all ids, then compared.
+"""Ids that more than one row of the pool has: found by 64-bit hashes of all ids, then compared.
 
-Equal ids have equal hashes, so none is missed; ids that share a hash are compared before anyone is told. A hash is
-eight bytes, and so is what travels for a row.
+Equal ids have equal hashes, so none is missed; different ids of one hash are told apart before an error is raised.
+Eight bytes travel for each row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mig_spark.kernels.selection.sampling import hash_ids
 
 U64: TypeAlias = npt.NDArray[np.uint64]
 
-#: Of the hashes; another one than that of the samples, though nothing depends on it.
+#: Seed of the hashes. It differs from that of the samples, though nothing depends on that.
 _SEED = 1
 
 
@@ -29,9 +29,12 @@ def hashed_ids(row: Mapping[str, Any]) -> U64:
 
 
 def in_buckets(hashes: U64, buckets: int) -> dict[int, U64]:
-    """The hashes by their place among `buckets` equal parts of their range, each part ascending; empty ones left out.
+    """The hashes by bucket, ascending in each: `buckets` equal parts of their range; empty buckets are left out.
 
     Equal hashes are in one bucket.
+
+    >>> {k: v.tolist() for k, v in in_buckets(np.array([9, 2**63, 3], np.uint64), 2).items()}
+    {0: [3, 9], 1: [9223372036854775808]}
     """
     ordered = np.sort(hashes)
     if buckets == 1:
@@ -42,7 +45,11 @@ def in_buckets(hashes: U64, buckets: int) -> dict[int, U64]:
 
 
 def repeated_hashes(parts: Sequence[U64]) -> U64:
-    """The hashes that are there more than once, ascending."""
+    """The hashes that occur more than once, ascending.
+
+    >>> repeated_hashes([np.array([1, 5], np.uint64), np.array([5, 7], np.uint64)]).tolist()
+    [5]
+    """
     ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
@@ -55,5 +62,9 @@ def ids_hashed_to(row: Mapping[str, Any], hashes: U64) -> list[bytes]:
 
 
 def repeated(names: Iterable[bytes]) -> list[bytes]:
-    """Those that are there more than once, in ascending order."""
+    """The ids that occur more than once, ascending.
+
+    >>> repeated([b"b", b"a", b"b"])
+    [b'b']
+    """
     return sorted(name for name, count in Counter(names).items() if count > 1)

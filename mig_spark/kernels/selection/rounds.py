@@ -1,9 +1,10 @@
-"""The rounds protocol: exact greedy over blocks that stay where they are.
+"""The rounds: greedy over blocks that stay where they are.
 
-Each round every block sends the groups whose gain reaches a threshold and a bound on all it keeps; the driver runs
-lazy greedy over all rows sent so far for as long as the best one comes before every bound. Each such pick is the one
-that greedy over the whole pool takes next, because no row that was kept can have gained since (certified distributed
-lazy greedy: threshold-algorithm stopping applied to Minoux bounds).
+In each round, every block sends the groups whose gain reaches a threshold, and the best of what it keeps back. The
+driver runs lazy greedy over all rows sent so far, for as long as the best of them comes before every row kept back.
+Each such pick is the one that greedy over the whole pool takes, since gains only fall: no row that was kept back can be
+better by now than it was when the round began. (This is the stopping rule of the threshold algorithm, applied to the
+bounds of lazy greedy.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,41 +22,41 @@ from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.candidates import Candidates, Chosen
 from mig_spark.kernels.selection.greedy import EMPTY, TINY, Constraints, Picks, run_greedy
 from mig_spark.kernels.selection.objective import widening
-from mig_spark.kernels.selection.offers import Ask, Offer
-from mig_spark.kernels.selection.sampling import RowSample
+from mig_spark.kernels.selection.offers import AskBest, AskSmallestIds, Offer, Sent
+from mig_spark.kernels.selection.pool import BlockPool
+from mig_spark.kernels.selection.sampling import RowSample, sample_rows
 from mig_spark.kernels.selection.state import State
 
 logger = logging.getLogger(__name__)
 
 F64: TypeAlias = npt.NDArray[np.float64]
-Bool: TypeAlias = npt.NDArray[np.bool_]
 
-#: Rows of the pool that the driver keeps as a sample, to choose a round's threshold.
+#: Rows of the pool that the driver keeps as a sample; a round's threshold follows from their gains.
 SAMPLE_ROWS = 50_000
-#: Sample rows above the threshold that make it trustworthy; with fewer, every block sends its own best instead.
+#: With fewer sampled rows above the threshold it would be too uncertain: every block then sends its own best instead.
 LEAST_SAMPLED = 30
+#: Rows asked for in a round, at least.
 LEAST_CANDIDATES = 20_000
-
-
-class BlockPool(Protocol):
-    """Where the blocks are: in this process (tests), or in Spark executors."""
-
-    def sizes(self) -> dict[int, int]:
-        """Rows of each block, by its number."""
-
-    def ask(self, ask: Ask, sent: dict[int, Bool]) -> list[Offer]:
-        """Put `ask` to every block; `sent` marks the rows that the driver has (a block without an entry: none)."""
-
-    def sample(self, rows: int) -> RowSample:
-        """About `rows` rows of the pool, drawn by the hash of their id."""
-
-    def collect(self) -> dict[int, Block]:
-        """All blocks, here, by number."""
 
 
 @dataclass
 class Certificate:
-    """What shows that a selection is the one that sequential greedy over the whole pool makes."""
+    """How a selection was made, and what shows that it is the one that greedy over the whole pool makes.
+
+    Attributes:
+        engine: `local` (all rows were at the driver) or `rounds` (the pool stayed in its blocks).
+        certified: every row was the best one left when it was taken; False with `mode: threshold`.
+        rounds: questions put to the blocks; 1 with the engine `local`.
+        evaluations: gains that the driver computed.
+        rows_sent: rows that came from the blocks to the driver.
+        margin: the least lead of a pick over the next bound, relative to the pick's gain; 0 where a tie was decided by
+            the order of ids, infinite where nothing else was left.
+        upper_bound: no selection of as many rows has a higher objective; None where it was not computed.
+        bounds: for each round, the highest gain by unit of cost of any row that a block kept back; -1 where none was.
+        certified_by_round: for each round, how many rows were taken.
+        digests: for each round, the sha256 of the state that the blocks were asked with, see `State.digest`.
+        notes: what else to know, in sentences.
+    """
 
     engine: str
     certified: bool = True
@@ -75,7 +76,7 @@ class Certificate:
         self.margin = min(self.margin, picks.margin)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: plain values; the smallest lead of a pick over any bound below it is None where nothing was."""
+        """For JSON: the attributes as plain values; `margin` is None where it is infinite."""
         return {**self.__dict__, "margin": None if not np.isfinite(self.margin) else self.margin}
 
 
@@ -83,20 +84,18 @@ def select_local(blocks: Sequence[Block], state: State, constraints: Constraints
     """Lazy greedy over all rows at once."""
     certificate = Certificate("local", rounds=1, digests=[state.digest()])
     candidates = Candidates.concat([Candidates.of_block(b) for b in blocks])
-    certificate.rows_sent = len(candidates.scores)
+    certificate.rows_sent = candidates.rows.size
     parts = _finish(candidates, state, constraints, certificate)
     return Chosen.concat(parts), certificate
 
 
 def _finish(candidates: Candidates, state: State, constraints: Constraints, certificate: Certificate) -> list[Chosen]:
-    """Greedy to the end over candidates that are the whole rest of the pool."""
+    """Run greedy to its end over candidates that are all rows left of the pool."""
     parts: list[Chosen] = []
     grouped = True
     while constraints.rows > 0:
         keys, _ = candidates.keys()
-        picks = run_greedy(
-            state, candidates.units(keys), constraints, head=candidates.head, bound=candidates.bound, grouped=grouped
-        )
+        picks = run_greedy(state, candidates.units(keys), constraints, grouped=grouped)
         certificate.add(picks)
         parts.append(Chosen.of_picks(candidates, picks))
         if picks.stop != TINY:
@@ -109,7 +108,7 @@ def _finish(candidates: Candidates, state: State, constraints: Constraints, cert
 
 
 def note_underflow(state: State, certificate: Certificate) -> None:
-    """Say so when phi' has vanished on labels that rows still carry: the rest is chosen by id, not by information."""
+    """Note and log on how many labels phi' is zero by underflow: rows that have only those are taken in id order."""
     vanished = int((state.g == 0.0).sum())
     if vanished:
         note = (
@@ -126,8 +125,12 @@ class Rounds:
     """One run of the protocol.
 
     Attributes:
+        pool: the blocks.
+        state, constraints: where to start; moved along.
         candidates_asked: rows asked for in a round (M); default near the budget.
-        slack: take a row whose gain is at least (1 - slack) of the best bound; 0 is exact.
+        max_rounds: questions before all rows that are left are brought to the driver.
+        finish_locally: they may be.
+        slack: take a row whose gain is at least (1 - slack) of the best bound; with 0 every row is the best one left.
         on_round: called after each round with all rows taken so far; a place to save them, or to show progress.
     """
 
@@ -151,8 +154,8 @@ class Rounds:
         todo = self.constraints
         budget = min(todo.rows, sum(sizes.values()))
         asked = self.candidates_asked or max(budget, LEAST_CANDIDATES)
-        sent: dict[int, Bool] = {}
-        sample = self.pool.sample(SAMPLE_ROWS)
+        sent = Sent()
+        sample = sample_rows(self.pool, SAMPLE_ROWS)
         held = Candidates.concat([])
         parts: list[Chosen] = []
         grouped = True
@@ -160,15 +163,16 @@ class Rounds:
             if certificate.rounds >= self.max_rounds:
                 self._finish_here(held, sent, parts, certificate)
                 break
-            offers = self.pool.ask(self._ask(asked, sizes, sample, sent, by_key=not grouped), sent)
+            offers = self.pool.answers(self._question(asked, sizes, sample, sent, grouped=grouped))
             certificate.digests.append(self.state.digest())
-            _mark(sent, sizes, offers)
+            for offer in offers:
+                sent.add(offer.block, sizes[offer.block], offer.places)
             held = held.with_offers(offers)
             picks = self._pick(held, offers, certificate, grouped=grouped)
             parts.append(Chosen.of_picks(held, picks))
             count = sum(certificate.certified_by_round)
             logger.info(
-                "round %d: %d candidates, %d of %d rows certified", certificate.rounds, len(held.scores), count, budget
+                "round %d: %d candidates, %d of %d rows certified", certificate.rounds, held.rows.size, count, budget
             )
             if self.on_round:
                 self.on_round(parts)
@@ -186,12 +190,12 @@ class Rounds:
         return Chosen.concat(parts), certificate
 
     def _pick(self, held: Candidates, offers: Sequence[Offer], certificate: Certificate, *, grouped: bool) -> Picks:
-        """Run the greedy under the bounds that the offers came with."""
-        keys, kept_keys = held.keys([i for o in offers for i in o.residual_ids()])
+        """Run greedy over the candidates, for as long as the best comes before all that the offers say is kept back."""
+        keys, kept_keys = held.keys([i for o in offers for i in o.kept.id_list()])
         ceiling = np.full(len(self.constraints.lower), -1.0)
         ceiling_key = np.full(len(ceiling), -1, np.int64)
-        kinds = [(c, float(o.residual[c])) for o in offers for c in np.flatnonzero(o.residual >= 0)]
-        for (c, gain), key in zip(kinds, kept_keys, strict=True):
+        kept = [pair for o in offers for pair in zip(o.kept.quota.tolist(), o.kept_gains.tolist(), strict=True)]
+        for (c, gain), key in zip(kept, kept_keys, strict=True):
             if gain > ceiling[c] or (gain == ceiling[c] and key < ceiling_key[c]):
                 ceiling[c], ceiling_key[c] = gain, key
         if self.state.exact:
@@ -200,33 +204,33 @@ class Rounds:
             ceiling[ceiling > 0] *= widening(len(self.state.x))
         ceiling[ceiling > 0] *= 1 - self.slack
         picks = run_greedy(
-            self.state, held.units(keys), self.constraints, head=held.head, bound=held.bound, ceiling=ceiling,
-            ceiling_key=ceiling_key, grouped=grouped,
-        )  # fmt: skip
+            self.state, held.units(keys), self.constraints, ceiling=ceiling, ceiling_key=ceiling_key, grouped=grouped
+        )
         certificate.rounds += 1
-        certificate.rows_sent += sum(len(o.scores) for o in offers)
+        certificate.rows_sent += sum(o.rows.size for o in offers)
         certificate.add(picks)
         certificate.bounds.append(float(ceiling.max()))
         certificate.certified_by_round.append(len(picks.rows))
         return picks
 
-    def _ask(self, asked: int, sizes: dict[int, int], sample: RowSample, sent: dict[int, Bool], *, by_key: bool) -> Ask:
-        view, limits = self.state.view(), self.constraints.limits()
+    def _question(
+        self, asked: int, sizes: dict[int, int], sample: RowSample, sent: Sent, *, grouped: bool
+    ) -> AskBest | AskSmallestIds:
+        limits, rows = self.constraints.limits(), max(1, sum(sizes.values()))
         share = int(np.ceil(1.2 * asked / max(1, len(sizes)))) + 1
-        if by_key:
-            return Ask(view, limits, 0.0, share, by_key=True)
-        gains = np.sort(sample.gains(view, sent, limits=limits))[::-1]
-        place = int(asked * len(sample.scores) / max(1, sum(sizes.values())))
+        if not grouped:
+            return AskSmallestIds(limits, sent, share)
+        view = self.state.snapshot()
+        gains = np.sort(sample.gains(view, limits=limits, sent=sent))[::-1]
+        place = int(asked * sample.rows.size / rows)
         if place >= len(gains):
-            return Ask(view, limits, -1.0, max(sizes.values(), default=0))
+            return AskBest(view, limits, sent, -1.0, max(sizes.values(), default=0))
         if place < LEAST_SAMPLED:
-            return Ask(view, limits, -1.0, share)
-        return Ask(view, limits, float(gains[place]), 2 * asked)
+            return AskBest(view, limits, sent, -1.0, share)
+        return AskBest(view, limits, sent, float(gains[place]), 2 * asked)
 
-    def _finish_here(
-        self, held: Candidates, sent: dict[int, Bool], parts: list[Chosen], certificate: Certificate
-    ) -> None:
-        """Collect what was never sent and run the rest at the driver."""
+    def _finish_here(self, held: Candidates, sent: Sent, parts: list[Chosen], certificate: Certificate) -> None:
+        """Bring all rows that were never sent to the driver, and run greedy to its end."""
         if not self.finish_locally:
             raise NotCertifiedError(
                 f"only {sum(certificate.certified_by_round)} rows are certified after {certificate.rounds} rounds, "
@@ -236,13 +240,6 @@ class Rounds:
         certificate.notes.append(f"finished at the driver after {certificate.rounds} rounds")
         rest = [held.ungrouped()]
         for number, block in self.pool.collect().items():
-            mask = sent.get(number)
-            rows = np.arange(block.rows) if mask is None else np.flatnonzero(~mask)
-            rest.append(Candidates.of_rows(block, rows))
+            left = np.flatnonzero(~sent.mask(number, block.rows.size))
+            rest.append(Candidates.fresh(block.rows.take_rows(left)))
         parts += _finish(Candidates.concat(rest), self.state, self.constraints, certificate)
-
-
-def _mark(sent: dict[int, Bool], sizes: dict[int, int], offers: Sequence[Offer]) -> None:
-    for offer in offers:
-        if len(offer.rows):
-            sent.setdefault(offer.block, np.zeros(sizes[offer.block], bool))[offer.rows] = True

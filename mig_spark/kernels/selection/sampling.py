@@ -1,8 +1,7 @@
-"""A sample of the pool's rows, drawn by the hash of their id: the same rows whatever the partitioning."""
+"""A sample of the pool's rows, drawn by the hash of their ids, so that it does not depend on partitions or blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,62 +10,57 @@ import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
-from mig_spark.kernels.selection.offers import Limits, gains_of
-from mig_spark.kernels.selection.ragged import concat_ragged, ranges
+from mig_spark.kernels.selection.offers import NOTHING_SENT, Limits, Sent, gains_of
+from mig_spark.kernels.selection.pool import BlockPool
+from mig_spark.kernels.selection.rows import Rows, joined
 from mig_spark.kernels.selection.state import View
 
 F64: TypeAlias = npt.NDArray[np.float64]
-I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
-Bool: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class RowSample:
-    """n rows: label sets (CSR), scores, where each stands (block and place in it, int64 (n,)), class and cost."""
+    """Rows of the pool, each a group of its own, and where each stands: block and place in it, int64 (n,)."""
 
-    label_ptr: I64
-    labels: I32
-    scores: F64
+    rows: Rows
     block: I64
-    row: I64
-    kind: I32
-    cost: F64
+    place: I64
 
-    def gains(self, view: View, sent: dict[int, Bool], *, limits: Limits | None = None) -> F64:
-        """Gains (a unit of cost) of the sampled rows that may still be taken and are not marked in `sent`."""
-        left = np.ones(len(self.scores), bool) if limits is None else limits.allow(self.kind, self.cost)
-        for number, mask in sent.items():
+    def gains(self, view: View, *, limits: Limits | None = None, sent: Sent = NOTHING_SENT) -> F64:
+        """Gains of the sampled rows; with `limits` by unit of cost, and only of those that may still be taken.
+
+        Those in `sent` are left out.
+        """
+        left = np.ones(self.rows.size, bool) if limits is None else limits.allow(self.rows)
+        for number in sent.bits:
             here = np.flatnonzero(self.block == number)
-            left[here] &= ~mask[self.row[here]]
-        rows = np.flatnonzero(left)
-        gains = gains_of(self.label_ptr, self.labels, self.scores, rows, rows, view)
-        return gains if limits is None else gains / self.cost[rows]
-
-    @staticmethod
-    def concat(parts: Sequence[RowSample]) -> RowSample:
-        """The samples of several blocks as one."""
-        label_ptr, labels = concat_ragged([(p.label_ptr, p.labels) for p in parts], np.int32)
-        none = np.zeros(0, np.int64)
-        return RowSample(
-            label_ptr,
-            labels,
-            np.concatenate([np.zeros(0), *[p.scores for p in parts]]),
-            np.concatenate([none, *[p.block for p in parts]]),
-            np.concatenate([none, *[p.row for p in parts]]),
-            np.concatenate([none, *[p.kind for p in parts]]).astype(np.int32),
-            np.concatenate([np.zeros(0), *[p.cost for p in parts]]),
-        )
+            places = self.place[here]
+            left[here] &= ~sent.mask(number, int(places.max(initial=-1)) + 1)[places]
+        at = np.flatnonzero(left)
+        gains = gains_of(self.rows, at, at, view)
+        return gains if limits is None else gains / self.rows.cost[at]
 
 
-def sample_block(number: int, block: Block, share: float, *, seed: int = 0) -> RowSample:
-    """The rows of a block whose id hashes into the lowest `share` (0 to 1) of all hashes."""
-    rows = np.flatnonzero(hash_ids(block.ids, block.id_ptr, seed) <= np.uint64(min(1.0, share) * (2**64 - 2048)))
-    group = np.searchsorted(block.row_ptr, rows, side="right") - 1
-    label_ptr, at = ranges(block.label_ptr[group], block.label_ptr[group + 1])
+@dataclass(frozen=True)
+class AskSample:
+    """Send the rows whose id hashes into the lowest `share` (0 to 1) of all hashes."""
+
+    share: float
+
+    def answer(self, block: Block) -> RowSample:
+        """The rows of one block."""
+        hashes = hash_ids(block.rows.ids, block.rows.id_ptr, 0)
+        at = np.flatnonzero(hashes <= np.uint64(min(1.0, self.share) * (2**64 - 2048)))
+        return RowSample(block.rows.take_rows(at), np.full(len(at), block.number, np.int64), at.astype(np.int64))
+
+
+def sample_rows(pool: BlockPool, rows: int) -> RowSample:
+    """About `rows` rows of the pool."""
+    parts = pool.answers(AskSample(rows / max(1, sum(pool.sizes().values()))))
     return RowSample(
-        label_ptr, block.labels[at], block.scores[rows], np.full(len(rows), number, np.int64), rows.astype(np.int64),
-        block.kind[group], block.cost[group],
+        Rows.concat([p.rows for p in parts]), joined([p.block for p in parts], np.int64),
+        joined([p.place for p in parts], np.int64),
     )  # fmt: skip
 
 

@@ -1,13 +1,13 @@
-"""What has to be looked at before the top of the heap is taken, where gains are exact.
+"""What the greedy has to check before it takes the top of the heap, where gains are exact.
 
-An exact gain may rise by its last places as x grows, and rows of one unit may tie in gain, or stand the wrong way round
-by a last place, without tying in score: phi saturates. So an old gain bounds the gain now only after it was widened
-(`objective.widening`), and the same goes for a unit's first row and the rows behind it. A pick is made only by gains
-evaluated at the present x: of every unit whose widened bound reaches the top's gain, and within it of every row that
-may come first. A gain is not evaluated again while nothing changed on the labels that it depends on, so equal gains of
-many units cost a look at each, no evaluation.
+An exact gain may rise by its last places as x grows. Rows of one unit may tie in gain without tying in score, or stand
+the wrong way round by a last place, where phi is flat. So an old gain is an upper bound only after it was widened
+(`objective.widening`), and so is the gain of a unit's first row for the rows behind it. A pick is decided by gains
+computed at the present x: of every unit whose widened bound reaches the top's gain, and within it of every row that may
+come first. A gain is not computed again while nothing changed on the labels that it depends on, so that many units with
+equal gains cost a look at each but no evaluation.
 
-For the gradient gain none of this is needed: it never rises, bit for bit, see `objective.py`.
+The gradient gain needs none of this: it never rises, bit for bit, see `objective.py`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import row_gain
 from mig_spark.kernels.selection.heap import before, sift_down, sift_up
 
-#: Below this gains are sums of products and never rise, and floats are too coarse to be widened by a factor.
+#: Below this, exact gains are sums of products, which never rise; and floats there are too coarse to be widened.
 PLAIN_GAIN = 1e-280
 
 
 @njit(cache=True)
-def mark_changed(labels, lo, hi, count, model, changed):
-    """Note in `changed` (int64 (L,)) that a row with labels[lo:hi] was taken: on which labels' gains that may tell."""
+def mark_changed(label_ids, lo, hi, count, view, changed):
+    """Note in `changed` (int64 (L,)) on which labels gains may be others, now that a row with label_ids[lo:hi] was
+    taken as the pick number `count`."""
     for k in range(lo, hi):
-        for e in range(model.indptr[labels[k]], model.indptr[labels[k] + 1]):
-            m = model.indices[e]
-            for c in range(model.column_ptr[m], model.column_ptr[m + 1]):
-                changed[model.column_rows[c]] = count
+        for e in range(view.indptr[label_ids[k]], view.indptr[label_ids[k] + 1]):
+            m = view.indices[e]
+            for c in range(view.column_ptr[m], view.column_ptr[m + 1]):
+                changed[view.column_rows[c]] = count
 
 
 @njit(cache=True)
@@ -51,7 +52,7 @@ def next_lower(scores, at, end):
 
 
 @njit(cache=True)
-def _first_of_unit(units, first, value, labels, top, guard, model, scratch):
+def _first_of_unit(units, first, value, label_ids, top, guard, view, scratch):
     """Which row of a unit comes first, by gain and then by key, given the gain of its row `first`.
 
     Returns the row, its gain and key, and evaluations. The row is the unit's end where rows that are elsewhere may come
@@ -69,7 +70,7 @@ def _first_of_unit(units, first, value, labels, top, guard, model, scratch):
             at += 1
         if at == end:
             break
-        gain = row_gain(labels, top.lo, top.hi, units.scores[at], model, scratch) / top.cost
+        gain = row_gain(label_ids, top.lo, top.hi, units.scores[at], view, scratch) / top.cost
         evaluations += 1
         if before(gain, units.keys[at], best, key):
             row, best, key = at, gain, units.keys[at]
@@ -77,7 +78,7 @@ def _first_of_unit(units, first, value, labels, top, guard, model, scratch):
         # elsewhere are rows of the last one's score, which come after it, and lower ones
         score = units.scores[end - 1] if units.gone[end - 1] else units.lower[u]
         if score >= 0.0:
-            gain = row_gain(labels, top.lo, top.hi, score, model, scratch) / top.cost
+            gain = row_gain(label_ids, top.lo, top.hi, score, view, scratch) / top.cost
             evaluations += 1
             if gain * guard >= best:
                 row = end
@@ -85,21 +86,23 @@ def _first_of_unit(units, first, value, labels, top, guard, model, scratch):
 
 
 @njit(cache=True)
-def _last_change(labels, lo, hi, changed):
+def _last_change(label_ids, lo, hi, changed):
+    """At which pick gains last changed on label_ids[lo:hi]; -1: never."""
     last = np.int64(-1)
     for k in range(lo, hi):
-        last = max(last, changed[labels[k]])
+        last = max(last, changed[label_ids[k]])
     return last
 
 
 @njit(cache=True)
-def settle(units, head, bound, bounds, keys, slots, size, hot, labels, count, changed, allowed, cost_left, guard, model,
-           scratch):  # fmt: skip
+def settle(units, heap, size, count, changed, allowed, cost_left, guard, view, scratch):
     """Bring up to date every unit that may come before the top of the heap, so that the top is the first of all.
 
     Goes down the heap from its top for as long as widened bounds reach the top's gain. Returns evaluations, and whether
     rows that are elsewhere may come first.
     """
+    bounds, keys, slots, hot, label_ids = heap
+    head, bound = units.head, units.bound
     evaluations = 0
     elsewhere = False
     # each level of the heap leaves one place to come back to
@@ -113,18 +116,18 @@ def settle(units, head, bound, bounds, keys, slots, size, hot, labels, count, ch
             top = hot[slots[at]]
             u = top.unit
             end = units.row_ptr[u + 1]
-            if allowed[top.kind] and top.cost <= cost_left and (head[u] < end or units.more[u]):
+            if allowed[top.quota] and top.cost <= cost_left and (head[u] < end or units.more[u]):
                 value, key = bounds[at], keys[at]
                 if top.stamp != count:
-                    if top.stamp < 0 or _last_change(labels, top.lo, top.hi, changed) > top.stamp:
+                    if top.stamp < 0 or _last_change(label_ids, top.lo, top.hi, changed) > top.stamp:
                         first = min(head[u], end - 1)
-                        value = row_gain(labels, top.lo, top.hi, units.scores[first], model, scratch) / top.cost
+                        value = row_gain(label_ids, top.lo, top.hi, units.scores[first], view, scratch) / top.cost
                         key = units.keys[first]
                         top.row = -1
                         evaluations += 1
                     top.stamp = count
                 if top.row < 0:
-                    row, value, key, done = _first_of_unit(units, head[u], value, labels, top, guard, model, scratch)
+                    row, value, key, done = _first_of_unit(units, head[u], value, label_ids, top, guard, view, scratch)
                     top.row = row
                     evaluations += done
                 elsewhere = elsewhere or top.row == end

@@ -1,16 +1,16 @@
-"""The state of a greedy run: x, g, h and the functions that they follow from. It lives on the driver."""
+"""The state of a greedy run: the information x on each label, and what follows from it. It lives on the driver."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.objective import Phi, Propagation, fill_h, lower_g, objective
+from mig_spark.kernels.selection.objective import Phi, PropagationMatrix, fill_h, lower_g, objective
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -19,12 +19,19 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass
 class State:
-    """Information x so far, its derivative g (running minimum of phi'(x)) and h = P g; all float64 (L,).
+    """What a greedy run knows after some picks; L labels.
 
-    With the exact gain h stays what it was at the start: nothing reads it.
+    Attributes:
+        propagation, phi: P and phi, see `objective`.
+        exact: gains are exact ones (eq. 9 of the paper), not gradients.
+        x: float64 (L,), the information on each label so far.
+        g: float64 (L,), running minimum of phi'(x).
+        h: float64 (L,), P g; with exact gains it stays what it was at the start, as nothing reads it.
+        column_ptr, column_rows: the pattern of P by columns, see `PropagationMatrix.transpose_pattern`.
+        total, lost: the objective so far as a compensated sum (Neumaier): the sum, and what its rounding lost.
     """
 
-    propagation: Propagation
+    propagation: PropagationMatrix
     phi: Phi
     exact: bool
     x: F64
@@ -32,13 +39,16 @@ class State:
     h: F64
     column_ptr: I64 = field(repr=False)
     column_rows: I32 = field(repr=False)
-    #: E so far as a compensated sum (Neumaier): total and what its rounding lost.
     total: float = 0.0
     lost: float = 0.0
 
     @staticmethod
-    def start(propagation: Propagation, phi: Phi, *, exact: bool = False) -> State:
-        """Nothing selected yet.
+    def start(propagation: PropagationMatrix, phi: Phi, *, exact: bool = False) -> State:
+        """The state before anything is selected.
+
+        >>> from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
+        >>> State.start(PropagationMatrix.identity(2), Phi.power(2, a=1.0, b=0.5)).h.tolist()
+        [0.5, 0.5]
 
         Raises:
             InputError: phi'(0) is not finite on some label.
@@ -56,42 +66,85 @@ class State:
         state.total = state.objective()
         return state
 
-    def copy(self) -> State:
-        """The same, free to go its own way."""
-        return replace(self, x=self.x.copy(), g=self.g.copy(), h=self.h.copy())
+    def copy(self, *, exact: bool | None = None) -> State:
+        """A copy that can be moved along by itself; `exact`: with this gain, None: with the same."""
+        gain = self.exact if exact is None else exact
+        return replace(self, exact=gain, x=self.x.copy(), g=self.g.copy(), h=self.h.copy())
 
     def refresh(self) -> None:
-        """Bring g and h up to x."""
+        """Compute g and h from x."""
         lower_g(self.phi.kind, self.phi.a, self.phi.b, self.phi.weight, self.x, self.g)
         p = self.propagation
         fill_h(p.indptr, p.indices, p.weights, self.g, self.h)
 
     def objective(self) -> float:
-        """E at x."""
+        """The objective E at x."""
         return objective(self.phi, self.x)
 
     def digest(self) -> str:
-        """sha256 of h (or of x where the gain is exact): what the executors are sent, to the bit."""
+        """sha256 of h, or of x with exact gains: two runs with equal digests sent the same bits to the blocks."""
         return hashlib.sha256((self.x if self.exact else self.h).tobytes()).hexdigest()
 
     def view(self) -> View:
-        """What a block needs to evaluate gains: plain arrays that can be broadcast."""
-        return self.exact_view() if self.exact else View(self.h.copy(), None, None, None, None, None, None)
+        """The arrays of this state, not copies: what compiled code does to them is done to the state."""
+        p, phi = self.propagation, self.phi
+        return View(
+            p.indptr, p.indices, p.weights, self.column_ptr, self.column_rows, phi.kind, phi.a, phi.b, phi.weight,
+            self.x, self.g, self.h, self.exact,
+        )  # fmt: skip
 
-    def exact_view(self) -> View:
-        """What exact gains are computed from, whichever gain the selection uses."""
-        p = self.propagation
-        return View(np.zeros(0), self.x.copy(), self.g.copy(), p.indptr, p.indices, p.weights, self.phi)
+    def snapshot(self, *, exact: bool | None = None) -> View:
+        """A copy of what a block needs to compute gains, and empty arrays for all else, as it travels to executors.
+
+        Args:
+            exact: which gain; None: the one of this state.
+        """
+        view, none = self.view(), np.zeros(0)
+        whole, half = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        if self.exact if exact is None else exact:
+            return view._replace(
+                column_ptr=whole, column_rows=half, x=self.x.copy(), g=self.g.copy(), h=none, exact=True
+            )
+        return View(whole, half, none, whole, half, view.phi, none, none, none, none, none, self.h.copy(), False)
 
 
-@dataclass(frozen=True)
-class View:
-    """A state as the blocks see it: h for the gradient gain; x, g, P and phi for the exact gain."""
+class View(NamedTuple):
+    """A state as compiled code reads and writes it; see `State`, `PropagationMatrix` and `Phi`.
 
+    Attributes:
+        indptr, indices, weights: the propagation matrix P by rows.
+        column_ptr, column_rows: for each label m, the labels l with P[l, m] stored: whose h changes when g[m] does.
+        phi: `objective.POW` or `objective.EXP`.
+        a, b, w: the parameters and the weight of each label's phi.
+        x, g, h: information, slope of phi and h = P g of each label, float64 (L,).
+        exact: gains are exact ones (eq. 9), not gradients.
+    """
+
+    indptr: I64
+    indices: I32
+    weights: F64
+    column_ptr: I64
+    column_rows: I32
+    phi: int
+    a: F64
+    b: F64
+    w: F64
+    x: F64
+    g: F64
     h: F64
-    x: F64 | None
-    g: F64 | None
-    indptr: I64 | None
-    indices: I32 | None
-    weights: F64 | None
-    phi: Phi | None
+    exact: bool
+
+
+class Scratch(NamedTuple):
+    """Working arrays of length L for compiled code; d and seen are all zero between uses."""
+
+    d: F64
+    before: F64
+    touched: I32
+    dirty: I32
+    seen: npt.NDArray[np.int8]
+
+
+def new_scratch(n: int) -> Scratch:
+    """Working arrays for n labels."""
+    return Scratch(np.zeros(n), np.zeros(n), np.empty(n, np.int32), np.empty(n, np.int32), np.zeros(n, np.int8))

@@ -1,70 +1,74 @@
-"""What travels between the driver and the blocks: dataclasses of arrays as bytes, no pickle."""
+"""What travels between the driver and the executors: a question, and answers as bytes, without pickle."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, get_type_hints
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from mig_spark.kernels.selection.audit import Checks, suspects
+from mig_spark.kernels.selection.audit import Suspects
 from mig_spark.kernels.selection.blocks import decode_block
-from mig_spark.kernels.selection.bounds import excess
-from mig_spark.kernels.selection.offers import Ask, Offer, make_offer
-from mig_spark.kernels.selection.sampling import RowSample, sample_block
-from mig_spark.kernels.selection.state import View
+from mig_spark.kernels.selection.offers import Offer
+from mig_spark.kernels.selection.pool import Question
+from mig_spark.kernels.selection.rows import Rows
+from mig_spark.kernels.selection.sampling import RowSample
 
-T = TypeVar("T", Offer, RowSample)
+#: What a block may answer, by name; else it is an array.
+_ANSWERS = {kind.__name__: kind for kind in (Offer, RowSample, Rows, Suspects)}
 
 
 @dataclass(frozen=True)
 class BlockTask:
-    """One question to every block: an `ask`, with the rows that the driver has (packed bits by block); the excess of
-    its gains over `thetas` (float64 bytes come back); the rows that `checks` finds; or a sample.
-
-    Attributes:
-        labels: the sorted vocabulary, for blocks that number their own labels; None where none does.
-        share: the share of the rows to sample, where this is the question.
-    """
+    """A question to every block. `labels`: the sorted vocabulary, for blocks that number their own; else None."""
 
     labels: pa.Array | None
-    ask: Ask | None = None
-    sent: Mapping[int, npt.NDArray[np.uint8]] = dataclasses.field(default_factory=dict)
-    view: View | None = None
-    thetas: npt.NDArray[np.float64] | None = None
-    checks: Checks | None = None
-    share: float = 0.0
-    seed: int = 0
+    question: Question[Any]
 
     def answer(self, row: Mapping[str, Any]) -> bytes:
-        """The answer of one block, given as a row of `block_ddl`."""
-        number = int(row["block"])
-        block = decode_block(row, self.labels)
-        if self.checks is not None:
-            return encode(suspects(number, block, self.checks))
-        if self.view is not None and self.thetas is not None:
-            return excess(block, self.view, self.thetas).tobytes()
-        if self.ask is None:
-            return encode(sample_block(number, block, self.share, seed=self.seed))
-        bits = self.sent.get(number)
-        sent = np.zeros(block.rows, bool) if bits is None else np.unpackbits(bits, count=block.rows).astype(bool)
-        return encode(make_offer(number, block, sent, self.ask))
+        """The answer of one block, given as a row of `blocks.block_ddl`; `decode` reads it."""
+        return encode(self.question.answer(decode_block(row, self.labels)))
 
 
-def encode(value: Offer | RowSample) -> bytes:
-    """Fields as an npz archive."""
+def encode(value: Any) -> bytes:
+    """An answer as an npz archive: its name is that of an empty array, the others are its fields."""
     sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **{f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, np.ndarray):
+        np.savez(sink, allow_pickle=False, value=value)
+    else:
+        np.savez(sink, allow_pickle=False, **{f"is {type(value).__name__}": np.zeros(0)}, **dict(_arrays(value)))
     return sink.getvalue()
 
 
-def decode(kind: type[T], data: bytes) -> T:
+def decode(data: bytes) -> Any:
     """What `encode` was given."""
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        values = {f.name: archive[f.name] for f in dataclasses.fields(kind)}
-    return kind(**{name: v.item() if v.ndim == 0 else v for name, v in values.items()})
+        values = dict(archive)
+    if "value" in values:
+        return values["value"]
+    (name,) = (name.removeprefix("is ") for name in values if name.startswith("is "))
+    return _built(_ANSWERS[name], values)
+
+
+def _arrays(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, Rows):
+            yield from _arrays(part, f"{field.name}.")
+        else:
+            yield prefix + field.name, part
+
+
+def _built(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    types, fields = get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if types[field.name] is Rows:
+            fields[field.name] = _built(Rows, values, f"{field.name}.")
+        else:
+            array = values[prefix + field.name]
+            fields[field.name] = array.item() if array.ndim == 0 else array
+    return kind(**fields)
