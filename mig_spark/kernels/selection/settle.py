@@ -52,31 +52,30 @@ def next_lower(scores, at, end):
 
 
 @njit(cache=True)
-def _first_of_unit(units, first, value, label_ids, top, guard, view, scratch):
+def _first_of_unit(scores, keys, gone, end, lower, first, value, label_ids, top, guard, view, scratch):
     """Which row of a unit comes first, by gain and then by key, given the gain of its row `first`.
 
     Returns the row, its gain and key, and evaluations. The row is the unit's end where rows that are elsewhere may come
     before it. Rows of equal score stand in order of their keys, so the first of them speaks for all.
+    `end`: where the unit's rows end; `lower`: as in `candidates.Candidates`, -inf where no rows are elsewhere.
     """
-    u = top.unit
-    end = units.row_ptr[u + 1]
     if first == end:
-        return end, value, units.keys[end - 1], 0
-    row, best, key = first, value, units.keys[first]
+        return end, value, keys[end - 1], 0
+    row, best, key = first, value, keys[first]
     at, gain, evaluations = first, value, 0
     while gain * guard >= best:
-        at = next_lower(units.scores, at, end)
-        while at < end and units.gone[at]:
+        at = next_lower(scores, at, end)
+        while at < end and gone[at]:
             at += 1
         if at == end:
             break
-        gain = row_gain(label_ids, top.lo, top.hi, units.scores[at], view, scratch) / top.cost
+        gain = row_gain(label_ids, top.lo, top.hi, scores[at], view, scratch) / top.cost
         evaluations += 1
-        if before(gain, units.keys[at], best, key):
-            row, best, key = at, gain, units.keys[at]
-    if at == end and units.more[u]:
+        if before(gain, keys[at], best, key):
+            row, best, key = at, gain, keys[at]
+    if at == end and lower > -np.inf:
         # elsewhere are rows of the last one's score, which come after it, and lower ones
-        score = units.scores[end - 1] if units.gone[end - 1] else units.lower[u]
+        score = scores[end - 1] if gone[end - 1] else lower
         if score >= 0.0:
             gain = row_gain(label_ids, top.lo, top.hi, score, view, scratch) / top.cost
             evaluations += 1
@@ -127,7 +126,9 @@ def settle(units, heap, size, count, changed, allowed, cost_left, guard, view, s
                         evaluations += 1
                     top.stamp = count
                 if top.row < 0:
-                    row, value, key, done = _first_of_unit(units, head[u], value, label_ids, top, guard, view, scratch)
+                    lower = units.lower[u] if units.more[u] else -np.inf
+                    row, value, key, done = _first_of_unit(units.scores, units.keys, units.gone, end, lower, head[u],
+                                                           value, label_ids, top, guard, view, scratch)  # fmt: skip
                     top.row = row
                     evaluations += done
                 elsewhere = elsewhere or top.row == end
