@@ -342,6 +342,31 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
         sys.exit(1)
 
 
+@cli.command(epilog="Example: mig-spark export config.yaml --to messages --out train.jsonl --first 1000")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option(
+    "--to",
+    "form",
+    default="records",
+    show_default=True,
+    metavar="FORM",
+    help="records: the rows as they came; messages: id, messages (role, content), labels, score, rank, gain.",
+)
+@click.option("--out", required=True, metavar="FILE", help="Where they go, one JSON object a line.")
+@click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
+def export(config: str, overrides: Sequence[str], form: str, out: str, first: int | None) -> None:
+    """Write the selected rows to a file, in order of rank."""
+    from mig_spark.export import export_rows
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
+
+    settings = _read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        rows = export_rows(Store(session.spark, settings.output), form, out, first=first)
+    click.echo(f"  {rows:,} rows in {out}")
+
+
 @cli.command()
 @click.argument("run_id")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `type` is a Spark DDL type, `comment` what a reader of the catalog sees."""
+    """One column: `type` is a Spark DDL type, `comment` what a reader of the catalog sees.
+
+    `before`: SQL for its value in rows that were written before there was such a column; None: null.
+    """
 
     name: str
     type: str
     comment: str
     nullable: bool = True
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,27 @@ MESSAGES_TYPE = "array<struct<role:string,content:string>>"
 GIVEN_TYPE = "struct<labels:array<string>,quality:double,complexity:double,score:double,ifd:double>"
 
 ROLES = ("system", "user", "assistant", "tool", "function_call")
+#: Kinds of rows: one answer to learn, a better and a worse one, an answer with a verdict, none, steps with verdicts.
+KINDS = ("sft", "preference", "kto", "prompt", "stepwise")
 
 POOL = Table(
     "pool",
     "Normalised rows of the source, one per id",
     (
         Column("id", "string", "the row's own id, else the hash of its content", nullable=False),
-        Column("content_hash", "string", "sha256 of the messages", nullable=False),
-        Column("messages", MESSAGES_TYPE, "turns in order; roles: " + ", ".join(ROLES), nullable=False),
+        Column("content_hash", "string", "sha256 of all that a trainer sees of the row", nullable=False),
+        Column(
+            "messages",
+            MESSAGES_TYPE,
+            "what annotators read: turns in order; roles: " + ", ".join(ROLES),
+            nullable=False,
+        ),
         Column("source", "string", "where the row comes from: its own source column, else the file or table"),
         Column("schema", "string", "the input schema that was recognised"),
         Column("given", GIVEN_TYPE, "labels and scores that the record came with; null where it had none"),
         Column("raw", "string", "the original record as JSON text, unchanged"),
+        Column("text_hash", "string", "sha256 of the messages: the key of annotations", before="content_hash"),
+        Column("kind", "string", "what the row is for: " + ", ".join(KINDS)),
     ),
     {"id_not_empty": "length(id) > 0"},
 )
@@ -123,7 +136,7 @@ ANNOTATIONS = Table(
     "annotations",
     "Results of taggers and scorers, cached by content: one row for each content hash and pair of versions",
     (
-        Column("content_hash", "string", "key: hash of what was annotated", nullable=False),
+        Column("content_hash", "string", "key: hash of what was read of a row, see Plan.key", nullable=False),
         Column("labels", "array<string>", "labels in the tagger's order, without repeats", nullable=False),
         Column("quality", "double", "quality, where the scorer gives one"),
         Column("complexity", "double", "complexity, where the scorer gives one"),
@@ -207,6 +220,7 @@ ANNOTATED = Table(
         Column("characters", "bigint", "length of all turns in characters"),
         Column("turns", "int", "number of turns"),
         Column("columns", "map<string,string>", "columns of the record that select.quotas and select.cost name"),
+        Column("text_hash", "string", "as in pool"),
     ),
     {"score_not_negative": "score >= 0"},
 )
@@ -234,7 +248,7 @@ ROW_VECTORS = Table(
     "row_vectors",
     "Embeddings of the rows that `induce` reads; removed when it ends",
     (
-        Column("content_hash", "string", "pool content"),
+        Column("content_hash", "string", "the pool's text_hash"),
         Column("text", "string", "what was embedded"),
         Column("vector", "array<float>", "of length 1"),
     ),
@@ -256,7 +270,7 @@ CLUSTER_ROWS = Table(
     "cluster_rows",
     "The cluster of every row that `induce` read",
     (
-        Column("content_hash", "string", "pool content", nullable=False),
+        Column("content_hash", "string", "the pool's text_hash", nullable=False),
         Column("cluster", "int", "its cluster", nullable=False),
         Column("label", "string", "the cluster's label", nullable=False),
     ),
@@ -311,7 +325,8 @@ SELECTION = Table(
         Column("score", "double", "its score", nullable=False),
         Column("source", "string", "its source"),
         Column("run_id", "string", "the run that selected it", nullable=False),
-        Column("content_hash", "string", "what it said when it was selected: sha256 of the messages"),
+        Column("content_hash", "string", "as in pool when it was selected"),
+        Column("text_hash", "string", "as in pool when it was selected; null: content_hash is over the messages alone"),
     ),
     {"rank_positive": "rank >= 1"},
 )

@@ -1,22 +1,36 @@
-"""Files that people and trainers take away."""
+"""Files that people and trainers take away: the selected rows in order, in the form that is asked for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.contracts import POOL, SELECTION
+from mig_spark.errors import InputError
+from mig_spark.kernels.export import ADDED_KEY, one_line, with_added
 from mig_spark.lakehouse.files import write_lines
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.extend import content_now, is_as_selected
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+#: What a file of records with `output.annotate_records` begins with.
+_ANNOTATED = f'{{"{ADDED_KEY}":'.encode()
+
+#: One selected row as a line: from its columns `_COLUMNS`.
+Writer = Callable[[dict[str, Any]], str]
+_COLUMNS = ("id", "rank", "gain", "labels", "score")
+
 
 def export_selection(store: Store, path: str) -> int:
-    """Write the selected rows in order, one JSON object a line: id, messages (role, content), source, labels, score,
-    rank, gain (null where the strategy has no gains). Trainers that read OpenAI `messages` take it as it is.
+    """Write a run's own selection file: the original records in order of rank, one a line.
+
+    A record of JSON lines is there byte for byte; one of a JSON array too, with line ends between its values removed; a
+    row of a table as JSON, see docs/formats.md. With `output.annotate_records`, each has what the selection says of it
+    (id, rank, gain, labels, score) under the key `_mig`.
 
     Returns:
         Number of rows.
@@ -25,15 +39,72 @@ def export_selection(store: Store, path: str) -> int:
         LeaseError: another run has the lease by now.
     """
     store.check_lease()
-    return write_lines((json.dumps(row, ensure_ascii=False) for row in _rows(store)), path, store.spark)
+    return write_lines(_lines(store, "records", annotate=store.output.annotate_records), path, store.spark)
 
 
-def _rows(store: Store) -> Iterator[Mapping[str, Any]]:
-    selection = store.read(SELECTION).drop("source", "objective", "run_id")
-    pool = store.read(POOL).select("id", "messages", "source")
-    for row in ordered(selection.join(pool, "id")).toLocalIterator():
-        plain = row.asDict(recursive=True)
-        yield {name: plain[name] for name in ("id", "messages", "source", "labels", "score", "rank", "gain")}
+def export_rows(store: Store, form: str, path: str, *, first: int | None = None) -> int:
+    """Write the selection that is published, in one of `FORMS`.
+
+    Args:
+        form: `records`, as `export_selection` writes them; `messages`: id, messages (role, content), source, labels,
+            score, rank and gain, whatever schema the record has.
+        first: only so many rows, the first by rank.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        InputError: there is no such form; there is no selection, it has fewer rows, or a row of it is no longer in the
+            pool as it was selected. Then nothing is written.
+    """
+    if form not in FORMS:
+        raise InputError(f"--to {form}: the forms are {', '.join(FORMS)}")
+    selection, pool = store.read(SELECTION), store.read(POOL)
+    rows = selection.count()
+    if first is not None and first > rows:
+        raise InputError(f"--first {first}: the selection has {rows:,} rows: ask for no more, or select more")
+    gone = selection.join(pool.select("id", *content_now()), "id", "left").where(~is_as_selected()).orderBy("rank")
+    if lost := gone.select("rank", "id").take(1):
+        raise InputError(
+            f"{gone.count():,} of the {rows:,} selected rows are not in the pool as they were selected (the first "
+            f"is {lost[0]['id']!r}, rank {lost[0]['rank']}): run the stage `select` again"
+        )
+    return write_lines(_lines(store, form, annotate=store.output.annotate_records, first=first), path, store.spark)
+
+
+def is_as_configured(store: Store, path: str) -> bool:
+    """Whether the run's own selection file, which is there, has what `output.annotate_records` says."""
+    files = Files(store.spark)
+    head = files.head(files.find(path)[0][0], len(_ANNOTATED))
+    return not head or (head == _ANNOTATED) == store.output.annotate_records
+
+
+def _lines(store: Store, form: str, *, annotate: bool, first: int | None = None) -> Iterator[str]:
+    writer, columns = FORMS[form]
+    selection = store.read(SELECTION).select(*_COLUMNS)
+    if first is not None:
+        selection = selection.where(f"rank <= {int(first)}")
+    rows = ordered(selection.join(store.read(POOL).select("id", *columns), "id"))
+    for row in rows.toLocalIterator():
+        yield writer({**row.asDict(recursive=True), "annotate": annotate})
+
+
+def _record(row: dict[str, Any]) -> str:
+    if not row["annotate"]:
+        return one_line(row["raw"])
+    return with_added(row["raw"], {name: row[name] for name in _COLUMNS})
+
+
+def _messages(row: dict[str, Any]) -> str:
+    names = ("id", "messages", "source", "labels", "score", "rank", "gain")
+    return json.dumps({name: row[name] for name in names}, ensure_ascii=False)
+
+
+#: The forms of an export: what writes a row, and the columns of the pool that it needs.
+FORMS: dict[str, tuple[Writer, tuple[str, ...]]] = {
+    "records": (_record, ("raw",)),
+    "messages": (_messages, ("messages", "source")),
+}
 
 
 def ordered(df: DataFrame) -> DataFrame:

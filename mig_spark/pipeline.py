@@ -194,13 +194,15 @@ class _Flow:
         if stage.name == "select":
             run.certificate = found.certificate
         if stage.restore is not None and path is not None and not self._file_is_there(stage):
-            logger.info("%s is not there: it is written again from the table", path)
+            logger.info("%s is not there, or not as the config says: it is written again from the table", path)
             self._store.check_lease()
             stage.restore(self._store, path)
 
     def _file_is_there(self, stage: Stage) -> bool:
         path = stage.path(self._run.config)
-        return path is not None and Files(self._store.spark).exists(path)
+        if path is None or not Files(self._store.spark).exists(path):
+            return False
+        return stage.fits is None or stage.fits(self._store, path)
 
 
 def _planned(config: Config, stages: Sequence[str]) -> list[Stage]:

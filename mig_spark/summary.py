@@ -31,6 +31,9 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
     shown = []
     if "ingest" in stages:
         shown.append(("rows in", f"{counts['read']:,}"))
+        kinds = counts.get("kinds") or {}
+        if len(kinds) > 1:
+            shown.append(("  kinds", ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())))
     if {"ingest", "annotate"} & set(stages):
         rejected = counts["rejected"]
         why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
 from mig_spark.kernels.ingest.arrays import too_long
-from mig_spark.kernels.ingest.chat import column_names
+from mig_spark.kernels.ingest.names import column_names
 from mig_spark.kernels.ingest.records import (
     DEFAULT_LIMITS,
     Limits,
@@ -70,7 +70,7 @@ def parse_records(
                     path, short = paths[file]
                     long = size > limits.record_bytes
                     item = too_long(text, size, limits.record_bytes) if long else Line(text)
-                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
+                    outcome, raw = parse_item(item, schema=schema, names=names, limits=limits)
                     if table:
                         yield Parsed(outcome, raw, short, path, digest(text), (block << _PARTITION_SHIFT) + seq)
                     else:
@@ -92,7 +92,7 @@ def parse_files(
             for content, file in zip(batch.column("content"), batch.column("file").to_pylist(), strict=True):
                 path, short = paths[file]
                 for seq, item in enumerate(iter_file(content.as_py(), form, max_bytes=limits.record_bytes)):
-                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
+                    outcome, raw = parse_item(item, schema=schema, names=names, limits=limits)
                     yield Parsed(outcome, raw, short, path, 0, seq)
 
     return lambda batches: to_batches(parsed(batches))
@@ -114,7 +114,7 @@ def parse_pieces(
                 piece = pieces[number]
                 short = source or source_name(piece.path)
                 for seq, item in enumerate(iter_piece(piece, max_bytes=limits.record_bytes)):
-                    outcome, raw = parse_item(item, schema=schema, names=names, max_labels=limits.labels)
+                    outcome, raw = parse_item(item, schema=schema, names=names, limits=limits)
                     yield Parsed(outcome, raw, short, piece.path, piece.start, seq)
 
     return lambda batches: to_batches(parsed(batches))

@@ -66,7 +66,7 @@ run["run_id"], run["counts"]
 
 # %% [markdown]
 # ## The selection
-# In order, with what each row added. The same is in `selection.jsonl`, as messages that trainers read.
+# In order, with what each row added. `selection.jsonl` has the records themselves, as they came, in the same order.
 
 # %%
 from mig_spark.contracts import REJECTED, SELECTION

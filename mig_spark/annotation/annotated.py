@@ -51,7 +51,7 @@ def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
     nothing = sf.lit(0).cast("bigint")
     characters = sf.aggregate("messages", nothing, lambda total, turn: total + sf.length(turn["content"]))
     made = [characters.alias("characters"), sf.size("messages").alias("turns"), _columns(config)]
-    return joined(store, plan, "id", "content_hash", "source", "given", *made)
+    return joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
 
 
 def write_annotated(

@@ -62,12 +62,13 @@ class Plan:
         }
 
     def key(self) -> Column:
-        """The cache key of a pool row."""
+        """The cache key of a pool row: the hash of what annotators read of it, that is its text, and where they look at
+        it what the pool brought."""
         from pyspark.sql import functions as sf
 
         if not self.reads_given:
-            return sf.col("content_hash")
-        return sf.sha2(sf.concat(sf.col("content_hash"), sf.coalesce(sf.to_json("given"), sf.lit(""))), 256)
+            return sf.col("text_hash")
+        return sf.sha2(sf.concat(sf.col("text_hash"), sf.coalesce(sf.to_json("given"), sf.lit(""))), 256)
 
     def current(self) -> Column:
         """Whether an annotation is by these annotators in these versions."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from mig_spark.data import sample_paths
 from mig_spark.errors import InputError
 from mig_spark.kernels.annotation.embedding import row_text
-from mig_spark.kernels.ingest.chat import Names, Row
+from mig_spark.kernels.ingest.chat import Row
+from mig_spark.kernels.ingest.names import Names
 from mig_spark.kernels.ingest.records import iter_file
 from mig_spark.kernels.ingest.staged import parse_item
 from mig_spark.lakehouse.files import read_bytes

@@ -24,8 +24,25 @@ class PoolConfig(Section):
     format: Literal["auto", "delta", "parquet", "jsonl", "json"] = Field(
         "auto", description="format of the source; auto: by the files' names, and by what Delta and the catalog know"
     )
-    schema_: Literal["auto", "alpaca", "pair", "sharegpt", "messages", "mig"] = Field(
-        "auto", alias="schema", description="shape of a record; auto: recognised record by record"
+    schema_: Literal[
+        "auto",
+        "alpaca",
+        "pair",
+        "sharegpt",
+        "messages",
+        "mig",
+        "prompt_completion",
+        "prompt_only",
+        "preference",
+        "alpaca_preference",
+        "sharegpt_preference",
+        "messages_preference",
+        "openai_preference",
+        "kto",
+        "stepwise",
+    ] = Field("auto", alias="schema", description="docs/formats.md has what each looks like")
+    kinds: list[Literal["sft", "preference", "kto", "prompt", "stepwise"]] | None = Field(
+        None, min_length=1, description="kinds of rows to keep; the others go to `rejected`. null: all"
     )
     columns: dict[
         Literal[
@@ -36,6 +53,8 @@ class PoolConfig(Section):
             "input",
             "system",
             "messages",
+            "chosen",
+            "rejected",
             "labels",
             "score",
             "quality",
@@ -65,6 +84,9 @@ class OutputConfig(Section):
     )
     catalog: str | None = Field(None, description="catalog of the database; null: the session's current one")
     database: str | None = Field(None, description="database that takes the tables; null: they are folders of path")
+    annotate_records: bool = Field(
+        False, description="selection.jsonl: add id, rank, gain, labels and score to each record, under the key _mig"
+    )
     keep_days: int = Field(30, ge=1, description="days that Delta keeps old versions of the tables, which replay reads")
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ class Stage:
         tells: what it puts into the run's `inputs`.
         file: the name of the file that it makes in `output.path`; None where it makes none.
         restore: writes that file again from the tables, where somebody removed it; None: the stage is done again.
+        fits: whether the file that is there is of the form that the config says; None: it always is.
         of_all: it tells of the whole run, so it is done again after any stage that was.
         enabled: whether a config has it in the flow.
     """
@@ -54,6 +55,7 @@ class Stage:
     tells: tuple[str, ...] = ()
     file: str | None = None
     restore: Callable[[Store, str], Any] | None = None
+    fits: Callable[[Store, str], bool] | None = None
     of_all: bool = False
     enabled: Callable[[Config], bool] = _always
 

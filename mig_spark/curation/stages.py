@@ -103,6 +103,12 @@ def _write_selection(store: Store, path: str) -> None:
     export_selection(store, path)
 
 
+def _is_as_configured(store: Store, path: str) -> bool:
+    from mig_spark.export import is_as_configured
+
+    return is_as_configured(store, path)
+
+
 def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
     """The funnel over all stages: read, pool, rejected by reason, annotated, labels, edges, selected."""
     ingest, annotate = counts.get("ingest", {}), counts.get("annotate", {})
@@ -114,6 +120,7 @@ def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
     return {
         "read": ingest.get("read"),
         "pool": ingest.get("pool"),
+        "kinds": ingest.get("kinds"),
         "rejected": dict(sorted(rejected.items(), key=lambda kv: (-kv[1], kv[0]))),
         "annotated": annotate.get("health", {}).get("rows"),
         "labels": graph.get("labels"),
@@ -190,7 +197,7 @@ STAGES = {
             "select", "Select the budget: the table `selection` and selection.jsonl.", _select,
             reads=(POOL, ANNOTATED, LABELS, LABEL_EDGES), writes=_writes(SELECTION),
             settings=_sections("select", "mode", "incremental", "gates", "seed", "output.path"), named=_select_names,
-            file="selection.jsonl", restore=_write_selection,
+            file="selection.jsonl", restore=_write_selection, fits=_is_as_configured,
         ),
         Stage(
             "report", "Write report.html from the tables.", _report,

@@ -12,6 +12,7 @@ from mig_spark.contracts import POOL
 from mig_spark.errors import InputError, ReplayError
 from mig_spark.ingest.pool import judge, parse_parts, repeated_ids
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
+from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.masking import mask_secrets
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _COMPARED = ("content_hash", "source", "schema", "given", "raw")
+#: A pool of a version that did not record kinds: its hashes are of the messages, and schemas had other names.
+_COMPARED_OLD = ("content_hash", "source", "given", "raw")
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,17 @@ def pool_again(
     from pyspark.sql import functions as sf
 
     parts, notes = parts_then(spark, config, inputs)
+    old = pool.where("kind is not null").isEmpty()
+    if old:
+        notes.append("the pool was made by a version that read less of a record: compared by messages")
     with unreadable_files(config.path):
-        staged = parse_parts(spark, parts, config)
+        staged = parse_parts(spark, parts, config, rules=1 if old else RULES)
         repeated = repeated_ids(staged).persist()
         try:
             fresh = judge(staged, repeated).where("reason is null").select(*POOL.names)
-            then, now = (df.select("id", sf.struct(*_COMPARED).alias("_row")) for df in (pool, fresh))
+            then, now = (
+                df.select("id", sf.struct(*(_COMPARED_OLD if old else _COMPARED)).alias("_row")) for df in (pool, fresh)
+            )
             both = then.withColumnRenamed("_row", "_then").join(now.withColumnRenamed("_row", "_now"), "id", "full")
             kind = (
                 sf.when(sf.col("_now").isNull(), "missing")

@@ -27,6 +27,7 @@ from mig_spark.ingest.pool import (
     split_records,
 )
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
+from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.spark_failures import root_cause, spark_errors, unreadable_files
@@ -46,13 +47,14 @@ _COMMITS = 200
 @dataclass(frozen=True)
 class SourceState:
     """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions by name; `data`, a
-    number that rises with every change of its rows; `ids`, Delta's own ids of the tables. Names are without passwords:
-    anyone who can read the output reads them in its commits."""
+    number that rises with every change of its rows; `ids`, Delta's own ids of the tables; `rules`, by which its records
+    were parsed. Names are without passwords: anyone who can read the output reads them in its commits."""
 
     pool: str
     tables: dict[str, int]
     data: int
     ids: dict[str, str] = field(default_factory=dict)
+    rules: int = 1
 
 
 def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
@@ -73,7 +75,8 @@ def ingest_changes(store: Store, config: Config, run_id: str, *, parts: Sequence
     data = before.data if before else 0
     tables = [p for p in parts if p.version is not None]
     versions = {shown_name(p): p.version for p in tables if p.version is not None}
-    now = SourceState(_hash(config), versions, data, {shown_name(p): table_id(store.spark, p) for p in tables})
+    ids = {shown_name(p): table_id(store.spark, p) for p in tables}
+    now = SourceState(_hash(config), versions, data, ids, RULES)
     why, how = _why_everything(store, before, now, parts), ""
     try:
         if why is None:
@@ -145,6 +148,8 @@ def _why_everything(store: Store, before: SourceState | None, now: SourceState, 
     """Why everything has to be read; None where reading the changes is enough."""
     if before is None or not store.exists(SOURCE_FILES) or not store.exists(POOL):
         return "there is no earlier incremental run"
+    if before.rules != now.rules:
+        return "this version reads more of a record than the one that ran before"
     if before.pool != now.pool:
         return "the section pool of the config has changed"
     if set(before.tables) != set(now.tables):

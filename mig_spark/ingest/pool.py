@@ -13,10 +13,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, PoolConfig
-from mig_spark.contracts import POOL, REJECTED, STAGED, Table
+from mig_spark.contracts import KINDS, POOL, REJECTED, STAGED, Table
 from mig_spark.errors import InputError
 from mig_spark.ingest.sources import LISTED_FILES, Part, disk_pieces, find_parts, pool_inputs
 from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
+from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
 from mig_spark.lakehouse.spark_failures import unreadable_files
@@ -41,8 +42,8 @@ def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Pa
         parts: what `find_parts` found, where the caller has looked already; files that came later are not read.
 
     Returns:
-        `read` (records), `pool` (rows), `rejected` (rows by reason), where `read` = `pool` + all of `rejected`; and
-        `inputs` (what was read, for the table `runs`).
+        `read` (records), `pool` (rows), `kinds` (those by kind), `rejected` (rows by reason), where
+        `read` = `pool` + all of `rejected`; and `inputs` (what was read, for the table `runs`).
 
     Raises:
         InputError: nothing there, unreadable or without a usable row; then nothing has been written.
@@ -85,13 +86,18 @@ def read_source(spark: SparkSession, config: PoolConfig) -> DataFrame:
 
 
 def parse_parts(
-    spark: SparkSession, parts: Iterable[Part], config: PoolConfig, *, schema: str | None = None
+    spark: SparkSession, parts: Iterable[Part], config: PoolConfig, *, schema: str | None = None, rules: int = RULES
 ) -> DataFrame:
     """Parse what `find_parts` found, in executors, to the columns of `contracts.STAGED`.
 
-    `schema`: in place of the config's; `annotation` reads only what a record says of itself, not its messages.
+    Args:
+        schema: in place of the config's; `annotation` reads only what a record says of itself, not its messages.
+        rules: as `Limits.rules`.
     """
-    frames = [_parse_part(spark, part, config, schema or config.schema_) for part in parts]
+    limits = limits_of(config)._replace(rules=rules)
+    if schema == "annotation":
+        limits = limits._replace(kinds=None)
+    frames = [_parse_part(spark, part, config, schema or config.schema_, limits) for part in parts]
     return reduce(lambda a, b: a.unionByName(b), frames)
 
 
@@ -157,7 +163,7 @@ def split_records(
         write_pool: writes the usable rows (the columns of `records`) in some other way than all at once.
 
     Returns:
-        `read`, `pool`, `rejected` by reason.
+        `read`, `pool`, `kinds` (rows of the pool by kind), `rejected` by reason.
 
     Raises:
         InputError: a file that cannot be read, or no usable row; then nothing has been written.
@@ -169,20 +175,21 @@ def split_records(
     repeated = repeated_ids(staged).persist()
     try:
         judged = judge(staged, repeated) if repeated.count() else staged
-        by_reason = {
-            row["reason"]: row
-            for row in judged.groupBy("reason")
+        # a usable row has a kind and no reason, any other the reverse
+        counted = (
+            judged.groupBy("reason", sf.when(sf.col("reason").isNull(), sf.col("kind")).alias("kind"))
             .agg(sf.count(sf.lit(1)).alias("rows"), sf.min("detail").alias("detail"))
             .collect()
-        }
-        usable = by_reason.pop(None)["rows"] if None in by_reason else 0
-        rejected = {
-            reason: row["rows"] for reason, row in sorted(by_reason.items(), key=lambda kv: (-kv[1]["rows"], kv[0]))
-        }
+        )
+        most_first = sorted(counted, key=lambda row: (-row["rows"], row["reason"] or "", row["kind"] or ""))
+        details = {row["reason"]: row["detail"] for row in most_first if row["reason"] is not None}
+        rejected = {row["reason"]: row["rows"] for row in most_first if row["reason"] is not None}
+        kinds = {row["kind"] or KINDS[0]: row["rows"] for row in most_first if row["reason"] is None}
+        usable = sum(kinds.values())
         if FILE_UNREADABLE in rejected:
             raise InputError(_unreadable(staged))
         if not usable:
-            raise InputError(_nothing_usable(config, {r: (n, by_reason[r]["detail"]) for r, n in rejected.items()}))
+            raise InputError(_nothing_usable(config, {r: (n, details[r]) for r, n in rejected.items()}))
         rows = judged.where("reason is null")
         if write_pool is None:
             store.write(POOL, rows)
@@ -202,14 +209,13 @@ def split_records(
         repeated.unpersist()
     read = usable + sum(rejected.values())
     logger.info("read %d records: %d pool rows, %d rejected", read, usable, read - usable)
-    return {"read": read, "pool": usable, "rejected": rejected}
+    return {"read": read, "pool": usable, "kinds": kinds, "rejected": rejected}
 
 
-def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str) -> DataFrame:
+def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str, limits: Limits) -> DataFrame:
     from pyspark.sql import functions as sf
 
     columns = {str(role): name for role, name in config.columns.items()}
-    limits = _limits(config)
     form = config.format if config.format in ("jsonl", "json") else "auto"
     if part.kind in ("disk_lines", "disk_files"):
         pieces = disk_pieces(part, form)
@@ -235,8 +241,10 @@ def _parse_part(spark: SparkSession, part: Part, config: PoolConfig, schema: str
     return rows.select(*_bounded("value", limits), "file", "block").mapInArrow(parse, STAGED.ddl())
 
 
-def _limits(config: PoolConfig) -> Limits:
-    return Limits(config.max_record_bytes, config.max_labels)
+def limits_of(config: PoolConfig) -> Limits:
+    """What one record of the pool may be."""
+    kinds = None if config.kinds is None else tuple(map(str, config.kinds))
+    return Limits(config.max_record_bytes, config.max_labels, kinds)
 
 
 def _bounded(name: str, limits: Limits) -> tuple[Column, Column]:
@@ -260,7 +268,7 @@ def parse_texts(texts: DataFrame, part: Part, config: PoolConfig) -> DataFrame:
     from pyspark.sql import functions as sf
 
     columns = {str(role): name for role, name in config.columns.items()}
-    limits = _limits(config)
+    limits = limits_of(config)
     rows = texts.select(
         *_bounded("value", limits),
         sf.lit(plain_path(part.name)).alias("file"),

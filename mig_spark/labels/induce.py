@@ -92,10 +92,12 @@ def _induce(store: Store, config: Config, path: str | None) -> dict[str, Any]:
 
 
 def _embedded(store: Store, config: Config) -> DataFrame:
-    """The pool's different rows, at most as many as the config says, drawn by hash: content_hash, text, vector."""
+    """The pool's different texts, at most as many as the config says, drawn by hash: content_hash (here the hash of the
+    messages), text, vector."""
     from pyspark.sql import functions as sf
 
-    pool = store.read(POOL).select("content_hash", "messages").dropDuplicates(["content_hash"])
+    pool = store.read(POOL).select(sf.col("text_hash").alias("content_hash"), "messages")
+    pool = pool.dropDuplicates(["content_hash"])
     wanted = config.vocabulary.induce.rows
     rows = pool.count()
     if rows > wanted:

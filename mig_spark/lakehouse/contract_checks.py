@@ -26,11 +26,15 @@ def relaxed_columns(df: DataFrame, table: Table) -> list[Column]:
 
 
 def with_later_columns(df: DataFrame, table: Table) -> DataFrame:
-    """`df` with nulls for the columns that were added to the contract after it was written."""
+    """`df` with the columns that were added to the contract after it was written: null, or what the contract says that
+    they were before."""
     from pyspark.sql import functions as sf
 
-    missing = later_columns(df, table)
-    return df.withColumns({c.name: sf.lit(None).cast(c.type) for c in missing}) if missing else df
+    missing = {c.name: sf.lit(None).cast(c.type) for c in later_columns(df, table)}
+    df = df.withColumns(missing) if missing else df
+    # where the table has the column by now, rows that were written before it was added hold null
+    known = {c.name: sf.coalesce(c.name, sf.expr(c.before)) for c in table.columns if c.before and c.name in df.columns}
+    return df.withColumns(known) if known else df
 
 
 def check_contract(df: DataFrame, table: Table) -> None:

@@ -229,6 +229,7 @@ def _counts(store: Store, given: Mapping[str, Any], rejected: Mapping[str, int],
         pool=int(pool),
         annotated=int(given.get("annotated", rows)),
         selected=selected,
+        kinds=tuple((str(kind), int(n)) for kind, n in (given.get("kinds") or {}).items()),
     )
 
 

@@ -26,13 +26,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows after each step; `rejected` is (reason, rows), most frequent first."""
+    """Rows after each step; `rejected` is (reason, rows) and `kinds` (kind, rows of the pool), most frequent first."""
 
     read: int = 0
     rejected: tuple[tuple[str, int], ...] = ()
     pool: int = 0
     annotated: int = 0
     selected: int = 0
+    kinds: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

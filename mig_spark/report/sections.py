@@ -29,6 +29,8 @@ def flow(data: ReportData) -> Section:
     take = f"{plural(c.read, 'row')} read, {count(refused)} rejected, {count(c.selected)} selected."
     if c.annotated:
         take += f" The selection keeps {percent(c.selected / c.annotated)} of the annotated pool."
+    if len(c.kinds) > 1:
+        take += f" The pool has rows of several kinds: {', '.join(f'{count(n)} {kind}' for kind, n in c.kinds)}."
     if c.rejected:
         top = max(n for _, n in c.rejected)
         reasons = table(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, IncrementalConfig, SelectConfig
 from mig_spark.contracts import ANNOTATED, POOL, SELECTION, SELECTION_CHANGES
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.sql import literal
 from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +64,36 @@ def former_selection(store: Store, config: Config, last: Published | None) -> Fo
 
     if last is None or last.version is None:
         return None
-    before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash")
+    before = store.read(SELECTION, version=last.version).select("rank", "id", "content_hash", "text_hash")
     there = store.read(ANNOTATED)
     if config.select.strategy.reads_graph:
         there = there.where(sf.size("labels") > 0)
-    now = there.select("id", sf.col("content_hash").alias("_now"))
-    rows = collect_arrow(before.join(now, "id", "left").orderBy("rank")).to_pylist()
+    now = there.select("id", *content_now())
+    compared = before.join(now, "id", "left").select("rank", "id", is_as_selected().alias("same"))
+    rows = collect_arrow(compared.orderBy("rank")).to_pylist()
     ids = [r["id"] for r in rows]
     if config.incremental.select == "refresh":
         return Former(last.version, ids, [], last.dead)
-    kept = [r["id"] for r in rows if r["_now"] is not None and r["content_hash"] in (None, r["_now"])]
-    return Former(last.version, ids, kept, last.dead)
+    return Former(last.version, ids, [r["id"] for r in rows if r["same"]], last.dead)
+
+
+def content_now() -> tuple[Column, Column]:
+    """The hashes of a row of `pool` or `annotated` under the names that `is_as_selected` reads."""
+    from pyspark.sql import functions as sf
+
+    return sf.col("content_hash").alias("_content_now"), sf.col("text_hash").alias("_text_now")
+
+
+def is_as_selected() -> Column:
+    """Whether a row of SELECTION that is joined with `content_now` is there and has the content that was selected.
+
+    A selection of an older version has the hash of the messages alone, and of a still older one none.
+    """
+    from pyspark.sql import functions as sf
+
+    then, now = sf.col("content_hash"), sf.col("_content_now")
+    comparable = sf.when(sf.col("text_hash").isNull(), sf.col("_text_now")).otherwise(now)
+    return sf.coalesce(now.isNotNull() & (then.isNull() | (then == comparable)), sf.lit(False))
 
 
 def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int) -> SelectConfig:
@@ -98,15 +120,14 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
     """
     from pyspark.sql import functions as sf
 
-    names = ["id", "rank", "content_hash"]
+    names = ["id", "rank", "content_hash", "text_hash"]
     before = store.read(SELECTION, version=former.version).select(*names)
     after = store.read(SELECTION).select("id", sf.col("rank").alias("rank_after"), sf.lit(True).alias("_in"))
-    pool = store.read(POOL).select("id", sf.col("content_hash").alias("_now"))
-    changed = sf.col("content_hash").isNotNull() & (sf.col("content_hash") != sf.col("_now"))
+    pool = store.read(POOL).select("id", *content_now())
     reason = (
         sf.when(sf.col("rank_before").isNull(), NEW)
-        .when(sf.col("_now").isNull(), DELETED)
-        .otherwise(sf.when(changed, CHANGED).otherwise(OUTDONE))
+        .when(sf.col("_content_now").isNull(), DELETED)
+        .otherwise(sf.when(is_as_selected(), OUTDONE).otherwise(CHANGED))
     )
     both = before.withColumnRenamed("rank", "rank_before").join(after, "id", "full").join(pool, "id", "left")
     moved = both.where("rank_before is null or rank_after is null").select(

@@ -66,7 +66,7 @@ def select_pool(
     )
     _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
     chosen = selection.to_df(store.spark).drop("labels")
-    facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash")
+    facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash", "text_hash")
     rows = chosen.join(facts, "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
     saved.remove()

@@ -47,7 +47,7 @@ with open_session(SparkConfig(master=master, conf=conf)) as session:
     if not store.exists(POOL):
         data = [(f"row-{k}", f"hash-{k}", [("user", f"question {k}"), ("assistant", "An answer.")], "here", "messages",
                  None, "{}") for k in range(int(rows))]
-        store.write(POOL, session.spark.createDataFrame(data, POOL.ddl()))
+        store.write(POOL, session.spark.createDataFrame([(*r, r[1], "sft") for r in data], POOL.ddl()))
     print("ready", flush=True)
     counts = annotate_pool(store, config, f"run-{number}")
     found = {r.content_hash: r.labels for r in store.read(ANNOTATIONS).collect()}

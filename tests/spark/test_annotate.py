@@ -42,7 +42,7 @@ def write_pool(store: Store, rows: list[dict[str, Any]]) -> None:
         messages = [("user", question), ("assistant", row.get("answer", f"answer {k}."))]
         content = row.get("hash", f"hash of {question}")
         full.append((f"row-{k}", content, messages, row.get("source", "here"), "messages", given, json.dumps(row)))
-    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+    store.write(POOL, store.spark.createDataFrame([(*r, r[1], "sft") for r in full], POOL.ddl()))
 
 
 def by_id(store: Store) -> dict[str, Row]:

@@ -104,7 +104,7 @@ def store(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Stor
         talk = [("user", question(k)), *([] if k == LONELY else [("assistant", f"Yeast makes gas in {k} ways.")])]
         given = ([LABELS[k % 3], "outside"] if k % 2 else [LABELS[k % 3]], None, None, 1.0 + k, None)
         rows.append((f"row-{k}", f"hash-{k}", talk, "here", "messages", given, "{}"))
-    store.write(POOL, spark.createDataFrame(rows, POOL.ddl()))
+    store.write(POOL, spark.createDataFrame([(*r, r[1], "sft") for r in rows], POOL.ddl()))
     return store
 
 

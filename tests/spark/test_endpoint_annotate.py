@@ -93,7 +93,7 @@ def store(spark: SparkSession, tmp_path: Path) -> Store:
     ]
     # the same content under another id is asked for once
     rows.append(("twin", *rows[0][1:]))
-    store.write(POOL, spark.createDataFrame(rows, POOL.ddl()))
+    store.write(POOL, spark.createDataFrame([(*r, r[1], "sft") for r in rows], POOL.ddl()))
     return store
 
 

@@ -56,7 +56,7 @@ def write_pool(store: Store, label_rows: list[list[str]]) -> None:
         )
         for k, labels in enumerate(label_rows)
     ]
-    store.write(POOL, store.spark.createDataFrame(rows, POOL.ddl()))
+    store.write(POOL, store.spark.createDataFrame([(*r, r[1], "sft") for r in rows], POOL.ddl()))
 
 
 def dense_propagation(n: int, edges: dict[tuple[int, int], float], normalize: str) -> np.ndarray:

@@ -81,8 +81,8 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
     assert [r["source"] for r in selection] == [f"source-{int(i[-1]) % 3}" for i in want]
 
     lines = [json.loads(x) for x in (tmp_path / "out" / "selection.jsonl").read_text().splitlines()]
-    assert [x["id"] for x in lines] == want
-    assert lines[0]["messages"][0] == {"role": "user", "content": f"ask {want[0]}"}
+    assert [x["_id"] for x in lines] == want
+    assert lines[0] == record(by_id[want[0]])
 
     counts = flat_counts(done["counts"])
     assert counts["read"] == 153

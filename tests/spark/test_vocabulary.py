@@ -61,7 +61,7 @@ def write_tagged(store: Store, rows: list[list[str]]) -> None:
          (tags, None, None, 1.0 + k, None), "{}")
         for k, tags in enumerate(rows)
     ]  # fmt: skip
-    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+    store.write(POOL, store.spark.createDataFrame([(*r, r[1], "sft") for r in full], POOL.ddl()))
 
 
 def labels_of(store: Store) -> dict[str, list[str]]:
@@ -293,7 +293,7 @@ def test_labels_for_a_pool_that_has_none(spark: SparkSession, tmp_path: Path) ->
     ]
     # the same content twice is one row
     rows.append(("again", "hash 0", [("user", texts[0])], None, "messages", None, "{}"))
-    store.write(POOL, spark.createDataFrame(rows, POOL.ddl()))
+    store.write(POOL, spark.createDataFrame([(*r, r[1], "sft") for r in rows], POOL.ddl()))
     path = tmp_path / "labels.json"
     done = induce_vocabulary(store, config, path=str(path))
     assert (done["rows"], done["clusters"]) == (15, 3)

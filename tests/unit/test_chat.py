@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.contracts import ROLES
-from mig_spark.kernels.ingest import rejects
-from mig_spark.kernels.ingest.chat import Row, column_names, hash_messages, parse_record, parse_value
+from mig_spark.kernels.ingest import forms, rejects
+from mig_spark.kernels.ingest.chat import Row, hash_messages, parse_record, parse_value
 from mig_spark.kernels.ingest.given import Given
+from mig_spark.kernels.ingest.names import column_names
 from mig_spark.kernels.ingest.rejects import Rejection
 
 REASONS = {value for name, value in vars(rejects).items() if name.isupper() and isinstance(value, str)}
-SCHEMAS = ("auto", "alpaca", "pair", "sharegpt", "messages", "mig", "annotation")
+SCHEMAS = ("auto", *forms.READERS)
 KEYS = re.findall(
     r"\w+",
+    "chosen rejected label kto_tag tools images ground_truth reasoning_content completions preferred_output thinking "
+    "non_preferred_output tool_call_id name weight type image_url "
     "id _id source instruction input output response prompt completion question answer system history messages dialogs "
     "conversations role from content value text labels score quality complexity annotation instag deita quality_scores "
     "complexity_scores ifd_score tool_calls",
@@ -61,7 +64,8 @@ def check(outcome: Row | Rejection) -> None:
         assert role in ROLES
         assert content.strip()
         content.encode()
-    assert outcome.content_hash == hash_messages(outcome.messages)
+    assert outcome.text_hash == hash_messages(outcome.messages)
+    assert outcome.kind in forms.KINDS
     assert outcome.id != ""
     for label in (outcome.given and outcome.given.labels) or ():
         assert isinstance(label, str)
@@ -129,7 +133,14 @@ def test_texts_that_are_no_record(text: str | bytes, reason: str) -> None:
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant"}]}, rejects.EMPTY_CONTENT),
         ({"messages": [{"role": "system", "content": ""}]}, rejects.EMPTY_CONTENT),
         ({"messages": [{"role": "user", "content": 3}]}, rejects.CONTENT_NOT_TEXT),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, rejects.CONTENT_NOT_TEXT),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, rejects.CONTENT_NOT_TEXT),
+        ({"messages": [{"role": "user", "content": [{"image": "a.png"}]}]}, rejects.CONTENT_NOT_TEXT),
+        ({"messages": [{"role": "user", "content": {"a": 1}}]}, rejects.CONTENT_NOT_TEXT),
+        ({"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant"}]}, rejects.EMPTY_CONTENT),
+        ({"prompt": ["a"], "completion": "b"}, rejects.CONTENT_NOT_TEXT),
+        ({"prompt": "a", "chosen": " ", "rejected": "b"}, rejects.EMPTY_CONTENT),
+        ({"prompt": "a", "chosen": [{"role": "system", "content": ""}], "rejected": "b"}, rejects.EMPTY_CONTENT),
+        ({"prompt": "a", "chosen": 1, "rejected": "b"}, rejects.EMPTY_CONTENT),
         ({"instruction": "", "input": "", "output": "a"}, rejects.EMPTY_CONTENT),
         ({"instruction": "a", "input": "b", "output": " "}, rejects.EMPTY_CONTENT),
         ({"instruction": "a", "output": None}, rejects.EMPTY_CONTENT),
@@ -208,7 +219,9 @@ def test_conversations_keep_roles_and_texts(want: list[tuple[str, str]]) -> None
 
 
 @given(turns, st.dictionaries(st.sampled_from(["task", "n", "lang"]), st.integers() | texts), st.randoms())
-def test_the_hash_is_of_the_messages_alone(want: list[tuple[str, str]], extra: dict[str, Any], random: Any) -> None:
+def test_the_hash_of_a_plain_row_is_of_its_messages_alone(
+    want: list[tuple[str, str]], extra: dict[str, Any], random: Any
+) -> None:
     record = {"id": "x", "messages": [{"role": r, "content": c} for r, c in want], **extra}
     keys = list(record)
     random.shuffle(keys)

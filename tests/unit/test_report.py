@@ -50,6 +50,16 @@ def test_headline_says_what_was_selected(data: ReportData, page: Tags) -> None:
     assert "engine rounds · 4 rounds" in page.text
 
 
+def test_kinds_of_rows_are_told_where_there_are_several(data: ReportData) -> None:
+    kinds = (("sft", 1400), ("kto", 100))
+    several, one = (
+        dataclasses.replace(data, counts=dataclasses.replace(data.counts, kinds=k)) for k in (kinds, kinds[:1])
+    )
+    words = "The pool has rows of several kinds: 1,400 sft, 100 kto."
+    assert words in Tags(render_report(several)).text
+    assert "several kinds" not in Tags(render_report(one)).text
+
+
 def test_every_part_is_there(page: Tags) -> None:
     assert [f["id"] for f in page.figures] == [
         f"plot-{name}"

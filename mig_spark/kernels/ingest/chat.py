@@ -8,90 +8,66 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from mig_spark.kernels.ingest.extras import extras_of, with_system
+from mig_spark.kernels.ingest.forms import STEPWISE, kind_of, read, recognise, refine
 from mig_spark.kernels.ingest.given import Given, given_from_annotation, given_from_columns
+from mig_spark.kernels.ingest.names import DEFAULT_NAMES, Names, first_of
 from mig_spark.kernels.ingest.rejects import (
     BAD_ID,
     BROKEN_JSON,
-    CONTENT_NOT_TEXT,
-    EMPTY_CONTENT,
-    NO_MESSAGES,
     NOT_OBJECT,
     NOT_UNICODE,
     NOT_UTF8,
     TOO_DEEP,
-    UNKNOWN_SCHEMA,
     BadRecord,
     Rejection,
     encodable,
     show,
 )
-from mig_spark.kernels.ingest.turns import Turn, none_empty, read_history, read_turn
-
-_Reader = Callable[[Mapping[str, Any], "Names"], list[Turn]]
+from mig_spark.kernels.ingest.turns import Turn
 
 # Real data has raw tabs and carriage returns inside strings; their meaning is clear, so they are accepted.
 DECODER = json.JSONDecoder(strict=False)
 _BOM = "\ufeff"
+#: Changes when the same record gives other content hashes or ids, so that an incremental run reads everything anew.
+#: 2: what a trainer sees beyond role and content counts; preference, KTO and other forms are known.
+RULES = 2
 #: A record with more labels than this is not a plausible annotated row.
 MAX_LABELS = 10_000
 
 
-@dataclass(frozen=True)
-class Names:
-    """For each role that a column can have, the keys under which it is looked for, best first."""
-
-    id: tuple[str, ...] = ("id", "_id")
-    source: str = "source"
-    instruction: tuple[str, ...] = ("instruction",)
-    output: tuple[str, ...] = ("output", "response", "completion", "answer")
-    prompt: tuple[str, ...] = ("prompt", "question", "query", "problem", "input")
-    response: tuple[str, ...] = ("completion", "response", "answer", "output", "solution")
-    input: tuple[str, ...] = ("input", "context")
-    system: tuple[str, ...] = ("system",)
-    messages: tuple[str, ...] = ("messages",)
-    conversations: tuple[str, ...] = ("conversations", "conversation")
-    labels: str = "labels"
-    score: str = "score"
-    quality: str = "quality"
-    complexity: str = "complexity"
-    configured: frozenset[str] = field(default_factory=frozenset)
-
-
 class Row(NamedTuple):
-    """A usable record. `id`: the record's own id or None; `signature`: hash of its messages, labels and scores."""
+    """A usable record.
+
+    Attributes:
+        id: the record's own id, or None.
+        content_hash: hash of everything that a trainer sees: the messages and what they do not carry.
+        text_hash: hash of the messages alone, which are what annotators read.
+        signature: hash of its content, labels and scores.
+        messages: the view, (role, content) in order.
+        source: the record's own source, or None.
+        schema: one of `forms.SCHEMAS`.
+        kind: one of `forms.KINDS`.
+        given: labels and scores that it brings.
+    """
 
     id: str | None
     content_hash: str
+    text_hash: str
     signature: str
     messages: list[Turn]
     source: str | None
     schema: str
+    kind: str
     given: Given | None
 
-
-def column_names(columns: Mapping[str, str]) -> Names:
-    """The default names, replaced where `pool.columns` says so. An empty name means that no column has this role."""
-    names = Names(configured=frozenset(columns))
-    for role, name in columns.items():
-        keys = (name,) if name else ()
-        if role == "prompt":
-            names = replace(names, prompt=keys, instruction=keys)
-        elif role == "response":
-            names = replace(names, response=keys, output=keys)
-        elif role == "messages":
-            names = replace(names, messages=keys, conversations=keys)
-        elif role in ("id", "input", "system"):
-            names = replace(names, **{role: keys})  # type: ignore[arg-type]
-        else:
-            names = replace(names, **{role: name})  # type: ignore[arg-type]
-    return names
-
-
-DEFAULT_NAMES = column_names({})
+    def by_messages(self) -> Row:
+        """The row as rule 1 had it: with the hash of the messages alone."""
+        text = self.text_hash
+        return self._replace(content_hash=text, signature=text if self.given is None else _hash([text, self.given]))
 
 
 def parse_record(
@@ -128,30 +104,31 @@ def parse_value(
     own_id: str | None = None
     try:
         own_id = _own_id(value, names)
-        found = recognise(value, names) if schema == "auto" else schema
-        turns = _READERS[found](value, names) if found in _READERS else _unknown(value, found)
-        messages = _with_system(turns, value, names)
+        found = recognise(value, names) if schema == "auto" else refine(schema, value, names)
+        reading = read(value, found, names)
+        kind = kind_of(found, reading)
+        messages = with_system(reading, value, names)
         given = given_from_annotation(value, max_labels=max_labels) or given_from_columns(
             value,
-            labels=names.labels,
+            # the key `labels` of a stepwise row says which of its steps are right
+            labels="" if kind == STEPWISE and names.labels == "labels" else names.labels,
             score=names.score,
             quality=names.quality,
             complexity=names.complexity,
             strict=names.configured,
             max_labels=max_labels,
         )
-        content_hash = hash_messages(messages)
+        text_hash = content_hash = hash_messages(messages)
+        # of a record that is read for its annotation alone, nothing else is looked at
+        if messages and (extras := extras_of(value, reading, messages, names)):
+            content_hash = hash_content(messages, extras)
         signature = content_hash if given is None else _hash([content_hash, given])
-        return Row(own_id, content_hash, signature, messages, _own_source(value, names), found, given)
+        source = _own_source(value, names)
+        return Row(own_id, content_hash, text_hash, signature, messages, source, found, kind, given)
     except BadRecord as e:
         return Rejection(e.reason, e.detail, own_id)
     except RecursionError:
         return Rejection(TOO_DEEP, "the record is nested deeper than it can be written", own_id)
-
-
-def recognise(record: Mapping[str, Any], names: Names = DEFAULT_NAMES) -> str:
-    """The schema of a record, or "" where none fits. Keys that hold null count only where no other key fits."""
-    return _recognise(lambda k: record.get(k) is not None, names) or _recognise(record.__contains__, names)
 
 
 def hash_messages(messages: Iterable[Turn]) -> str:
@@ -163,6 +140,16 @@ def hash_messages(messages: Iterable[Turn]) -> str:
     return _hash([[role, content] for role, content in messages])
 
 
+def hash_content(messages: Iterable[Turn], extras: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of messages and extras: keys sorted, integers exact, other numbers by the shortest
+    text that gives the same double.
+
+    Raises:
+        BadRecord: a text has a lone surrogate.
+    """
+    return _hash([[[role, content] for role, content in messages], extras])
+
+
 def json_problem(error: ValueError) -> str:
     """What is wrong with a JSON text, in the decoder's words and with the place."""
     if isinstance(error, json.JSONDecodeError):
@@ -170,112 +157,8 @@ def json_problem(error: ValueError) -> str:
     return "a number with too many digits"
 
 
-def _recognise(has: Callable[[str], bool], names: Names) -> str:
-    configured = names.configured
-    if "messages" in configured and any(map(has, names.messages)):
-        return "messages"
-    if "prompt" in configured and any(map(has, names.prompt)):
-        return "alpaca" if names.prompt == ("instruction",) else "pair"
-    if has("dialogs"):
-        return "mig"
-    if any(map(has, names.messages)):
-        return "messages"
-    if any(map(has, names.conversations)):
-        return "sharegpt"
-    if any(map(has, names.instruction)):
-        return "alpaca"
-    return "pair" if any(map(has, names.prompt)) else ""
-
-
-def _unknown(record: Mapping[str, Any], schema: str) -> list[Turn]:
-    keys = ", ".join(sorted(map(show, record))[:12]) or "none"
-    raise BadRecord(UNKNOWN_SCHEMA, f"{schema or 'no known schema'} among the keys {keys}")
-
-
-def _read_alpaca(record: Mapping[str, Any], names: Names) -> list[Turn]:
-    turns = read_history(record.get("history"))
-    prompt = _field(record, names.instruction, required=True)
-    extra = _field(record, names.input, required=False)
-    turns.append(("user", "\n".join(t for t in (prompt, extra) if t.strip())))
-    turns.append(("assistant", _field(record, names.output, required=True)))
-    return none_empty(turns)
-
-
-def _read_pair(record: Mapping[str, Any], names: Names) -> list[Turn]:
-    prompt = _field(record, names.prompt, required=True)
-    # `input` is also a common name of the prompt, so it is taken as context only where the config says so
-    extra = _field(record, names.input, required=False) if "input" in names.configured else ""
-    user = "\n".join(t for t in (prompt, extra) if t.strip()) if extra else prompt
-    return none_empty([("user", user), ("assistant", _field(record, names.response, required=True))])
-
-
-def _read_messages(record: Mapping[str, Any], names: Names) -> list[Turn]:
-    return _turns(record, names.messages)
-
-
-def _read_sharegpt(record: Mapping[str, Any], names: Names) -> list[Turn]:
-    return _turns(record, names.conversations)
-
-
-def _read_mig(record: Mapping[str, Any], names: Names) -> list[Turn]:
-    return _turns(record, names.messages if "messages" in names.configured else ("dialogs",))
-
-
-_READERS: dict[str, _Reader] = {
-    "alpaca": _read_alpaca,
-    "pair": _read_pair,
-    "messages": _read_messages,
-    "sharegpt": _read_sharegpt,
-    "mig": _read_mig,
-    # for callers that need only labels and scores: any record is accepted
-    "annotation": lambda _record, _names: [],
-}
-
-
-def _first(record: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, Any]:
-    for key in keys:
-        value = record.get(key)
-        if value is not None:
-            return key, value
-    return "", None
-
-
-def _field(record: Mapping[str, Any], keys: tuple[str, ...], *, required: bool) -> str:
-    key, value = _first(record, keys)
-    if value is None:
-        if required and not any(k in record for k in keys):
-            raise BadRecord(EMPTY_CONTENT, f"no {' or '.join(map(show, keys))}")
-        return ""
-    if not isinstance(value, str):
-        raise BadRecord(CONTENT_NOT_TEXT, f"{key} is {show(value)}")
-    return value
-
-
-def _turns(record: Mapping[str, Any], keys: tuple[str, ...]) -> list[Turn]:
-    key, value = _first(record, keys)
-    if value is None and not any(k in record for k in keys):
-        raise BadRecord(UNKNOWN_SCHEMA, f"no {' or '.join(map(show, keys))}")
-    if not isinstance(value, list) or not value:
-        raise BadRecord(NO_MESSAGES, f"{key or keys[0]} is {'empty' if value == [] else show(value)}")
-    turns: list[Turn] = []
-    for number, item in enumerate(value, 1):
-        turns.extend(read_turn(item, f"turn {number}"))
-    if not turns:
-        raise BadRecord(EMPTY_CONTENT, "nothing but an empty system turn")
-    return turns
-
-
-def _with_system(turns: list[Turn], record: Mapping[str, Any], names: Names) -> list[Turn]:
-    key, system = _first(record, names.system)
-    if system is None or not turns:
-        return turns
-    if not isinstance(system, str):
-        raise BadRecord(CONTENT_NOT_TEXT, f"{key} is {show(system)}")
-    return turns if not system.strip() or turns[0][0] == "system" else [("system", system), *turns]
-
-
 def _own_id(record: Mapping[str, Any], names: Names) -> str | None:
-    key, value = _first(record, names.id)
+    key, value = first_of(record, names.id)
     if isinstance(value, dict) and list(value) == ["$oid"]:  # how MongoDB exports write an id
         value = value["$oid"]
     if value is None or value == "":
@@ -298,7 +181,7 @@ def _own_source(record: Mapping[str, Any], names: Names) -> str | None:
 
 
 def _hash(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     try:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
     except UnicodeEncodeError:

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
 from mig_spark.kernels.ingest.arrays import Element, Fault, iter_array, text_pieces, too_long
-from mig_spark.kernels.ingest.chat import MAX_LABELS
+from mig_spark.kernels.ingest.chat import MAX_LABELS, RULES
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE, Rejection
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -29,10 +29,19 @@ _SHARD = re.compile(r"[-_.]\d+-of-\d+$")
 
 
 class Limits(NamedTuple):
-    """Limits for one record: `record_bytes`, bytes of its text; `labels`, number of labels that it brings."""
+    """What one record may be.
+
+    Attributes:
+        record_bytes: most bytes of its text.
+        labels: most labels that it brings.
+        kinds: what it may be for; None: anything.
+        rules: how its content is hashed; 1: as older versions did, by its messages alone.
+    """
 
     record_bytes: int = MAX_RECORD_BYTES
     labels: int = MAX_LABELS
+    kinds: tuple[str, ...] | None = None
+    rules: int = RULES
 
 
 DEFAULT_LIMITS = Limits()

@@ -23,6 +23,7 @@ SCORE_MISSING = "score missing"
 SCORE_NEGATIVE = "score negative"
 SCORE_NOT_FINITE = "score NaN or infinite"
 SCORE_NOT_NUMBER = "score not a number"
+OTHER_KIND = "kind not wanted"
 ID_CLASH = "id used for different content"
 DUPLICATE = "duplicate row"
 #: Never shown to a user: a truncated file ends the ingest with an error that names it.

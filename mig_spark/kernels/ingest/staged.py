@@ -8,9 +8,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from mig_spark.kernels.ingest.arrays import Element, Fault
-from mig_spark.kernels.ingest.chat import MAX_LABELS, Names, Row, parse_record, parse_value
-from mig_spark.kernels.ingest.records import Line
-from mig_spark.kernels.ingest.rejects import NOT_UTF8, Rejection, encodable
+from mig_spark.kernels.ingest.chat import Row, parse_record, parse_value
+from mig_spark.kernels.ingest.names import Names
+from mig_spark.kernels.ingest.records import DEFAULT_LIMITS, Limits, Line
+from mig_spark.kernels.ingest.rejects import NOT_UTF8, OTHER_KIND, Rejection, encodable
 
 #: A batch is complete with this many rows or this many characters, whichever comes first.
 _ROWS = 4096
@@ -35,6 +36,8 @@ SCHEMA = pa.schema(
         ("schema", pa.string()),
         ("given", _GIVEN),
         ("raw", pa.string()),
+        ("text_hash", pa.string()),
+        ("kind", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("signature", pa.string()),
@@ -57,11 +60,22 @@ class Parsed(NamedTuple):
 
 
 def parse_item(
-    item: Line | Element | Fault, *, schema: str, names: Names, max_labels: int = MAX_LABELS
+    item: Line | Element | Fault, *, schema: str, names: Names, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[Row | Rejection, str]:
     """The outcome for one record, and its raw text as valid Unicode."""
+    outcome, raw = _parse(item, schema, names, limits)
+    if isinstance(outcome, Row):
+        if limits.kinds is not None and outcome.kind not in limits.kinds:
+            said = f"a row of the kind {outcome.kind}; pool.kinds keeps {', '.join(limits.kinds)}"
+            return Rejection(OTHER_KIND, said, outcome.id), raw
+        if limits.rules == 1:
+            outcome = outcome.by_messages()
+    return outcome, raw
+
+
+def _parse(item: Line | Element | Fault, schema: str, names: Names, limits: Limits) -> tuple[Row | Rejection, str]:
     if isinstance(item, Line):
-        outcome = parse_record(item.text, schema=schema, names=names, max_labels=max_labels)
+        outcome = parse_record(item.text, schema=schema, names=names, max_labels=limits.labels)
         return outcome, item.text.decode("utf-8", "replace")
     raw = item.text
     if not encodable(raw):
@@ -71,7 +85,7 @@ def parse_item(
         return item.rejection, raw
     if raw is not item.text:
         return Rejection(NOT_UTF8, "the record has bytes that are not UTF-8"), raw
-    return parse_value(item.value, schema=schema, names=names, max_labels=max_labels), raw
+    return parse_value(item.value, schema=schema, names=names, max_labels=limits.labels), raw
 
 
 def to_batches(records: Iterable[Parsed]) -> Iterator[pa.RecordBatch]:
@@ -100,6 +114,8 @@ def _batch(records: list[Parsed]) -> pa.RecordBatch:
         "schema": [r and r.schema for r in rows],
         "given": [r.given._asdict() if r and r.given else None for r in rows],
         "raw": [r.raw for r in records],
+        "text_hash": [r and r.text_hash for r in rows],
+        "kind": [r and r.kind for r in rows],
         "reason": [f and f.reason for f in faults],
         "detail": [f and f.detail for f in faults],
         "signature": [r and r.signature for r in rows],

@@ -1,8 +1,12 @@
-"""The turns of a conversation: roles under all their names, contents as text or as a list of parts, tool calls."""
+"""The turns of a conversation: the view (role, content) for annotation, and what of a message the view does not carry.
+
+Messages are read as OpenAI, Hermes, ShareGPT, Anthropic and Hugging Face's chat templates write them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mig_spark.kernels.ingest.rejects import (
@@ -15,71 +19,188 @@ from mig_spark.kernels.ingest.rejects import (
 )
 
 Turn = tuple[str, str]
+#: What the view does not carry of a message, by the message's own keys.
+Further = dict[str, Any]
 
 ROLE_NAMES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
+    **dict.fromkeys(
+        ("tool", "observation", "function", "function_response", "tool_response", "ipython", "environment"), "tool"
+    ),
     **dict.fromkeys(("function_call", "function-call", "tool_call", "tool_calls"), "function_call"),
 }
+#: Roles that chat templates render in a way of their own, so that a message with one differs from one with the role of
+#: the view; the other names are only another spelling.
+_OWN_ROLES = frozenset(("developer", "ipython", "environment"))
+#: Keys of a message that describe it and that no chat template reads.
+TURN_METADATA = frozenset(
+    (
+        "id", "message_id", "msg_id", "turn", "turn_id", "turn_identifier", "turn_index", "parent_id",
+        "conversation_id",
+        "timestamp", "created", "created_at", "updated_at", "date", "time", "country", "state", "header", "hashed_ip",
+        "lang", "language", "model", "model_name", "redacted", "toxic", "toxicity", "moderation", "openai_moderation",
+        "detoxify_moderation", "source", "score", "scores", "rank", "labels", "tags",
+    )
+)  # fmt: skip
+_CALLS = ("tool_calls", "function_call", "function_calls")
+#: Keys under which an assistant's reasoning stands beside its answer.
+_REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "analysis")
+_TEXT_PART = frozenset(("type", "text", "value"))
+_TEXT_TYPES = (None, "text", "input_text", "output_text")
 
 
-def read_turn(item: Any, where: str) -> list[Turn]:
-    """One item of a conversation, with its role under `role` or `from` and its content under `content` or `value`.
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: null, or an empty text, list or object, as tables fill in where a key is absent."""
+    return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value looks like one message of a conversation."""
+    return isinstance(value, dict) and (value.get("role") is not None or value.get("from") is not None)
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def compact(value: Any) -> str:
+    """A JSON value as text for the view."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
+    """One message, with its role under `role` or `from` and its content under `content` or `value`.
 
     Returns:
-        The turn; two where an assistant both speaks and calls a tool; none for an empty system prompt.
+        Its turns in the view: one; two where an assistant both speaks and calls a tool; none for an empty system prompt
+        and for a tool that returned nothing. And what the view does not carry, empty where there is nothing.
 
     Raises:
-        BadRecord: not an object, an unknown role, a content that is empty or not text.
+        BadRecord: not an object, an unknown role, a content that is empty or cannot be read.
     """
     if not isinstance(item, dict):
         raise BadRecord(TURN_NOT_OBJECT, f"{where} is {show(item)}")
-    named = item.get("role", item.get("from"))
-    role = ROLE_NAMES.get(named.strip().lower()) if isinstance(named, str) else None
+    role_key = "from" if item.get("role") is None else "role"
+    named = item.get(role_key)
+    said = named.strip().lower() if isinstance(named, str) else ""
+    role = ROLE_NAMES.get(said)
     if role is None:
         raise BadRecord(UNKNOWN_ROLE, f"{where} has {'no role' if named is None else f'role {show(named)}'}")
-    content = item.get("content")
-    if content is None:
-        content = item.get("value")
-    if role == "function_call" and _is_call(content):
-        content = json.dumps(content, ensure_ascii=False)
-    text = "" if content is None else _text(content, where)
-    calls = item.get("tool_calls") or item.get("function_call") if role == "assistant" else None
-    if isinstance(calls, dict | list) and calls:
-        spoken = [(role, text)] if text.strip() else []
-        return [*spoken, ("function_call", json.dumps(calls, ensure_ascii=False))]
-    if not text.strip():
-        if role == "system":  # an empty system prompt is how many tools write "no system prompt"
-            return []
-        raise BadRecord(EMPTY_CONTENT, f"{where} ({role}) is empty")
-    return [(role, text)]
+    content_key = "value" if item.get("content") is None else "content"
+    content = item.get(content_key)
+    further = _further(item, role_key, role, content_key) if len(item) > 2 or content_key not in item else {}
+    if said in _OWN_ROLES:
+        further["role"] = said
+    text, whole = _read_content(content, role, where)
+    if not whole:
+        further["content"] = content
+    calls = _calls_text(item) if role == "assistant" else ""
+    if text.strip():
+        return ([(role, text), ("function_call", calls)] if calls else [(role, text)]), further
+    if calls:
+        return [("function_call", calls)], further
+    if role == "system":  # an empty system prompt is how many tools write "no system prompt"
+        return [], {k: v for k, v in further.items() if k != "role"}
+    if role == "tool":
+        return [], {**further, "role": said, "content": "" if content is None else content}
+    reasoning = next((v for k in _REASONING if isinstance(v := item.get(k), str) and v.strip()), None)
+    if role == "assistant" and reasoning is not None:
+        return [(role, reasoning)], {**further, "content": "" if content is None else content}
+    raise BadRecord(EMPTY_CONTENT, f"{where} ({role}) is empty")
 
 
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
+def read_messages(items: list[Any], first: int = 0) -> tuple[list[Turn], list[tuple[int, Further]]]:
+    """A list of messages.
+
+    Args:
+        items: the messages.
+        first: number of messages of the row before them.
+
+    Returns:
+        The view's turns, and (number of the message, what the view does not carry of it) where there is something.
+
+    Raises:
+        BadRecord: as for `read_turn`.
+    """
+    turns: list[Turn] = []
+    further: list[tuple[int, Further]] = []
+    for number, item in enumerate(items, first):
+        seen, more = read_turn(item, f"turn {number + 1}")
+        turns += seen
+        if more:
+            further.append((number, more))
+    return turns, further
+
+
+def _further(item: Mapping[str, Any], role_key: str, role: str, content_key: str) -> Further:
+    found = {k: v for k, v in item.items() if k not in TURN_METADATA and not is_empty(v)}
+    del found[role_key]
+    content = found.pop(content_key, None)
+    other = found.get("from")
+    if isinstance(other, str) and ROLE_NAMES.get(other.strip().lower()) == role:
+        del found["from"]  # both spellings, as tables that join two formats have them
+    if "value" in found and found["value"] == content:
+        del found["value"]
+    return found
+
+
+def _read_content(content: Any, role: str, where: str) -> tuple[str, bool]:
+    """The content's text, and whether the text is all of the content."""
+    if content is None or isinstance(content, str):
+        return content or "", True
+    structured = isinstance(content, dict) or (isinstance(content, list) and None in map(_part_text, content))
+    if structured and (role == "function_call" or (role == "tool" and not _has_parts(content))):
+        return compact(content), False
     if not isinstance(content, list):
         raise BadRecord(CONTENT_NOT_TEXT, f"{where} has content {show(content)}")
-    texts = []
+    texts, media, whole = [], [], True
     for part in content:
         text = _part_text(part)
-        if text is None:
-            kind = f"of type {show(part.get('type'))}" if isinstance(part, dict) else show(part)
-            raise BadRecord(CONTENT_NOT_TEXT, f"{where} has a part {kind} without text")
-        texts.append(text)
-    return "".join(texts)
+        if text is not None:
+            texts.append(text)
+            whole = whole and _is_plain(part)
+            continue
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str) or kind in _TEXT_TYPES:
+            what = f"of type {show(kind)}" if isinstance(part, dict) else show(part)
+            raise BadRecord(CONTENT_NOT_TEXT, f"{where} has a part {what} without text")
+        media.append(f"<{kind.removeprefix('input_').removesuffix('_url')}>")
+        whole = False
+    joined = "".join(texts)
+    return (joined if joined.strip() else "".join(media)), whole
+
+
+def _has_parts(content: Any) -> bool:
+    return isinstance(content, list) and any(isinstance(p, dict) and isinstance(p.get("type"), str) for p in content)
 
 
 def _part_text(part: Any) -> str | None:
-    text = part.get("text", part.get("value")) if isinstance(part, dict) else part
+    if not isinstance(part, dict):
+        return part if isinstance(part, str) else None
+    text = part.get("text")
+    if text is None:
+        text = part.get("value")
     return text if isinstance(text, str) else None
 
 
-def _is_call(content: Any) -> bool:
-    """Whether a function call is given as a JSON object itself, not as text or as a list of parts."""
-    return isinstance(content, dict) or (isinstance(content, list) and None in map(_part_text, content))
+def _is_plain(part: Any) -> bool:
+    """Whether a part that has a text is nothing but that text."""
+    if isinstance(part, str):
+        return True
+    if part.get("text") is not None and part.get("value") is not None:
+        return False
+    return part.get("type") in _TEXT_TYPES and all(k in _TEXT_PART or is_empty(v) for k, v in part.items())
+
+
+def _calls_text(item: Mapping[str, Any]) -> str:
+    """An assistant's tool calls as JSON text; empty where there are none."""
+    calls = next((v for k in _CALLS if not is_empty(v := item.get(k))), None)
+    if isinstance(calls, str):
+        return calls if calls.strip() else ""
+    return compact(calls) if isinstance(calls, dict | list) else ""
 
 
 def read_history(value: Any) -> list[Turn]:

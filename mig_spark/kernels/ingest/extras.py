@@ -1,0 +1,68 @@
+"""What a trainer sees of a record beyond the view (role, content): part of the row's content hash.
+
+Which keys count is decided by lists (`names.TRAINER_KEYS`; `turns.TURN_METADATA` for what does not count in a message),
+not by what a config trains with: rows that differ in a key of the first are different rows, whatever their text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mig_spark.kernels.ingest.forms import Reading
+from mig_spark.kernels.ingest.names import TRAINER_KEYS, Names, first_of
+from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
+from mig_spark.kernels.ingest.turns import Turn, is_conversation, is_empty, read_messages
+
+
+def with_system(reading: Reading, record: Mapping[str, Any], names: Names) -> list[Turn]:
+    """The view with the record's own system prompt before it, where the conversation has none.
+
+    Raises:
+        BadRecord: the system prompt is not text.
+    """
+    turns = reading.turns
+    key, system = first_of(record, names.system)
+    if system is None or not turns:
+        return turns
+    if not isinstance(system, str):
+        raise BadRecord(CONTENT_NOT_TEXT, f"{key} is {show(system)}")
+    reading.used.add(key)
+    if not system.strip():
+        return turns
+    if turns[0][0] != "system":
+        return [("system", system), *turns]
+    if turns[0][1] != system:
+        reading.extras["@system"] = system
+    return turns
+
+
+def extras_of(record: Mapping[str, Any], reading: Reading, turns: list[Turn], names: Names) -> dict[str, Any]:
+    """What a trainer sees of the record and the view does not carry; empty for a plain row.
+
+    Args:
+        record: the record.
+        reading: what its reader found, and which of its keys that covers.
+        turns: the view.
+        names: keys that have another role are no part of it.
+    """
+    extras = dict(reading.extras)
+    for key, value in record.items():
+        if key not in TRAINER_KEYS or key in reading.used or key in names.aside or is_empty(value):
+            continue
+        if not _is_in_view(value, turns):
+            extras[key] = value
+    return extras
+
+
+def _is_in_view(value: Any, turns: list[Turn]) -> bool:
+    """Whether a value only repeats what the view has: a turn's text, or the same conversation under another key."""
+    if isinstance(value, str):
+        return any(value == content for _, content in turns)
+    if not is_conversation(value):
+        return False
+    try:
+        seen, further = read_messages(value)
+    except BadRecord:
+        return False
+    return seen == turns and not further

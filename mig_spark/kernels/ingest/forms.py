@@ -1,0 +1,372 @@
+"""The forms in which records come: recognised by their keys, each with a reader of its own.
+
+docs/formats.md has the table. A reader gives the view for annotation; what a trainer sees beside it goes to `extras`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mig_spark.kernels.ingest.names import VERIFIER_KEYS, Names, first_of
+from mig_spark.kernels.ingest.rejects import (
+    CONTENT_NOT_TEXT,
+    EMPTY_CONTENT,
+    NO_MESSAGES,
+    UNKNOWN_SCHEMA,
+    BadRecord,
+    show,
+)
+from mig_spark.kernels.ingest.turns import (
+    Turn,
+    compact,
+    is_conversation,
+    is_empty,
+    is_message,
+    none_empty,
+    read_history,
+    read_messages,
+)
+
+SFT, PREFERENCE, KTO, PROMPT, STEPWISE = "sft", "preference", "kto", "prompt", "stepwise"
+KINDS = (SFT, PREFERENCE, KTO, PROMPT, STEPWISE)
+
+# where in `extras` a reader puts what has no key of its own, or a key that the config names
+_FURTHER, _PROMPT_MESSAGES = "@messages", "@prompt_messages"
+_CHOSEN, _REJECTED, _LABEL, _INPUT = "@chosen", "@rejected", "@label", "@input"
+
+
+@dataclass
+class Reading:
+    """What a reader found.
+
+    Attributes:
+        turns: the view.
+        used: the record's keys that the view, or `extras`, carries whole.
+        extras: what a trainer sees and the view does not carry; its own keys begin with @.
+        messages: number of messages read.
+    """
+
+    turns: list[Turn]
+    used: set[str]
+    extras: dict[str, Any] = field(default_factory=dict)
+    messages: int = 0
+
+    def add(self, items: list[Any]) -> None:
+        """Read further messages."""
+        turns, further = read_messages(items, self.messages)
+        self.turns = self.turns + turns
+        self.messages += len(items)
+        if further:
+            self.extras.setdefault(_FURTHER, []).extend(further)
+
+
+Reader = Callable[[Mapping[str, Any], Names], Reading]
+
+
+def recognise(record: Mapping[str, Any], names: Names) -> str:
+    """The schema of a record, or "" where none fits. Keys that hold null count only where no other key fits."""
+    if _is_openai_preference(record):
+        return "openai_preference"
+    found = _recognise(lambda key: record.get(key) is not None, names)
+    if not found and _has_answers(record, names):
+        return "preference"
+    return refine(found or _recognise(record.__contains__, names), record, names)
+
+
+def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
+    """The schema of a record whose base form is known: with two answers, with messages in place of texts, ..."""
+    if base in _WITH_ANSWERS and _has_answers(record, names):
+        return _WITH_ANSWERS[base]
+    if base != "pair":
+        return base
+    if _is_stepwise(record, names):
+        return "stepwise"
+    prompt, answer = first_of(record, names.prompt)[1], first_of(record, names.response)[1]
+    if answer is None:
+        checked = any(not is_empty(record.get(key)) for key in VERIFIER_KEYS)
+        return "prompt_only" if is_conversation(prompt) or (checked and prompt is not None) else base
+    if kto_label(record, names) is not None:
+        return "kto"
+    return "prompt_completion" if is_conversation(prompt) or _is_said(answer) else base
+
+
+def kto_label(record: Mapping[str, Any], names: Names) -> tuple[str, bool] | None:
+    """The key and value of KTO's label: a boolean under `kto_tag` or `label`."""
+    for key in ("kto_tag", "label"):
+        value = record.get(key)
+        if isinstance(value, bool) and key not in names.aside:
+            return key, value
+    return None
+
+
+def read(record: Mapping[str, Any], schema: str, names: Names) -> Reading:
+    """Read a record by its schema.
+
+    Raises:
+        BadRecord: there is no such schema, or the record is not of that schema.
+    """
+    reader = READERS.get(schema)
+    if reader is None:
+        keys = ", ".join(sorted(map(show, record))[:12]) or "none"
+        raise BadRecord(UNKNOWN_SCHEMA, f"{schema or 'no known schema'} among the keys {keys}")
+    reading = reader(record, names)
+    label = kto_label(record, names)
+    if label is not None and schema not in _OTHER_KINDS:
+        reading.extras[_LABEL] = label[1]
+        reading.used.add(label[0])
+    return reading
+
+
+def kind_of(schema: str, reading: Reading) -> str:
+    """What a row is for: one of `KINDS`."""
+    if schema in _OTHER_KINDS:
+        return _OTHER_KINDS[schema]
+    if _LABEL in reading.extras:
+        return KTO
+    return SFT if any(role in ("assistant", "function_call") for role, _ in reading.turns) else PROMPT
+
+
+def _recognise(has: Callable[[str], bool], names: Names) -> str:
+    configured = names.configured
+    if "messages" in configured and any(map(has, names.messages)):
+        return "messages"
+    if "prompt" in configured and any(map(has, names.prompt)):
+        return "alpaca" if names.prompt == ("instruction",) else "pair"
+    if has("dialogs"):
+        return "mig"
+    if any(map(has, names.messages)):
+        return "messages"
+    if any(map(has, names.conversations)):
+        return "sharegpt"
+    if any(map(has, names.instruction)):
+        return "alpaca"
+    return "pair" if any(map(has, names.prompt)) else ""
+
+
+def _is_said(value: Any) -> bool:
+    return is_message(value) or is_conversation(value)
+
+
+def _has_answers(record: Mapping[str, Any], names: Names) -> bool:
+    answers = [first_of(record, keys)[1] for keys in (names.chosen, names.rejected)]
+    return all(isinstance(a, str) or _is_said(a) for a in answers)
+
+
+def _is_openai_preference(record: Mapping[str, Any]) -> bool:
+    inside, better = record.get("input"), record.get("preferred_output")
+    return isinstance(inside, dict) and is_conversation(inside.get("messages")) and is_conversation(better)
+
+
+def _is_stepwise(record: Mapping[str, Any], names: Names) -> bool:
+    steps, labels = record.get("completions"), record.get("labels")
+    if not isinstance(steps, list) or not isinstance(labels, list) or not steps or len(steps) != len(labels):
+        return False
+    text = isinstance(first_of(record, names.prompt)[1], str)
+    return text and all(isinstance(s, str) for s in steps) and all(isinstance(v, bool) for v in labels)
+
+
+def _alpaca_prompt(record: Mapping[str, Any], names: Names) -> Reading:
+    key, prompt = _text(record, names.instruction, required=True)
+    reading = Reading(read_history(record.get("history")), {key, "history"})
+    extra = _context(record, names, reading)
+    reading.turns.append(("user", "\n".join(t for t in (prompt, extra) if t.strip())))
+    return reading
+
+
+def _alpaca(record: Mapping[str, Any], names: Names) -> Reading:
+    reading = _alpaca_prompt(record, names)
+    key, answer = _text(record, names.output, required=True)
+    reading.used.add(key)
+    reading.turns = none_empty([*reading.turns, ("assistant", answer)])
+    return reading
+
+
+def _prompt(record: Mapping[str, Any], names: Names) -> Reading:
+    """A prompt: a text, a conversation, or an `input` of any other form, whose JSON text is shown."""
+    key, value = first_of(record, names.prompt)
+    reading = Reading([], {key})
+    if is_conversation(value):
+        reading.add(value)
+    elif key == "input" and isinstance(value, list | dict) and value:
+        reading.turns, reading.extras[_INPUT] = [("user", compact(value))], value
+    else:
+        key, prompt = _text(record, names.prompt, required=True)
+        # `input` is also a common name of the prompt, so it is taken as context only where the config says so
+        extra = _context(record, names, reading) if "input" in names.configured else ""
+        user = "\n".join(t for t in (prompt, extra) if t.strip()) if extra else prompt
+        reading.turns = none_empty([("user", user)])
+    return reading
+
+
+def _pair(record: Mapping[str, Any], names: Names) -> Reading:
+    reading = _prompt(record, names)
+    key, answer = _text(record, names.response, required=True)
+    reading.used.add(key)
+    reading.turns += none_empty([("assistant", answer)])
+    return reading
+
+
+def _prompt_completion(record: Mapping[str, Any], names: Names) -> Reading:
+    key, value = first_of(record, names.response)
+    reading = _prompt(record, names)
+    prompted, before = reading.messages, len(reading.turns)
+    if _is_said(value):
+        reading.add(value if isinstance(value, list) else [value])
+        reading.used.add(key)
+    else:
+        reading = _pair(record, names)
+    asked, told = reading.turns[:before], reading.turns[before:]
+    if any(role in ("assistant", "function_call") for role, _ in asked) or any(role != "assistant" for role, _ in told):
+        # which turns are learned from: in a conversation without this boundary, all answers are
+        reading.extras[_PROMPT_MESSAGES] = prompted
+    return reading
+
+
+def _kto(record: Mapping[str, Any], names: Names) -> Reading:
+    if kto_label(record, names) is None:
+        raise BadRecord(UNKNOWN_SCHEMA, "no boolean 'label' or 'kto_tag'")
+    return _prompt_completion(record, names)
+
+
+def _stepwise(record: Mapping[str, Any], names: Names) -> Reading:
+    if not _is_stepwise(record, names):
+        raise BadRecord(UNKNOWN_SCHEMA, "no prompt with 'completions' and as many booleans in 'labels'")
+    key, prompt = _text(record, names.prompt, required=True)
+    steps = record["completions"]
+    turns = none_empty([("user", prompt), ("assistant", "\n".join(steps))])
+    return Reading(turns, {key, "completions"}, {"@steps": steps, "@labels": record["labels"]})
+
+
+def _conversation(keys: Callable[[Names], tuple[str, ...]]) -> Reader:
+    def reader(record: Mapping[str, Any], names: Names) -> Reading:
+        key, value = first_of(record, keys(names))
+        if value is None and not any(k in record for k in keys(names)):
+            raise BadRecord(UNKNOWN_SCHEMA, f"no {' or '.join(map(show, keys(names)))}")
+        if not isinstance(value, list) or not value:
+            shown = "empty" if value == [] else show(value)
+            raise BadRecord(NO_MESSAGES, f"{key or keys(names)[0]} is {shown}")
+        reading = Reading([], {key})
+        reading.add(value)
+        if not reading.turns:
+            raise BadRecord(EMPTY_CONTENT, "nothing but an empty system turn")
+        return reading
+
+    return reader
+
+
+def _preference(prompt: Reader) -> Reader:
+    """A reader of a prompt with a chosen and a rejected answer; the view is the prompt and the chosen answer."""
+
+    def reader(record: Mapping[str, Any], names: Names) -> Reading:
+        (better, chosen), (worse, rejected) = first_of(record, names.chosen), first_of(record, names.rejected)
+        if not _has_answers(record, names):
+            raise BadRecord(UNKNOWN_SCHEMA, "no answers under 'chosen' and 'rejected', as texts or messages")
+        answer = Reading([], set())
+        if not isinstance(chosen, str):
+            answer.add(chosen if isinstance(chosen, list) else [chosen])
+        if _begins_with_user(answer.turns):
+            reading = Reading(answer.turns, set())  # the prompt is part of the answers
+        elif prompt is _prompt and first_of(record, names.prompt)[1] is None:
+            reading = Reading(_implicit(chosen, rejected) if isinstance(chosen, str) else answer.turns, set())
+        else:
+            reading = prompt(record, names)
+            turns = [("assistant", chosen)] if isinstance(chosen, str) else answer.turns
+            if not turns:
+                raise BadRecord(EMPTY_CONTENT, f"{better} has no answer")
+            # some sets have the chosen answer in the conversation already
+            reading.turns = reading.turns + (turns if reading.turns[-len(turns) :] != turns else [])
+        none_empty(reading.turns)
+        reading.used |= {better, worse}
+        reading.extras |= {_CHOSEN: chosen, _REJECTED: rejected}
+        return reading
+
+    return reader
+
+
+def _begins_with_user(turns: list[Turn]) -> bool:
+    return next((role for role, _ in turns if role != "system"), "") == "user"
+
+
+def _implicit(chosen: str, rejected: Any) -> list[Turn]:
+    """A chosen text that begins with its prompt: what it has in common with the rejected one."""
+    other = rejected if isinstance(rejected, str) else ""
+    pairs = enumerate(zip(chosen, other, strict=False))
+    size = next((k for k, (a, b) in pairs if a != b), min(len(chosen), len(other)))
+    shared = chosen[:size].removesuffix(" ")
+    parts = [("user", shared), ("assistant", chosen[len(shared) :])]
+    return parts if all(text.strip() for _, text in parts) else [("assistant", chosen)]
+
+
+def _openai_preference(record: Mapping[str, Any], _names: Names) -> Reading:
+    if not _is_openai_preference(record):
+        raise BadRecord(UNKNOWN_SCHEMA, "no 'input' with messages and 'preferred_output'")
+    inside = record["input"]
+    reading = Reading([], {"input", "preferred_output", "non_preferred_output"})
+    reading.add(inside["messages"])
+    reading.add(record["preferred_output"])
+    other = {k: v for k, v in inside.items() if k != "messages" and not is_empty(v)}
+    reading.extras |= {
+        _CHOSEN: record["preferred_output"],
+        _REJECTED: record.get("non_preferred_output"),
+        **({_INPUT: other} if other else {}),
+    }
+    return reading
+
+
+_messages = _conversation(lambda names: names.messages)
+_sharegpt = _conversation(lambda names: names.conversations)
+_mig = _conversation(lambda names: names.messages if "messages" in names.configured else ("dialogs",))
+
+READERS: dict[str, Reader] = {
+    "alpaca": _alpaca,
+    "pair": _pair,
+    "sharegpt": _sharegpt,
+    "messages": _messages,
+    "mig": _mig,
+    "prompt_completion": _prompt_completion,
+    "prompt_only": _prompt,
+    "preference": _preference(_prompt),
+    "alpaca_preference": _preference(_alpaca_prompt),
+    "sharegpt_preference": _preference(_sharegpt),
+    "messages_preference": _preference(_messages),
+    "openai_preference": _openai_preference,
+    "kto": _kto,
+    "stepwise": _stepwise,
+    # for callers that need only labels and scores: any record is accepted
+    "annotation": lambda _record, _names: Reading([], set()),
+}
+#: What `pool.schema` may be, `auto` aside.
+SCHEMAS = tuple(name for name in READERS if name != "annotation")
+_WITH_ANSWERS = {
+    "alpaca": "alpaca_preference",
+    "pair": "preference",
+    "sharegpt": "sharegpt_preference",
+    "messages": "messages_preference",
+}
+_OTHER_KINDS = {
+    **dict.fromkeys((name for name in READERS if name.endswith("preference")), PREFERENCE),
+    "stepwise": STEPWISE,
+}
+
+
+def _text(record: Mapping[str, Any], keys: tuple[str, ...], *, required: bool) -> tuple[str, str]:
+    key, value = first_of(record, keys)
+    if value is None:
+        if required and not any(k in record for k in keys):
+            raise BadRecord(EMPTY_CONTENT, f"no {' or '.join(map(show, keys))}")
+        return key, ""
+    if not isinstance(value, str):
+        raise BadRecord(CONTENT_NOT_TEXT, f"{key} is {show(value)}")
+    return key, value
+
+
+def _context(record: Mapping[str, Any], names: Names, reading: Reading) -> str:
+    """The text of what follows the instruction; of an `input` that is a list or an object, its JSON text."""
+    key, value = first_of(record, names.input)
+    reading.used.add(key)
+    if isinstance(value, list | dict) and value:
+        reading.extras[_INPUT] = value
+        return compact(value)
+    return "" if is_empty(value) else _text(record, names.input, required=False)[1]

@@ -1,0 +1,248 @@
+"""Records of today's formats go through ingest and selection and come out as they went in, byte for byte."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats import ASKED, BLUE, FORMATS, LIGHT
+from pyspark.sql import SparkSession
+
+from mig_spark.config import Config, build_config
+from mig_spark.contracts import POOL, RECORDS, REJECTED, SELECTION
+from mig_spark.errors import InputError
+from mig_spark.export import export_rows
+from mig_spark.ingest import incremental
+from mig_spark.ingest.again import pool_again
+from mig_spark.ingest.incremental import ingest_changes
+from mig_spark.ingest.pool import ingest_pool, parse_parts
+from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.lakehouse.tables import Store
+from mig_spark.pipeline import run_pipeline
+from mig_spark.summary import summarise
+
+STAGES_RUN = ("ingest", "annotate", "graph", "select")
+
+
+def labelled(number: int, record: dict[str, Any]) -> dict[str, Any]:
+    """A record with labels and a score in columns of the user's own, and every other one with an id."""
+    named = {"id": f"row {number}"} if number % 2 else {}
+    return {**named, **record, "tags": [f"label {number % 3}", f"label {number % 7}"], "score": 1.0 + number}
+
+
+def make_config(folder: Path, out: Path, **more: Any) -> Config:
+    (folder.parent / "edges.jsonl").write_text(json.dumps({"src": "label 0", "dst": "label 1", "weight": 0.9}) + "\n")
+    return build_config({
+        "pool": {"path": str(folder), "columns": {"labels": "tags"}, **more.pop("pool", {})},
+        "output": {"path": str(out), **more.pop("output", {})},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}, "allow_degenerate": True},
+        "graph": {"edges_path": str(folder.parent / "edges.jsonl")},
+        "select": {"budget": 1_000, "upper_bound": False},
+        **more,
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """Each as one tool or another writes it: ASCII or not, with spaces or without, numbers in their own spelling."""
+    made = []
+    for k, known in enumerate(FORMATS):
+        text = json.dumps(labelled(k, known.record), ensure_ascii=bool(k % 2), separators=(",", ":") if k % 3 else None)
+        made.append(text[:-1] + (', "votes": 1.50e+00 ,"größe": "\\u00e9\u2028"}' if k % 4 else "}"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "in"
+    folder.mkdir()
+    (folder / "plain.jsonl").write_bytes("".join(f"{x}\n" for x in lines[0::4]).encode())
+    (folder / "crlf.jsonl").write_bytes(b"\xef\xbb\xbf" + "".join(f"{x}\r\n" for x in lines[1::4]).encode())
+    (folder / "zipped.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[2::4]).encode()))
+    (folder / "array.json").write_bytes(("[" + ",\n  ".join(lines[3::4]) + "]").encode())
+    spread = json.dumps([labelled(900, {"messages": [ASKED, BLUE], "tools": [LIGHT]})], indent=2)
+    (folder / "spread.json").write_text(spread)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(spark: SparkSession, folder: Path) -> tuple[Config, dict[str, Any]]:
+    config = make_config(folder, folder.parent / "out")
+    return config, run_pipeline(spark, config, STAGES_RUN)
+
+
+def test_what_comes_out_is_what_went_in(
+    spark: SparkSession, lines: list[str], done: tuple[Config, dict[str, Any]]
+) -> None:
+    config, run = done
+    store = Store(spark, config.output)
+    spread = json.dumps(labelled(900, {"messages": [ASKED, BLUE], "tools": [LIGHT]}), separators=(",", ":"))
+    written = (Path(run["files"]["selection"])).read_bytes().decode().split("\n")
+    assert written.pop() == ""
+    assert sorted(written) == sorted([*lines, spread])
+
+    raws = {r["id"]: r["raw"] for r in store.read(POOL).collect()}
+    ranked = [raws[r["id"]] for r in store.read(SELECTION).orderBy("rank").collect()]
+    assert [json.loads(x) for x in written] == [json.loads(x) for x in ranked]
+    kinds = run["counts"]["ingest"]["kinds"]
+    assert sum(kinds.values()) == len(written) == run["counts"]["select"]["selected"]
+    assert kinds == {
+        kind: sum(f.kind == kind for f in FORMATS) + (kind == "sft")
+        for kind in ("sft", "preference", "kto", "prompt", "stepwise")
+    }
+    assert f"kinds      {kinds['sft']} sft, {kinds['preference']} preference" in summarise(run, STAGES_RUN)
+
+
+def test_what_the_selection_says_can_be_added_and_taken_away_again(
+    spark: SparkSession, done: tuple[Config, dict[str, Any]]
+) -> None:
+    config, run = done
+    file, store = Path(run["files"]["selection"]), Store(spark, config.output)
+    before = file.read_bytes()
+    output = config.output.model_copy(update={"annotate_records": True})
+    with_more = config.model_copy(update={"output": output})
+    again = run_pipeline(spark, with_more, STAGES_RUN)
+    assert set(again["skipped"]) == set(STAGES_RUN)
+    told = [json.loads(line) for line in file.read_bytes().decode().split("\n")[:-1]]
+    rows = store.read(SELECTION).orderBy("rank").select("id", "rank", "gain", "labels", "score").collect()
+    assert [record.pop("_mig") for record in told] == [r.asDict() for r in rows]
+    assert told == [json.loads(line) for line in before.decode().split("\n")[:-1]]
+    run_pipeline(spark, config, STAGES_RUN)
+    assert file.read_bytes() == before
+
+
+def test_export_in_other_forms(
+    spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = done
+    store = Store(spark, config.output)
+    everything = Path(run["files"]["selection"]).read_bytes()
+    assert export_rows(store, "records", str(tmp_path / "a.jsonl")) == run["counts"]["select"]["selected"]
+    assert (tmp_path / "a.jsonl").read_bytes() == everything
+    assert export_rows(store, "records", str(tmp_path / "a.jsonl"), first=3) == 3
+    assert (tmp_path / "a.jsonl").read_bytes() == b"".join(everything.splitlines(keepends=True)[:3])
+    assert export_rows(store, "messages", str(tmp_path / "b.jsonl"), first=5) == 5
+    told = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert [t["rank"] for t in told] == [1, 2, 3, 4, 5]
+    assert {tuple(t) for t in told} == {("id", "messages", "source", "labels", "score", "rank", "gain")}
+    views = [[{"role": r, "content": c} for r, c in f.view] for f in FORMATS]
+    assert all(t["messages"] in views for t in told)
+
+    for form, first, words in (("csv", None, "records, messages"), ("records", 10**6, "select more")):
+        with pytest.raises(InputError, match=words):
+            export_rows(store, form, str(tmp_path / "none.jsonl"), first=first)
+    gone = store.read(SELECTION).orderBy("rank").first()["id"]  # type: ignore[index]
+    spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id = '{gone}'")
+    with pytest.raises(InputError, match=r"1 of the \d+ selected rows are not in the pool .*run the stage `select`"):
+        export_rows(store, "records", str(tmp_path / "none.jsonl"))
+    assert not (tmp_path / "none.jsonl").exists()
+    run_pipeline(spark, config, ("ingest",))
+    export_rows(store, "records", str(tmp_path / "c.jsonl"))
+    assert (tmp_path / "c.jsonl").read_bytes() == everything
+
+
+def test_kinds_that_are_not_wanted_go_to_rejected(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    config = make_config(folder, tmp_path / "out", pool={"kinds": ["sft", "kto"]})
+    store = Store(spark, config.output)
+    counts = ingest_pool(store, config, "r")
+    assert set(counts["kinds"]) == {"sft", "kto"} == {r["kind"] for r in store.read(POOL).collect()}
+    assert counts["rejected"] == {"kind not wanted": sum(f.kind not in ("sft", "kto") for f in FORMATS)}
+    row = store.read(REJECTED).where("raw like '%preferred_output%'").collect()
+    assert [r["detail"] for r in row] == ["a row of the kind preference; pool.kinds keeps sft, kto"]
+
+
+def test_every_column_of_a_table_comes_out_as_json(spark: SparkSession, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    frame = spark.sql(
+        "select 'r' as id, "
+        "array(struct('user' as role, 'a' as content), struct('assistant' as role, 'b' as content)) as messages, "
+        "array('x') as tags, 2.0D as score, 9007199254740993L as big, cast('1.10' as decimal(5, 2)) as exact, "
+        "timestamp '2026-01-02 03:04:05' as at, "
+        "date '2026-01-02' as day, cast('ab' as binary) as bytes, "
+        "map('k', array(1, 2)) as more, cast('NaN' as double) as odd, cast(null as string) as nothing, true as yes"
+    )
+    frame.write.format("delta").save(str(folder))
+    config = make_config(folder, tmp_path / "out")
+    run = run_pipeline(spark, config, STAGES_RUN)
+    (line,) = Path(run["files"]["selection"]).read_text().splitlines()
+    got = json.loads(line, parse_float=Decimal)
+    assert dt.datetime.fromisoformat(got.pop("at").replace("Z", "+00:00")).year == 2026
+    assert got == {
+        "id": "r",
+        "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        "tags": ["x"],
+        "score": 2,
+        "big": 9007199254740993,
+        "exact": Decimal("1.10"),
+        "day": "2026-01-02",
+        "bytes": "YWI=",
+        "more": {"k": [1, 2]},
+        "odd": "NaN",
+        "yes": True,
+    }
+
+
+# --- tables of older versions
+
+
+def rows_by_raw(store: Store) -> dict[str, Any]:
+    return {r["raw"]: r for r in store.read(POOL).collect()}
+
+
+def test_a_pool_of_an_older_version_is_read_and_replayed(
+    spark: SparkSession, folder: Path, lines: list[str], tmp_path: Path
+) -> None:
+    config = make_config(folder, tmp_path / "out")
+    store, parts = Store(spark, config.output), find_parts(spark, config.pool)
+    old = parse_parts(spark, parts, config.pool, rules=1).where("reason is null")
+    # of rows that differ only in what was not read, one was left
+    old = old.dropDuplicates(["id"]).drop("text_hash", "kind", "reason", "detail", "signature", "file", "block", "seq")
+    old.write.format("delta").save(store.location(POOL))
+    before = rows_by_raw(store)
+    assert all(r["text_hash"] == r["content_hash"] for r in before.values())
+    assert {r["kind"] for r in before.values()} == {None}
+
+    again = pool_again(spark, config.pool, pool_inputs(parts), store.read(POOL))
+    assert (again.missing, again.changed) == (0, 0)
+    assert any("read less" in note for note in again.notes)
+
+    ingest_pool(store, config, "new")
+    after = rows_by_raw(store)
+    assert set(before) <= set(after)
+    for raw, row in before.items():
+        assert after[raw]["text_hash"] == row["content_hash"]
+        if after[raw]["content_hash"] == row["content_hash"]:
+            assert after[raw]["id"] == row["id"]
+    assert pool_again(spark, config.pool, pool_inputs(parts), store.read(POOL)).same
+
+
+def test_an_incremental_run_after_an_older_version_reads_everything_once(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    plain, more = {"messages": [ASKED, BLUE]}, {"messages": [ASKED, {**BLUE, "reasoning_content": "r"}]}
+    (folder / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (plain, more)))
+    config = make_config(folder, tmp_path / "out", mode="incremental")
+    store = Store(spark, config.output)
+    parse = incremental.parse_parts
+    with monkeypatch.context() as then:
+        then.setattr(incremental, "RULES", 1)
+        then.setattr(incremental, "parse_parts", lambda *args: parse(*args, rules=1))
+        counts = ingest_changes(store, config, "old")
+    assert (counts["pool"], counts["rejected"]) == (1, {"duplicate row": 1})
+    old = store.read(POOL).collect()[0]["id"]
+
+    counts = ingest_changes(store, config, "new")
+    assert counts["changes"]["how"] == "everything: this version reads more of a record than the one that ran before"
+    assert (counts["pool"], counts["rejected"]) == (2, {})
+    rows = rows_by_raw(store)
+    assert rows[json.dumps(plain)]["id"] == rows[json.dumps(plain)]["content_hash"] == old
+    assert {r["text_hash"] for r in rows.values()} == {old}
+    assert {r["text_hash"] for r in store.read(RECORDS).collect()} == {old}
+    assert ingest_changes(store, config, "again")["changes"]["how"] == "nothing has changed"
