@@ -52,7 +52,7 @@ def write_pool(store: Store, rows: list[tuple[str, float, dict[str, Any]]]) -> N
          (["x", name], None, None, score, None), json.dumps(raw))
         for name, score, raw in rows
     ]  # fmt: skip
-    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+    store.write(POOL, store.spark.createDataFrame([(*r, r[1], "sft") for r in full], POOL.ddl()))
 
 
 def state(store: Store) -> tuple[int, dict[str, tuple[float, dict[str, str] | None]]]:
