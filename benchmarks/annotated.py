@@ -50,6 +50,7 @@ def write_pool(store: Store, rows: int, *, changed: float = 0.0) -> None:
         f"'score', 1 + pmod(hash(k, 'score'), 1000) / 100D + if({moved}, 1, 0), "
         "'ifd', cast(null as double)) as given",
     )  # fmt: skip
+    df = df.withColumns({"text_hash": sf.col("content_hash"), "kind": sf.lit("sft")})
     store.write(POOL, df.withColumn("raw", sf.to_json(sf.struct("id", "messages"))))
 
 
