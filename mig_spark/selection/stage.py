@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS, OWN_COLUMNS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
-from mig_spark.export import export_selection
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.lists import read_id_frame
@@ -43,11 +42,10 @@ def select_pool(
     config: Config,
     run_id: str,
     *,
-    path: str | None = None,
     resume: bool = True,
     last: Published | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Select from the annotated pool, write SELECTION, and the selected rows as JSON lines at `path`.
+    """Select from the annotated pool and write SELECTION.
 
     Args:
         resume: go on from the last round that an earlier run of the same selection saved.
@@ -70,8 +68,6 @@ def select_pool(
     rows = chosen.join(facts, "id")
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
     saved.remove()
-    if path:
-        export_selection(store, path)
     counts = {**selection.counts, "selected": len(selection)}
     certificate = _certificate(selection, annotated, located(store, config), config.seed)
     if former is not None:
