@@ -44,6 +44,51 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
             assert name.split(".")[1] in {"kernels", "errors", "scrub"}, name
 
 
+#: Rooms from the ground up, as ARCHITECTURE.md lists them: a room imports only from those before it.
+ORDER = [
+    "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs", "ingest",
+    "annotation", "labels", "selection", "export", "report", "curation", "pipeline", "summary", "api", "sample",
+    "verify", "cli", "__init__", "__main__",
+]  # fmt: skip
+LEVEL = {room: level for level, room in enumerate(ORDER)}
+
+
+def test_rooms_import_only_earlier_rooms():
+    """Imports inside functions and for types included: no room imports a later one, so there is no circle of rooms."""
+    against = []
+    for file in modules():
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for line, name in imported_rooms(file):
+            if name != room and LEVEL[name] > LEVEL[room]:
+                against.append(f"{file.relative_to(PACKAGE)}:{line}: {room} -> {name}")
+    assert not against, "imports against the order of rooms: " + "; ".join(against)
+
+
+def test_every_room_has_its_place():
+    """A new room is put into the order, and into ARCHITECTURE.md."""
+    rooms = {f.relative_to(PACKAGE).parts[0].removesuffix(".py") for f in modules()}
+    assert rooms <= LEVEL.keys()
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    missing = [r for r in sorted(rooms - {"__init__", "__main__"}) if f"`{r}" not in page]
+    assert not missing, f"ARCHITECTURE.md does not name {missing}"
+
+
+def imported_rooms(file: Path) -> list[tuple[int, str]]:
+    """(line, room) of all that a module imports from this package, wherever in the module it does."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "mig_spark":
+            names = [f"mig_spark.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [(node.lineno, n.split(".")[1]) for n in names if n.startswith("mig_spark.")]
+    return found
+
+
 def test_functions_are_compiled_in_one_place():
     """Numba by itself finds no folder for its cache everywhere, and takes a stale one for fresh."""
     for file in modules():
