@@ -1,6 +1,6 @@
-"""The label graph at scale: similarity edges, co-occurrence counts, the matrix P, components and communities.
+"""The label graph at scale: similarity edges, co-occurrence counts; P, components and communities.
 
-    python benchmarks/label_graph.py [--labels 100000] [--rows 1000000] [--only similarity,cooccurrence,...] [--json]
+    python benchmarks/label_graph.py [--labels 100000] [--rows 1000000] [--only similarity,cooccurrence,graph] [--json]
 
 Every measurement is a process of its own; beside each the floor, measured in the same process: what the arithmetic
 alone takes over arrays in memory. Quote the ratios: seconds are those of this machine at this moment.
@@ -122,54 +122,80 @@ def cooccurrence(args, peak) -> list[dict]:
     ]  # fmt: skip
 
 
-def propagation(args, peak) -> list[dict]:
-    """P by GraphFrames and by joins. Floor: the same matrix by one compiled pass."""
-    from mig_spark.kernels.selection.objective import build_propagation
-    from mig_spark.labels.propagation import propagation_entries, receive_weights
-    from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+def graph(args, peak) -> list[dict]:
+    """P, components and communities by GraphFrames, beside GraphFrames used by the book. Floor: the kernels."""
+    from mig_spark.kernels.labels.communities import connected_components, propagate_labels
+    from mig_spark.kernels.labels.propagation import neighbours_of
+    from mig_spark.labels.by_graphframes import compute_by_graphframes
 
-    i, j, weight = _graph(args.labels)
-    floor, kernel = _seconds(build_propagation, args.labels, i, j, weight)
-    lines = []
-    with _session(args) as spark:
-        vertices = from_arrow(spark, pa.table({"label_id": pa.array(range(args.labels), pa.int32())}))
-        edges = from_arrow(spark, pa.table({"src": pa.array(i), "dst": pa.array(j), "weight": pa.array(weight)}))
-        for name, graphframes in (("GraphFrames", True), ("joins", False)):
-            runs = []
-            for _ in range(2):
-                seconds, entries = _seconds(
-                    lambda graphframes=graphframes: propagation_entries(
-                        collect_arrow(receive_weights(vertices, edges, graphframes=graphframes).sort("id")),
-                        normalize="receiver",
-                    )
-                )
-                runs.append(seconds)
-            assert np.array_equal(entries[2], kernel.weights), "not the same matrix"
-            lines.append({"what": f"P of {args.labels:,} labels by {name}", "made": len(entries[2]), "seconds": runs[0],
-                          "again": runs[1], "floor": floor, "memory": peak.gb})  # fmt: skip
-    return lines
+    def by_kernels():
+        ends = edges[:2]
+        return (neighbours_of(n, *edges), connected_components(n, *ends), propagate_labels(n, *ends))
 
-
-def communities(args, peak) -> list[dict]:
-    """Components and communities by the kernels and by GraphFrames; the same numbers."""
-    from mig_spark.labels.communities import group_labels
-
-    i, j, _ = _graph(args.labels)
-    group_labels(None, 3, i[:0], j[:0], graphframes=False)  # compiled
-    kernel, by_kernels = _seconds(group_labels, None, args.labels, i, j, graphframes=False)
-    made = len(np.unique(by_kernels[1]))
-    lines = [
-        {"what": f"communities of {args.labels:,} labels, kernels", "made": made, "seconds": kernel, "memory": peak.gb}
-    ]
+    n, edges = args.labels, _graph(args.labels)
+    by_kernels()  # compiled
+    floor, (neighbours, components, communities) = _seconds(by_kernels)
+    made = len(neighbours.weights)
+    lines = [{"what": f"graph of {n:,} labels, kernels", "made": made, "seconds": floor, "memory": peak.gb}]
     with _session(args) as spark:
         runs = []
         for _ in range(2):
-            seconds, found = _seconds(group_labels, spark, args.labels, i, j, graphframes=True)
+            seconds, found = _seconds(compute_by_graphframes, spark, n, edges)
             runs.append(seconds)
-        assert all(np.array_equal(a, b) for a, b in zip(found, by_kernels, strict=True)), "not the same groups"
-        lines.append({"what": f"communities of {args.labels:,} labels, GraphFrames", "made": made, "seconds": runs[0],
-                      "again": runs[1], "floor": kernel, "memory": peak.gb})  # fmt: skip
+        assert np.array_equal(found[0].weights, neighbours.weights), "not the same matrix"
+        assert np.array_equal(found[1], components), "not the same components"
+        assert np.array_equal(found[2], communities), "not the same communities"
+        lines.append({"what": f"graph of {n:,} labels, GraphFrames", "made": made, "seconds": runs[0], "again": runs[1],
+                      "floor": floor, "memory": peak.gb})  # fmt: skip
+        for what, work in (("P", _plain_propagation), ("components", _plain_components), ("a vote", _plain_vote)):
+            first, _ = _seconds(work, spark, n, edges)
+            again, size = _seconds(work, spark, n, edges)
+            lines.append({"what": f"{what} of {n:,} labels, GraphFrames by the book", "made": size, "seconds": first,
+                          "again": again, "floor": floor, "memory": peak.gb})  # fmt: skip
     return lines
+
+
+def _plain_graph(spark, n, edges):
+    from graphframes import GraphFrame
+
+    from mig_spark.lakehouse.runtime import from_arrow
+
+    ids = pa.array(range(n), pa.int32())
+    vertices = from_arrow(spark, pa.table({"id": ids, "community": ids}))
+    return GraphFrame(vertices, from_arrow(spark, pa.table(dict(zip(("src", "dst", "weight"), edges, strict=True)))))
+
+
+def _plain_messages(spark, n, edges, message) -> int:
+    """What every label receives, sent to both ends of each edge."""
+    from graphframes.lib import AggregateMessages
+    from pyspark.sql import functions as sf
+
+    from mig_spark.lakehouse.runtime import collect_arrow
+
+    received = _plain_graph(spark, n, edges).aggregateMessages(
+        sf.sort_array(sf.collect_list(AggregateMessages.msg)).alias("received"),
+        sendToSrc=message(AggregateMessages.dst, AggregateMessages.edge),
+        sendToDst=message(AggregateMessages.src, AggregateMessages.edge),
+    )
+    return len(collect_arrow(received)["received"].combine_chunks().flatten())
+
+
+def _plain_propagation(spark, n, edges) -> int:
+    from pyspark.sql import functions as sf
+
+    return _plain_messages(spark, n, edges, lambda end, edge: sf.struct(end["id"], edge["weight"]))
+
+
+def _plain_vote(spark, n, edges) -> int:
+    """One of the up to nine rounds that communities take after P."""
+    return _plain_messages(spark, n, edges, lambda end, _: end["community"])
+
+
+def _plain_components(spark, n, edges) -> int:
+    from mig_spark.lakehouse.runtime import collect_arrow
+
+    found = _plain_graph(spark, n, edges).connectedComponents(algorithm="graphx")
+    return len(np.unique(collect_arrow(found.select("component"))["component"].to_numpy()))
 
 
 def _session(args):
@@ -186,7 +212,7 @@ def _session(args):
     return opened()
 
 
-MEASURES = {f.__name__: f for f in (similarity, cooccurrence, propagation, communities)}
+MEASURES = {f.__name__: f for f in (similarity, cooccurrence, graph)}
 
 
 def show(lines: list[dict]) -> None:

@@ -27,8 +27,8 @@ def propagated(args):
     from pools import label_names, make_pool
     from scipy import sparse
 
+    from mig_spark.kernels.labels.propagation import build_propagation
     from mig_spark.kernels.selection.blocks import rows_of_table
-    from mig_spark.kernels.selection.objective import build_propagation
 
     pool = make_pool(Path(args.folder), args.rows)
     table = pq.read_table(pool.path, columns=["id", "labels", "score"])

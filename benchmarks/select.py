@@ -36,7 +36,7 @@ def _pool(rows: int, shape: str):
 
 
 def _graph(pool, names):
-    from mig_spark.kernels.selection.objective import build_propagation
+    from mig_spark.kernels.labels.propagation import build_propagation
     from mig_spark.labels.label_graph import LabelGraph
 
     return LabelGraph(names.to_pylist(), build_propagation(pool.labels, *pool.edges))

@@ -15,34 +15,53 @@ PAPER_THRESHOLD = 0.9
 
 
 class AssociationConfig(Section):
-    """When two labels that rows carry together are one."""
+    """When two labels are merged because nearly every row that carries one of them carries the other too."""
 
-    support: float = Field(1e-4, ge=0, le=1, description="least share of the rows that carry both")
-    min_count: int = Field(20, ge=1, description="least number of rows that carry both")
-    confidence: float = Field(0.99, gt=0, le=1, description="share of the rows of either one that carry the other too")
+    support: float = Field(1e-4, ge=0, le=1, description="at least this share of the pool's rows carry both labels")
+    min_count: int = Field(20, ge=1, description="at least this many rows carry both labels")
+    confidence: float = Field(
+        0.99, gt=0, le=1, description="at least this share of the rows with either label carry the other too"
+    )
 
 
 class InduceConfig(Section):
     """Labels for a pool that has none and no vocabulary either: `mig-spark induce`."""
 
-    clusters: int = Field(100, ge=2, description="k of k-means")
-    phrases: int = Field(3, ge=1, le=20, description="labels that a cluster gives to the vocabulary, at most")
-    rows: int = Field(100_000, ge=2, description="at most this many different rows are embedded, drawn by content hash")
-    min_rows: int = Field(3, ge=1, description="a phrase that fewer rows of the cluster contain names nothing")
+    clusters: int = Field(100, ge=2, description="number of clusters of rows: the k of k-means")
+    phrases: int = Field(3, ge=1, le=20, description="labels that one cluster gives to the vocabulary, at most")
+    rows: int = Field(
+        100_000, ge=2, description="rows of different content that are embedded, at most; drawn by content hash"
+    )
+    min_rows: int = Field(
+        3, ge=1, description="a phrase becomes a label only if at least this many rows of the cluster contain it"
+    )
 
 
 class VocabularyConfig(Section):
     """From raw tags to labels, between `annotate` and `graph`; docs/vocabulary.md."""
 
-    enabled: bool = Field(False, description="off: labels are the tags as they are")
-    fixed: bool = Field(False, description="apply the table as it is and work nothing out")
-    min_count: int = Field(5, ge=1, description="tags on fewer rows are dropped")
-    min_share: float = Field(1e-6, ge=0, le=1, description="the same as a share of the rows; the greater one counts")
-    language: str | list[str] | None = Field("en", description="whose lemmas are looked up; null: none")
-    model: str = DEFAULT_MODEL
-    merge_distance: float | None = Field(0.05, ge=0, lt=1, description="cosine distance of one meaning; null: off")
-    association: AssociationConfig | None = AssociationConfig()
-    induce: InduceConfig = InduceConfig()
+    enabled: bool = Field(
+        False, description="whether tags are cleaned into labels; if not, labels are the tags as they are"
+    )
+    fixed: bool = Field(False, description="apply the table `vocabulary` as it is, and change nothing in it")
+    min_count: int = Field(5, ge=1, description="labels on fewer rows than this are dropped")
+    min_share: float = Field(
+        1e-6, ge=0, le=1, description="the same as a share of the rows; the stricter of the two counts"
+    )
+    language: str | list[str] | None = Field(
+        "en", description="code of the language whose base forms (lemmas) are looked up, or a list of codes; null: none"
+    )
+    model: str = Field(DEFAULT_MODEL, description="sentence-transformers model that embeds labels, and rows for induce")
+    merge_distance: float | None = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="labels whose embeddings are at most this cosine distance apart are merged; null: none are",
+    )
+    association: AssociationConfig | None = Field(
+        AssociationConfig(), description="when labels that always occur together are merged; null: never"
+    )
+    induce: InduceConfig = Field(InduceConfig(), description="how `mig-spark induce` finds labels")
 
     def languages(self) -> tuple[str, ...]:
         """The languages in order."""
@@ -53,22 +72,45 @@ class GraphConfig(Section):
     """The label graph and the propagation matrix; docs/label-graph.md."""
 
     edges: Literal["similarity", "cooccurrence", "both"] = Field(
-        "similarity", description="what joins labels: like meanings, the same rows, or either"
+        "similarity",
+        description="what joins labels: similar meanings, occurrence on the same rows (no model is loaded), or both",
     )
-    threshold: float | None = Field(None, ge=-1, le=1, description="least cosine of an edge; default by the model")
-    prop_weight: float = Field(1.0, ge=0, le=1e100, description="weight of similarity")
-    cooccurrence_weight: float = Field(0.5, ge=0, le=1e100, description="weight of co-occurrence, where `edges` has it")
-    cooccurrence_min_count: int = Field(5, ge=1, description="least number of rows that carry both labels")
+    threshold: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="least cosine of a similarity edge; null: what suits the model (MiniLM 0.75, else 0.9)",
+    )
+    prop_weight: float = Field(
+        1.0, ge=0, le=1e100, description="how much information flows along a similarity edge: its cosine times this"
+    )
+    cooccurrence_weight: float = Field(
+        0.5, ge=0, le=1e100, description="the same for co-occurrence: its normalised PMI times this"
+    )
+    cooccurrence_min_count: int = Field(5, ge=1, description="pairs of labels on fewer rows than this are no edge")
     cooccurrence_p_value: float = Field(
-        0.001, gt=0, le=1, description="chance of so strong an association among labels that have none; 1: no test"
+        0.001,
+        gt=0,
+        le=1,
+        description="pairs are an edge only where the log-likelihood ratio test gives at most this p; 1: no test",
     )
-    cooccurrence_max_labels: int = Field(50, ge=2, description="pairs are counted among the first labels of a row")
-    normalize: Literal["receiver", "sender"] = "receiver"
-    embedding_model: str = DEFAULT_MODEL
-    max_labels: int = Field(200_000, ge=1, description="more labels are not embedded: the run stops")
-    edges_path: str | None = Field(None, description="label edges with src, dst, weight: then no model is loaded")
-    engine: Literal["auto", "graphframes", "joins"] = Field(
-        "auto", description="what computes on the graph: the same matrix by either; auto: what is there"
+    cooccurrence_max_labels: int = Field(
+        50, ge=2, description="pairs are counted among the first so many labels of a row"
+    )
+    normalize: Literal["receiver", "sender"] = Field(
+        "receiver", description="what P's weights are divided by: receiver as the published code, sender as the paper"
+    )
+    embedding_model: str = Field(DEFAULT_MODEL, description="sentence-transformers model that embeds the labels")
+    max_labels: int = Field(
+        200_000, ge=1, description="with more labels than this none are embedded: the run stops and says what to do"
+    )
+    edges_path: str | None = Field(
+        None, description="your own edges (src, dst, weight) in place of similarity; no model is loaded"
+    )
+    engine: Literal["auto", "graphframes", "kernel"] = Field(
+        "auto",
+        description="what computes P, components and communities, with the same result: GraphFrames, or compiled "
+        "kernels at the driver; auto: GraphFrames where it is there",
     )
 
     @model_validator(mode="after")

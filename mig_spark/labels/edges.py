@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Of an edge: sums of greater weights could overflow.
+#: The greatest weight that an edge may have: sums of greater ones could overflow.
 GREATEST_WEIGHT = 1e100
 
-# labels a chunk: the unit that is embedded by itself, so it is fixed, whatever the number of cores
+# labels that are embedded in one call: a fixed number, so that vectors do not depend on the number of cores
 _CHUNK = 512
-#: More labels than any row has.
+#: Stands for no limit on the labels of a row.
 MANY_LABELS = 1 << 30
 #: `graph.max_labels` where no config says otherwise.
 MAX_LABELS = 200_000
@@ -42,7 +42,8 @@ def similarity_edges(
     """Pairs of labels whose embeddings have a cosine of at least `threshold`.
 
     Returns:
-        `src` < `dst` labels and `weight`, at the driver: a model's answer must not sit in a lazy plan.
+        `src` < `dst` (labels) and `weight` (cosine), at the driver: if Spark computed a lazy plan again, the model
+        might answer otherwise.
 
     Raises:
         InputError: there are more than `max_labels` labels.
@@ -53,12 +54,12 @@ def similarity_edges(
 
 
 def similarity_edges_here(labels: list[str], *, model: str, threshold: float) -> pa.Table:
-    """`similarity_edges` in this process, without Spark.
+    """The same as `similarity_edges`, computed in this process without Spark.
 
     Raises:
-        InputError, DependencyError: as there.
+        InputError, DependencyError: as for `similarity_edges`.
     """
-    _see_that_few(labels, MAX_LABELS)
+    _refuse_too_many(labels, MAX_LABELS)
     if not labels:
         return _similar(np.empty((0, 1), dtype=np.float32), labels, threshold)
     encoder = load_model(model)
@@ -73,14 +74,13 @@ def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Tab
 
 
 def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labels: int = MAX_LABELS) -> np.ndarray:
-    """Label embeddings, float32 (labels, d), computed by the executors that have the model already.
+    """Embeddings of the labels, float32 (labels, dimensions), computed by the executors.
 
     Raises:
-        InputError: there are more than `max_labels`: they are compared pair by pair afterwards, at the driver, so that
-            time grows with their square.
+        InputError: there are more than `max_labels`, whose pairs the driver could not compare in a sensible time.
         DependencyError, AnnotationError: as for `similarity_edges`.
     """
-    _see_that_few(labels, max_labels)
+    _refuse_too_many(labels, max_labels)
     if not labels:
         return np.empty((0, 1), dtype=np.float32)
     check_installed()
@@ -97,7 +97,7 @@ def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labe
     return np.concatenate(parts)
 
 
-def _see_that_few(labels: list[str], max_labels: int) -> None:
+def _refuse_too_many(labels: list[str], max_labels: int) -> None:
     if len(labels) > max_labels:
         raise InputError(
             f"{len(labels):,} labels would be embedded and compared pair by pair; graph.max_labels allows "
@@ -111,11 +111,9 @@ def read_edges(
     path: str, labels: list[str], *, threshold: float | None, spark: SparkSession | None,
     option: str = "graph.edges_path",
 ) -> pa.Table:  # fmt: skip
-    """Edges from a list with `src`, `dst`, `weight` (`lakehouse.lists` says where lists may be), as they are: weights
-    are not rounded.
+    """The user's own edges from a list with `src`, `dst` (labels) and `weight`, which is not rounded.
 
-    Edges between labels that the pool does not use, self-loops and weights below the threshold are left out, and
-    logged. A pair given in both directions counts once; where its weights differ the greater one is taken.
+    `lakehouse.lists` says where lists may be; see `tidy_edges` for what is left out.
 
     Raises:
         InputError: no such file, a column is missing, or a weight is not a finite number.
@@ -145,12 +143,15 @@ def tidy_edges(
     src: Sequence[str] | np.ndarray, dst: Sequence[str] | np.ndarray, weight: np.ndarray, labels: list[str], *,
     threshold: float | None,
 ) -> pa.Table:  # fmt: skip
-    """Edges that the user brings, each pair of different labels in use once, with its greatest weight.
+    """The user's own edges as the graph can take them: each pair of different labels in use once, its greatest weight.
+
+    Edges from a label to itself and edges that name a label outside `labels` are left out. How many edges are used, and
+    how many are below the threshold, is logged.
 
     Args:
         src, dst, weight: (n,) each.
-        labels: sorted.
-        threshold: the least weight; None: all are taken. How many are dropped is logged.
+        labels: the labels in use, in ascending order.
+        threshold: the least weight of an edge; None: no limit.
 
     Returns:
         `src` < `dst`, `weight`, in order of the pair.
@@ -158,9 +159,8 @@ def tidy_edges(
     Raises:
         InputError: a weight is negative or above GREATEST_WEIGHT.
     """
-    known = {label: number for number, label in enumerate(labels)}
-    i = np.array([known.get(name, -1) for name in src], dtype=np.int64)
-    j = np.array([known.get(name, -1) for name in dst], dtype=np.int64)
+    label_ids = {label: label_id for label_id, label in enumerate(labels)}
+    i, j = (np.array([label_ids.get(label, -1) for label in end], dtype=np.int64) for end in (src, dst))
     used = (i >= 0) & (j >= 0) & (i != j)
     if threshold is not None:
         below = used & (weight < threshold)
@@ -198,21 +198,22 @@ def cooccurrence_edges(
     p_value: float = 1.0,
     max_labels: int | None = None,
 ) -> DataFrame:
-    """Pairs of labels that rows carry together, and more often than chance brings them together.
+    """Pairs of labels that occur on the same rows significantly more often than by chance.
 
-    Counted sparsely: pairs that occur, added up within each task before anything is shuffled. The weight is normalised
-    pointwise mutual information (Bouma 2009), ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in (0, 1] and rounded to 1e-6; 1
-    where the two are on every row. Significant: Dunning's log-likelihood ratio (Computational Linguistics 19, 1993) of
-    the table of rows with and without a and b, G2 = 2 sum_ij k_ij ln(k_ij / E_ij), reaches the quantile of chi-squared
-    with one degree of freedom. The test is of each pair by itself.
+    Only pairs that occur are counted, and each task adds up its own before anything is shuffled. The weight is
+    normalised pointwise mutual information (Bouma 2009), ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in (0, 1] and rounded
+    to 1e-6; two labels that are on every row have 1. A pair is significant where Dunning's log-likelihood ratio
+    (Computational Linguistics 19, 1993) of the table of rows with and without a and b, G2 = 2 sum_ij k_ij ln(k_ij /
+    E_ij), reaches the quantile of chi-squared with one degree of freedom. Each pair is tested by itself.
 
     Args:
         pool: `labels`, array of strings.
         vocabulary: see `count_labels`.
-        rows: rows of the pool, those without labels too.
-        min_count: pairs on fewer rows are left out.
-        p_value: of the test; 1 leaves out no pair but those that occur together less often than by chance.
-        max_labels: of a row with more different labels, pairs are counted among the first so many; None: all.
+        rows: number of rows of the pool, including those without labels.
+        min_count: pairs that fewer rows carry are left out.
+        p_value: least significance of an edge; with 1 there is no test, and only pairs that occur together less often
+            than by chance are left out.
+        max_labels: pairs are counted among the first so many different labels of a row; None: among all.
 
     Returns:
         `src` < `dst`, `weight`, `count`.
@@ -237,7 +238,8 @@ def cooccurrence_edges(
     ratio = _log_likelihood_ratio(both, sf.col("_src"), sf.col("_dst"), total)
     found = counted.join(end("src"), "src").join(end("dst"), "dst")
     if p_value < 1:
-        # rounded before it decides: a JVM's logarithm may be off in its last place. Labels on every row are no chance
+        # rounded before it is compared, as a JVM's logarithm may be off in its last place. The ratio of two labels that
+        # are both on every row is 0 although they always occur together, so such a pair passes without the test
         found = found.where((both == total) | (sf.round(ratio, similarity.DECIMALS) >= chi_squared_quantile(p_value)))
     weight = sf.round(npmi, similarity.DECIMALS).alias("weight")
     named = [sf.col("_src_label").alias("src"), sf.col("_dst_label").alias("dst")]
@@ -245,7 +247,11 @@ def cooccurrence_edges(
 
 
 def chi_squared_quantile(p_value: float) -> float:
-    """What chi-squared with one degree of freedom exceeds with this probability: the square of a normal quantile."""
+    """The value that a chi-squared variable with one degree of freedom exceeds with probability `p_value`.
+
+    >>> round(chi_squared_quantile(0.05), 3)
+    3.841
+    """
     return NormalDist().inv_cdf(1 - p_value / 2) ** 2
 
 

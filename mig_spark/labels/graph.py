@@ -1,10 +1,9 @@
-"""Stage `graph`: the annotated pool to LABELS and LABEL_EDGES.
+"""Stage `graph`: from the labels of the annotated pool to LABELS and LABEL_EDGES.
 
-Vertices are the labels in use, numbered in sorted order. Edges are cosine similarity of label embeddings (or edges that
-the user brings) and co-occurrence in the pool; `graph.edges` says which of them join labels. The propagation matrix P
-comes from messages along the edges of one GraphFrame: every label receives the weights of its neighbours, sorted by
-label number with its own 1.0 among them, and adds them up from left to right, so that P is the same bits whatever the
-partitioning.
+The vertices are the labels in use; a label's id is its place in their sorted list. Edges are similar embeddings (or
+edges that the user brings) and co-occurrence in the pool; `graph.edges` says which of them join labels. All edges come
+to the driver, which the selection needs P at anyway; P, components and communities are computed by GraphFrames or by
+kernels (`engines.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.config import LABEL_PARAMETERS, Config, GraphConfig
 from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS
-from mig_spark.labels.communities import LARGE_GRAPH, group_labels
+from mig_spark.kernels.labels.propagation import Edges, mix_edges
+from mig_spark.kernels.selection.objective import PropagationMatrix
 from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_edges
-from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
+from mig_spark.labels.engines import choose_engine, compute_graph
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import count_labels_of_rows
@@ -38,7 +39,8 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         Counts: `labels`, `similarity_edges`, `cooccurrence_edges`, `rows_cut` (rows with more labels than pairs are
         counted among), `propagation_entries`, `isolated` (labels without a neighbour in P), `components`,
         `communities`, `largest_component` (labels in it), `threshold` (None where there is none: the
-        user's own edges are taken as they are, and `edges: cooccurrence` has no similarity).
+        user's own edges are taken as they are, and `edges: cooccurrence` has no similarity), and `engine`: graphframes
+        or kernel, what computed P, components and communities.
 
     Raises:
         InputError: there is no annotated pool, there are more labels than `graph.max_labels`, or `graph.edges_path`
@@ -49,38 +51,36 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
     from pyspark.sql import functions as sf
 
     spark, graph = store.spark, config.graph
-    graphframes = uses_graphframes(spark, graph.engine)
+    engine = choose_engine(spark, graph.engine)
     pool = store.read(ANNOTATED).select("labels")
     vocabulary, rows, cut = count_labels(pool, max_labels=graph.cooccurrence_max_labels)
     labels: list[str] = vocabulary.column("label").to_pylist()
-    vertices = from_arrow(spark, vocabulary)
     similarity = _similarity(store, graph, labels)
     similar = from_arrow(spark, similarity)
     together = cooccurrence_edges(
         pool, vocabulary, rows=rows, min_count=graph.cooccurrence_min_count, p_value=graph.cooccurrence_p_value,
         max_labels=graph.cooccurrence_max_labels,
     )  # fmt: skip
+    counted = None
     if graph.edges != "similarity":
-        # both P and the table need them, and P is at the driver in the end: they are counted once
-        together = from_arrow(spark, collect_arrow(together))
-    messages = receive_weights(vertices, adjacency(similar, together, vertices, graph), graphframes=graphframes)
-    received = collect_arrow(messages.sort("id"))
-    entries = propagation_entries(received, normalize=graph.normalize)
+        # both P and the table need them, so they are counted once
+        counted = collect_arrow(together)
+        together = from_arrow(spark, counted)
+    computed = compute_graph(spark, len(labels), _mixed(labels, similarity, counted, graph), engine=engine)
+    p = computed.neighbours.propagation(graph.normalize)
     seen = Observation()
     store.write(
         LABEL_EDGES,
         _edges(similar, "similarity")
         .union(_edges(together.observe(seen, sf.count("*").alias("edges")), "cooccurrence"))
-        .union(_edges(from_arrow(spark, _named(labels, entries)), "propagation")),
+        .union(_edges(from_arrow(spark, _entries(labels, computed.neighbours.rows(), p)), "propagation")),
     )
-    large = graphframes and (graph.engine == "graphframes" or len(labels) >= LARGE_GRAPH)
-    components, communities = group_labels(spark, len(labels), *edges_of(received), graphframes=large)
-    degree = np.asarray(received["received"].combine_chunks().value_lengths(), dtype=np.int32) - 1
+    degree = (np.diff(p.indptr) - 1).astype(np.int32)
     made = {
         "degree": pa.array(degree, pa.int32()),
-        "weight_sum": received["total"],
-        "component": pa.array(components, pa.int32()),
-        "community": pa.array(communities, pa.int32()),
+        "weight_sum": pa.array(computed.neighbours.totals),
+        "component": pa.array(computed.components, pa.int32()),
+        "community": pa.array(computed.communities, pa.int32()),
     }
     by_hand = _parameters_by_hand(store, labels)
     store.write(
@@ -92,12 +92,13 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         "similarity_edges": len(similarity),
         "cooccurrence_edges": int(seen.get["edges"]),
         "rows_cut": cut,
-        "propagation_entries": len(entries[0]),
+        "propagation_entries": len(p.weights),
         "isolated": int((degree == 0).sum()),
-        "components": len(np.unique(components)),
-        "communities": len(np.unique(communities)),
-        "largest_component": int(np.bincount(components).max(initial=0)),
+        "components": len(np.unique(computed.components)),
+        "communities": len(np.unique(computed.communities)),
+        "largest_component": int(np.bincount(computed.components).max(initial=0)),
         "threshold": None if graph.edges == "cooccurrence" else graph.resolved_threshold(),
+        "engine": computed.engine,
     }
     if cut:
         logger.warning(
@@ -106,10 +107,10 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         )  # fmt: skip
     logger.info(
         "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges, %d entries in P, "
-        "%d components, %d communities",
+        "%d components, %d communities, by %s",
         run_id, counts["labels"], counts["similarity_edges"],
         "" if counts["threshold"] is None else f" at {counts['threshold']:g} or more", counts["cooccurrence_edges"],
-        counts["propagation_entries"], counts["components"], counts["communities"],
+        counts["propagation_entries"], counts["components"], counts["communities"], counts["engine"],
     )  # fmt: skip
     return counts
 
@@ -144,32 +145,19 @@ def count_labels(pool: DataFrame, *, max_labels: int = 1 << 30) -> tuple[pa.Tabl
     return table, rows, cut
 
 
-def adjacency(similar: DataFrame, together: DataFrame, vertices: DataFrame, config: GraphConfig) -> DataFrame:
-    """The off-diagonal half of A: `src` < `dst` int, `weight` double above 0.
+def _mixed(labels: list[str], similar: pa.Table, together: pa.Table | None, config: GraphConfig) -> Edges:
+    """W by label ids, from edges by label (`src` < `dst`, `weight`) of the kinds that `graph.edges` names."""
+    names = pa.array(labels, pa.string())
 
-    A = I + prop_weight * S + cooccurrence_weight * max(npmi, 0); `config.edges` says which of the two take part.
+    def by_id(edges: pa.Table) -> Edges:
+        i, j = (pc.index_in(edges[end].combine_chunks(), value_set=names).to_numpy() for end in ("src", "dst"))
+        return i, j, edges["weight"].to_numpy()
 
-    Args:
-        similar: `src`, `dst` labels, `weight` cosine; each pair once.
-        together: the same with normalised PMI for a weight.
-        vertices: `label_id`, `label`.
-        config: the kinds of edges and their weights.
-    """
-    from pyspark.sql import functions as sf
-
-    edges = similar.select("src", "dst", (sf.col("weight") * config.prop_weight).alias("weight"))
-    more = sf.greatest("weight", sf.lit(0.0)) * config.cooccurrence_weight
-    if config.edges == "cooccurrence":
-        edges = together.select("src", "dst", more.alias("weight"))
-    elif config.edges == "both":
-        edges = edges.join(together.select("src", "dst", more.alias("_more")), ["src", "dst"], "full")
-        weight = sf.coalesce("weight", sf.lit(0.0)) + sf.coalesce("_more", sf.lit(0.0))
-        edges = edges.select("src", "dst", weight.alias("weight"))
-    ids = vertices.select("label_id", "label")
-    src = ids.select(sf.col("label").alias("src"), sf.col("label_id").alias("_src"))
-    dst = ids.select(sf.col("label").alias("dst"), sf.col("label_id").alias("_dst"))
-    numbered = edges.where("weight > 0").join(src, "src").join(dst, "dst")
-    return numbered.select(sf.col("_src").alias("src"), sf.col("_dst").alias("dst"), "weight")
+    return mix_edges(
+        len(labels), None if config.edges == "cooccurrence" else by_id(similar),
+        None if together is None else by_id(together),
+        similarity=config.prop_weight, cooccurrence=config.cooccurrence_weight,
+    )  # fmt: skip
 
 
 def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Table:
@@ -210,7 +198,7 @@ def _edges(df: DataFrame, kind: str) -> DataFrame:
     return df.select("src", "dst", sf.lit(kind).alias("kind"), "weight", count.cast("bigint").alias("count"))
 
 
-def _named(labels: list[str], entries: tuple[npt.NDArray[Any], ...]) -> pa.Table:
-    rows, cols, values = entries
+def _entries(labels: list[str], rows: npt.NDArray[np.int32], p: PropagationMatrix) -> pa.Table:
+    """P by label: `src`, `dst`, `weight`."""
     names = pa.array(labels, pa.string())
-    return pa.table({"src": names.take(pa.array(rows)), "dst": names.take(pa.array(cols)), "weight": pa.array(values)})
+    return pa.table({"src": names.take(pa.array(rows)), "dst": names.take(pa.array(p.indices)), "weight": p.weights})

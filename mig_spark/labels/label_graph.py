@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from mig_spark.contracts import LABEL_EDGES, LABELS
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.objective import PropagationMatrix, build_propagation
+from mig_spark.kernels.labels.propagation import build_propagation
+from mig_spark.kernels.selection.objective import PropagationMatrix
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import random
 
-import numpy as np
 import pytest
-
-from mig_spark.kernels.selection.objective import build_propagation
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 
@@ -21,27 +18,22 @@ import numpy as np
 from pyspark.sql import SparkSession
 from mig_spark import LabelGraph, build_config, run_pipeline, select_rows, SelectConfig
 from mig_spark.errors import MigError
-from mig_spark.kernels.selection.objective import build_propagation
-from mig_spark.labels.propagation import propagation_entries, receive_weights, uses_graphframes
-from mig_spark.lakehouse.runtime import collect_arrow, has_spark_context
+from mig_spark.kernels.labels.propagation import build_propagation
+from mig_spark.labels.engines import choose_engine, compute_graph
+from mig_spark.lakehouse.runtime import has_spark_context
 
 rows, edges, n, budget = json.loads(open(sys.argv[1]).read())
 spark = SparkSession.builder.remote("local[2]").config("spark.sql.shuffle.partitions", "2").getOrCreate()
-out = {"classic": has_spark_context(spark), "graphframes": uses_graphframes(spark, "auto")}
+out = {"classic": has_spark_context(spark), "engine": choose_engine(spark, "auto")}
 try:
-    uses_graphframes(spark, "graphframes")
+    choose_engine(spark, "graphframes")
 except MigError as e:
     out["refused"] = str(e)
 
-labels = spark.createDataFrame([(k,) for k in range(n)], "label_id int")
-pairs = spark.createDataFrame([tuple(e) for e in edges], "src int, dst int, weight double")
-received = collect_arrow(receive_weights(labels, pairs, graphframes=False))
-out["matrix"] = {
-    side: [x.tolist() for x in propagation_entries(received, normalize=side)] for side in ("receiver", "sender")
-}
-
 i, j, w = (np.array([e[k] for e in edges]) for k in range(3))
-graph = LabelGraph([f"{k:03d}" for k in range(n)], build_propagation(n, i.astype(np.int32), j.astype(np.int32), w))
+computed = compute_graph(spark, n, (i.astype(np.int32), j.astype(np.int32), w), engine=choose_engine(spark, "auto"))
+out["components"] = computed.components.tolist()
+graph = LabelGraph([f"{k:03d}" for k in range(n)], computed.neighbours.propagation("receiver"))
 df = spark.createDataFrame(rows, "id string, labels array<string>, score double").repartition(3)
 for engine in ("rounds", "local"):
     config = SelectConfig(budget=budget, engine=engine, block_rows=50, candidates=20, upper_bound=False)
@@ -67,18 +59,13 @@ def test_selection_and_propagation_are_those_of_classic_spark(run_script, tmp_pa
     pool.write_text(json.dumps([[(r.key, [f"{k:03d}" for k in r.labels], r.score) for r in rows], edges, 15, 30]))
     done = run_script(SCRIPT, str(pool), str(tmp_path / "out"))
     assert not done["classic"]
-    assert not done["graphframes"]
-    assert "graph.engine: joins" in done["refused"]
+    assert done["engine"] == "kernel"
+    assert "graph.engine: kernel" in done["refused"]
 
     want, _ = dense_greedy(rows, dense_propagation(15, edges), 30)
     assert done["rounds"] == want
     assert done["local"] == want
-    i, j, w = (np.array([e[k] for e in edges]) for k in range(3))
-    for side in ("receiver", "sender"):
-        kernel = build_propagation(15, i.astype(np.int32), j.astype(np.int32), w, normalize=side)
-        rows_of = np.repeat(np.arange(15), np.diff(kernel.indptr))
-        for mine, other in zip(done["matrix"][side], (rows_of, kernel.indices, kernel.weights), strict=True):
-            assert mine == other.tolist()
+    assert done["components"] == [0, 0, 2, 3, 4, 5, 6, 3, 8, 3, 10, 11, 12, 13, 14]
 
     kind, words = done["ingest"]
     assert kind == "PlatformError"

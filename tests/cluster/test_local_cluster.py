@@ -12,7 +12,7 @@ SCRIPT = """
 import json, sys
 from mig_spark import LabelGraph, SelectConfig, select_rows
 from mig_spark.config import SparkConfig
-from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.kernels.labels.propagation import build_propagation
 from mig_spark.lakehouse.session import open_session
 import numpy as np
 

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from mig_spark.kernels.labels.propagation import build_propagation
 from mig_spark.kernels.selection.blocks import Packed, decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.memory import MemoryBlocks
-from mig_spark.kernels.selection.objective import Phi, build_propagation
+from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.wire import BlockTask, decode
 

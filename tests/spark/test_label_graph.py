@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from scipy import sparse, stats
 from scipy.sparse.csgraph import connected_components as scipy_components
 
 from mig_spark.annotation.annotate import annotate_pool
-from mig_spark.config import Config, GraphConfig, OutputConfig, build_config
+from mig_spark.config import Config, OutputConfig, build_config
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL
 from mig_spark.errors import DependencyError, InputError
-from mig_spark.kernels.selection.objective import build_propagation
-from mig_spark.labels import propagation
-from mig_spark.labels.communities import group_labels
+from mig_spark.kernels.labels.communities import connected_components, propagate_labels
+from mig_spark.kernels.labels.propagation import Edges, neighbours_of
+from mig_spark.labels import by_graphframes, engines
+from mig_spark.labels.by_graphframes import compute_by_graphframes
 from mig_spark.labels.edges import chi_squared_quantile, cooccurrence_edges, read_edges
-from mig_spark.labels.graph import adjacency, build_label_graph, count_labels
+from mig_spark.labels.engines import choose_engine, compute_graph
+from mig_spark.labels.graph import build_label_graph, count_labels
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.labels.propagation import edges_of, propagation_entries, receive_weights, uses_graphframes
 from mig_spark.lakehouse import session
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 
 LABEL_ROWS = [
@@ -115,6 +118,7 @@ def test_labels_are_sorted_and_counted_once_a_row(built: tuple[Store, Config, di
     # bread 0, cake 1, python 2, sorting 3, zoo 4, Äpfel 5, 面包 6
     assert [r.component for r in rows] == [r.community for r in rows] == [0, 0, 2, 2, 4, 5, 0]
     assert (counts["components"], counts["communities"], counts["largest_component"]) == (4, 4, 3)
+    assert counts["engine"] == "graphframes"
     sums = {r.label: r.weight_sum for r in rows}
     # from left to right over ascending labels: bread itself, cake, 面包
     assert sums["bread"] == 1.0 + 0.81 * 0.7 + 0.9 * 0.7
@@ -201,94 +205,100 @@ def test_pairs_are_counted_among_the_first_labels_of_a_row(spark: SparkSession) 
     assert [(r.src, r.dst, r["count"]) for r in found.collect()] == [("a", "c", 2)]
 
 
-def random_graph(n: int, m: int, seed: int) -> tuple[pa.Table, pa.Table, dict[tuple[int, int], float]]:
-    rng = np.random.default_rng(seed)
-    edges = {
-        (min(a, b), max(a, b)): round(float(w), 6)
-        for a, b, w in zip(rng.integers(0, n, m).tolist(), rng.integers(0, n, m).tolist(), rng.random(m), strict=True)
-        if a != b and w > 1e-6
-    }
-    vertices = pa.table({"label_id": pa.array(range(n), pa.int32()), "label": [f"label {k:04d}" for k in range(n)]})
-    table = pa.table(
-        {
-            "src": pa.array([i for i, _ in edges], pa.int32()),
-            "dst": pa.array([j for _, j in edges], pa.int32()),
-            "weight": list(edges.values()),
-        }
-    )
-    return vertices, table, edges
+@st.composite
+def label_graphs(draw: st.DrawFn) -> tuple[int, Edges]:
+    """Paths, stars, cycles and random parts side by side, their label ids shuffled, with weights of any size."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    pairs: set[tuple[int, int]] = set()
+    n = draw(st.integers(0, 3))  # labels without an edge
+    kinds = st.sampled_from(["path", "star", "cycle", "random"])
+    for kind, size in draw(st.lists(st.tuples(kinds, st.integers(2, 40)))):
+        part = range(n, n + size)
+        if kind == "star":
+            pairs |= {(part[-1], other) for other in part[:-1]}
+        elif kind == "random":
+            ends = rng.integers(n, n + size, (2, 3 * size)).tolist()
+            pairs |= {(a, b) for a, b in zip(*ends, strict=True) if a != b}
+        else:
+            pairs |= set(pairwise(part)) | ({(part[0], part[-1])} if kind == "cycle" else set())
+        n += size
+    order = rng.permutation(n)
+    found = sorted({(min(order[a], order[b]), max(order[a], order[b])) for a, b in pairs})
+    i, j = np.array(found, np.int32).reshape(-1, 2).T
+    return n, (i, j, rng.random(len(found)) * 10.0 ** rng.integers(-9, 9, len(found)))
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
+@given(label_graphs())
+@example((200, (np.arange(199, dtype=np.int32), np.arange(1, 200, dtype=np.int32), np.linspace(0.1, 1, 199))))
+@example((1, (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))))
+def test_graphframes_gives_what_the_kernels_and_scipy_give(spark: SparkSession, graph: tuple[int, Edges]) -> None:
+    n, (i, j, weight) = graph
+    neighbours, components, communities = compute_by_graphframes(spark, n, (i, j, weight))
+    want = neighbours_of(n, i, j, weight)
+    for field in ("indptr", "label_ids", "weights", "totals"):
+        # to the bit: any other order of summing shows in the totals
+        assert np.array_equal(getattr(neighbours, field), getattr(want, field)), field
+    assert np.array_equal(components, connected_components(n, i, j))
+    assert np.array_equal(communities, propagate_labels(n, i, j))
+    if n:
+        _, group = scipy_components(sparse.coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
+        assert np.array_equal(components[:, None] == components, group[:, None] == group)
+    # a community lies within a component
+    assert np.array_equal(components[communities], components)
 
 
 @pytest.mark.parametrize("normalize", ["receiver", "sender"])
-def test_same_bits_with_graphframes_with_joins_and_in_the_kernel(spark: SparkSession, normalize: str) -> None:
-    # a weight of neighbours is the float sum of about 40 numbers: any other order of summing shows
-    vertices, table, edges = random_graph(60, 1500, seed=3)
-    nodes = from_arrow(spark, vertices)
-    i, j = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
-    kernel = build_propagation(60, i, j, np.array(list(edges.values())), prop_weight=0.3, normalize=normalize)
-    rows = np.repeat(np.arange(60), np.diff(kernel.indptr))
-    for graphframes, partitions in ((True, 1), (True, 5), (False, 3)):
-        scaled = from_arrow(spark, table).selectExpr("src", "dst", "weight * 0.3D as weight").repartition(partitions)
-        received = collect_arrow(receive_weights(nodes, scaled, graphframes=graphframes))
-        found = propagation_entries(received, normalize=normalize)
-        for mine, other in zip(found, (rows, kernel.indices, kernel.weights), strict=True):
-            assert np.array_equal(mine, other)
-    dense = np.zeros((60, 60))
-    dense[rows, kernel.indices] = kernel.weights
-    scaled_edges = {pair: 0.3 * w for pair, w in edges.items()}
-    np.testing.assert_allclose(dense, dense_propagation(60, scaled_edges, normalize), rtol=1e-13)
+def test_p_is_the_one_that_scipy_gives_however_the_edges_are_partitioned(
+    spark: SparkSession, normalize: Literal["receiver", "sender"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    ends = np.triu_indices(60, 1)
+    taken = np.sort(rng.choice(len(ends[0]), 1200, replace=False))
+    i, j, weight = ends[0][taken].astype(np.int32), ends[1][taken].astype(np.int32), rng.random(1200)
+    want = neighbours_of(60, i, j, weight).propagation(normalize)
+    monkeypatch.setattr(by_graphframes, "_EDGES_IN_A_TASK", 500)  # five tasks
+    found, _, _ = compute_by_graphframes(spark, 60, (i, j, weight))
+    p = found.propagation(normalize)
+    assert np.array_equal(p.weights, want.weights)
+    edges = dict(zip(zip(i.tolist(), j.tolist(), strict=True), weight.tolist(), strict=True))
+    np.testing.assert_allclose(dense(LabelGraph([], p)), dense_propagation(60, edges, normalize), rtol=1e-13)
 
 
-def test_graphframes_finds_the_components_and_communities_that_the_kernels_find(spark: SparkSession) -> None:
-    # sparse, so that there are components of many sizes
-    vertices, table, edges = random_graph(120, 110, seed=5)
-    i, j = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
-    by_graphframes = group_labels(spark, 120, i, j, graphframes=True)
-    by_kernels = group_labels(spark, 120, i, j, graphframes=False)
-    for one, other in zip(by_graphframes, by_kernels, strict=True):
-        assert np.array_equal(one, other)
-    _, group = scipy_components(sparse.coo_matrix((np.ones(len(i)), (i, j)), shape=(120, 120)), directed=False)
-    components, communities = by_graphframes
-    assert np.array_equal(components[:, None] == components, group[:, None] == group)
-    # a community lies within a component, and some component has several
-    assert np.array_equal(components[communities], components)
-    assert len(np.unique(components)) < len(np.unique(communities)) < 120
-    received = collect_arrow(receive_weights(from_arrow(spark, vertices), from_arrow(spark, table), graphframes=False))
-    assert sorted(zip(*(part.tolist() for part in edges_of(received)), strict=True)) == sorted(edges)
+def test_a_result_of_graphframes_that_the_kernels_contradict_is_not_taken(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edges = np.array([0, 1], np.int32), np.array([1, 2], np.int32), np.array([0.5, 0.5])
+    found = compute_graph(spark, 4, edges, engine="graphframes")
+    assert found.engine == "graphframes"
+    assert found.components.tolist() == found.communities.tolist() == [0, 0, 0, 3]
+
+    def torn(*given: Any) -> Any:
+        neighbours, _, communities = compute_by_graphframes(*given)
+        return neighbours, np.array([0, 0, 2, 3], np.int32), communities
+
+    monkeypatch.setattr(engines, "compute_by_graphframes", torn)
+    found = compute_graph(spark, 4, edges, engine="graphframes")
+    assert (found.engine, found.components.tolist()) == ("kernel", [0, 0, 0, 3])
+    assert "another result than the kernels for the components of the label graph" in caplog.text
 
 
 def test_the_engine_is_what_the_config_says_or_what_is_there(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert uses_graphframes(spark, "auto")
-    assert uses_graphframes(spark, "graphframes")
-    assert not uses_graphframes(spark, "joins")
+    assert choose_engine(spark, "auto") == choose_engine(spark, "graphframes") == "graphframes"
+    assert choose_engine(spark, "kernel") == "kernel"
     # a class that no jar has: what the loader says where GraphFrames is not on the class path
     monkeypatch.setattr(session, "GRAPHFRAMES_CLASS", "org.graphframes.NotThere")
-    assert not uses_graphframes(spark, "auto")
-    assert "joins compute the same propagation matrix" in caplog.text
-    with pytest.raises(DependencyError, match="or set graph"):
-        uses_graphframes(spark, "graphframes")
+    with caplog.at_level(logging.INFO):
+        assert choose_engine(spark, "auto") == "kernel"
+    assert "the kernels compute the label graph" in caplog.text
+    with pytest.raises(DependencyError, match=r"graph\.engine: graphframes, but .* or set graph\.engine: kernel"):
+        choose_engine(spark, "graphframes")
     monkeypatch.undo()
     # Spark Connect and serverless compute have no SparkContext
-    monkeypatch.setattr(propagation, "has_spark_context", lambda _: False)
-    assert not uses_graphframes(spark, "auto")
-
-
-def test_cooccurrence_takes_part_where_it_has_a_weight(spark: SparkSession) -> None:
-    vertices = spark.createDataFrame([(0, "a"), (1, "b"), (2, "c")], "label_id int, label string")
-    similar = spark.createDataFrame([("a", "b", 0.8)], "src string, dst string, weight double")
-    together = spark.createDataFrame(
-        [("a", "b", 0.5, 9), ("a", "c", 0.25, 9), ("b", "c", -0.5, 9)],
-        "src string, dst string, weight double, count bigint",
-    )
-    config = GraphConfig(edges="both", prop_weight=0.5, cooccurrence_weight=0.1)
-    found = adjacency(similar, together, vertices, config).sort("src", "dst").collect()
-    # the pair with negative npmi has weight 0 and is no edge
-    assert found == [(0, 1, 0.8 * 0.5 + 0.5 * 0.1), (0, 2, 0.25 * 0.1)]
-    assert adjacency(similar, together, vertices, GraphConfig()).collect() == [(0, 1, 0.8)]
-    alone = GraphConfig(edges="cooccurrence", cooccurrence_weight=0.1)
-    assert adjacency(similar, together, vertices, alone).sort("dst").collect() == [(0, 1, 0.05), (0, 2, 0.025)]
+    monkeypatch.setattr(engines, "has_spark_context", lambda _: False)
+    assert choose_engine(spark, "auto") == "kernel"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +330,7 @@ def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -
     ]
 
 
-def test_cooccurrence_alone_by_joins_keeps_what_a_hand_put_into_labels(
+def test_cooccurrence_alone_by_kernels_keeps_what_a_hand_put_into_labels(
     built: tuple[Store, Config, dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, config, _ = built
@@ -328,7 +338,7 @@ def test_cooccurrence_alone_by_joins_keeps_what_a_hand_put_into_labels(
     monkeypatch.setattr("mig_spark.labels.graph.similarity_edges", None)  # no model is asked
     only = {
         "edges": "cooccurrence", "edges_path": None, "cooccurrence_weight": 1.0, "cooccurrence_max_labels": 2,
-        "engine": "joins",
+        "engine": "kernel",
     }  # fmt: skip
     graph = config.graph.model_copy(update=only)
     counts = build_label_graph(store, config.model_copy(update={"graph": graph}), "run-2")
@@ -336,7 +346,7 @@ def test_cooccurrence_alone_by_joins_keeps_what_a_hand_put_into_labels(
     assert kept.pop("cake") == (2.5, None, 0.5, None)
     assert set(kept.values()) == {(None, None, None, None)}
     assert (counts["similarity_edges"], counts["cooccurrence_edges"], counts["threshold"]) == (0, 2, None)
-    assert counts["rows_cut"] == 2
+    assert (counts["rows_cut"], counts["engine"]) == (2, "kernel")
     together = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").collect()
     graph = load_graph(store)
     label_ids = {label: k for k, label in enumerate(graph.labels)}

@@ -12,7 +12,7 @@ from pyspark.sql import Row as SparkRow
 
 from mig_spark import LabelGraph, SelectConfig, select, select_rows
 from mig_spark.errors import ConfigError, ContractError, InputError
-from mig_spark.kernels.selection.objective import build_propagation
+from mig_spark.kernels.labels.propagation import build_propagation
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.label_parameters import read_parameters
 

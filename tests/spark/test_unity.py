@@ -12,7 +12,7 @@ from fault_runs import plain_config, records
 from mig_spark import build_config, run_pipeline
 from mig_spark.contracts import POOL, SELECTION
 from mig_spark.errors import DependencyError, InputError
-from mig_spark.labels.propagation import uses_graphframes
+from mig_spark.labels.engines import choose_engine
 from mig_spark.lakehouse import storage
 from mig_spark.lakehouse.lookup import names_table, what_is
 from mig_spark.lakehouse.sql import table_properties
@@ -75,9 +75,9 @@ def test_what_a_file_system_refuses_may_be_a_table(spark, schema, monkeypatch):
         what_is(spark, f"{schema}.nothing")
 
 
-def test_classes_of_graphframes_without_its_package(spark, monkeypatch, caplog):
-    assert uses_graphframes(spark, "auto")
+def test_classes_of_graphframes_without_its_package(spark, monkeypatch):
+    assert choose_engine(spark, "auto") == "graphframes"
     monkeypatch.setitem(sys.modules, "graphframes", None)
-    assert not uses_graphframes(spark, "auto")
+    assert choose_engine(spark, "auto") == "kernel"
     with pytest.raises(DependencyError, match="its Python package cannot be imported"):
-        uses_graphframes(spark, "graphframes")
+        choose_engine(spark, "graphframes")

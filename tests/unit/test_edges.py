@@ -9,6 +9,7 @@ import pytest
 
 from mig_spark.config import edge_threshold
 from mig_spark.errors import InputError
+from mig_spark.kernels.labels.propagation import mix_edges
 from mig_spark.labels.edges import tidy_edges
 
 LABELS = ["a", "b", "c", "d"]
@@ -52,3 +53,25 @@ def test_one_rule_for_the_threshold():
     assert edge_threshold(None, model="sentence-transformers/all-MiniLM-L6-v2") == 0.75
     assert edge_threshold(None, model="intfloat/e5-mistral-7b-instruct") == 0.9
     assert edge_threshold(0.3, model=None) == edge_threshold(0.3, model="all-MiniLM-L6-v2") == 0.3
+
+
+def pairs(*edges):
+    i, j, weight = zip(*edges, strict=True)
+    return np.array(i, np.int32), np.array(j, np.int32), np.array(weight)
+
+
+def listed(edges):
+    return list(zip(*(part.tolist() for part in edges), strict=True))
+
+
+def test_cosine_and_normalised_pmi_are_added_each_with_its_weight():
+    similar = pairs((0, 1, 0.8), (1, 3, -0.2))
+    together = pairs((0, 1, 0.5), (0, 2, 0.25), (1, 2, -0.5))
+    both = mix_edges(4, similar, together, similarity=0.5, cooccurrence=0.1)
+    # a negative weight is none, and a pair without a weight is no edge
+    assert listed(both) == [(0, 1, 0.8 * 0.5 + 0.5 * 0.1), (0, 2, 0.25 * 0.1)]
+    assert [part.dtype for part in both] == [np.int32, np.int32, np.float64]
+    assert listed(mix_edges(4, similar, None, similarity=1.0, cooccurrence=0.5)) == [(0, 1, 0.8)]
+    assert listed(mix_edges(4, None, together, similarity=1.0, cooccurrence=0.1)) == [(0, 1, 0.05), (0, 2, 0.025)]
+    assert listed(mix_edges(4, similar, None, similarity=0.0, cooccurrence=0.5)) == []
+    assert listed(mix_edges(0, None, None, similarity=1.0, cooccurrence=0.5)) == []

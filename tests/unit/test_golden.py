@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mig_spark.kernels.labels.propagation import build_propagation
 from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
 from mig_spark.kernels.selection.greedy import Constraints
-from mig_spark.kernels.selection.objective import Phi, build_propagation
+from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.rounds import select_local
 from mig_spark.kernels.selection.state import State
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from mig_spark.kernels.labels.propagation import build_propagation
 from mig_spark.kernels.selection.bounds import AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.ids import argsort_ids, equal_neighbours
 from mig_spark.kernels.selection.objective import (
@@ -19,7 +20,6 @@ from mig_spark.kernels.selection.objective import (
     POW,
     Phi,
     PropagationMatrix,
-    build_propagation,
     phi_prime,
     phi_rise,
 )

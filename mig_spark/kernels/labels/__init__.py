@@ -1,1 +1,1 @@
-"""Labels: their vectors, merging, normalising, and the phrases that name clusters."""
+"""Labels: similar ones, counts, merging, the vocabulary's rules, the matrix P and groups of labels, and phrases."""

@@ -1,4 +1,4 @@
-"""Connected components and communities of the label graph, where its edges are at the driver."""
+"""Connected components and communities of the label graph, in one process."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ from mig_spark.kernels.compiled import njit
 
 I32: TypeAlias = npt.NDArray[np.int32]
 
-#: Rounds of label propagation at most. It need not settle: two halves may swap for ever, so it has to be cut off.
+#: Rounds of label propagation at most: it need not settle, as two neighbours may swap communities for ever.
 ROUNDS = 10
 
 
 def connected_components(n: int, i: I32, j: I32) -> I32:
-    """The component of every vertex, named by its smallest vertex.
+    """The component of every label: the labels that edges lead to from it, in any number of steps.
 
     Args:
-        n: vertices 0..n-1.
-        i, j: int32 (edges,) the ends of the undirected edges.
+        n: number of labels.
+        i, j: int32 (edges,) label ids of the two ends of each undirected edge.
 
     Returns:
-        int32 (n,).
+        int32 (n,): each component is named by the smallest label id in it.
+
+    >>> connected_components(5, np.array([1, 2]), np.array([2, 4])).tolist()
+    [0, 1, 1, 3, 1]
     """
     return np.asarray(_components(n, np.asarray(i, np.int32), np.asarray(j, np.int32)))
 
 
 def propagate_labels(n: int, i: I32, j: I32, *, rounds: int = ROUNDS) -> I32:
-    """Communities by label propagation (Raghavan, Albert, Kumara 2007), all vertices at once, the same on any machine.
+    """Communities by label propagation (Raghavan, Albert, Kumara 2007), in rounds, the same on any machine.
 
-    Every vertex starts as a community of its own. In each round every vertex joins the community that most of its
-    neighbours and it itself are in; of several, the one with the smallest number. That a vertex counts itself is what
-    lets a pair come together: without it the two would swap their communities in every round.
+    Every label starts as a community of its own. In each round all labels at once join the community that most of
+    their neighbours and they themselves are in; of several, the one with the smallest number. A label counts itself so
+    that a pair can come together: without it the two would swap communities in every round.
 
     Args:
-        n: vertices 0..n-1.
-        i, j: int32 (edges,) the ends of the undirected edges, each pair once, no self-loops.
-        rounds: at most so many; it ends before where nothing changes.
+        n: number of labels.
+        i, j: int32 (edges,) label ids of the two ends of each undirected edge; each pair once, no self-loops.
+        rounds: at most so many; it ends earlier where nothing changes.
 
     Returns:
-        int32 (n,): each community named by its smallest vertex.
+        int32 (n,): each community is named by the smallest label id in it.
+
+    >>> propagate_labels(6, np.array([0, 0, 1, 4]), np.array([1, 2, 2, 5])).tolist()
+    [0, 0, 0, 3, 4, 4]
     """
     ends = np.concatenate([i, j]).astype(np.int32)
     others = np.concatenate([j, i]).astype(np.int32)
@@ -57,7 +63,11 @@ def propagate_labels(n: int, i: I32, j: I32, *, rounds: int = ROUNDS) -> I32:
 
 
 def name_by_smallest(group: npt.NDArray[np.integer]) -> I32:
-    """The same groups, each named by its smallest member: int32 (n,)."""
+    """The same groups, each named by its smallest member: int32 (n,).
+
+    >>> name_by_smallest(np.array([7, 3, 7])).tolist()
+    [0, 1, 0]
+    """
     _, first, which = np.unique(group, return_index=True, return_inverse=True)
     return np.asarray(first[which], dtype=np.int32)
 

@@ -1,4 +1,4 @@
-"""Counting labels, and pairs of labels that rows carry together, over Arrow batches: a partition's sums, no more."""
+"""Counts of labels, and of pairs of labels on the same row, over the Arrow batches of one partition."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 COUNTED = pa.schema([("label", pa.string()), ("n", pa.int64()), ("many", pa.int64())])
 PAIRS = pa.schema([("src", pa.int32()), ("dst", pa.int32()), ("count", pa.int64())])
-#: Pairs that wait to be added up: 32 MB, however many rows a partition has.
+#: Pairs that are held before they are added up: 32 MB, however many rows a partition has.
 _WAITING = 4_000_000
 
 
 def count_labels_in(batches: Iterator[pa.RecordBatch], max_labels: int) -> pa.RecordBatch:
-    """Rows by label, each label of a row once; one further line, of the null label, counts the rows.
+    """The number of rows that carry each label; one further line, with a null label, counts all rows.
 
     Args:
-        batches: `labels`, lists of strings; rows without a list count for nothing.
-        max_labels: `many` of the null label counts the rows with more different labels than this.
+        batches: with the column `labels`, lists of strings; rows where it is null are not counted.
+        max_labels: the null label's line counts in `many` the rows with more different labels than this.
 
     Returns:
         The columns of COUNTED.
@@ -48,15 +48,15 @@ def count_labels_in(batches: Iterator[pa.RecordBatch], max_labels: int) -> pa.Re
 
 
 def count_pairs_in(batches: Iterator[pa.RecordBatch], vocabulary: pa.Array, max_labels: int) -> pa.RecordBatch:
-    """Rows by pair of labels that they carry together.
+    """The number of rows that carry each pair of labels.
 
     Args:
-        batches: `labels`, lists of strings.
-        vocabulary: labels in order; a label's number is its place, and labels outside it are passed over.
-        max_labels: of a row, pairs are counted among its first so many different labels.
+        batches: with the column `labels`, lists of strings.
+        vocabulary: the labels in order; a label's id is its place here, and other labels are passed over.
+        max_labels: pairs are counted among the first so many different labels of a row.
 
     Returns:
-        The columns of PAIRS, src < dst.
+        The columns of PAIRS: label ids `src` < `dst`, and `count`.
     """
     keys, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     waiting: list[I64] = []

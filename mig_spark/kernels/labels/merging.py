@@ -1,7 +1,7 @@
-"""Groups of labels that mean the same: every member is near its group's head, so that groups cannot chain.
+"""Groups of labels that mean the same: a head, and labels that are each near the head.
 
-Connected components of near pairs (DBSCAN with one point a cluster) join a to z where each is near the next. Here a
-label only ever joins a head that it is near itself.
+Connected components of near pairs (DBSCAN with clusters from one point on) would put a and z into one group as soon as
+a chain of near pairs leads from one to the other. Here a label only joins a head that it is near itself.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ def group_pairs(
     *,
     pinned: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[I64, npt.NDArray[np.float64]]:
-    """The head that every label joins.
+    """The head of the group that each label joins.
 
-    Heads are taken in `order`: a label is a head unless it is near one already taken (pinned labels always are heads).
-    Every other label then joins the nearest head; equally near ones in `order`.
+    Heads are chosen in `order`: a label becomes a head unless it is near an earlier head. Pinned labels come first and
+    always become heads. Every other label then joins its nearest head, of equally near ones the first in `order`.
 
     Args:
-        i, j: near pairs, each pair once, in either direction; labels are 0 .. n - 1.
-        weight: how near, greater is nearer.
-        order: (n,) all labels, those that should become heads first.
-        pinned: (n,) labels that join no other one; they are taken before all the rest.
+        i, j: (pairs,) label ids of near pairs, each pair once, in either direction; ids are 0 .. n - 1.
+        weight: (pairs,) how near the two are; greater is nearer.
+        order: (n,) all label ids, best heads first.
+        pinned: (n,) whether a label must be a head; None: none must.
 
     Returns:
-        (n,) the head of each label, itself where it is a head; and (n,) the weight of the pair that decided, NaN there.
+        (n,) the head of each label, itself where it is a head; and (n,) the weight of the pair that made it join, NaN
+        for heads.
+
+    >>> heads, weights = group_pairs(np.array([0, 1]), np.array([1, 2]), np.array([0.9, 0.8]), np.array([0, 1, 2]))
+    >>> heads.tolist(), weights.tolist()
+    ([0, 0, 2], [nan, 0.9, nan])
     """
     n = len(order)
     fixed = np.zeros(n, np.bool_) if pinned is None else pinned

@@ -1,7 +1,7 @@
-"""Phrases that tell clusters of texts apart, in any language: what names the labels of a pool that has none.
+"""Phrases that tell clusters of texts apart, in any language: they name the labels of a pool that has none.
 
 Where words are set apart by spaces a phrase is one to three words; in scripts without spaces (Chinese, Japanese, Thai,
-...) it is two to four characters. No list of stop words is used: what is everywhere tells nothing apart.
+...) it is two to four characters. No list of stop words is needed: a word that is in every cluster scores low.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ class Phrase:
 
 
 def phrases_of(text: str) -> set[str]:
-    """The phrases of a text, lower-case, each once; none runs over punctuation."""
+    """The phrases of a text in lower case, each once; none runs over punctuation.
+
+    >>> sorted(phrases_of("Sort a list, fast!"))
+    ['a list', 'fast', 'list', 'sort', 'sort a', 'sort a list']
+    >>> sorted(phrases_of("写诗歌"))
+    ['写诗', '写诗歌', '诗歌']
+    """
     found: set[str] = set()
     for words in _segments(text):
         if len(words) == 1 and is_unspaced(words[0]):
@@ -57,7 +63,7 @@ def phrases_of(text: str) -> set[str]:
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether the text begins in a script that sets no spaces between words."""
+    """Whether the text begins in a script that has no spaces between words."""
     return bool(text) and any(low <= ord(text[0]) <= high for low, high in _UNSPACED)
 
 

@@ -1,4 +1,4 @@
-"""Pairs of labels that mean nearly the same: exact cosine in blocks, without an L x L matrix.
+"""Pairs of labels that mean nearly the same: exact cosine in blocks, without a matrix of all labels by all labels.
 
 The float32 product of two blocks only proposes pairs; every proposed pair is computed again in float64 and rounded
 before the threshold decides. So an edge does not depend on the block size, the BLAS library or its threads.
@@ -15,7 +15,7 @@ F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
 
-#: decimals that a similarity keeps; the rest is noise of the model's arithmetic
+#: Decimals that a similarity is rounded to: later ones differ from machine to machine.
 DECIMALS = 6
 # well above the error of a float32 dot product of unit vectors (about 1e-6 at 4,096 dimensions) and the rounding
 _SLACK = 1e-5
@@ -26,18 +26,22 @@ _PAIRS = 16_384
 def similarity_edges(embeddings: npt.ArrayLike, threshold: float, *, block: int = 2048) -> tuple[I32, I32, F64]:
     """All pairs of rows whose cosine, rounded to 1e-6, is at least `threshold`.
 
-    Memory is the embeddings in float32, one block x block product and the pairs found; work is half of L x L x d.
+    Memory is the embeddings in float32, one product of two blocks, and the pairs found; work is L * L * d / 2 products.
 
     Args:
         embeddings: (L, d) vectors of any length; a zero vector is similar to nothing (cosine 0).
         threshold: least cosine of a pair.
-        block: rows a block.
+        block: rows of a block.
 
     Returns:
-        i, j int32 with i < j, and float64 weights, ordered by (i, j).
+        i, j int32 (pairs,) with i < j, and their cosines float64 (pairs,), ordered by (i, j).
 
     Raises:
         ValueError: not two-dimensional, values that are not finite, or a block below 1.
+
+    >>> i, j, cosine = similarity_edges([[1, 0], [0, 2], [3, 3]], threshold=0.7)
+    >>> i.tolist(), j.tolist(), cosine.tolist()
+    ([0, 1], [2, 2], [0.707107, 0.707107])
     """
     unit = _normalise(np.asarray(embeddings))
     if block < 1:

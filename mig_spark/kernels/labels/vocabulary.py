@@ -1,7 +1,8 @@
-"""The vocabulary as rows that people can edit: from raw tags to labels, and what an edit means.
+"""The vocabulary as rows that people can edit: which raw tags become which label, and what an edit means.
 
-One row is one label or what would have been one: the raw tags with one normal form. It is kept, merged into another
-label, or dropped. A row edited by hand stays as it is; the raw tags that it lists, and its own label, are its own.
+Each row is a group of raw tags with the same normal form. The group becomes a label of its own (kept), becomes part of
+another label (merged), or none (dropped). A row that was edited by hand is never changed, and the raw tags that it
+lists are in no other row.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Entry:
         status: kept, merged or dropped.
         merged_into: the label that it is merged into.
         raw_tags: raw tag to the pool rows that carry it.
-        frequency: pool rows that carry it; of a kept label, with all that is merged into it.
+        frequency: pool rows that carry one of its raw tags; for a kept label also one merged into it.
         reason: why it was merged or dropped.
-        edited: by hand.
-        as_written: what the stage itself said, as JSON (`content`); None for a row that was added by hand.
+        edited: whether someone edited the row by hand.
+        as_written: the row's `content` when the stage wrote it; None for a row that was added by hand.
     """
 
     label: str
@@ -46,13 +47,13 @@ class Entry:
     as_written: str | None = None
 
     def content(self) -> str:
-        """What an edit can change, as JSON."""
+        """The fields that an edit can change, as JSON."""
         said = {"label": self.label, "status": self.status, "merged_into": self.merged_into}
         return json.dumps({**said, "raw_tags": sorted(self.raw_tags)}, ensure_ascii=False)
 
     def text(self) -> str:
-        """What stands for the label where its meaning counts: its most frequent raw tag, so that renaming it by hand
-        does not change what is near it."""
+        """The text that is embedded for the label: its most frequent raw tag, so that renaming the label by hand does
+        not change which labels are similar to it."""
         return most_frequent(self.raw_tags) or self.label
 
     def drop(self, reason: str) -> Entry:
@@ -70,7 +71,7 @@ def most_frequent(counts: Mapping[str, int]) -> str | None:
 
 
 def is_edited(entry: Entry) -> bool:
-    """Whether a row that was read is by hand: marked so, added, or not as the stage wrote it."""
+    """Whether a row was edited by hand: marked so, added, or different from what the stage wrote."""
     return entry.edited or entry.as_written is None or entry.as_written != entry.content()
 
 
@@ -105,9 +106,10 @@ def edited_entries(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def resolve(entries: Sequence[Entry]) -> dict[str, str | None]:
-    """Where every row's label ends: the kept label at the end of its merges, None where that is dropped.
+    """The label that every row's tags get: itself, the label at the end of its merges, or None where that is dropped.
 
-    A label that a hand has merged something into is kept whatever the stage said of it, and need not have a row.
+    A label that an edited row is merged into is kept, also where the stage would drop or merge it, and where it has no
+    row of its own.
 
     Raises:
         InputError: merges that go in a circle.
@@ -140,7 +142,8 @@ def pinned_labels(entries: Iterable[Entry]) -> set[str]:
 
 
 def tag_map(entries: Sequence[Entry]) -> TagMap:
-    """The map that the rows stand for; where an edited row and another both claim a tag, the edited row has it.
+    """The label of every raw tag, None where the tag is dropped. Where an edited row and another one list the same
+    tag, the edited row decides.
 
     Raises:
         InputError: merges that go in a circle.
@@ -153,15 +156,15 @@ def tag_map(entries: Sequence[Entry]) -> TagMap:
 
 
 def map_hash(mapping: TagMap) -> str:
-    """sha256 of the map, for the run's record."""
+    """The sha256 of the map, in hexadecimal, for the run's record."""
     return hashlib.sha256(json.dumps(sorted(mapping.items()), ensure_ascii=False).encode()).hexdigest()
 
 
 def group_tags(counts: Mapping[str, int], forms: Mapping[str, str], edited: Sequence[Entry]) -> list[Entry]:
-    """Rows for the raw tags of a pool: the edited ones with their counts brought up to date, then one a normal form.
+    """Rows for the raw tags of a pool: the edited ones with new counts, then one for every other normal form.
 
-    A new spelling of what an edited row lists goes where that row goes; where several list spellings of one form, the
-    hand has told them apart and a new spelling stands for itself.
+    A new spelling of a tag that an edited row lists goes where that row goes. Where several edited rows list spellings
+    of the same normal form, someone has told them apart, and a new spelling gets a row of its own.
 
     Args:
         counts: raw tag to pool rows.
@@ -197,7 +200,7 @@ def group_tags(counts: Mapping[str, int], forms: Mapping[str, str], edited: Sequ
 
 
 def sign(entry: Entry) -> Entry:
-    """The row as it is to be written: what the stage says is put down beside it, so that an edit can be recognised."""
+    """The row to write: `as_written` holds its content, so that a later edit is recognised by the difference."""
     return entry if entry.edited else replace(entry, as_written=entry.content())
 
 
@@ -207,7 +210,7 @@ def _by_label(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 def _renamed(rows: Mapping[str, Entry]) -> dict[str, str]:
-    """What the stage called a row to what a hand calls it now."""
+    """For every label that was renamed by hand, its old name and its new one."""
     found = {}
     for entry in rows.values():
         if entry.edited and entry.as_written is not None:
@@ -218,7 +221,11 @@ def _renamed(rows: Mapping[str, Entry]) -> dict[str, str]:
 
 
 def map_arrays(tags: pd.Series, mapping: TagMap) -> pd.Series:
-    """Lists of tags to lists of labels: each label once, in order of its first tag; null stays null."""
+    """The labels of each list of tags: each label once, in order of its first tag; null stays null.
+
+    >>> map_arrays(pd.Series([["Py", "python", "rare"], None]), {"Py": "python", "python": "python", "rare": None})[0]
+    ['python']
+    """
 
     def labels(row: Iterable[str] | None) -> list[str] | None:
         if row is None:

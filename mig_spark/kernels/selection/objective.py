@@ -98,38 +98,6 @@ class PropagationMatrix:
         return indptr, rows[order]
 
 
-def build_propagation(
-    n: int, i: I32, j: I32, w: F64, *, prop_weight: float = 1.0, normalize: str = "receiver"
-) -> PropagationMatrix:
-    """P from undirected edges, each pair once: A = I + prop_weight * W, then each column (`receiver`, the published
-    code) or row (`sender`, the paper's text) of A is divided by its sum, summed over ascending labels.
-
-    Args:
-        n: number of labels.
-        i, j: int32 (edges,) label numbers, i != j.
-        w: float64 (edges,) weights as given; the threshold was applied before.
-
-    Raises:
-        ValueError: a self-loop, a repeated pair, or a label or weight out of range.
-
-    >>> half = build_propagation(2, np.array([0], np.int32), np.array([1], np.int32), np.array([1.0]))
-    >>> half.weights.tolist()
-    [0.5, 0.5, 0.5, 0.5]
-    """
-    if (i == j).any():
-        raise ValueError("an edge joins a label to itself; self-loops are added here")
-    loops = np.arange(n, dtype=np.int32)
-    rows = np.concatenate([i, j, loops]).astype(np.int32)
-    cols = np.concatenate([j, i, loops]).astype(np.int32)
-    values = np.concatenate([w * prop_weight, w * prop_weight, np.ones(n)]).astype(np.float64)
-    a = PropagationMatrix.from_triplets(n, rows, cols, values)
-    # A is symmetric, so the sum of column m over ascending rows is the sum of row m over ascending columns
-    sums = np.zeros(n)
-    _row_sums(a.indptr, a.weights, sums)
-    by = np.repeat(sums, np.diff(a.indptr)) if normalize == "sender" else sums[a.indices]
-    return PropagationMatrix(a.indptr, a.indices, a.weights / by)
-
-
 def objective(phi: Phi, x: F64) -> float:
     """E = sum_l w_l phi(x_l), with phi(x) = 1 - exp(-alpha x) for `exp`.
 
@@ -139,15 +107,6 @@ def objective(phi: Phi, x: F64) -> float:
     if phi.kind == POW:
         return float(np.sum(phi.weight * (x + phi.a) ** phi.b))
     return float(np.sum(phi.weight * -np.expm1(-phi.a * x)))
-
-
-@njit(cache=True)
-def _row_sums(indptr, weights, out):
-    for r in range(len(indptr) - 1):
-        total = 0.0
-        for k in range(indptr[r], indptr[r + 1]):
-            total += weights[k]
-        out[r] = total
 
 
 @njit(cache=True)
