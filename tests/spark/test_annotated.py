@@ -32,7 +32,7 @@ def make_config(path: Path, **more: Any) -> Config:
         "pool": {"path": str(path / "pool.jsonl"), "columns": {"labels": "labels", "score": "score"}},
         "output": {"path": str(path / "out")},
         "annotate": {"tagger": COLUMN, "scorer": COLUMN},
-        "graph": {"edges_path": str(edges), "engine": "joins"},
+        "graph": {"edges_path": str(edges), "engine": "kernel"},
         "select": {"budget": 5, "upper_bound": False},
         **more,
     })  # fmt: skip
