@@ -12,7 +12,7 @@ from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.gains import row_gain
-from mig_spark.kernels.selection.objective import label_sum, widening
+from mig_spark.kernels.selection.objective import exact_gain, label_sum, widening
 from mig_spark.kernels.selection.rows import Rows, ranges
 from mig_spark.kernels.selection.settle import next_lower
 from mig_spark.kernels.selection.state import View, new_scratch
@@ -216,9 +216,12 @@ def _gains(label_ptr, label_ids, scores, groups, at, view, scratch):
     out = np.empty(len(groups), np.float64)
     # two loops, so that the short one is not slowed down by what only the exact gain needs
     if view.exact:
+        indptr, indices, weights = view.indptr, view.indices, view.weights
+        phi, a, b, w, x, g = view.phi, view.a, view.b, view.w, view.x, view.g
         for k in range(len(groups)):
-            u = groups[k]
-            out[k] = row_gain(label_ids, label_ptr[u], label_ptr[u + 1], scores[at[k]], view, scratch)
+            lo, hi = label_ptr[groups[k]], label_ptr[groups[k] + 1]
+            out[k] = exact_gain(label_ids, lo, hi, scores[at[k]], indptr, indices, weights, phi, a, b, w, x, g,
+                                scratch.d, scratch.touched)  # fmt: skip
         return out
     h = view.h
     for k in range(len(groups)):
