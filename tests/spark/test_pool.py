@@ -268,13 +268,14 @@ def test_real_pools(spark: SparkSession, tmp_path: Path) -> None:
     refused = Counter(
         (Path(r["source"]).name, r["reason"]) for r in store.read(REJECTED).select("source", "reason").collect()
     )
-    # 600 T0 rows have an empty completion; 14 alpaca rows and 1 chat stand there twice, and 255 chats in alpaca's file
+    # 600 T0 rows have an empty completion; 14 alpaca rows and 1 chat stand there twice; 255 chats say what rows of
+    # alpaca's file say, but with a loss weight for each turn, which a trainer sees
     assert by_source == {"t0_tasks": 26855, "gsm8k_train": 7473, "codegen_instruct": 4535, "alpaca_en_demo": 985,
-                         "sft_messages": 244, "sharegpt_conversations": 500}  # fmt: skip
+                         "sft_messages": 499, "sharegpt_conversations": 500}  # fmt: skip
     assert refused == {
         ("t0_tasks.jsonl.gz", rejects.EMPTY_CONTENT): 600,
         ("alpaca_en_demo.json.gz", rejects.DUPLICATE): 14,
-        ("sft_messages.jsonl.gz", rejects.DUPLICATE): 256,
+        ("sft_messages.jsonl.gz", rejects.DUPLICATE): 1,
     }
     assert counts["read"] == 27455 + 7473 + 4535 + 999 + 500 + 500
     assert sum(row["schema"] == "pair" for row in store.read(POOL).select("schema").collect()) == 26855 + 7473

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowSample:
-    """Rows of the pool, each a group of its own, and where each stands: block and place in it, int64 (n,)."""
+    """Rows of the pool without their ids, and where each stands: block and place in it, int64 (n,)."""
 
     rows: Rows
     block: I64
@@ -32,14 +32,15 @@ class RowSample:
 
         Those in `sent` are left out.
         """
-        left = np.ones(self.rows.size, bool) if limits is None else limits.allow(self.rows)
+        group = self.rows.group_of(np.arange(self.rows.size))
+        left = np.ones(self.rows.size, bool) if limits is None else limits.allow(self.rows)[group]
         for number in sent.bits:
             here = np.flatnonzero(self.block == number)
             places = self.place[here]
             left[here] &= ~sent.mask(number, int(places.max(initial=-1)) + 1)[places]
         at = np.flatnonzero(left)
-        gains = gains_of(self.rows, at, at, view)
-        return gains if limits is None else gains / self.rows.cost[at]
+        gains = gains_of(self.rows, group[at], at, view)
+        return gains if limits is None else gains / self.rows.cost[group[at]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class AskSample:
         """The rows of one block."""
         hashes = hash_ids(block.rows.ids, block.rows.id_ptr, 0)
         at = np.flatnonzero(hashes <= np.uint64(min(1.0, self.share) * (2**64 - 2048)))
-        return RowSample(block.rows.take_rows(at), np.full(len(at), block.number, np.int64), at.astype(np.int64))
+        groups, counts = np.unique(block.rows.group_of(at), return_counts=True)
+        rows = block.rows.take(groups, np.concatenate([[0], np.cumsum(counts)]), at)
+        # nobody asks who they are, and ids may be longer than all the rest
+        bare = replace(rows, id_ptr=np.zeros(len(at) + 1, np.int64), ids=np.zeros(0, np.uint8))
+        return RowSample(bare, np.full(len(at), block.number, np.int64), at.astype(np.int64))
 
 
 def sample_rows(pool: BlockPool, rows: int) -> RowSample:
