@@ -1,7 +1,7 @@
 """Stage `vocabulary`: the tagger's raw tags to labels, in a table that people can review and edit, and to ANNOTATED.
 
 Spellings of one tag become one; what is rare is dropped; labels that mean the same, and labels that always occur
-together, are merged. Rows edited by hand are taken as they are and never overwritten (`kernels/vocabulary.py`).
+together, are merged. Rows edited by hand are taken as they are and never overwritten (`kernels/labels/vocabulary.py`).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def count_mapped(pool: DataFrame, mapping: TagMap) -> tuple[dict[str, int], int]
 
 
 def drop_rare(entries: Iterable[Entry], least: int) -> list[Entry]:
-    """Drop labels on fewer than `least` rows, but for those that a hand has kept or merged something into."""
+    """Drop labels on fewer than `least` rows, except edited ones and those that an edited row is merged into."""
     entries = list(entries)
     pinned = pinned_labels(entries)
     return [
@@ -142,13 +142,13 @@ def merge_pairs(
     pairs: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
     why: str,
 ) -> list[Entry]:
-    """Merge labels by pairs of them; of a group the most frequent label stays (`kernels/merging.py`).
+    """Merge labels that pairs say are one; the most frequent label of each group stays (`kernels/labels/merging.py`).
 
     Args:
-        entries: all rows.
-        labels: kept labels; the pairs are numbers in this list.
-        pairs: i, j, weight.
-        why: the reason, with places for `label` and `weight`.
+        entries: all rows of the vocabulary.
+        labels: the kept labels.
+        pairs: i, j (places in `labels`) and weight, (pairs,) each.
+        why: the reason to write down, a format string with `label` and `weight`.
     """
     by_label = {e.label: e for e in entries}
     pinned = pinned_labels(entries)
@@ -157,8 +157,8 @@ def merge_pairs(
     order = np.array(sorted(range(len(labels)), key=lambda k: (-frequency[k], labels[k])), dtype=np.int64)
     heads, weights = group_pairs(*pairs, order, pinned=fixed)
     moved = {labels[k]: labels[head] for k, head in enumerate(heads.tolist()) if head != k}
-    number = {label: k for k, label in enumerate(labels)}
-    reasons = {label: why.format(label=moved[label], weight=weights[number[label]]) for label in moved}
+    places = {label: place for place, label in enumerate(labels)}
+    reasons = {label: why.format(label=moved[label], weight=weights[places[label]]) for label in moved}
     found = []
     for e in entries:
         if e.label in moved:
@@ -198,16 +198,16 @@ def _merge_associated(
 
 
 def associated_pairs(pool: DataFrame, counts: dict[str, int], *, least: int, confidence: float) -> pa.Table:
-    """Pairs of labels of which either one nearly implies the other, by FP-Growth.
+    """Pairs of labels each of which nearly implies the other, by FP-Growth.
 
     The transactions are the pairs that rows carry, not whole rows: nothing longer than a pair is ever mined, however
     many labels a row has. Confidence is counted against the rows of each label.
 
     Args:
-        pool: `labels`.
-        counts: rows that carry each label.
-        least: rows that carry both.
-        confidence: share of the rows of the more frequent one that carry both, so it holds both ways.
+        pool: with the column `labels`.
+        counts: the number of rows that carry each label.
+        least: at least so many rows carry both labels.
+        confidence: at least this share of the rows of the more frequent label carry both, so it holds both ways.
 
     Returns:
         `src` < `dst`, `count`, `confidence`, ordered.
