@@ -46,6 +46,7 @@ print(json.dumps(out))
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 def test_the_pool_comes_to_the_driver_in_slices(run_script, tmp_path):
     done = run_script(SCRIPT, str(tmp_path / "local"))
     assert done["bytes"] > 1 << 20

@@ -86,6 +86,7 @@ def chosen(store):
     return [r["id"] for r in store.read(SELECTION).orderBy("rank").collect()]
 
 
+@pytest.mark.long
 def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replayed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
     config = make_config(tmp_path)

@@ -156,6 +156,7 @@ def test_kinds_that_are_not_wanted_go_to_rejected(spark: SparkSession, folder: P
     assert [r["detail"] for r in row] == ["a row of the kind preference; pool.kinds keeps sft, kto"]
 
 
+@pytest.mark.long
 def test_every_column_of_a_table_comes_out_as_json(spark: SparkSession, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     frame = spark.sql(
@@ -194,6 +195,7 @@ def rows_by_raw(store: Store) -> dict[str, Any]:
     return {r["raw"]: r for r in store.read(POOL).collect()}
 
 
+@pytest.mark.long
 def test_a_pool_of_an_older_version_is_read_and_replayed(
     spark: SparkSession, folder: Path, lines: list[str], tmp_path: Path
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_pool_of_an_older_version_is_read_and_replayed(
     assert pool_again(spark, config.pool, pool_inputs(parts), store.read(POOL)).same
 
 
+@pytest.mark.long
 def test_an_incremental_run_after_an_older_version_reads_everything_once(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, 
 
 
 @pytest.mark.usefixtures("package")
+@pytest.mark.long
 def test_half_of_combine_may_be_one_of_them(spark: SparkSession, tmp_path: Path) -> None:
     scorer = {"kind": "combine", "quality": {"kind": "length", "most": 8}, "complexity": {"kind": "heuristic"}}
     settings = config(tmp_path, scorer=scorer)

@@ -50,6 +50,7 @@ def write(path, rows):
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
 
 
+@pytest.mark.long
 def test_changed_new_and_removed_files(spark, tmp_path):
     source = tmp_path / "in"
     source.mkdir()

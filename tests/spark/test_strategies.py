@@ -44,6 +44,7 @@ def test_random_rows_are_the_same_with_and_without_spark(spark, integers):
         select(df, 3, strategy="random", edges=[("a", "b", 1.0)])
 
 
+@pytest.mark.long
 def test_a_run_by_a_strategy_without_gains(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
     chosen_by = {"strategy": "random", "budget": 10, "seed": 5}
