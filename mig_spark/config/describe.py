@@ -182,7 +182,7 @@ def _below(model: type[BaseModel], path: str) -> list[str]:
 
 
 def _fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    """Fields by the names that a config has for them, `kind` first."""
+    """(key in the config, field) of every field of a model, `kind` first."""
     named = [(field.alias or name, field) for name, field in model.model_fields.items()]
     return sorted(named, key=lambda item: item[0] != "kind")
 

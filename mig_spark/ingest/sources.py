@@ -1,4 +1,4 @@
-"""What `pool.path` names: tables, Parquet files and JSON files, recognised before any row is read."""
+"""Finds what `pool.path` names, and tells tables, Parquet files and JSON files apart before any row is read."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from mig_spark.cli import _tell_unused_model, cli, main
+from mig_spark.cli import cli, main
+from mig_spark.cli.lists import tell_unused_model
 from mig_spark.config.describe import summary
 from mig_spark.curation.stages import STAGES
 from mig_spark.plugins import SCORERS, TAGGERS
@@ -171,7 +172,7 @@ def test_a_model_beside_edges_of_ones_own_is_told_to_be_unused(caplog):
         caplog.clear()
         line = ["pool.jsonl", "-n", "5", "--label-graph", "edges.jsonl", *args]
         with cli.commands["sample"].make_context("sample", line) as context:
-            _tell_unused_model(context.params)
+            tell_unused_model(context.params)
         assert ("--embedding-model is not used" in caplog.text) == told
 
 

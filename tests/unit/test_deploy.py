@@ -55,7 +55,7 @@ def started(monkeypatch):
     def record(config, stages, *, run_id, **_):
         runs.append((tuple(stages), config, run_id))
 
-    monkeypatch.setattr(cli, "_run", record)
+    monkeypatch.setattr(cli.flow, "run_stages", record)
     return runs
 
 
@@ -322,7 +322,7 @@ cli = sys.modules[entry.module]
 assert cli.__file__.startswith(wheel), cli.__file__
 def show(config, stages, *, run_id, **_):
     print(json.dumps([stages, run_id, config.hash(), config.output.database]))
-cli._run = show
+cli.flow.run_stages = show
 for parameters in json.load(sys.stdin):
     call(parameters)
 assert "pyspark" not in sys.modules

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from mig_spark.annotation.annotators import make_tagger
 from mig_spark.annotation.secrets import look_up_secrets
 from mig_spark.annotation.taggers.endpoint import EndpointTagger
-from mig_spark.cli import _print_trace, main
+from mig_spark.cli import main
+from mig_spark.cli.base import print_trace
 from mig_spark.config import build_config
 from mig_spark.errors import AnnotationError, ConfigError, MigError, PlatformError
 from mig_spark.kernels.annotation.http_post import shown
@@ -146,7 +147,7 @@ def test_errors_logs_and_traces_say_no_secret(capsys: pytest.CaptureFixture[str]
         assert MASK in str(error)
         record = logging.LogRecord("x", logging.INFO, "f", 1, "said %s", (text,), (ValueError, ValueError(text), None))
         assert CANARY not in Scrubbed("%(message)s").format(record)
-        _print_trace(ValueError, ValueError(text), None)
+        print_trace(ValueError, ValueError(text), None)
     said = capsys.readouterr().err
     assert said.count("ValueError") == len(texts)
     assert CANARY not in said

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Random(Strategy):
     """Rows drawn at random by the hash of their id and `select.seed`, so the same ones whatever the partitioning.
 
-    The order is that of the hash, so the first k rows are the selection for a budget of k. Under quotas a row is passed
-    over where its class is full, or where what is left of the budget is needed for the minima of other classes.
+    The order is that of the hash, so without quotas the first k rows are the selection for a budget of k. Under quotas
+    a row is skipped where its class is full, or where the rest of the budget is needed for the minima of other classes.
     """
 
     kind: Literal["random"] = "random"

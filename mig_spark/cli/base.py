@@ -1,0 +1,182 @@
+"""The group of commands, its entry point, and what several commands share: reading the config, running stages, telling
+failures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+import click
+
+from mig_spark.config import Config, SparkConfig, load_config, parse_config
+from mig_spark.errors import MigError
+from mig_spark.lakehouse.files import is_remote, local_path, read_bytes
+from mig_spark.scrub import Scrubbed, scrub
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Commands(click.Group):
+    """Commands whose line in the list is the first sentence of their help, never cut."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """See click."""
+        cmd.short_help = re.split(r"\.(?=\s|$)", " ".join((cmd.help or "").split()))[0]
+        super().add_command(cmd, name)
+
+
+class PicksKinds(click.Command):
+    """A command whose help lists the kinds that a config may name, those of installed packages included."""
+
+    def __init__(self, *args: Any, keys: Sequence[str], **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self._keys = keys
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        from mig_spark.config.describe import FAMILIES, summary
+
+        for key in self._keys:
+            with formatter.section(key):
+                formatter.write_dl([(kind, summary(model)) for kind, model in FAMILIES[key].all().items()])
+        super().format_epilog(ctx, formatter)
+
+
+@click.group(cls=_Commands, context_settings=_HELP)
+@click.version_option(package_name="mig-spark")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def cli(verbose: bool, quiet: bool) -> None:
+    """Select the rows of an instruction-tuning pool that carry the most information (MIG), exactly, with Spark.
+
+    First time: mig-spark quickstart. Your own pool: mig-spark config > config.yaml, edit, mig-spark run config.yaml.
+    """
+    _set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+def _set_up_logging(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Scrubbed("%(asctime)s  %(message)s", "%H:%M:%S"))
+    root = logging.getLogger("mig_spark")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(level)
+    # py4j tells a broken connection to the JVM through the root logger, with a stack trace for each call; what has
+    # happened is told once (lakehouse/jvm.py)
+    others = logging.StreamHandler(sys.stderr)
+    others.addFilter(lambda record: "py4j" not in record.pathname)
+    logging.getLogger().handlers[:] = [others]
+
+
+def stage_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument CONFIG and the options that every stage has."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line."),
+        click.option("--run-id", metavar="ID", help="The scheduler's name for this run. Default: a new one."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Override a config value, e.g. --set select.budget=50000. Repeatable.",
+        ),
+        click.argument("config", type=click.Path(dir_okay=False)),
+    ):
+        command = option(command)
+    return command
+
+
+def run_stages(
+    config: Config,
+    stages: Sequence[str],
+    *,
+    as_json: bool,
+    resume: bool = True,
+    fresh: bool | None = None,
+    run_id: str | None = None,
+) -> dict[str, Any]:
+    """Run stages in the session of the config and print the summary; see `pipeline.run_pipeline`.
+
+    Args:
+        as_json: print the run as one line of JSON too, also where it failed.
+    """
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.pipeline import run_pipeline
+    from mig_spark.summary import summarise
+
+    with failure_told(as_json, run_id), open_session(config.spark) as session:
+        done = run_pipeline(session.spark, config, stages, resume=resume, fresh=fresh, run_id=run_id)
+    click.echo(summarise(done, stages))
+    if as_json:
+        plain = {k: v for k, v in done.items() if k not in ("random_curve", "config")}
+        click.echo(json.dumps({**plain, "status": "ok", "exit_code": 0}))
+    return done
+
+
+def loaded_config(path: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> Config:
+    """The config at a path; where it cannot be used, that is told as JSON too if `as_json`."""
+    from mig_spark.lakehouse.runs import check_run_id
+
+    with failure_told(as_json, run_id):
+        if run_id is not None:
+            check_run_id(run_id)
+        return read_config(path, overrides)
+
+
+def read_config(path: str, overrides: Sequence[str]) -> Config:
+    """The config, from wherever Spark reads where this is a platform, which has the credentials."""
+    if not is_remote(path):
+        return load_config(local_path(path), overrides)
+    from mig_spark.lakehouse.session import get_session, is_managed
+
+    # the platform's own, which stays
+    spark = get_session(SparkConfig()).spark if is_managed() else None
+    return parse_config(read_bytes(path, spark), overrides, where=path)
+
+
+@contextlib.contextmanager
+def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
+    """A scheduler reads the last line of stdout, also of a run that failed or could not begin."""
+    try:
+        yield
+    except MigError as e:
+        if as_json:
+            told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
+            click.echo(json.dumps({**told, "exit_code": e.exit_code}))
+        raise
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: errors that a user can cause end in one line on stderr and exit code 2."""
+    sys.excepthook = print_trace
+    try:
+        code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+    except MigError as e:
+        end(e)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mig-spark: stopped", err=True)
+        sys.exit(130)
+    if code:
+        # a clean end is a return: job runners on managed platforms take any SystemExit, 0 included, for a failure
+        sys.exit(code)
+
+
+def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The stack trace of an error that nobody foresaw, without secrets."""
+    click.echo(scrub("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def end(error: MigError) -> NoReturn:
+    """Print the error as one line on stderr and exit with its code."""
+    click.echo(f"mig-spark: {' '.join(str(error).split())}", err=True)
+    sys.exit(error.exit_code)

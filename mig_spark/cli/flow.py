@@ -1,0 +1,187 @@
+"""Commands over the tables of one output: the whole flow, a stage, what is made of its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mig_spark.cli.base import PicksKinds, cli, loaded_config, read_config, run_stages, stage_options
+from mig_spark.config import Config, build_config
+from mig_spark.curation.stages import STAGES
+
+
+@cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
+@stage_options
+@click.option("--fresh", is_flag=True, help="Do every stage, also where nothing has changed since it was done.")
+def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, fresh: bool) -> None:
+    """Run the whole flow on your pool: ingest, annotate, vocabulary (where it is on), label graph, select, report.
+
+    A stage that was done before from the same inputs, with the same config and code, is passed over: start a run that
+    died again, and it goes on where it was.
+
+    CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
+    every key, its default and what it means.
+    """
+    run_stages(
+        loaded_config(config, overrides, as_json, run_id), tuple(STAGES), as_json=as_json, run_id=run_id, fresh=fresh
+    )
+
+
+def _add_stage(name: str) -> None:
+    @cli.command(name, help=STAGES[name].help)
+    @stage_options
+    def stage(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> None:
+        run_stages(loaded_config(config, overrides, as_json, run_id), (name,), as_json=as_json, run_id=run_id)
+
+
+@cli.command(cls=PicksKinds, keys=("annotate.tagger", "annotate.scorer"), help=STAGES["annotate"].help)
+@stage_options
+@click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
+def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
+    """The stage, or what it would take."""
+    if not dry_run:
+        run_stages(loaded_config(config, overrides, as_json, run_id), ("annotate",), as_json=as_json, run_id=run_id)
+        return
+    from mig_spark.annotation.preflight import describe_preview, preview_annotation
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
+
+    loaded = read_config(config, overrides)
+    with open_session(loaded.spark) as session:
+        preview = preview_annotation(Store(session.spark, loaded.output), loaded)
+    click.echo(describe_preview(preview))
+    if as_json:
+        click.echo(json.dumps(preview.to_dict()))
+
+
+@cli.command(cls=PicksKinds, keys=("select.strategy",), help=STAGES["select"].help)
+@stage_options
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Go on from the last round that a stopped run saved."
+)
+def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, resume: bool) -> None:
+    """The stage; `resume` is of this one alone."""
+    loaded = loaded_config(config, overrides, as_json, run_id)
+    run_stages(loaded, ("select",), as_json=as_json, run_id=run_id, resume=resume)
+
+
+for _name in STAGES:
+    if _name not in cli.commands:
+        _add_stage(_name)
+
+
+@cli.command()
+@click.option("--output", default="mig-quickstart", show_default=True, metavar="DIR", help="Where everything goes.")
+@click.option("--budget", default=100, show_default=True, type=click.IntRange(min=0), help="Rows to select.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line.")
+def quickstart(output: str, budget: int, as_json: bool) -> None:
+    """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
+    from mig_spark.data import sample_paths
+    from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
+
+    config = build_config(
+        {
+            "pool": {"path": [str(p) for p in sample_paths()]},
+            "output": {"path": str(Path(output).absolute())},
+            "select": {"budget": budget},
+            "spark": {"jvm_options": SMALL_JVM, "conf": SMALL_CONF},
+        },
+        where="quickstart",
+    )
+    run_stages(config, tuple(STAGES), as_json=as_json)
+    click.echo(_next_steps(output))
+
+
+def _next_steps(output: str) -> str:
+    return (
+        "\nWhat to do next\n"
+        f"  look:            open {output}/report.html in a browser\n"
+        "  your own data:   mig-spark config > config.yaml, set pool.path, then mig-spark run config.yaml\n"
+        "  from Python:     from mig_spark import select  (README, section Python)"
+    )
+
+
+@cli.command(epilog="Example: mig-spark export config.yaml --to messages --out train.jsonl --first 1000")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option(
+    "--to",
+    "form",
+    default="records",
+    show_default=True,
+    metavar="FORM",
+    help="records: the rows as they came; messages: id, messages (role, content), labels, score, rank, gain.",
+)
+@click.option("--out", required=True, metavar="FILE", help="Where they go, one JSON object a line.")
+@click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
+def export(config: str, overrides: Sequence[str], form: str, out: str, first: int | None) -> None:
+    """Write the selected rows to a file, in order of rank."""
+    from mig_spark.export import export_rows
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
+
+    settings = read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        rows = export_rows(Store(session.spark, settings.output), form, out, first=first)
+    click.echo(f"  {rows:,} rows in {out}")
+
+
+@cli.command()
+@click.argument("run_id")
+@click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option(
+    "--from-source", is_flag=True, help="Make the pool again too, from the versions and files it was read from."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, as stdout's last line.")
+def replay(run_id: str, config_path: str, overrides: Sequence[str], from_source: bool, as_json: bool) -> None:
+    """Select once more as RUN_ID did, from the table versions that it read; exit code 1 where the ids differ.
+
+    Nothing is written, and no model is needed: labels and scores are read at the versions that the run read.
+    """
+    from mig_spark.curation.replay import describe_replay, replay_run
+    from mig_spark.lakehouse.session import open_session
+
+    config = read_config(config_path, overrides)
+    with open_session(config.spark) as session:
+        done = replay_run(session.spark, config, run_id, from_source=from_source)
+    click.echo(describe_replay(done))
+    if as_json:
+        click.echo(json.dumps(done.to_dict()))
+    if not done.same:
+        sys.exit(1)
+
+
+@cli.command("config")
+@click.option("--schema", is_flag=True, help="Print the JSON schema instead.")
+def config_command(schema: bool) -> None:
+    """Print a commented example config with every key and its default."""
+    if schema:
+        click.echo(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
+    else:
+        from mig_spark.config.describe import example_yaml
+
+        click.echo(example_yaml(), nl=False)
+
+
+@cli.command(epilog="Then: mig-spark run config.yaml --set annotate.tagger.vocabulary=vocabulary.json")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--out", default="vocabulary.json", show_default=True, metavar="FILE", help="Where the labels go.")
+def induce(config: str, overrides: Sequence[str], out: str) -> None:
+    """Find labels for a pool that has none: cluster its rows and name the clusters, into a JSON list to read and trim.
+
+    The pool must have been ingested; vocabulary.induce in the config says how many clusters.
+    """
+    from mig_spark.labels.induce import induce_vocabulary
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
+
+    settings = read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        done = induce_vocabulary(Store(session.spark, settings.output), settings, path=out)
+    click.echo(f"  {len(done['labels']):,} labels of {done['clusters']:,} clusters of {done['rows']:,} rows in {out}")
