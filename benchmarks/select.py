@@ -62,7 +62,7 @@ def floor(args) -> dict:
     del table
     graph = _graph(pool, names)
     for budget in (10, args.budget):
-        candidates = Candidates.of_block(block)
+        candidates = Candidates.fresh(block.rows)
         units = candidates.units(candidates.keys()[0])
         phi = Phi.exponential(pool.labels, alpha=args.alpha) if args.alpha else Phi.power(pool.labels)
         state = State.start(graph.propagation, phi, exact=args.gain == "exact")

@@ -124,6 +124,15 @@ def select(
         raise ConfigError("select() has edges and a model, and labels are joined by one of them: leave the other out")
     if threshold is not None and edges is None and model is None:
         raise ConfigError(f"select() has threshold={threshold:g} and no edges that it could cut: give edges or a model")
+    if edges is None and model is None:
+        usual = GraphConfig()
+        for name, value, default in (
+            ("prop_weight", prop_weight, usual.prop_weight), ("normalize", normalize, usual.normalize)
+        ):  # fmt: skip
+            if value != default:
+                raise ConfigError(
+                    f"select() has {name}={value} and no edges that it could weigh: give edges or a model"
+                )
     spark: SparkSession | None = getattr(df, "sparkSession", None)
 
     def graph(found: list[str]) -> LabelGraph:

@@ -82,7 +82,7 @@ STAGED = Table(
         *(replace(c, nullable=True) for c in POOL.columns),
         Column("reason", "string", "why the record cannot be used; null where it can"),
         Column("detail", "string", "details of what is wrong with it"),
-        Column("signature", "string", "hash of its messages, labels and scores"),
+        Column("signature", "string", "hash of its content, labels and scores; the id of a record that has none"),
         Column("file", "string", "the file or table it came from"),
         Column("block", "bigint", "byte offset of its part of the file; for a table, a hash of the record"),
         Column("seq", "bigint", "its number within the block; (file, block, seq) is unique"),
@@ -134,7 +134,7 @@ REJECTED = Table(
 
 ANNOTATIONS = Table(
     "annotations",
-    "Results of taggers and scorers, cached by content: one row for each content hash and pair of versions",
+    "Results of taggers and scorers, cached: one row for each text that was annotated and pair of versions",
     (
         Column("content_hash", "string", "key: hash of what was read of a row, see Plan.key", nullable=False),
         Column("labels", "array<string>", "labels in the tagger's order, without repeats", nullable=False),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.contracts import POOL, SELECTION
 from mig_spark.errors import InputError
-from mig_spark.kernels.export import ADDED_KEY, one_line, with_added
+from mig_spark.kernels.export import added_to, one_line, with_added
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -17,11 +17,11 @@ from mig_spark.selection.extend import content_now, is_as_selected
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-#: What a file of records with `output.annotate_records` begins with.
-_ANNOTATED = f'{{"{ADDED_KEY}":'.encode()
+#: Bytes of a file that are read to see what was added to its first record.
+_HEAD = 1 << 20
 
 #: One selected row as a line: from its columns `_COLUMNS`.
-Writer = Callable[[dict[str, Any]], str]
+RowWriter = Callable[[dict[str, Any]], str]
 _COLUMNS = ("id", "rank", "gain", "labels", "score")
 
 
@@ -59,6 +59,8 @@ def export_rows(store: Store, form: str, path: str, *, first: int | None = None)
     """
     if form not in FORMS:
         raise InputError(f"--to {form}: the forms are {', '.join(FORMS)}")
+    # a run that publishes meanwhile must not change what is being written
+    store = store.pinned({table.name: store.version(table) for table in (SELECTION, POOL) if store.exists(table)})
     selection, pool = store.read(SELECTION), store.read(POOL)
     rows = selection.count()
     if first is not None and first > rows:
@@ -74,9 +76,14 @@ def export_rows(store: Store, form: str, path: str, *, first: int | None = None)
 
 def is_as_configured(store: Store, path: str) -> bool:
     """Whether the run's own selection file, which is there, has what `output.annotate_records` says."""
+    first = store.read(SELECTION).where("rank = 1").select(*_COLUMNS).first()
+    if first is None:
+        return True
     files = Files(store.spark)
-    head = files.head(files.find(path)[0][0], len(_ANNOTATED))
-    return not head or (head == _ANNOTATED) == store.output.annotate_records
+    head = files.head(files.find(path)[0][0], _HEAD).decode("utf-8", "replace")
+    # records may bring what an earlier selection added to them
+    added = json.loads(json.dumps(first.asDict(recursive=True)))
+    return bool(added_to(head) == added) == store.output.annotate_records
 
 
 def _lines(store: Store, form: str, *, annotate: bool, first: int | None = None) -> Iterator[str]:
@@ -101,7 +108,7 @@ def _messages(row: dict[str, Any]) -> str:
 
 
 #: The forms of an export: what writes a row, and the columns of the pool that it needs.
-FORMS: dict[str, tuple[Writer, tuple[str, ...]]] = {
+FORMS: dict[str, tuple[RowWriter, tuple[str, ...]]] = {
     "records": (_record, ("raw",)),
     "messages": (_messages, ("messages", "source")),
 }

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotation_versions
 from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATED, LABELS, RUNS
+from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
-from mig_spark.curation.fresh import annotated_by, made_with, see_that_annotated_is_fresh, see_that_graph_is_fresh
+from mig_spark.curation.fresh import (
+    annotated_by,
+    made_with,
+    see_that_annotated_is_fresh,
+    see_that_graph_is_fresh,
+    see_that_the_pool_is_of_this_version,
+)
 from mig_spark.curation.published import published
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stage import Stage
@@ -131,6 +137,7 @@ class _Flow:
                 self._pass_over(stage, found)
                 return
             store.check_lease()
+            run.stage_key = key
             with run.timed(stage.name):
                 # what the stage reads is what its key and its record say, whatever others write meanwhile
                 stage.run(store.pinned(reads["tables"]), run)
@@ -154,9 +161,11 @@ class _Flow:
             run.inputs["annotators"] = more["annotators"] = annotation_versions(store, run.config)
         if ANNOTATED in stage.writes(run.config):
             more["made_with"] = made_with(run.config)
-        if stage.name == "select" and run.config.mode == "incremental":
-            run.extends = published(store)
-            more["extends"] = run.extends.version
+        if SELECTION in stage.writes(run.config):
+            more["strategy"] = run.config.select.strategy.version
+            if run.config.mode == "incremental":
+                run.extends = published(store)
+                more["extends"] = run.extends.version
         return stage_reads(store, run.config, stage, **more)
 
     def _see_that_inputs_are_there(self, stage: Stage) -> None:
@@ -175,6 +184,8 @@ class _Flow:
                     f"no table {table.name!r} at {store.location(table)}: run the stage `{maker}` first, or all stages "
                     "by `mig-spark run`"
                 )
+        if SELECTION in stage.writes(config) and "ingest" not in self._planned:
+            see_that_the_pool_is_of_this_version(store)
         if LABELS in stage.reads and "graph" not in self._planned:
             see_that_graph_is_fresh(store)
 

@@ -69,6 +69,10 @@ class Registry(Generic[T]):
         found = {name: self._get_or_warn(name) for name in self.names()}
         return {name: member for name, member in found.items() if member is not None}
 
+    def extends(self, member: Any) -> bool:
+        """Whether an object is of the class that every member has to extend."""
+        return self._base is not None and isinstance(member, _import(self._base))
+
     def hint(self, name: str) -> str:
         """What a message about an unknown name says: the known ones, and the nearest."""
         names = self.names()

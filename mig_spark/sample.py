@@ -22,6 +22,7 @@ from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
+from mig_spark.kernels.export import one_line
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges
 from mig_spark.labels.label_graph import LabelGraph, graph_of
@@ -98,7 +99,7 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         "graph": graph.seconds,
         # where no list of labels is given, the graph is built between packing and selecting
         "pack": chosen.seconds.get("pack", graph.seconds) - (graph.seconds if options.valid_tag_path is None else 0.0),
-        "select": chosen.seconds["select"],
+        "select": chosen.seconds.get("select", 0.0),
         "write": clock.seconds["write"],
     }
     made = chosen.certificate
@@ -254,10 +255,10 @@ def _json_input(spark: SparkSession, parts: Sequence[Part], base: int, scratch: 
 
 
 def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: str) -> None:
-    """The selected records, unchanged, in order of selection."""
+    """The selected records in order of selection, each on one line and otherwise unchanged."""
     from pyspark.sql import functions as sf
 
     records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
     wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
     found = records.join(sf.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
-    write_lines((row["raw"] for row in found.toLocalIterator(prefetchPartitions=True)), out, spark)
+    write_lines((one_line(row["raw"]) for row in found.toLocalIterator(prefetchPartitions=True)), out, spark)

@@ -1,6 +1,6 @@
 """Stage `annotate`: POOL to ANNOTATIONS, through the cache; and to ANNOTATED, where no vocabulary comes after it.
 
-An annotation belongs to content (and to what the pool brought with it, for the kinds that read that), to a tagger and a
+An annotation belongs to a text (and to what the pool brought with it, for the kinds that read that), to a tagger and a
 scorer, each with its version. Only what is missing is annotated, and it is written to Delta before anything else uses
 it: a model's answer that was recomputed after a lost executor may differ, so it must never sit in a lazy plan.
 """

@@ -1,8 +1,8 @@
 """The table ANNOTATED: what a selection, its label graph and its report read of annotation, one row a pool row.
 
 It is made from tables alone (POOL, ANNOTATIONS), so that no model's answer is ever recomputed behind it. Changes are
-merged: Delta rewrites only the files that hold a changed row. Where no row differs there is no commit: later stages
-then find the version that they read before, and are skipped.
+merged: Delta rewrites only the files that hold a changed row. Where no row differs there is no commit: a stage for
+which nothing else has changed then finds the version that it read before, and is skipped.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The cache of annotations: reading what is known of the pool's rows, and writing answers and failures into it.
 
-Its key is a row's content hash (with a hash of what the pool brought, for the kinds that read that), with the names and
-versions of tagger and scorer. Table `annotations` has a row for each key with both labels and a score. Table
-`annotation_failures` has a row for each try that got only one of them, or none, with the error; labels or a score that
-such a try did get are kept in that row, and the next try reads them from there.
+Its key is the hash of the text that annotators read (`text_hash`; with what the pool brought, for the kinds that read
+that), with the names and versions of tagger and scorer. Table `annotations` has a row for each key with both labels and
+a score. Table `annotation_failures` has a row for each try that got only one of them, or none, with the error; labels
+or a score that such a try did get are kept in that row, and the next try reads them from there.
 """
 
 from __future__ import annotations

@@ -176,26 +176,23 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
 
 def _select_config(given: dict[str, Any]) -> SelectConfig:
     """The section `select` from the options of `sample` and `verify`: of those that the strategy goes by."""
-    plain = {"strategy": given.get("sampler_type", "mig"), "budget": given["budget"], "seed": given.get("seed", 0)}
+    plain = {"strategy": given.get("sampler_type", "mig"), "budget": given["budget"]}
     strategy = build_part(SelectConfig, plain, where="sample").strategy
-
-    def goes_by(key: str) -> bool:
-        return strategy.goes_by is None or key in strategy.goes_by
-
-    unused = [option for option, key in _KEYS.items() if not goes_by(key)]
+    unused = [option for option, key in _KEYS.items() if key not in strategy.goes_by]
     unused += [] if strategy.reads_graph else list(_OF_GRAPH)
     if told := [f"--{option.replace('_', '-')}" for option in unused if option in given and _is_set(option)]:
         logger.warning("%s: not used, for --sampler-type %s does not go by it", ", ".join(told), strategy.kind)
     phi = {"kind": given["phi_type"], "a": given["phi_a"], "b": given["phi_b"], "alpha": given["phi_alpha"]}
     more = {"phi": phi, "gain": given["gain"], "norm": given["norm"], "engine": given["engine"], "upper_bound": False}
-    plain |= {key: value for key, value in more.items() if goes_by(key)}
+    more["seed"] = given.get("seed", 0)
+    plain |= {key: value for key, value in more.items() if key in strategy.goes_by}
     return build_part(SelectConfig, plain, where="sample")
 
 
 #: Keys of the section `select` by the options of `sample` that they come from.
 _KEYS = {
     "phi_type": "phi", "phi_alpha": "phi", "phi_a": "phi", "phi_b": "phi", "norm": "norm", "gain": "gain",
-    "engine": "engine",
+    "engine": "engine", "seed": "seed",
 }  # fmt: skip
 #: Options of `sample` for the label graph.
 _OF_GRAPH = ("label_graph", "sim_threshold", "prop_weight", "embedding_model", "valid_tag_path")

@@ -165,7 +165,11 @@ class Config(Section):
     gates: GatesConfig = Field(GatesConfig(), description="what must hold before a selection is published")
     lock: LockConfig = Field(LockConfig(), description="one run at a time into the same tables")
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
-    seed: int = Field(0, description="seed of everything that draws at random")
+    seed: int = Field(
+        0,
+        description="seed of the random selection that a certificate compares with, and of induce; strategies have "
+        "select.seed",
+    )
 
     def record_columns(self) -> list[str]:
         """The columns of the user's records that `select.quotas`, `select.cost` and the strategy name."""
@@ -179,7 +183,4 @@ class Config(Section):
     def hash(self) -> str:
         """sha256 of everything that can change a result: all but the session, the lock, and where output goes."""
         plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock")}
-        if plain["select"]["strategy"] == {"kind": "mig"}:
-            # configs of versions that had no other strategy keep their hash
-            del plain["select"]["strategy"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -127,16 +127,24 @@ class SelectConfig(Section):
 
     @model_validator(mode="after")
     def _strategy_goes_by_what_is_set(self) -> SelectConfig:
-        own: frozenset[str] | None = self.strategy.goes_by
-        if own is not None:
-            always = {"strategy", "budget", "include", "exclude"}
-            fields = {n: f for n, f in type(self).model_fields.items() if n not in own | always}
-            other = [n for n, f in fields.items() if getattr(self, n) != f.get_default(call_default_factory=True)]
-            if other:
-                raise ValueError(
-                    f"strategy: {self.strategy.kind} does not go by {', '.join(other)}: leave out what it cannot keep "
-                    f"to (it goes by {', '.join(sorted({'budget', 'include', 'exclude'} | own))})"
-                )
+        own: frozenset[str] = self.strategy.goes_by
+        always = {"strategy", "budget", "include", "exclude"}
+        fields = {n: f for n, f in type(self).model_fields.items() if n not in own | always}
+        other = [n for n, f in fields.items() if getattr(self, n) != f.get_default(call_default_factory=True)]
+        if other:
+            raise ValueError(
+                f"strategy: {self.strategy.kind} does not go by {', '.join(other)}: leave out what it cannot keep "
+                f"to (it goes by {', '.join(sorted({'budget', 'include', 'exclude'} | own))})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_names_columns_of_the_pool(self) -> SelectConfig:
+        if own := sorted({"kind", "cost"} & {*self.strategy.columns}):
+            raise ValueError(
+                f"strategy: {self.strategy.kind} needs the column {own[0]!r}, which is the name of what select.quotas "
+                "and select.cost bring; its author should take another name"
+            )
         return self
 
     @model_validator(mode="after")
@@ -146,6 +154,8 @@ class SelectConfig(Section):
         limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
         if self.cost and any(limit and limit.min for limit in limits):
             raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
+        if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
+            raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":
             raise ValueError("mode: threshold saves rounds, of which engine: local has none; use rounds or auto")
         return self

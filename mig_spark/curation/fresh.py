@@ -72,6 +72,17 @@ def see_that_annotated_is_fresh(store: Store, config: Config) -> None:
         logger.warning("the table annotated was written with another %s than the config has now", " and ".join(other))
 
 
+def see_that_the_pool_is_of_this_version(store: Store) -> None:
+    """Stop before rows are published whose content hash an older version made, of less than a trainer sees: an extended
+    selection would take them for changed once the pool is made anew.
+
+    Raises:
+        InputError: the pool has rows of an older version.
+    """
+    if store.exists(POOL) and not store.read(POOL).where("kind is null").isEmpty():
+        raise InputError("the table `pool` was made by an older version: run `ingest` again, then the stages after it")
+
+
 def see_that_graph_is_fresh(store: Store) -> None:
     """Stop before a stage that reads the label graph, where its labels are not those that rows have now: others would
     count for nothing, silently.

@@ -65,7 +65,9 @@ def _select(store: Store, run: Run) -> None:
     from mig_spark.selection.stage import select_pool
 
     _gates(store, run)
-    counts, certificate = select_pool(store, run.config, run.run_id, resume=run.resume, last=run.extends)
+    counts, certificate = select_pool(
+        store, run.config, run.run_id, key=run.stage_key, resume=run.resume, last=run.extends
+    )
     if (path := STAGES["select"].path(run.config)) is not None:
         _write_selection(store, path)
     run.counts["select"], run.certificate = counts, certificate

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, PoolConfig
-from mig_spark.contracts import KINDS, POOL, REJECTED, STAGED, Table
+from mig_spark.contracts import POOL, REJECTED, STAGED, Table
 from mig_spark.errors import InputError
 from mig_spark.ingest.sources import LISTED_FILES, Part, disk_pieces, find_parts, pool_inputs
 from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
@@ -71,18 +71,6 @@ def file_contents(store: Store, records: Table, parts: Iterable[Part]) -> dict[s
     said = sf.xxhash64(sf.coalesce("raw", sf.lit(""))).cast("decimal(20,0)")
     rows = store.read(records).groupBy("file").agg(sf.count(sf.lit(1)).alias("n"), sf.sum(said).alias("said")).collect()
     return {row["file"]: (int(row["n"]), f"{int(row['said']) % 2**64:016x}") for row in rows}
-
-
-def read_source(spark: SparkSession, config: PoolConfig) -> DataFrame:
-    """All records of the source, parsed, usable or not, with the columns of `contracts.STAGED`.
-
-    Rows are in no order; (`file`, `block`, `seq`) is the order of the records in files, `seq` that of a table's rows.
-
-    Raises:
-        InputError: something is not there, is empty, or is not of the format that the config says.
-    """
-    with unreadable_files(config.path):
-        return parse_parts(spark, find_parts(spark, config), config)
 
 
 def parse_parts(
@@ -184,7 +172,7 @@ def split_records(
         most_first = sorted(counted, key=lambda row: (-row["rows"], row["reason"] or "", row["kind"] or ""))
         details = {row["reason"]: row["detail"] for row in most_first if row["reason"] is not None}
         rejected = {row["reason"]: row["rows"] for row in most_first if row["reason"] is not None}
-        kinds = {row["kind"] or KINDS[0]: row["rows"] for row in most_first if row["reason"] is None}
+        kinds = {row["kind"]: row["rows"] for row in most_first if row["reason"] is None}
         usable = sum(kinds.values())
         if FILE_UNREADABLE in rejected:
             raise InputError(_unreadable(staged))

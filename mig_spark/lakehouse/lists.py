@@ -4,7 +4,8 @@ What a place is, is told by its name and by what is there:
 
 - a catalog's table, or a folder with a Delta table; `@v12` after either: at that version. With Spark only
 - Parquet: `.parquet`, `.pq`, or a folder of such files
-- JSON lines, or one JSON array: `.jsonl`, `.ndjson`, `.json`
+- JSON lines, or one JSON array: `.jsonl`, `.ndjson`, `.json`; what a selection has added under `_mig` comes before what
+  a record says itself
 - CSV with a header: `.csv`
 - anything else: text with one value a line, where one column is wanted
 
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.errors import InputError
+from mig_spark.kernels.export import ADDED_KEY
 from mig_spark.lakehouse.files import local_path, read_bytes
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
@@ -100,9 +102,15 @@ def read_id_frame(spark: SparkSession, where: str, option: str) -> DataFrame:
             form = _form(where)
             if form == "json":
                 array = _begins(spark, where).lstrip()[:1] == b"["
-                df = spark.read.option("multiLine", array).json(where, schema="id string")
+                schema = f"id string, _id string, {ADDED_KEY} struct<id: string>"
+                df = spark.read.option("multiLine", array).json(where, schema=schema)
+                df = df.selectExpr(f"coalesce({ADDED_KEY}.id, id, _id) as id")
                 if not df.where("id is null").isEmpty():
-                    raise InputError(f"{option} = {where}: a row has no id; each is a JSON object with id")
+                    raise InputError(
+                        f"{option} = {where}: a row has no id, and each is to be a JSON object with id; where records "
+                        "have none of their own, give the table `selection`, or what `mig-spark export --to messages` "
+                        "writes"
+                    )
             elif form == "csv":
                 df = spark.read.csv(where, header=True, multiLine=True, escape='"')
             else:
@@ -233,7 +241,9 @@ def _rows_of_json(text: str) -> list[Any]:
 
 
 def _of_json(rows: list[Any], columns: Mapping[str, Kind]) -> pa.Table:
-    """Objects as rows; values too, where one column is wanted."""
+    """Objects as rows, with what a selection has added to them in place of their own; values too, where one column is
+    wanted."""
+    rows = [{**r, **r[ADDED_KEY]} if isinstance(r, dict) and isinstance(r.get(ADDED_KEY), dict) else r for r in rows]
     if len(columns) == 1:
         name = next(iter(columns))
         rows = [row if isinstance(row, dict) else {name: row} for row in rows]

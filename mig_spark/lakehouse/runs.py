@@ -64,7 +64,8 @@ class Run:
     """One execution while it goes on. What earlier runs recorded for stages that do not run now is carried over.
 
     `source`: the parts of the pool's source when `ingest` began; `extends`: the selection that an incremental run
-    starts from (warm start), as it was when `select` began.
+    starts from (warm start), as it was when `select` began; `stage_key`: hash of all that the present stage's result
+    follows from.
     """
 
     run_id: str
@@ -78,6 +79,7 @@ class Run:
     certificate: dict[str, Any] = field(default_factory=dict)
     source: Sequence[Any] = field(default=(), init=False)
     extends: Any = field(default=None, init=False)
+    stage_key: str = field(default="", init=False)
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:

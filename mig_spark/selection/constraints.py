@@ -142,15 +142,22 @@ def see_that_there_are_rows(counts: dict[str, Any], work: Prepared) -> None:
         raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
 
 
-def see_that_quotas_hold(chosen: pa.Table, work: Prepared, strategy: str) -> None:
-    """See that the rows which a strategy took after the first ones keep to the quotas.
+def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> None:
+    """See that the rows which a strategy took after the first ones keep to the quotas and the cost.
 
     Raises:
         ContractError: they do not.
     """
+    limits, taken = work.constraints, work.constraints.taken.copy()
+    if "cost" in chosen.column_names and np.isfinite(limits.cost):
+        spent = float(np.sum(chosen["cost"].to_numpy()))
+        if spent > limits.cost * (1 + 1e-9):
+            raise ContractError(
+                f"strategy {strategy} is at fault: its rows cost {spent:,.6g}, and {limits.cost:,.6g} may be spent; "
+                "its author should mend it"
+            )
     if work.kinds is None:
         return
-    limits, taken = work.constraints, work.constraints.taken.copy()
     np.add.at(taken, pc.index_in(chosen["kind"], value_set=pa.array(work.kinds)).to_numpy(), 1)
     for k in np.flatnonzero((taken > limits.upper) | (taken < limits.lower)):
         raise ContractError(
@@ -166,7 +173,7 @@ def _rows_of(rows: Rows, ids: Any, what: str, *, strict: bool) -> pa.Table:
         InputError: `strict`, and an id is not in the pool or its row cannot be used; an id is in the pool twice.
     """
     there, wanted = rows.find(ids, what)
-    _refuse_repeated(there["id"].to_pylist())
+    refuse_repeated(there["id"].to_pylist())
     reasons = first_reasons(there)
     found = there.filter(pa.array(reasons < 0))
     why = dict(zip(there["id"].to_pylist(), reasons.tolist(), strict=True))
@@ -182,7 +189,15 @@ def _rows_of(rows: Rows, ids: Any, what: str, *, strict: bool) -> pa.Table:
     return found
 
 
-def _refuse_repeated(ids: list[Any]) -> None:
+def refuse_repeated(ids: list[Any]) -> None:
+    """See that no id is there twice.
+
+    Args:
+        ids: in order.
+
+    Raises:
+        RepeatedIdsError: one is.
+    """
     twice = list(dict.fromkeys(a for a, b in pairwise(ids) if a == b))
     if twice:
         integers = isinstance(twice[0], int)

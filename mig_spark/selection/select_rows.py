@@ -12,7 +12,13 @@ import pyarrow as pa
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError
 from mig_spark.selection.arrow_rows import ArrowRows
-from mig_spark.selection.constraints import Rows, prepare, see_that_quotas_hold, see_that_there_are_rows
+from mig_spark.selection.constraints import (
+    Rows,
+    prepare,
+    refuse_repeated,
+    see_that_limits_hold,
+    see_that_there_are_rows,
+)
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.strategy import Context, Graph, Ranked, check_ranking
@@ -67,21 +73,21 @@ def select_rows(
     start = time.perf_counter()
     budget = None if config.budget is None else max(0, work.constraints.rows)
     ranked = strategy.select(work.rows.usable(), budget, context)
+    found = None if ranked.certificate is not None else _found(ranked, context)
     check_ranking(ranked, strategy, context)
     seconds = ranked.seconds or {"select": time.perf_counter() - start}
     counts = dict(ranked.counts if ranked.counts is not None else context.counts())
     see_that_there_are_rows(counts, work)
     counts["rows"] += 0 if work.first is None else work.first.num_rows
-    table = _table(ranked, context)
+    table = _table(ranked, context, ranked.labels if found is None else _labels(ranked, found, context))
     notes = list(ranked.notes)
     return Selection(table, strategy.kind, context.loaded_graph, ranked.certificate, counts, seconds, notes)
 
 
-def _table(ranked: Ranked, context: Context) -> pa.Table:
+def _table(ranked: Ranked, context: Context, labels: pa.ListArray | pa.ChunkedArray) -> pa.Table:
     """rank, id, gain, objective and labels of the rows, in order."""
     kind = pa.int64() if context.work.rows.integer_ids else pa.string()
     ids = pa.array(ranked.ids, kind)
-    labels = ranked.labels if ranked.labels is not None else _labels(ids, context)
     n = len(ids)
     return pa.table(
         {
@@ -96,23 +102,34 @@ def _table(ranked: Ranked, context: Context) -> pa.Table:
     )
 
 
-def _labels(ids: pa.Array, context: Context) -> pa.ChunkedArray:
-    """The labels of the rows with these ids, looked up in the pool.
+def _found(ranked: Ranked, context: Context) -> pa.Table:
+    """The rows that a strategy chose after those that come first, looked up in the pool.
 
     Raises:
-        ContractError: an id is not among the rows that may be taken, or a quota is not kept.
+        RepeatedIdsError: one of their ids is there more than once.
+    """
+    kind = pa.int64() if context.work.rows.integer_ids else pa.string()
+    ids = pa.array(list(ranked.ids)[len(context.first) :], kind)
+    found, _ = context.work.rows.usable().find(ids, "the selection")
+    refuse_repeated(found["id"].to_pylist())
+    return found
+
+
+def _labels(ranked: Ranked, found: pa.Table, context: Context) -> pa.ChunkedArray:
+    """The labels of the rows in their order.
+
+    Raises:
+        ContractError: an id is not among the rows that may be taken, or a quota or the cost is not kept to.
     """
     work, first = context.work, context.work.first
-    done = 0 if first is None else first.num_rows
-    found, _ = work.rows.usable().find(ids.slice(done), "the selection")
-    if found.num_rows != len(ids) - done:
-        kind, strange = context.config.strategy.kind, len(ids) - done - found.num_rows
+    done, kind = len(context.first), context.config.strategy.kind
+    if strange := len(ranked.ids) - done - found.num_rows:
         raise ContractError(
             f"strategy {kind} is at fault: {strange:,} of its rows are not among those that may be taken; its author "
             "should mend it"
         )
     there = found if first is None else pa.concat_tables([first, found.select(first.column_names)])
     place = {name: k for k, name in enumerate(there["id"].to_pylist())}
-    ordered = there.take(pa.array([place[name] for name in ids.to_pylist()], pa.int64()))
-    see_that_quotas_hold(ordered.slice(done), work, context.config.strategy.kind)
+    ordered = there.take(pa.array([place[name] for name in ranked.ids], pa.int64()))
+    see_that_limits_hold(ordered.slice(done), work, kind)
     return ordered["labels"]

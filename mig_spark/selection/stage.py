@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, SelectConfig
-from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS, OWN_COLUMNS, POOL, REJECTED, SELECTION
+from mig_spark.contracts import ANNOTATED, OWN_COLUMNS, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
@@ -42,13 +42,15 @@ def select_pool(
     config: Config,
     run_id: str,
     *,
+    key: str,
     resume: bool = True,
     last: Published | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Select from the annotated pool and write SELECTION.
 
     Args:
-        resume: go on from the last round that an earlier run of the same selection saved.
+        key: hash of all that the selection follows from: tables, lists, config and code.
+        resume: go on from the last round that an earlier run with the same key saved.
         last: the selection that was published last, where the run is incremental.
 
     Returns:
@@ -58,7 +60,7 @@ def select_pool(
 
     annotated = annotated_rows(store, config)
     former = former_selection(store, config, last)
-    saved = _Checkpoint(store, config, former)
+    saved = _Checkpoint(store, config, key, former)
     selection = compute_selection(
         store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save
     )
@@ -184,13 +186,10 @@ class _Checkpoint:
     It saves work and decides nothing, so a selection goes on where it cannot be written or read, and says so.
     """
 
-    def __init__(self, store: Store, config: Config, former: Former | None) -> None:
+    def __init__(self, store: Store, config: Config, key: str, former: Former | None) -> None:
         self._spark = store.spark
-        key = json.dumps([
-            config.hash(), former.version if former else None,
-            *(store.version(t) for t in (ANNOTATED, LABELS, LABEL_EDGES)),
-        ])  # fmt: skip
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        whole = json.dumps([key, former.version if former else None])
+        name = hashlib.sha256(whole.encode()).hexdigest()[:16]
         base = config.output.path
         self.path = f"{base.rstrip('/')}/checkpoints/select-{name}.jsonl" if base else None
         self._given_up = False

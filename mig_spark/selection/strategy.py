@@ -28,7 +28,8 @@ Graph: TypeAlias = "LabelGraph | KnownGraph | Callable[[list[str]], LabelGraph]"
 
 @dataclass(frozen=True)
 class KnownGraph:
-    """A label graph whose labels do not depend on the rows: loaded when a strategy asks for it, and not before."""
+    """A label graph over a fixed list of labels, such as that of a run's tables; loaded only if the strategy reads it.
+    A function takes its place where the labels come from the rows."""
 
     load: Callable[[], LabelGraph]
 
@@ -41,7 +42,8 @@ class Ranked:
         ids: the ids of n rows.
         gains: float64 (n,), what each row added when it was taken; None where the strategy has no such thing.
         objectives: float64 (n,), the objective of the rows up to each; None likewise.
-        labels: list<string> (n,), the labels of each row; None: they are looked up.
+        labels: list<string> (n,), the labels of each row, from a strategy with a certificate; those of other strategies
+            are looked up, and their rows checked.
         counts: `rows` that could be used, `rejected` rows by reason and what else there is to count; None: counted.
         certificate: what shows that the rows are those that the strategy promises; None: nothing does.
         notes: what the user should be told of this selection.
@@ -137,16 +139,19 @@ class Strategy(Section, ABC):
     Attributes:
         kind: its name, as `Literal["name"]` with that default.
         goes_by: keys of the section `select` that it goes by, beside `budget`, `include` and `exclude`, which every
-            strategy keeps to; None: all. Others are refused where they are set.
+            strategy keeps to. Others are refused where they are set.
         reads_graph: whether it reads the label graph (`context.label_graph`).
         columns: columns of the annotated pool that it needs beside id, labels and score.
+        version: to be changed with everything that changes what it chooses: a run with another version of a strategy
+            selects anew.
     """
 
     kind: str
 
-    goes_by: ClassVar[frozenset[str] | None] = frozenset()
+    goes_by: ClassVar[frozenset[str]] = frozenset()
     reads_graph: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[str] = "1"
 
     @abstractmethod
     def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:
@@ -169,9 +174,11 @@ def check_ranking(ranked: Ranked, strategy: Strategy, context: Context) -> None:
     Raises:
         ContractError: it did not.
     """
-    ids, first, config = list(ranked.ids), context.first, context.config
+    ids, config = list(ranked.ids), context.config
+    # with a certificate, a resumed selection may give up what the run before had taken
+    first = context.first[: context.work.forced] if ranked.certificate is not None else context.first
     broken = None
-    if ids[: context.work.forced] != first[: context.work.forced]:
+    if ids[: len(first)] != first:
         broken = "its ranking does not begin with the rows that come first"
     elif config.budget is not None and len(ids) > config.budget:
         broken = f"it took {len(ids):,} rows, the budget is {config.budget:,}"

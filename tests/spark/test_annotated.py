@@ -14,10 +14,12 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, FINISHED, LABELS, POOL, SELECTION
+from mig_spark.curation.finished import stage_key, stage_reads
 from mig_spark.curation.replay import replay_run
+from mig_spark.curation.stages import STAGES
 from mig_spark.errors import ContractError, InputError, ReplayError
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.stage import annotated_rows
+from mig_spark.selection.stage import _Checkpoint, annotated_rows
 from mig_spark.verify import verify_run
 
 COLUMN = {"kind": "column"}
@@ -169,3 +171,22 @@ def test_files_are_written_to_another_output_path(spark: SparkSession, tmp_path:
         assert (tmp_path / name / "report.html").is_file()
     assert "graph" in done["skipped"]
     assert Store(spark, config.output).read(LABELS).count() == 3
+
+
+def test_saved_rounds_go_by_all_that_a_selection_follows_from(spark: SparkSession, tmp_path: Path) -> None:
+    """A list at the same path that was edited since makes another selection, which must not go on from old rounds."""
+    store = Store(spark, make_config(tmp_path).output)
+    ids = [f"r{k}" for k in range(3)]
+    config = make_config(tmp_path)
+    saved = _Checkpoint(store, config, "one key", None)
+    assert saved.save is not None
+    saved.save(ids)
+    assert _Checkpoint(store, config, "one key", None).load() == ids
+    assert _Checkpoint(store, config, "another", None).load() == []
+    allowed = tmp_path / "allowed.csv"
+    keys = []
+    for text in ("id\nr1\n", "id\nr1\nr22\n"):
+        allowed.write_text(text)
+        chosen = make_config(tmp_path, select={"include": str(allowed)})
+        keys.append(stage_key(chosen, STAGES["select"], stage_reads(store, chosen, STAGES["select"])))
+    assert keys[0] != keys[1]

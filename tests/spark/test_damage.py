@@ -288,17 +288,23 @@ def test_a_checkpoint_folder_that_cannot_be_written(
 def test_a_damaged_checkpoint(run: Run, config: dict[str, Any], published: Path, tmp_path: Path) -> None:
     """A checkpoint that is no longer what was written is not gone on with."""
     from mig_spark import build_config
+    from mig_spark.curation.finished import stage_key, stage_reads
+    from mig_spark.curation.stages import STAGES
     from mig_spark.lakehouse.tables import Store
     from mig_spark.selection.stage import _Checkpoint
 
     out = tmp_path / "out"
     config["select"]["budget"] = 12
     parsed = build_config(config)
-    saved = Path(_Checkpoint(Store(SparkSession.getActiveSession(), parsed.output), parsed, None).path)
+    store, stage = Store(SparkSession.getActiveSession(), parsed.output), STAGES["select"]
+    key = stage_key(parsed, stage, stage_reads(store, parsed, stage, strategy=parsed.select.strategy.version))
+    saved = Path(_Checkpoint(store, parsed, key, None).path)
     for text in ('{"rank": 0, "id": "r0', '{"rank": 1, "id": "r001"}\n', "\x00\x01", ""):
         saved.parent.mkdir(exist_ok=True)
         saved.write_text(text)
-        assert run(config).code == 0
+        done = run(config)
+        assert done.code == 0
+        assert any("is damaged" in line for line in done.stderr) == bool(text)
         assert ids(out) == ids(published / "out")[:12]
         assert left_over(out) == []
         shutil.rmtree(out / "tables" / "selection")

@@ -105,3 +105,16 @@ def test_ids_in_order_come_by_rank_or_by_line(spark, tmp_path):
     (tmp_path / "some.jsonl").write_text('{"id": "a"}\n{"rank": 2}\n')
     with pytest.raises(InputError, match=r"row . has no id"):
         read_ranked_ids(spark, str(tmp_path / "some.jsonl"))
+
+
+def test_a_selection_with_what_was_added_is_a_list_of_its_ids(spark, tmp_path):
+    """Records may have an `id` of another meaning, or none; `_mig` says what the selection calls them."""
+    lines = [{"_mig": {"id": "b", "rank": 1}, "id": "other", "rank": 9}, {"_mig": {"id": "a", "rank": 2}, "rank": 3}]
+    file = tmp_path / "selection.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [r["id"] for r in read_id_frame(spark, str(file), "option").collect()] == ["b", "a"]
+    assert read_list(str(file), {"id": "text"}, "option", spark=None)["id"].to_pylist() == ["b", "a"]
+    assert read_ranked_ids(spark, str(file)) == ["b", "a"]
+    (tmp_path / "none.jsonl").write_text('{"messages": []}\n')
+    with pytest.raises(InputError, match="give the table `selection`"):
+        read_id_frame(spark, str(tmp_path / "none.jsonl"), "select.given")

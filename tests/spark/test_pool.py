@@ -14,13 +14,17 @@ from pyspark.sql import DataFrame, SparkSession
 from mig_spark.config import Config, OutputConfig, PoolConfig, build_config
 from mig_spark.contracts import POOL, REJECTED
 from mig_spark.errors import InputError
-from mig_spark.ingest.pool import ingest_pool, read_source
+from mig_spark.ingest.pool import ingest_pool, parse_parts
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.kernels.ingest import rejects
 from mig_spark.lakehouse.tables import Store
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 ODD = "line\u2028para\u0085next\rreturn"
+
+
+def parsed(spark: SparkSession, config: PoolConfig) -> DataFrame:
+    return parse_parts(spark, find_parts(spark, config), config)
 
 
 def config_for(path: Any, output: Path, **pool: Any) -> Config:
@@ -156,7 +160,7 @@ def test_paths_lists_globs_and_other_file_systems(
     spark.conf.set("fs.viewfs.mounttable.pools.link./in", (tmp_path / "in").as_uri())
 
     def ids(path: Any, **options: Any) -> list[tuple[str, str]]:
-        found = read_source(spark, PoolConfig(path=path, **options))
+        found = parsed(spark, PoolConfig(path=path, **options))
         return sorted((row["id"], row["source"]) for row in found.select("id", "source").collect())
 
     assert ids("in/[ab].jsonl") == [("a", "a"), ("b", "b")]
@@ -188,7 +192,7 @@ def test_large_files_are_split_and_catalog_tables_are_read_at_a_version(
     kinds = {str(tmp_path / "in"): {"disk_lines", "disk_files"}, "viewfs://large/in": {"lines", "files"}}
     for path, kind in kinds.items():
         config = PoolConfig(path=path, max_record_bytes=long)
-        rows = sorted(collect(read_source(spark, config)), key=lambda r: (r["file"], r["block"], r["seq"]))
+        rows = sorted(collect(parsed(spark, config)), key=lambda r: (r["file"], r["block"], r["seq"]))
         good = [r for r in rows if r["reason"] is None]
         assert [r["id"] for r in good] == [*(str(i) for i in range(50)), "short"]
         assert all(r["messages"][0]["content"] == f"{r['id']} {ODD}?" for r in good[:-1])
@@ -204,7 +208,7 @@ def test_large_files_are_split_and_catalog_tables_are_read_at_a_version(
         config = PoolConfig(path="spark_catalog.pools.tiny", columns={"score": "score"})
         (part,) = find_parts(spark, config)
         assert (part.kind, part.version) == ("table", 0)
-        (row,) = collect(read_source(spark, config))
+        (row,) = collect(parsed(spark, config))
         assert (row["id"], row["reason"], row["file"]) == ("1", rejects.SCORE_NOT_FINITE, "spark_catalog.pools.tiny")
     finally:
         spark.sql("DROP DATABASE pools CASCADE")

@@ -252,6 +252,7 @@ def test_the_flow_with_a_vocabulary(spark: SparkSession, tmp_path: Path) -> None
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_labels_that_mean_the_same(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path, min_count=1, merge_distance=0.1, language=None)
     store = Store(spark, config.output)

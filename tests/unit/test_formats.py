@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mig_spark import contracts
 from mig_spark.config import PoolConfig
-from mig_spark.kernels.export import ADDED_KEY, one_line, with_added
+from mig_spark.kernels.export import ADDED_KEY, added_to, one_line, with_added
 from mig_spark.kernels.ingest import rejects
 from mig_spark.kernels.ingest.chat import Row, hash_messages, parse_record
 from mig_spark.kernels.ingest.forms import KINDS, SCHEMAS
@@ -100,6 +100,10 @@ DIFFERENT = [
     changed("images", value=["b.png"]),
     changed("ground_truth", value="blue"),
     changed("ground_truth", value=["blue"]),
+    # the same text as the answer's, in a place that means something else
+    changed("ground_truth", value=BLUE["content"]),
+    changed("reasoning", value=BLUE["content"]),
+    changed("target", value=BLUE["content"]),
     changed("label", value=True),
     changed("label", value=False),
     changed("system", value="Be brief.") | {"messages": [ASKED, BLUE]},
@@ -256,4 +260,12 @@ def test_what_the_selection_says_goes_under_one_key() -> None:
     assert with_added("{}", told) == '{"_mig": {"rank": 1, "labels": ["ä"]}}'
     again = with_added('{"a": "_mig", "b": "ü", "_mig": {"rank": 7}}', told)
     assert again == '{"_mig": {"rank": 1, "labels": ["ä"]}, "a": "_mig", "b": "ü"}'
+    # what an earlier selection added is cut out, and the rest is as it was
+    once = '{"_mig": {"rank": 7, "x": "}"}, "x": 1e400, "y": "\\ud83d", "a": 1, "a": 2}'
+    assert (
+        with_added(once, told) == '{"_mig": {"rank": 1, "labels": ["ä"]}, "x": 1e400, "y": "\\ud83d", "a": 1, "a": 2}'
+    )
+    assert with_added('{"_mig": {}}', told) == with_added("{}", told)
+    assert added_to(with_added(once, told) + "\n") == told
+    assert added_to('{"a": {"_mig": 1}}') is None
     assert json.loads(with_added('{"a": {"_mig": 1}}', told)) == {"a": {"_mig": 1}, ADDED_KEY: told}

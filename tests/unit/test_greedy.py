@@ -232,7 +232,7 @@ def test_a_repeated_id_is_refused():
 
 def test_bounds_below_the_ceiling_are_not_evaluated_again():
     rows = [Row(f"{k:03d}", (k % 5,), 1.0 + k / 100) for k in range(40)]
-    held = Candidates.concat([Candidates.of_block(b) for b in pack(rows, 5)])
+    held = Candidates.concat([Candidates.fresh(b.rows) for b in pack(rows, 5)])
     held.bound[:] = 0.5
     units, above = held.units(held.keys()[0]), np.ones(1)
     picks = run_greedy(

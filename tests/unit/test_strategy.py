@@ -20,7 +20,9 @@ from mig_spark import select
 from mig_spark.cli import cli
 from mig_spark.config import Config, build_config
 from mig_spark.errors import ConfigError, ContractError, InputError
+from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.xxhash import xxhash64
+from mig_spark.selection.strategy import Strategy
 
 LEAST = {"pool": {"path": "x"}, "output": {"path": "y"}}
 
@@ -144,7 +146,7 @@ def test_unusable_rows_are_counted_and_none_is_taken():
         select(table.iloc[1:], 3, strategy="random")
 
 
-def test_a_config_of_before_there_were_strategies_keeps_its_hash():
+def test_the_default_strategy_by_its_name_is_the_same_config():
     plain = build_config(LEAST)
     assert plain.hash() == build_config({**LEAST, "select": {"strategy": "mig"}}).hash()
     assert plain.hash() != build_config({**LEAST, "select": {"strategy": "random"}}).hash()
@@ -156,7 +158,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mig_spark.selection.strategy import Strategy
+import pyarrow as pa
+
+from mig_spark.selection.strategy import Ranked, Strategy
 
 
 class Alphabetical(Strategy):
@@ -246,3 +250,58 @@ def test_a_strategy_that_breaks_the_rules_is_named(toy, fault, words):
     toy(fault)
     with pytest.raises(ContractError, match=f"strategy alphabetical is at fault: {words}"):
         select(pool(), 3, strategy="alphabetical", exclude=["row 50"])
+
+
+def test_rows_of_a_strategy_are_checked_whatever_labels_it_gives(toy):
+    toy("['nobody']) if not ids else Ranked(['nobody'], labels=pa.array([['a']])")
+    with pytest.raises(ContractError, match="1 of its rows are not among those that may be taken"):
+        select(pool(), 3, strategy="alphabetical")
+
+
+def test_a_cost_is_checked_and_names_of_our_own_columns_are_refused(tmp_path, monkeypatch):
+    greedy = TOY.replace("FAULT", "ids[:3]").replace(
+        "backwards: bool", "goes_by: ClassVar = frozenset({'cost'})\n    backwards: bool"
+    )
+    install(tmp_path, monkeypatch, greedy, "alphabetical = toy_strategy:Alphabetical")
+    table = pool().append_column("price", pa.array([2.0] * len(pool())))
+    cost = {"column": "price", "budget": 5}
+    with pytest.raises(ContractError, match="its rows cost 6, and 5 may be spent"):
+        select(table, None, strategy="alphabetical", cost=cost)
+    sys.modules.pop("toy_strategy", None)
+    (tmp_path / "site" / "toy_strategy.py").write_text(greedy.replace('("origin",)', '("cost",)'))
+    with pytest.raises(ConfigError, match="needs the column 'cost', which is the name"):
+        select(table, 3, strategy="alphabetical")
+    sys.modules.pop("toy_strategy", None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_id_twice_is_the_pools_fault_and_not_the_strategys(seed):
+    twice = pd.DataFrame({"id": ["x", "x", "y", "z"], "labels": [["a"]] * 4, "score": [1.0, 2.0, 3.0, 4.0]})
+    with pytest.raises(RepeatedIdsError):
+        select(twice, 4, strategy="random", seed=seed)
+
+
+def test_a_strategy_of_a_notebook_needs_no_package():
+    class First(Strategy):
+        """The first row by id."""
+
+        kind: str = "first"
+
+        def select(self, rows, budget, context):
+            return context.after_first(sorted(rows.table["id"].to_pylist())[:budget])
+
+    assert select(pool(), 1, strategy=First()).ids == ["row 0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": 3}, "mig does not go by seed"),
+        ({"epsilon": 0.3}, "epsilon is of mode: threshold"),
+        ({"prop_weight": 2.0}, "no edges that it could weigh"),
+        ({"normalize": "sender"}, "no edges that it could weigh"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        select(pool(), 3, **options)

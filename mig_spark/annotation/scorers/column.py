@@ -14,7 +14,6 @@ class ColumnScorer(Scorer):
     """The score that the pool brought, else its quality x complexity."""
 
     reads_given: ClassVar[bool] = True
-    in_combine: ClassVar[bool] = False
 
     kind: Literal["column"] = "column"
 

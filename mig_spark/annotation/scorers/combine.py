@@ -18,7 +18,7 @@ from mig_spark.plugins import SCORERS
 
 _ROLES = ("quality", "complexity")
 
-Part = Annotated[Scorer, OneOf(SCORERS, only=lambda scorer: scorer.in_combine)]
+Part = Annotated[Scorer, OneOf(SCORERS, only=lambda scorer: scorer.in_combine and not scorer.reads_given)]
 
 
 class CombineScorer(Scorer):

@@ -77,7 +77,8 @@ def parse_record(
 
     Args:
         text: one JSON object; a byte order mark before it is ignored.
-        schema: `auto` recognises it from the record; any other value is the only schema accepted.
+        schema: `auto` recognises it from the record; any other value is the form that every record is read in; with two
+            answers, a boolean label or messages in it, the schema is the matching one (`forms.refine`).
         names: which key has which role.
         max_labels: a record with more labels than this is rejected.
     """
@@ -185,4 +186,6 @@ def _hash(value: Any) -> str:
     try:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
     except UnicodeEncodeError:
-        raise BadRecord(NOT_UNICODE, "a message has a lone surrogate (half of a character pair)") from None
+        raise BadRecord(
+            NOT_UNICODE, "a text that is trained on has a lone surrogate (half of a character pair)"
+        ) from None

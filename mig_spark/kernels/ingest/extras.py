@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mig_spark.kernels.ingest.forms import Reading
-from mig_spark.kernels.ingest.names import TRAINER_KEYS, Names, first_of
+from mig_spark.kernels.ingest.names import DIALOGUE_KEYS, TRAINER_KEYS, Names, first_of
 from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
 from mig_spark.kernels.ingest.turns import Turn, is_conversation, is_empty, read_messages
 
@@ -50,13 +50,14 @@ def extras_of(record: Mapping[str, Any], reading: Reading, turns: list[Turn], na
     for key, value in record.items():
         if key not in TRAINER_KEYS or key in reading.used or key in names.aside or is_empty(value):
             continue
-        if not _is_in_view(value, turns):
+        # a reason or a reference is not the answer, though it be the same text
+        if key not in DIALOGUE_KEYS or not _is_in_view(value, turns):
             extras[key] = value
     return extras
 
 
 def _is_in_view(value: Any, turns: list[Turn]) -> bool:
-    """Whether a value only repeats what the view has: a turn's text, or the same conversation under another key."""
+    """Whether a value of a dialogue's key only repeats the view: the text of a turn, or the whole conversation."""
     if isinstance(value, str):
         return any(value == content for _, content in turns)
     if not is_conversation(value):

@@ -55,14 +55,18 @@ def column_names(columns: Mapping[str, str]) -> Names:
 
 DEFAULT_NAMES = column_names({})
 
-#: The keys of a record that trainers, verifiers and chat templates read, beside those that its schema is made of. Every
-#: other key is metadata: it is exported as it stands, and rows that differ in nothing else are equal.
-TRAINER_KEYS = frozenset(
+#: The keys that hold the dialogue, in any form.
+DIALOGUE_KEYS = frozenset(
     (
-        # the dialogue, in any form
         "messages", "conversations", "conversation", "dialogs", "instruction", "prompt", "question", "query", "problem",
         "input", "context", "output", "response", "completion", "completions", "answer", "solution", "system",
         "system_prompt", "history", "documents",
+    )
+)  # fmt: skip
+#: The keys of a record that trainers, verifiers and chat templates read, beside those that its schema is made of. Every
+#: other key is metadata: it is exported as it stands, and rows that differ in nothing else are equal.
+TRAINER_KEYS = DIALOGUE_KEYS | frozenset(
+    (
         # preferences
         "chosen", "rejected", "preferred_output", "non_preferred_output", "kto_tag", "margin",
         # tools

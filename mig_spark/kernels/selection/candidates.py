@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.greedy import Picks, Units
 from mig_spark.kernels.selection.ids import RepeatedIdsError, argsort_ids, equal_neighbours
 from mig_spark.kernels.selection.offers import Offer
@@ -51,11 +50,6 @@ class Candidates:
             np.zeros(u, bool) if more is None else more, np.full(u, -1.0) if lower is None else lower,
             row_ptr[:-1].copy(), np.full(u, np.nan), np.zeros(rows.size, bool),
         )  # fmt: skip
-
-    @staticmethod
-    def of_block(block: Block) -> Candidates:
-        """All rows of a block."""
-        return Candidates.fresh(block.rows)
 
     @staticmethod
     def concat(parts: Sequence[Candidates]) -> Candidates:

@@ -81,7 +81,7 @@ class MemoryBlocks:
         Raises:
             RepeatedIdsError: one is there more than once.
         """
-        Candidates.concat([Candidates.of_block(p.block) for p in self.packed]).keys()
+        Candidates.concat([Candidates.fresh(p.block.rows) for p in self.packed]).keys()
 
     def sizes(self) -> dict[int, int]:
         """Rows of each block, by its number."""

@@ -83,7 +83,7 @@ class Certificate:
 def select_local(blocks: Sequence[Block], state: State, constraints: Constraints) -> tuple[Chosen, Certificate]:
     """Lazy greedy over all rows at once."""
     certificate = Certificate("local", rounds=1, digests=[state.digest()])
-    candidates = Candidates.concat([Candidates.of_block(b) for b in blocks])
+    candidates = Candidates.concat([Candidates.fresh(b.rows) for b in blocks])
     certificate.rows_sent = candidates.rows.size
     parts = _finish(candidates, state, constraints, certificate)
     return Chosen.concat(parts), certificate

@@ -19,7 +19,12 @@ class Mig(Strategy):
 
     kind: Literal["mig"] = "mig"
 
-    goes_by: ClassVar[frozenset[str] | None] = None
+    goes_by: ClassVar[frozenset[str]] = frozenset(
+        {
+            "quotas", "cost", "given", "label_parameters", "mode", "epsilon", "phi", "gain", "norm", "engine",
+            "candidates", "block_rows", "max_rounds", "upper_bound",
+        }
+    )  # fmt: skip
     reads_graph: ClassVar[bool] = True
 
     def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:

@@ -20,7 +20,7 @@ class Random(Strategy):
 
     kind: Literal["random"] = "random"
 
-    goes_by: ClassVar[frozenset[str] | None] = frozenset({"quotas", "given", "seed"})
+    goes_by: ClassVar[frozenset[str]] = frozenset({"quotas", "given", "seed"})
 
     def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:
         """See `Strategy.select`."""
