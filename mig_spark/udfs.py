@@ -134,7 +134,7 @@ class _Paths(dict[str, tuple[str, str]]):
 
 
 def pack_blocks(
-    vocabulary: list[str] | None, *, block_rows: int, norm: bool, kinds: list[str] | None = None
+    vocabulary: list[str] | None, *, block_rows: int, norm: bool, classes: list[str] | None = None
 ) -> ArrowMap:
     """(`id`, `labels`, `score`) to packed blocks, columns as `blocks.block_ddl`; blocks are numbered by partition."""
 
@@ -144,8 +144,8 @@ def pack_blocks(
         context = TaskContext.get()
         first = (context.partitionId() if context else 0) << 32
         known = None if vocabulary is None else pa.array(vocabulary, pa.string())
-        classes = None if kinds is None else pa.array(kinds, pa.string())
-        packs = pack_batches(batches, known, block_rows=block_rows, norm=norm, kinds=classes)
+        named = None if classes is None else pa.array(classes, pa.string())
+        packs = pack_batches(batches, known, block_rows=block_rows, norm=norm, classes=named)
         for k, packed in enumerate(packs):
             yield pa.RecordBatch.from_pylist([encode_block(first + k, packed)], schema=BLOCK_SCHEMA)
 

@@ -140,7 +140,7 @@ class SelectConfig(Section):
 
     @model_validator(mode="after")
     def _strategy_names_columns_of_the_pool(self) -> SelectConfig:
-        if own := sorted({"kind", "cost"} & {*self.strategy.columns}):
+        if own := sorted({"quota", "cost"} & {*self.strategy.columns}):
             raise ValueError(
                 f"strategy: {self.strategy.kind} needs the column {own[0]!r}, which is the name of what select.quotas "
                 "and select.cost bring; its author should take another name"

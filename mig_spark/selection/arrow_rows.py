@@ -26,7 +26,7 @@ _ROWS = 65_536
 
 @dataclass(frozen=True)
 class ArrowRows:
-    """id (int64 or string), labels (list of strings), score, and kind and cost where they matter."""
+    """id (int64 or string), labels (list of strings), score, and quota and cost where they matter."""
 
     table: pa.Table
 
@@ -42,7 +42,7 @@ class ArrowRows:
         """
         table = as_arrow(frame)
         roles = {"id": "id", "labels": "labels", "score": "score"}
-        roles |= {"kind": config.quotas.column} if config.quotas else {}
+        roles |= {"quota": config.quotas.column} if config.quotas else {}
         roles |= {"cost": config.cost.column} if config.cost else {}
         roles |= {name: name for name in config.strategy.columns if name not in roles}
         have = ", ".join(table.column_names)
@@ -86,17 +86,17 @@ class ArrowRows:
 
     def classes(self) -> dict[str, int]:
         """Usable rows by quota class."""
-        kinds = [batch.column("kind").filter(pa.array(_usable(batch))) for batch in self.table.to_batches()]
-        counted = pc.value_counts(pa.chunked_array(kinds, pa.string()))
+        classes = [batch.column("quota").filter(pa.array(_usable(batch))) for batch in self.table.to_batches()]
+        counted = pc.value_counts(pa.chunked_array(classes, pa.string()))
         return {row["values"]: row["counts"] for row in counted.to_pylist()}
 
     def pack(
-        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> MemoryBlocks:
-        """The rows as packed blocks in this process; `vocabulary` and `kinds` as for `SparkBlocks.pack`."""
+        """The rows as packed blocks in this process; `vocabulary` and `classes` as for `SparkBlocks.pack`."""
         return MemoryBlocks.pack(
             iter(self.table.to_batches(max_chunksize=_ROWS)), vocabulary, block_rows=config.block_rows,
-            norm=config.norm, kinds=kinds, integer_ids=self.integer_ids,
+            norm=config.norm, classes=classes, integer_ids=self.integer_ids,
         )  # fmt: skip
 
 
@@ -237,11 +237,11 @@ def _column(role: str, name: str, values: pa.Array) -> pa.Array:
     if role in ("score", "cost") and (integer or null or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         # integers above 2^53 are rounded, as Spark rounds them
         return values.cast(pa.float64(), safe=False)
-    if role == "kind" and (integer or text or null or pa.types.is_boolean(kind)):
+    if role == "quota" and (integer or text or null or pa.types.is_boolean(kind)):
         return _cast(name, values, pa.string())
-    if role not in ("id", "labels", "score", "kind", "cost"):
+    if role not in ("id", "labels", "score", "quota", "cost"):
         return values
-    wanted = {"id": "text or integers", "labels": "lists of text", "kind": "text"}.get(role, "numbers")
+    wanted = {"id": "text or integers", "labels": "lists of text", "quota": "text"}.get(role, "numbers")
     raise ContractError(f"cannot select from this table: {name!r} is {kind}, not {wanted}; convert it first")
 
 

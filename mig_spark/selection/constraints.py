@@ -55,9 +55,9 @@ class Rows(Protocol):
         """Usable rows by quota class."""
 
     def pack(
-        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> SparkBlocks | MemoryBlocks:
-        """The rows in blocks; `kinds`: the quota classes."""
+        """The rows in blocks; `classes`: the quota classes."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Prepared:
     """The rows that a strategy chooses from, and the constraints that it must keep to.
 
     Attributes:
-        rows: what is left to choose from: id, labels, score, and kind and cost where they matter.
-        kinds: the quota classes.
+        rows: what is left to choose from: id, labels, score, and quota and cost where they matter.
+        classes: the quota classes.
         constraints: after `first` was taken.
         given: rows whose information is there from the start, in order of id.
         first: rows that are taken first, in order: those that must be, then those that an earlier run took.
@@ -75,7 +75,7 @@ class Prepared:
     """
 
     rows: Rows
-    kinds: list[str] | None
+    classes: list[str] | None
     constraints: Constraints
     given: pa.Table | None
     first: pa.Table | None
@@ -118,14 +118,14 @@ def prepare(
         rows = rows.without(told["id"], "given")
     first, forced = _taken_first(rows, include, keep, resume)
     budget = NO_LIMIT if config.budget is None else config.budget
-    constraints, kinds = _limits(rows, config, budget)
+    constraints, classes = _limits(rows, config, budget)
     if first is not None:
-        _spend(constraints, first.slice(0, forced), kinds)
+        _spend(constraints, first.slice(0, forced), classes)
     at_forced = replace(constraints, taken=constraints.taken.copy())
     if first is not None:
-        _spend(constraints, first.slice(forced), kinds)
+        _spend(constraints, first.slice(forced), classes)
         rows = rows.without(first["id"], "include")
-    return Prepared(rows, kinds, constraints, told, first, forced, at_forced)
+    return Prepared(rows, classes, constraints, told, first, forced, at_forced)
 
 
 def see_that_there_are_rows(counts: dict[str, Any], work: Prepared) -> None:
@@ -156,12 +156,12 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
                 f"strategy {strategy} is at fault: its rows cost {spent:,.6g}, and {limits.cost:,.6g} may be spent; "
                 "its author should mend it"
             )
-    if work.kinds is None:
+    if work.classes is None:
         return
-    np.add.at(taken, pc.index_in(chosen["kind"], value_set=pa.array(work.kinds)).to_numpy(), 1)
+    np.add.at(taken, pc.index_in(chosen["quota"], value_set=pa.array(work.classes)).to_numpy(), 1)
     for k in np.flatnonzero((taken > limits.upper) | (taken < limits.lower)):
         raise ContractError(
-            f"strategy {strategy} is at fault: it took {taken[k]:,} rows of the quota class {work.kinds[k]!r}, which "
+            f"strategy {strategy} is at fault: it took {taken[k]:,} rows of the quota class {work.classes[k]!r}, which "
             f"is to have {limits.lower[k]:,} to {limits.upper[k]:,}; its author should mend it"
         )
 
@@ -242,8 +242,8 @@ def _limits(rows: Rows, config: SelectConfig, budget: int) -> tuple[Constraints,
         one = np.zeros(1, np.int64)
         return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
     there = rows.classes()
-    kinds = sorted(there)
-    lower, upper = _quota_arrays(config.quotas, kinds, budget)
+    classes = sorted(there)
+    lower, upper = _quota_arrays(config.quotas, classes, budget)
     problems = [
         f"{name!r} has {there.get(name, 0)} usable rows and a minimum of {limit.min}"
         for name, limit in sorted(config.quotas.limits.items())
@@ -253,12 +253,12 @@ def _limits(rows: Rows, config: SelectConfig, budget: int) -> tuple[Constraints,
         problems.append(f"the minima add up to {int(lower.sum())}, the budget is {budget}")
     if problems:
         raise InputError(f"select.quotas on {config.quotas.column!r} cannot be met: {'; '.join(problems)}")
-    return Constraints(lower, upper, np.zeros(len(kinds), np.int64), budget, cost), kinds
+    return Constraints(lower, upper, np.zeros(len(classes), np.int64), budget, cost), classes
 
 
-def _quota_arrays(quotas: QuotaConfig, kinds: list[str], budget: int) -> tuple[Any, Any]:
-    lower, upper = np.zeros(len(kinds), np.int64), np.full(len(kinds), budget, np.int64)
-    for k, name in enumerate(kinds):
+def _quota_arrays(quotas: QuotaConfig, classes: list[str], budget: int) -> tuple[Any, Any]:
+    lower, upper = np.zeros(len(classes), np.int64), np.full(len(classes), budget, np.int64)
+    for k, name in enumerate(classes):
         limit = quotas.limits.get(name, quotas.each)
         if limit is not None:
             lower[k] = limit.min
@@ -266,7 +266,7 @@ def _quota_arrays(quotas: QuotaConfig, kinds: list[str], budget: int) -> tuple[A
     return lower, upper
 
 
-def _spend(constraints: Constraints, first: pa.Table, kinds: list[str] | None) -> None:
+def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None) -> None:
     """Take the first rows out of what may be taken.
 
     Raises:
@@ -277,11 +277,11 @@ def _spend(constraints: Constraints, first: pa.Table, kinds: list[str] | None) -
         # one by one, as the greedy spends it: a sum would round otherwise
         for cost in first["cost"].to_numpy():
             constraints.cost -= float(cost)
-    if kinds is None:
+    if classes is None:
         constraints.taken[0] += first.num_rows
     else:
-        number = {name: k for k, name in enumerate(kinds)}
-        np.add.at(constraints.taken, [number[name] for name in first["kind"].to_pylist()], 1)
+        number = {name: k for k, name in enumerate(classes)}
+        np.add.at(constraints.taken, [number[name] for name in first["quota"].to_pylist()], 1)
     lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
     if constraints.rows < lacking or constraints.cost < 0 or (constraints.taken > constraints.upper).any():
         raise InputError(

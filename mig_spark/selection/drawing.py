@@ -35,7 +35,7 @@ def draw(rows: Rows, budget: int, context: Context) -> list[Any]:
     if isinstance(rows, ArrowRows):
         return _drawn_here(rows.table, budget, context)
     assert isinstance(rows, SparkRows)
-    if context.work.kinds is None:
+    if context.work.classes is None:
         found = random_rows(rows.df, budget, rows=context.counts()["rows"], seed=context.seed)
     else:
         found = _within_quotas(rows.df, budget, context)
@@ -67,9 +67,9 @@ def _hash(seed: int) -> Column:
 
 def _limits(context: Context) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The quota classes, and how many more rows each must and may have."""
-    kinds, limits = context.work.kinds, context.work.constraints
-    assert kinds is not None
-    return kinds, np.maximum(limits.lower - limits.taken, 0), np.maximum(limits.upper - limits.taken, 0)
+    classes, limits = context.work.classes, context.work.constraints
+    assert classes is not None
+    return classes, np.maximum(limits.lower - limits.taken, 0), np.maximum(limits.upper - limits.taken, 0)
 
 
 def _within_quotas(df: DataFrame, budget: int, context: Context) -> DataFrame:
@@ -78,11 +78,11 @@ def _within_quotas(df: DataFrame, budget: int, context: Context) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
-    kinds, lower, upper = _limits(context)
-    limits = from_arrow(df.sparkSession, pa.table({"kind": kinds, "_lower": lower, "_upper": upper}))
-    place = sf.row_number().over(Window.partitionBy("kind").orderBy("_hash", "id"))
-    placed = df.select("id", "kind").withColumn("_hash", _hash(context.seed)).withColumn("_place", place)
-    allowed = placed.join(sf.broadcast(limits), "kind").where("_place <= _upper")
+    classes, lower, upper = _limits(context)
+    limits = from_arrow(df.sparkSession, pa.table({"quota": classes, "_lower": lower, "_upper": upper}))
+    place = sf.row_number().over(Window.partitionBy("quota").orderBy("_hash", "id"))
+    placed = df.select("id", "quota").withColumn("_hash", _hash(context.seed)).withColumn("_place", place)
+    allowed = placed.join(sf.broadcast(limits), "quota").where("_place <= _upper")
     return allowed.orderBy(sf.col("_place") > sf.col("_lower"), "_hash", "id").limit(budget)
 
 
@@ -91,15 +91,15 @@ def _drawn_here(table: pa.Table, budget: int, context: Context) -> list[Any]:
     order = np.asarray(pc.sort_indices(
         pa.table({"hash": xxhash64(ids, context.seed), "id": ids}), [("hash", "ascending"), ("id", "ascending")]
     ))  # fmt: skip
-    if context.work.kinds is not None:
-        kinds, lower, upper = _limits(context)
-        kind = pc.index_in(one_chunk(table["kind"]), value_set=pa.array(kinds)).to_numpy()[order]
-        place = np.empty(len(kind), np.int64)
-        for k in range(len(kinds)):
-            here = np.flatnonzero(kind == k)
+    if context.work.classes is not None:
+        classes, lower, upper = _limits(context)
+        quota = pc.index_in(one_chunk(table["quota"]), value_set=pa.array(classes)).to_numpy()[order]
+        place = np.empty(len(quota), np.int64)
+        for k in range(len(classes)):
+            here = np.flatnonzero(quota == k)
             place[here] = np.arange(1, len(here) + 1)
-        allowed = np.flatnonzero(place <= upper[kind])
-        first = np.lexsort((allowed, place[allowed] > lower[kind[allowed]]))[:budget]
+        allowed = np.flatnonzero(place <= upper[quota])
+        first = np.lexsort((allowed, place[allowed] > lower[quota[allowed]]))[:budget]
         order = order[np.sort(allowed[first])]
     taken: list[Any] = ids.take(pa.array(order[:budget])).to_pylist()
     return taken

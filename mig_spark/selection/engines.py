@@ -73,7 +73,7 @@ def select_greedily(context: Context) -> Ranked:
     parameters = read_parameters(config, context.spark)
     vocabulary = None if callable(context.graph) else context.label_graph().labels
     start = time.perf_counter()
-    pool = work.rows.pack(vocabulary, config, kinds=work.kinds)
+    pool = work.rows.pack(vocabulary, config, classes=work.classes)
     try:
         counts: dict[str, Any] = dict(pool.counts())
         see_that_there_are_rows(counts, work)
@@ -163,9 +163,9 @@ def _or_single_best(
     aside, at_forced = None, origin.copy()
     if work.first is not None:
         _rescore_table(at_forced, work.first.slice(0, work.forced), graph, config)
-        kinds = None if work.kinds is None else pa.array(work.kinds)
+        classes = None if work.classes is None else pa.array(work.classes)
         resumed, labels = work.first.slice(work.forced), pa.array(graph.labels, pa.string())
-        aside = build_block(rows_of_table(resumed, labels, norm=config.norm, kinds=kinds))
+        aside = build_block(rows_of_table(resumed, labels, norm=config.norm, classes=classes))
     one = single_best(pool, aside, at_forced, work.at_forced.limits())
     if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
         return chosen

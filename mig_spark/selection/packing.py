@@ -76,9 +76,9 @@ class SparkBlocks:
 
     @staticmethod
     def pack(
-        df: DataFrame, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+        df: DataFrame, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> SparkBlocks:
-        """Pack and keep. `kinds`: the quota classes, the values of the column `kind`.
+        """Pack and keep. `classes`: the quota classes, the values of the column `quota`.
 
         Raises:
             ContractError: `id`, `labels` or `score` is missing or of another type.
@@ -87,11 +87,11 @@ class SparkBlocks:
 
         describe_job(df.sparkSession, "mig-spark select: pack the pool into blocks")
         known = None if vocabulary is None else list(vocabulary)
-        classes = None if kinds is None else list(kinds)
+        named = None if classes is None else list(classes)
         ready = typed(df)
         blocks = (
             ready.sortWithinPartitions("id")
-            .mapInArrow(pack_blocks(known, block_rows=config.block_rows, norm=config.norm, kinds=classes), block_ddl())
+            .mapInArrow(pack_blocks(known, block_rows=config.block_rows, norm=config.norm, classes=named), block_ddl())
             .persist(StorageLevel.DISK_ONLY)
         )
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
@@ -279,7 +279,7 @@ class SparkBlocks:
 
 
 def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:
-    """`id`, `labels`, `score`, and `kind` and `cost` where there are any, in the types that blocks are packed from.
+    """`id`, `labels`, `score`, and `quota` and `cost` where there are any, in the types that blocks are packed from.
 
     Args:
         keep: further columns, which stay as they are.
@@ -303,7 +303,7 @@ def typed(df: DataFrame, keep: Sequence[str] = ()) -> DataFrame:
             f"cannot select from this DataFrame: {'; '.join(problems)} (it has {', '.join(df.columns)})"
         )
     key = sf.col("id").cast("bigint" if have["id"] in INTEGERS else "string")
-    more = [sf.col("kind").cast("string")] if "kind" in have else []
+    more = [sf.col("quota").cast("string")] if "quota" in have else []
     more += [_number("cost", have["cost"])] if "cost" in have else []
     return df.select(key.alias("id"), "labels", _number("score", have["score"]), *more, *keep)
 

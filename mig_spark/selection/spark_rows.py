@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 #: Columns of every pool, under the names that they have here.
-ROLES = ("id", "labels", "score", "kind", "cost")
+ROLES = ("id", "labels", "score", "quota", "cost")
 
 
 @dataclass(frozen=True)
 class SparkRows:
-    """id (bigint or string), labels, score, and kind and cost where they matter; see `ArrowRows` for the methods."""
+    """id (bigint or string), labels, score, and quota and cost where they matter; see `ArrowRows` for the methods."""
 
     df: DataFrame
 
@@ -80,14 +80,14 @@ class SparkRows:
 
     def classes(self) -> dict[str, int]:
         """Usable rows by quota class."""
-        counted = self.df.where(usable_sql(self.df.columns)).groupBy("kind").count().collect()
-        return {row["kind"]: int(row["count"]) for row in counted}
+        counted = self.df.where(usable_sql(self.df.columns)).groupBy("quota").count().collect()
+        return {row["quota"]: int(row["count"]) for row in counted}
 
     def pack(
-        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, kinds: Sequence[str] | None = None
+        self, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> SparkBlocks:
         """See `SparkBlocks.pack`."""
-        return SparkBlocks.pack(self.df, vocabulary, config, kinds=kinds)
+        return SparkBlocks.pack(self.df, vocabulary, config, classes=classes)
 
     def _listed(self, ids: Any, what: str) -> DataFrame:
         """Ids given as a DataFrame with `id`, a place (`lakehouse.lists` says which), or as `id_array` takes them; each
@@ -119,7 +119,7 @@ def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | N
     """
     from pyspark.sql import functions as sf
 
-    roles = {"kind": config.quotas and config.quotas.column, "cost": config.cost and config.cost.column}
+    roles = {"quota": config.quotas and config.quotas.column, "cost": config.cost and config.cost.column}
     named = with_roles(df, config)
     looked_at = [c for c in dict.fromkeys(rule.column for rule in RULES) if c in named.columns]
     given = {f"_{c}": sf.coalesce(sf.col(c).cast("string"), sf.lit("null")) for c in looked_at}
@@ -135,12 +135,12 @@ def rejected_rows(df: DataFrame, config: SelectConfig, *, exclude: DataFrame | N
 
 
 def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
-    """`kind` and `cost` from the columns that the config names."""
+    """`quota` and `cost` from the columns that the config names."""
     from pyspark.sql import functions as sf
 
     named = {}
     for role, name in (
-        ("kind", config.quotas and config.quotas.column),
+        ("quota", config.quotas and config.quotas.column),
         ("cost", config.cost and config.cost.column),
     ):
         if not name:
@@ -151,5 +151,5 @@ def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
                 f"(there are {', '.join(df.columns)})"
             )
         named[role] = sf.col(quote(name))
-    keep = [c for c in df.columns if c not in ("kind", "cost")]
+    keep = [c for c in df.columns if c not in ("quota", "cost")]
     return df.select(*keep, *(column.alias(role) for role, column in named.items()))

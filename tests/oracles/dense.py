@@ -17,7 +17,7 @@ class Row:
     key: str
     labels: tuple[int, ...]
     score: float
-    kind: int = 0
+    quota: int = 0
     cost: float = 1.0
 
 
@@ -77,9 +77,9 @@ def dense_greedy(
 
     def may(i):
         row = rows[i]
-        if upper is not None and taken.get(row.kind, 0) >= upper.get(row.kind, math.inf):
+        if upper is not None and taken.get(row.quota, 0) >= upper.get(row.quota, math.inf):
             return False
-        after = {**taken, row.kind: taken.get(row.kind, 0) + 1}
+        after = {**taken, row.quota: taken.get(row.quota, 0) + 1}
         return row.cost <= max_cost - spent and missing(after) <= budget - len(picked) - 1
 
     def add(labels, score):
@@ -133,7 +133,7 @@ def dense_greedy(
         picked.append(rows[best].key)
         gains.append(best_gain * rows[best].cost if max_cost < math.inf else best_gain)
         left.remove(best)
-        taken[rows[best].kind] = taken.get(rows[best].kind, 0) + 1
+        taken[rows[best].quota] = taken.get(rows[best].quota, 0) + 1
         spent += rows[best].cost
         add(sets[best], scores[best])
     return picked, gains

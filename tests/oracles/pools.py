@@ -35,8 +35,8 @@ def pools(draw):
     keys = draw(st.lists(st.text(min_size=1, max_size=12), min_size=size, max_size=size, unique=True))
     for key in keys:
         labels = draw(st.sampled_from(sets) if draw(st.booleans()) else st.lists(st.integers(0, n - 1), max_size=5))
-        kind, cost = draw(st.integers(0, 2)), draw(st.sampled_from([1.0, 1.0, 2.0, 7.0]))
-        rows.append(Row(key, tuple(labels), draw(SCORES), kind, cost))
+        quota, cost = draw(st.integers(0, 2)), draw(st.sampled_from([1.0, 1.0, 2.0, 7.0]))
+        rows.append(Row(key, tuple(labels), draw(SCORES), quota, cost))
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=6)) if pairs else []
     edges = [(i, j, draw(st.sampled_from([0.9, 0.95, 0.901234, 1.0]))) for i, j in chosen]
@@ -68,7 +68,7 @@ def make_state(
     return State.start(p, phi, exact=gain == "exact")
 
 
-def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False, kinds=None, costs=False):
+def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False, classes=None, costs=False):
     vocabulary = pa.array([f"{k:04d}" for k in range(n_labels)])
     blocks = []
     for p in range(parts):
@@ -78,13 +78,13 @@ def pack(rows, n_labels, *, block_rows=100, parts=1, norm=False, kinds=None, cos
             "labels": pa.array([[f"{k:04d}" for k in r.labels] for r in mine], pa.list_(pa.string())),
             "score": pa.array([r.score for r in mine], pa.float64()),
         }
-        if kinds is not None:
-            columns["kind"] = pa.array([str(r.kind) for r in mine], pa.string())
+        if classes is not None:
+            columns["quota"] = pa.array([str(r.quota) for r in mine], pa.string())
         if costs:
             columns["cost"] = pa.array([r.cost for r in mine], pa.float64())
         batch = pa.RecordBatch.from_pydict(columns)
-        classes = None if kinds is None else pa.array(kinds, pa.string())
-        packed = pack_batches(iter([batch]), vocabulary, block_rows=block_rows, norm=norm, kinds=classes)
+        named = None if classes is None else pa.array(classes, pa.string())
+        packed = pack_batches(iter([batch]), vocabulary, block_rows=block_rows, norm=norm, classes=named)
         blocks += [decode_block(encode_block(len(blocks) + k, b)) for k, b in enumerate(packed)]
     return blocks
 

@@ -183,7 +183,7 @@ def test_row_order_and_partitions_do_not_matter(spark):
 
 
 def with_columns(spark, rows):
-    data = [(r.key, [name(k) for k in r.labels], r.score, f"k{r.kind}", r.cost) for r in rows]
+    data = [(r.key, [name(k) for k in r.labels], r.score, f"k{r.quota}", r.cost) for r in rows]
     return spark.createDataFrame(data, SCHEMA + ", origin string, tokens double").repartition(3)
 
 

@@ -18,7 +18,7 @@ from mig_spark.selection.spark_rows import SparkRows, rejected_rows
 
 NUMBERS = [None, math.nan, math.inf, -math.inf, -1.0, -0.0, 0.0, 5e-324, 1e100, 1.0000000000000002e100, 1.7e308]
 LABELS = [None, [], ["x"], ["x", None]]
-SCHEMA = "id string, labels array<string>, score double, kind string, cost double"
+SCHEMA = "id string, labels array<string>, score double, quota string, cost double"
 
 
 def test_the_sql_of_every_rule_is_the_kernels(spark):

@@ -75,14 +75,14 @@ def test_rounds_and_local_match_the_dense_greedy(
 )
 def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     n, rows, edges = pool
-    there = [sum(r.kind == k for r in rows) for k in range(3)]
+    there = [sum(r.quota == k for r in rows) for k in range(3)]
     lower = [min(lo, there[k]) for k, (lo, _) in enumerate(wanted)]
     upper = [max(lower[k], up) for k, (_, up) in enumerate(wanted)]
     budget = max(budget, sum(lower))
     want, want_gains = dense_greedy(
         rows, dense_propagation(n, edges), budget, gain=gain, lower=dict(enumerate(lower)), upper=dict(enumerate(upper))
     )
-    blocks = pack(rows, n, block_rows=7, parts=parts, kinds=["0", "1", "2"])
+    blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", "1", "2"])
 
     def quotas():
         return Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
@@ -95,8 +95,8 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     assert ids(local) == want
     assert ids(rounds) == want
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
-    kinds = {r.key: r.kind for r in rows}
-    assert all(lower[k] <= sum(kinds[i] == k for i in want) <= upper[k] for k in range(3))
+    class_of = {r.key: r.quota for r in rows}
+    assert all(lower[k] <= sum(class_of[i] == k for i in want) <= upper[k] for k in range(3))
 
 
 @settings(max_examples=150, deadline=None)

@@ -31,7 +31,7 @@ def table_of(rows, **more):
         "id": pa.array([r.key for r in rows], pa.string()),
         "labels": pa.array([[name(k) for k in r.labels] for r in rows], pa.list_(pa.string())),
         "score": pa.array([r.score for r in rows], pa.float64()),
-        "origin": pa.array([f"k{r.kind}" for r in rows], pa.string()),
+        "origin": pa.array([f"k{r.quota}" for r in rows], pa.string()),
         "tokens": pa.array([r.cost for r in rows], pa.float64()),
     }
     return pa.table({**columns, **more})

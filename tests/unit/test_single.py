@@ -20,18 +20,18 @@ from oracles.pools import in_process, make_state, pack, pools
     pool=st.one_of(pools(), hostile_pools()),
     kind=st.sampled_from(["pow", "exp"]),
     budget=st.sampled_from([0.5, 1.0, 2.0, 10.0]),
-    open_kinds=st.lists(st.booleans(), min_size=3, max_size=3),
+    open_classes=st.lists(st.booleans(), min_size=3, max_size=3),
     aside=st.booleans(),
     block_rows=st.integers(1, 15),
 )
-def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget, open_kinds, aside, block_rows):
+def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget, open_classes, aside, block_rows):
     n, rows, edges = pool
     P = dense_propagation(n, edges)
-    allowed = [r for r in rows if r.cost <= budget and open_kinds[r.kind]]
+    allowed = [r for r in rows if r.cost <= budget and open_classes[r.quota]]
     want, gains = dense_greedy(allowed, P, 1, gain="exact", kind=kind)
-    blocks = pack(rows, n, block_rows=block_rows, kinds=["0", "1", "2"], costs=True)
+    blocks = pack(rows, n, block_rows=block_rows, classes=["0", "1", "2"], costs=True)
     apart = blocks.pop() if aside else None
-    limits = Limits(np.array(open_kinds), budget)
+    limits = Limits(np.array(open_classes), budget)
     one = single_best(in_process(blocks), apart, make_state(n, edges, kind=kind), limits)
     assert ([] if one is None else [i.decode() for i in one.id_list()]) == want
     if one is not None:

@@ -16,7 +16,7 @@ NUMBERS = [None, math.nan, math.inf, -math.inf, -1.0, -5e-324, -0.0, 0.0, 5e-324
            1.7e308]  # fmt: skip
 LABELS = [None, [], ["x"], ["x", None], [None]]
 SCHEMA = pa.schema([
-    ("id", pa.string()), ("labels", pa.list_(pa.string())), ("score", pa.float64()), ("kind", pa.string()),
+    ("id", pa.string()), ("labels", pa.list_(pa.string())), ("score", pa.float64()), ("quota", pa.string()),
     ("cost", pa.float64()),
 ])  # fmt: skip
 
@@ -30,7 +30,7 @@ ROWS = st.tuples(
 
 
 def plain_reason(row):
-    name, labels, score, kind, cost = row
+    name, labels, score, quota, cost = row
     checks = [
         (name is None, "id is missing"),
         (labels is None, "no annotation"),
@@ -39,7 +39,7 @@ def plain_reason(row):
         (score is not None and not math.isfinite(score), "score is not a finite number"),
         (score is not None and score < 0, "score is negative"),
         (score is not None and score > 1e100, "score is above 1e+100"),
-        (kind is None, "quota value is missing"),
+        (quota is None, "quota value is missing"),
         (cost is None or not 0 < cost < math.inf, "cost is not a positive number"),
         (cost is not None and not 1e-50 <= cost <= 1e50, "cost is not a number from 1e-50 to 1e+50"),
     ]
@@ -66,8 +66,8 @@ def test_the_kernel_finds_the_first_reason_of_every_row(rows, start):
 @given(st.lists(ROWS, min_size=1, max_size=20))
 def test_a_block_holds_the_usable_rows_and_counts_the_others(rows):
     (batch,) = table_of(rows).combine_chunks().to_batches()
-    kinds = pa.array(["", "k"], pa.string())
-    (packed,) = pack_batches(iter([batch]), None, block_rows=100, norm=False, kinds=kinds)
+    classes = pa.array(["", "k"], pa.string())
+    (packed,) = pack_batches(iter([batch]), None, block_rows=100, norm=False, classes=classes)
     want = [plain_reason(r) for r in rows]
     assert packed.block.rows.size == want.count(None)
     assert dict(zip(usable.REASONS, packed.rejected.tolist(), strict=True)) == {
@@ -79,4 +79,4 @@ def test_a_block_holds_the_usable_rows_and_counts_the_others(rows):
 def test_the_sql_names_only_columns_that_are_there(columns):
     for sql in (usable.usable_sql(columns), usable.reason_sql(columns)):
         assert ("cost" in sql.replace("cost is not a", "")) == ("cost" in columns)
-        assert ("kind" in sql) == ("kind" in columns)
+        assert ("quota" in sql) == ("quota" in columns)

@@ -115,18 +115,18 @@ def pack_batches(
     *,
     block_rows: int,
     norm: bool,
-    kinds: pa.Array | None = None,
+    classes: pa.Array | None = None,
 ) -> Iterator[Packed]:
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
 
     Args:
-        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `kind`
+        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `quota`
             (string) where there are quotas, `cost` (double) where rows cost something.
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
         norm: divide a row's score by its number of labels.
-        kinds: the quota classes; a row's class is the place of its `kind` here.
+        classes: the quota classes; a row's class is the place of its `quota` here.
     """
     waiting: list[pa.RecordBatch] = []
     count = 0
@@ -138,13 +138,13 @@ def pack_batches(
             start += piece.num_rows
             count += piece.num_rows
             if count == block_rows:
-                yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, kinds)
+                yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, classes)
                 waiting, count = [], 0
     if waiting:
-        yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, kinds)
+        yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, classes)
 
 
-def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, kinds: pa.Array | None) -> Packed:
+def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, classes: pa.Array | None) -> Packed:
     table = table.combine_chunks()
     reasons = first_reasons(table)
     bad = reasons >= 0
@@ -152,21 +152,21 @@ def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, kinds: pa.Ar
     if bad.any():
         table = table.filter(pa.array(~bad)).combine_chunks()
     own = _sorted_distinct(one_chunk(table["labels"])) if vocabulary is None else None
-    rows, left_out = _single_rows(table, own if vocabulary is None else vocabulary, norm, kinds)
+    rows, left_out = _single_rows(table, own if vocabulary is None else vocabulary, norm, classes)
     return Packed(build_block(rows), own, left_out, rejected)
 
 
-def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: bool, kinds: pa.Array | None = None) -> Rows:
+def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: bool, classes: pa.Array | None = None) -> Rows:
     """Usable rows, each a group of its own, in the order of the table.
 
     Args:
-        table: `id`, `labels`, `score`, and `kind` and `cost` where they matter; without `id`, ids are empty.
-        vocabulary, norm, kinds: see `pack_batches`.
+        table: `id`, `labels`, `score`, and `quota` and `cost` where they matter; without `id`, ids are empty.
+        vocabulary, norm, classes: see `pack_batches`.
     """
-    return _single_rows(table.combine_chunks(), vocabulary, norm, kinds)[0]
+    return _single_rows(table.combine_chunks(), vocabulary, norm, classes)[0]
 
 
-def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, kinds: pa.Array | None) -> tuple[Rows, int]:
+def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, classes: pa.Array | None) -> tuple[Rows, int]:
     """The rows, and how many labels outside the vocabulary were left out."""
     ptr, label_ids, left_out = _label_sets(*_codes(one_chunk(table["labels"]), vocabulary))
     scores = np.array(one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
@@ -176,8 +176,8 @@ def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, kinds: pa.Ar
     scores[np.diff(ptr) == 0] = 0.0
     ids = bytes_of(one_chunk(table["id"])) if "id" in table.column_names else (None, None)
     rows = Rows.singles(ptr, label_ids, scores, *ids)
-    if kinds is not None:
-        quota = pc.index_in(one_chunk(table["kind"]), value_set=kinds).to_numpy(zero_copy_only=False)
+    if classes is not None:
+        quota = pc.index_in(one_chunk(table["quota"]), value_set=classes).to_numpy(zero_copy_only=False)
         rows = replace(rows, quota=quota.astype(np.int32))
     if "cost" in table.column_names:
         rows = replace(rows, cost=np.array(one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64))

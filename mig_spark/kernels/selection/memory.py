@@ -32,12 +32,12 @@ class MemoryBlocks:
         *,
         block_rows: int,
         norm: bool,
-        kinds: Sequence[str] | None,
+        classes: Sequence[str] | None,
         integer_ids: bool,
     ) -> MemoryBlocks:
         """Pack rows into blocks that stay in this process; the arguments are those of `pack_batches`."""
-        known, named = (None if names is None else pa.array(names, pa.string()) for names in (vocabulary, kinds))
-        packed = pack_batches(batches, known, block_rows=block_rows, norm=norm, kinds=named)
+        known, named = (None if names is None else pa.array(names, pa.string()) for names in (vocabulary, classes))
+        packed = pack_batches(batches, known, block_rows=block_rows, norm=norm, classes=named)
         numbered = [replace(p, block=replace(p.block, number=k)) for k, p in enumerate(packed)]
         return MemoryBlocks(numbered, integer_ids)
 

@@ -29,7 +29,7 @@ SCORE_MISSING = "score is missing"
 SCORE_NAN = "score is not a finite number"
 SCORE_NEGATIVE = "score is negative"
 SCORE_TOO_GREAT = f"score is above {GREATEST_SCORE:g}"
-NO_KIND = "quota value is missing"
+NO_QUOTA = "quota value is missing"
 BAD_COST = "cost is not a positive number"
 COST_OUT_OF_RANGE = f"cost is not a number from {COSTS[0]:g} to {COSTS[1]:g}"
 
@@ -40,7 +40,7 @@ class Rule:
 
     Attributes:
         reason: in words, as it is counted and written to the table `rejected`.
-        column: what is looked at; a rule whose column is not there says nothing (`kind`: the value of the quota
+        column: what is looked at; a rule whose column is not there says nothing (`quota`: the value of the quota
             column, `cost`: that of the cost column).
         applies: the column as an Arrow array, to whether the rule refuses each row.
         sql: the same in Spark SQL: true or false, never null.
@@ -88,7 +88,7 @@ RULES = (
         SCORE_TOO_GREAT, "score", lambda score: _numbers(score, 0.0) > GREATEST_SCORE,
         f"coalesce(score > {GREATEST_SCORE:.0E}D and not isnan(score), false)",
     ),
-    Rule(NO_KIND, "kind", _null, "kind is null"),
+    Rule(NO_QUOTA, "quota", _null, "quota is null"),
     Rule(
         BAD_COST, "cost", lambda cost: ~((_numbers(cost, -1.0) > 0) & (_numbers(cost, -1.0) < np.inf)),
         "coalesce(not (cost > 0 and cost < double('inf')), true)",
@@ -105,7 +105,7 @@ def first_reasons(table: pa.Table) -> npt.NDArray[np.int64]:
     """The first rule of `RULES` that refuses each row, int64 (n,); -1 for a row that can be used.
 
     Args:
-        table: id, labels, score, and kind and cost where they matter.
+        table: id, labels, score, and quota and cost where they matter.
     """
     first = np.full(table.num_rows, -1, np.int64)
     for k, rule in enumerate(RULES):
