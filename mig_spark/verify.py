@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.config import Config, PoolConfig, SelectConfig
-from mig_spark.contracts import ANNOTATED, SELECTION
+from mig_spark.contracts import SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.fresh import see_that_annotated_is_there
 from mig_spark.errors import InputError
@@ -25,9 +25,9 @@ from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
-from mig_spark.selection.audit import verify_selection
+from mig_spark.selection.audit import has_minima, verify_selection
 from mig_spark.selection.label_parameters import located
-from mig_spark.selection.stage import ids_digest
+from mig_spark.selection.stage import annotated_rows, ids_digest
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -37,11 +37,12 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     """Check a run's own selection, or another list of ids of its pool.
 
     Raises:
-        InputError: a table or the list is missing, or the run's selection was made under quotas or a cost.
+        InputError: a table or the list is missing, or the run's selection was made under a minimum or a cost.
     """
-    if config.select.quotas or config.select.cost or config.select.given or config.select.include:
+    if has_minima(config.select.quotas) or config.select.cost or config.select.given or config.select.include:
         raise InputError(
-            "verify checks plain selections; quotas, cost, given or include change which row is the best one to take"
+            "verify checks plain selections and maxima; quotas with a minimum, cost, given or include change which row "
+            "is the best one to take"
         )
     store = Store(spark, config.output)
     see_that_annotated_is_there(store, config)
@@ -66,7 +67,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     where = config.select.exclude
     exclude = None if where is None else read_id_frame(spark, where, "select.exclude")
     verdict = verify_selection(
-        store.read(ANNOTATED).select("id", "labels", "score"), ids, load_graph(store), located(store, config),
+        annotated_rows(store, config), ids, load_graph(store), located(store, config),
         tolerance=tolerance, told=told, exclude=exclude,
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))

@@ -33,6 +33,7 @@ from mig_spark.config.run import (
 )
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
+    NO_VALUE,
     CostConfig,
     PhiConfig,
     QuotaConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
+    "NO_VALUE",
     "PAPER_THRESHOLD",
     "AnnotateConfig",
     "AssociationConfig",

@@ -23,6 +23,10 @@ class PhiConfig(Section):
     alpha: float = Field(1.0, ge=1e-50, le=1e50, description="of exp: the rate; the higher, the sooner it is saturated")
 
 
+#: The quota class of rows without a value, where those are not limited.
+NO_VALUE = ""
+
+
 class QuotaLimit(Section):
     """Least and most rows of one value of the quota column."""
 
@@ -44,6 +48,21 @@ class QuotaConfig(Section):
         default_factory=dict, description="by value of the column, e.g. {forum: {min: 10, max: 200}}"
     )
     each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own; null: no limit")
+    missing: Literal["rejected", "unlimited"] = Field(
+        "rejected",
+        description="rows without a value: rejected; or unlimited, where an empty text is no value either",
+    )
+    first_may_exceed: bool = Field(
+        False,
+        description="rows that come first (select.include, an extended selection) are taken even above a maximum, and "
+        "no further row of that value is; false: the run stops there",
+    )
+
+    @model_validator(mode="after")
+    def _no_limit_on_nothing(self) -> QuotaConfig:
+        if self.missing == "unlimited" and NO_VALUE in self.limits:
+            raise ValueError("missing: unlimited takes an empty text for no value, and limits has one for it")
+        return self
 
 
 class CostConfig(Section):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import SelectConfig
+from mig_spark.config import NO_VALUE, SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.usable import REASONS, first_reasons
@@ -52,7 +52,11 @@ class ArrowRows:
         found = table.select(list(dict.fromkeys(roles.values())))
         # small batches first: a column of a long text type may not fit one array of a short one
         batches = [_typed(batch, roles) for batch in found.to_batches(max_chunksize=_ROWS)]
-        return ArrowRows(pa.Table.from_batches(batches or [_typed(_empty(found.schema), roles)]))
+        table = pa.Table.from_batches(batches or [_typed(_empty(found.schema), roles)])
+        if config.quotas and config.quotas.missing == "unlimited":
+            at = table.schema.get_field_index("quota")
+            table = table.set_column(at, "quota", pc.fill_null(table["quota"], NO_VALUE))
+        return ArrowRows(table)
 
     @property
     def integer_ids(self) -> bool:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from mig_spark.config import SelectConfig
+from mig_spark.config import QuotaConfig, SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.audit import Verdict, audit
+from mig_spark.kernels.selection.audit import Verdict, audit, closing_ranks
 from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.candidates import Chosen
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
-from mig_spark.selection.constraints import prepare
+from mig_spark.selection.constraints import prepare, quota_arrays
 from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.spark_rows import SparkRows
@@ -46,17 +46,18 @@ def verify_selection(
     """Check an ordered list of ids against the pool.
 
     Args:
-        df: the pool: id, labels, score.
+        df: the pool: id, labels, score, and the column of the quotas.
         ids: the list, first pick first.
         graph: the label graph, what loads it, or a function that makes it from the labels in use.
-        config: phi, gain, norm; quotas and costs are not looked at.
+        config: phi, gain, norm, and quotas without minima: a row counts as better only while its class is not full. A
+            cost is not looked at.
         tolerance: relative; a pick this close to the best counts as right (1e-6 for a tool that computes in float32).
         exclude: ids that could not be taken.
         told: columns `gain` and `objective` of the list's rows, to be compared with what they are.
 
     Raises:
-        InputError: the list is empty, names an id twice, or one that is not among the pool's usable rows; or an id is
-            there twice in the pool.
+        InputError: the list is empty, names an id twice, or one that is not among the pool's usable rows; an id is
+            there twice in the pool; or the quotas have a minimum.
     """
     if len(ids) == 0:
         raise InputError("the selection has no ids: there is nothing to verify")
@@ -66,24 +67,54 @@ def verify_selection(
             raise InputError(f"the selection names {name!r} more than once")
         before.add(name)
     graph = graph.load() if isinstance(graph, KnownGraph) else graph
-    plain = SelectConfig(**{**config.model_dump(), "strategy": "mig", "quotas": None, "cost": None, "budget": len(ids)})
+    quotas = config.quotas
+    if has_minima(quotas):
+        raise InputError("verify cannot check quotas with a minimum; leave them out to check the list without them")
+    # a list that takes too many rows of a class is to be told of, not refused
+    lenient = None if quotas is None else quotas.model_copy(update={"first_may_exceed": True})
+    plain = SelectConfig(**{
+        **config.model_dump(), "strategy": "mig", "quotas": lenient and lenient.model_dump(), "cost": None,
+        "budget": len(ids),
+    })  # fmt: skip
     work = prepare(SparkRows.of(df, plain), plain, exclude=exclude, resume=ids)
     assert work.first is not None
+    classes = None if work.classes is None else pa.array(work.classes, pa.string())
+    upper = quota_arrays(quotas, work.classes, len(ids))[1] if quotas is not None and work.classes is not None else None
     vocabulary = graph.labels if isinstance(graph, LabelGraph) else None
-    pool = work.rows.pack(vocabulary, plain)
+    pool = work.rows.pack(vocabulary, plain, classes=work.classes)
     try:
         if not isinstance(graph, LabelGraph):
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
         phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm)
+        rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm, classes=classes)
         chosen = Chosen(rows, *rescore(start.copy(), rows))
         pool.refuse_repeated_ids()
-        verdict = audit(start, chosen, pool, tolerance=tolerance)
-        return replace(verdict, problems=() if told is None else _other_numbers(chosen, told))
+        verdict = audit(start, chosen, pool, tolerance=tolerance, upper=upper)
+        problems = () if told is None else _other_numbers(chosen, told)
+        if quotas is not None and upper is not None:
+            problems = (*_above_maxima(ids, chosen, upper, quotas.column), *problems)
+        return replace(verdict, problems=problems)
     finally:
         pool.release()
+
+
+def has_minima(quotas: QuotaConfig | None) -> bool:
+    """Whether quotas say how many rows of a class there have to be."""
+    return quotas is not None and any(limit and limit.min for limit in (*quotas.limits.values(), quotas.each))
+
+
+def _above_maxima(ids: Sequence[Any], chosen: Chosen, upper: Any, column: str) -> tuple[str, ...]:
+    """Where a list has more rows of a class than it may."""
+    late = np.flatnonzero(closing_ranks(chosen.rows.quota, upper)[chosen.rows.quota] <= np.arange(chosen.size))
+    if not len(late):
+        return ()
+    at = int(late[0])
+    return (
+        f"{len(late):,} rows are above the most that may have one value of {column!r}: the first is {ids[at]!r}, rank "
+        f"{at + 1:,}",
+    )
 
 
 def _other_numbers(chosen: Chosen, told: pa.Table) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import QuotaConfig, SelectConfig
+from mig_spark.config import NO_VALUE, QuotaConfig, QuotaLimit, SelectConfig
 from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.selection.blocks import quota_classes
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.ids import RepeatedIdsError, bytes_of_id
-from mig_spark.kernels.selection.usable import REASONS, first_reasons
+from mig_spark.kernels.selection.usable import REASONS, first_reasons, one_chunk
 
 if TYPE_CHECKING:
     from mig_spark.kernels.selection.memory import MemoryBlocks
@@ -66,7 +67,8 @@ class Prepared:
 
     Attributes:
         rows: what is left to choose from: id, labels, score, and quota and cost where they matter.
-        classes: the quota classes.
+        classes: the quota classes; with `missing: unlimited` the first one is that of all rows without a limit, and
+            values are classes of their own only where more rows have them than may be taken.
         constraints: after `first` was taken.
         given: rows whose information is there from the start, in order of id.
         first: rows that are taken first, in order: those that must be, then those that an earlier run took.
@@ -120,10 +122,10 @@ def prepare(
     budget = NO_LIMIT if config.budget is None else config.budget
     constraints, classes = _limits(rows, config, budget)
     if first is not None:
-        _spend(constraints, first.slice(0, forced), classes)
+        _spend(constraints, first.slice(0, forced), classes, config.quotas)
     at_forced = replace(constraints, taken=constraints.taken.copy())
     if first is not None:
-        _spend(constraints, first.slice(forced), classes)
+        _spend(constraints, first.slice(forced), classes, config.quotas)
         rows = rows.without(first["id"], "include")
     return Prepared(rows, classes, constraints, told, first, forced, at_forced)
 
@@ -158,7 +160,7 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
             )
     if work.classes is None:
         return
-    np.add.at(taken, pc.index_in(chosen["quota"], value_set=pa.array(work.classes)).to_numpy(), 1)
+    np.add.at(taken, quota_classes(one_chunk(chosen["quota"]), pa.array(work.classes)), 1)
     for k in np.flatnonzero((taken > limits.upper) | (taken < limits.lower)):
         raise ContractError(
             f"strategy {strategy} is at fault: it took {taken[k]:,} rows of the quota class {work.classes[k]!r}, which "
@@ -243,7 +245,12 @@ def _limits(rows: Rows, config: SelectConfig, budget: int) -> tuple[Constraints,
         return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
     there = rows.classes()
     classes = sorted(there)
-    lower, upper = _quota_arrays(config.quotas, classes, budget)
+    if config.quotas.missing == "unlimited":
+        classes = [
+            NO_VALUE,
+            *(name for name in classes if name != NO_VALUE and _binds(config.quotas, name, there[name])),
+        ]
+    lower, upper = quota_arrays(config.quotas, classes, budget)
     problems = [
         f"{name!r} has {there.get(name, 0)} usable rows and a minimum of {limit.min}"
         for name, limit in sorted(config.quotas.limits.items())
@@ -256,17 +263,30 @@ def _limits(rows: Rows, config: SelectConfig, budget: int) -> tuple[Constraints,
     return Constraints(lower, upper, np.zeros(len(classes), np.int64), budget, cost), classes
 
 
-def _quota_arrays(quotas: QuotaConfig, classes: list[str], budget: int) -> tuple[Any, Any]:
+def _limit_of(quotas: QuotaConfig, name: str) -> QuotaLimit | None:
+    if name == NO_VALUE and quotas.missing == "unlimited":
+        return None
+    return quotas.limits.get(name, quotas.each)
+
+
+def _binds(quotas: QuotaConfig, name: str, rows: int) -> bool:
+    """Whether a limit on a value that so many rows have can be felt."""
+    limit = _limit_of(quotas, name)
+    return limit is not None and (limit.min > 0 or (limit.max is not None and limit.max < rows))
+
+
+def quota_arrays(quotas: QuotaConfig, classes: list[str], budget: int) -> tuple[Any, Any]:
+    """Least and most rows of each of the classes `classes`, int64; a budget is what is most anyway."""
     lower, upper = np.zeros(len(classes), np.int64), np.full(len(classes), budget, np.int64)
     for k, name in enumerate(classes):
-        limit = quotas.limits.get(name, quotas.each)
+        limit = _limit_of(quotas, name)
         if limit is not None:
             lower[k] = limit.min
             upper[k] = budget if limit.max is None else limit.max
     return lower, upper
 
 
-def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None) -> None:
+def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None, quotas: QuotaConfig | None) -> None:
     """Take the first rows out of what may be taken.
 
     Raises:
@@ -280,8 +300,9 @@ def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None)
     if classes is None:
         constraints.taken[0] += first.num_rows
     else:
-        number = {name: k for k, name in enumerate(classes)}
-        np.add.at(constraints.taken, [number[name] for name in first["quota"].to_pylist()], 1)
+        np.add.at(constraints.taken, quota_classes(one_chunk(first["quota"]), pa.array(classes)), 1)
+        if quotas is not None and quotas.first_may_exceed:
+            np.maximum(constraints.upper, constraints.taken, out=constraints.upper)
     lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
     if constraints.rows < lacking or constraints.cost < 0 or (constraints.taken > constraints.upper).any():
         raise InputError(

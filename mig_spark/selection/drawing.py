@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mig_spark.config import NO_VALUE
+from mig_spark.kernels.selection.blocks import quota_classes
 from mig_spark.kernels.selection.usable import one_chunk
 from mig_spark.kernels.selection.xxhash import xxhash64
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
@@ -74,16 +77,22 @@ def _limits(context: Context) -> tuple[list[str], npt.NDArray[np.int64], npt.NDA
 
 def _within_quotas(df: DataFrame, budget: int, context: Context) -> DataFrame:
     """The rows that a walk in the order of the hash takes, which passes over full classes and keeps room for minima:
-    the first of each class up to its minimum, then the best of the others up to its maximum."""
+    the first of each class up to its minimum, then the best of the others up to its maximum. Rows without a limit
+    (`missing: unlimited`) need no place in their class: they may be nearly all."""
     from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
     classes, lower, upper = _limits(context)
-    limits = from_arrow(df.sparkSession, pa.table({"quota": classes, "_lower": lower, "_upper": upper}))
+    hashed = df.select("id", "quota").withColumn("_hash", _hash(context.seed))
+    limits = sf.broadcast(from_arrow(df.sparkSession, pa.table({"quota": classes, "_lower": lower, "_upper": upper})))
+    parts, quotas = [], context.config.quotas
+    if quotas is not None and quotas.missing == "unlimited":
+        limits = limits.where(sf.col("quota") != NO_VALUE)
+        parts.append(hashed.join(limits, "quota", "left_anti").select("id", "_hash", sf.lit(True).alias("_late")))
     place = sf.row_number().over(Window.partitionBy("quota").orderBy("_hash", "id"))
-    placed = df.select("id", "quota").withColumn("_hash", _hash(context.seed)).withColumn("_place", place)
-    allowed = placed.join(sf.broadcast(limits), "quota").where("_place <= _upper")
-    return allowed.orderBy(sf.col("_place") > sf.col("_lower"), "_hash", "id").limit(budget)
+    placed = hashed.join(limits, "quota").withColumn("_place", place).where("_place <= _upper")
+    parts.append(placed.select("id", "_hash", (sf.col("_place") > sf.col("_lower")).alias("_late")))
+    return reduce(lambda a, b: a.unionByName(b), parts).orderBy("_late", "_hash", "id").limit(budget)
 
 
 def _drawn_here(table: pa.Table, budget: int, context: Context) -> list[Any]:
@@ -93,11 +102,10 @@ def _drawn_here(table: pa.Table, budget: int, context: Context) -> list[Any]:
     ))  # fmt: skip
     if context.work.classes is not None:
         classes, lower, upper = _limits(context)
-        quota = pc.index_in(one_chunk(table["quota"]), value_set=pa.array(classes)).to_numpy()[order]
-        place = np.empty(len(quota), np.int64)
-        for k in range(len(classes)):
-            here = np.flatnonzero(quota == k)
-            place[here] = np.arange(1, len(here) + 1)
+        quota = quota_classes(one_chunk(table["quota"]), pa.array(classes))[order]
+        place, together = np.empty(len(quota), np.int64), np.argsort(quota, kind="stable")
+        sizes = np.bincount(quota, minlength=len(classes))
+        place[together] = np.arange(1, len(quota) + 1) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         allowed = np.flatnonzero(place <= upper[quota])
         first = np.lexsort((allowed, place[allowed] > lower[quota[allowed]]))[:budget]
         order = order[np.sort(allowed[first])]

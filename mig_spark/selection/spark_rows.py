@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mig_spark.config import SelectConfig
+from mig_spark.config import NO_VALUE, SelectConfig
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.usable import REASONS, RULES, reason_sql, usable_sql
 from mig_spark.lakehouse.lists import read_id_frame
@@ -80,8 +80,8 @@ class SparkRows:
 
     def classes(self) -> dict[str, int]:
         """Usable rows by quota class."""
-        counted = self.df.where(usable_sql(self.df.columns)).groupBy("quota").count().collect()
-        return {row["quota"]: int(row["count"]) for row in counted}
+        counted = collect_arrow(self.df.where(usable_sql(self.df.columns)).groupBy("quota").count())
+        return dict(zip(counted["quota"].to_pylist(), counted["count"].to_pylist(), strict=True))
 
     def pack(
         self, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
@@ -147,9 +147,11 @@ def with_roles(df: DataFrame, config: SelectConfig) -> DataFrame:
             continue
         if name not in df.columns:
             raise ContractError(
-                f"select.{'quotas' if role == 'kind' else 'cost'}.column = {name!r}: no such column "
+                f"select.{'quotas' if role == 'quota' else 'cost'}.column = {name!r}: no such column "
                 f"(there are {', '.join(df.columns)})"
             )
         named[role] = sf.col(quote(name))
+        if role == "quota" and config.quotas and config.quotas.missing == "unlimited":
+            named[role] = sf.coalesce(named[role].cast("string"), sf.lit(NO_VALUE))
     keep = [c for c in df.columns if c not in ("quota", "cost")]
     return df.select(*keep, *(column.alias(role) for role, column in named.items()))

@@ -16,20 +16,22 @@ from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import in_process, make_state, pack, pools
 
 
-def listed(rows, order, n):
+def listed(rows, order, n, classes=None):
     """The list as rows that were taken, packed with the others outside it."""
     by_key = {r.key: r for r in rows}
-    block = pack([by_key[k] for k in order], n, block_rows=len(order))[0]
+    block = pack([by_key[k] for k in order], n, block_rows=len(order), classes=classes)[0]
     names = [i.decode() for i in block.rows.id_list()]
     taken = block.rows.take_rows(np.array([names.index(k) for k in order]))
     return Chosen(taken, taken.scores, taken.scores)
 
 
-def verdict_of(rows, order, n, edges, gain, tolerance=0.0, block_rows=6):
-    chosen = listed(rows, order, n)
+def verdict_of(rows, order, n, edges, gain, tolerance=0.0, block_rows=6, upper=None):
+    classes = None if upper is None else [str(k) for k in range(len(upper))]
+    chosen = listed(rows, order, n, classes)
     inside = set(order)
-    rest = in_process(pack([r for r in rows if r.key not in inside], n, block_rows=block_rows))
-    return audit(make_state(n, edges, gain=gain), chosen, rest, tolerance=tolerance)
+    rest = in_process(pack([r for r in rows if r.key not in inside], n, block_rows=block_rows, classes=classes))
+    most = None if upper is None else np.array(upper, np.int64)
+    return audit(make_state(n, edges, gain=gain), chosen, rest, tolerance=tolerance, upper=most)
 
 
 @settings(max_examples=120, deadline=None)
@@ -95,6 +97,25 @@ def test_the_first_wrong_rank_of_any_list(pool, order, length, good, gain, state
     assert verdict.first_wrong == want
     assert verdict.certified == (want is None)
     assert verdict.looked_at >= (want or len(names))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pool=pools(), budget=st.integers(1, 25), upper=st.lists(st.integers(0, 5), min_size=3, max_size=3),
+    gain=st.sampled_from(["gradient", "exact"]), states=st.sampled_from([1, 2, 64]), most=st.sampled_from([1, 99]),
+)  # fmt: skip
+def test_a_greedy_list_under_maxima_is_certified_by_them_alone(pool, budget, upper, gain, states, most):
+    n, rows, edges = pool
+    P = dense_propagation(n, edges)
+    order, _ = dense_greedy(rows, P, budget, gain=gain, upper=dict(enumerate(upper)))
+    assume(order)
+    with patch.multiple(audits, STATES=states, LEAST_FOLLOWED=most, PASSES=100):
+        verdict = verdict_of(rows, order, n, edges, gain, upper=upper)
+        plain = verdict_of(rows, order, n, edges, gain)
+    assert verdict.certified
+    assert (verdict.out_of_tie_order, verdict.regret) == (0, 0.0)
+    free, _ = dense_greedy(rows, P, len(order), gain=gain)
+    assert plain.certified == (free == order) or plain.out_of_tie_order
 
 
 def many(count=4000, labels=60):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
-from mig_spark.kernels.selection import heap
+from mig_spark.kernels.selection import heap, offers
 from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.greedy import BOUND, Constraints, run_greedy
 from mig_spark.kernels.selection.rounds import Rounds, select_local
@@ -19,6 +20,8 @@ from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import in_process, make_state, pack, pools
 
 #: Units that the heap holds: with few, its floor is lowered again and again; with many, never.
+#: Classes told apart in an answer: with few, the best of the others stands for all.
+TOLD = st.sampled_from([0, 1, 2, offers.CLASSES_TOLD])
 HEAPS = st.sampled_from([1, 3, heap.HOT_UNITS])
 
 
@@ -72,8 +75,9 @@ def test_rounds_and_local_match_the_dense_greedy(
     parts=st.integers(1, 3),
     asked=st.integers(1, 12),
     hot=HEAPS,
+    told=TOLD,
 )
-def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
+def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot, told):
     n, rows, edges = pool
     there = [sum(r.quota == k for r in rows) for k in range(3)]
     lower = [min(lo, there[k]) for k, (lo, _) in enumerate(wanted)]
@@ -87,7 +91,7 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     def quotas():
         return Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
 
-    with patch.object(heap, "HOT_UNITS", hot):
+    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
         local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
         rounds, _ = Rounds(
             in_process(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
@@ -97,6 +101,33 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot):
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     class_of = {r.key: r.quota for r in rows}
     assert all(lower[k] <= sum(class_of[i] == k for i in want) <= upper[k] for k in range(3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pool=pools(), budget=st.integers(1, 30), groups=st.lists(st.integers(0, 9), min_size=40, max_size=40),
+    most=st.integers(1, 3), gain=st.sampled_from(["gradient", "exact"]), parts=st.integers(1, 3),
+    asked=st.integers(1, 12), hot=HEAPS, told=TOLD,
+)  # fmt: skip
+def test_so_many_of_a_group_and_others_without_a_limit(pool, budget, groups, most, gain, parts, asked, hot, told):
+    """Group 0 is of the rows that are alone; there are nearly as many groups as rows."""
+    n, rows, edges = pool
+    rows = [replace(r, quota=groups[k]) for k, r in enumerate(rows)]
+    upper = dict.fromkeys(range(1, 10), most)
+    want, _ = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain, upper=upper)
+    blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", *map(str, upper)])
+
+    def limits():
+        return Constraints(np.zeros(10, np.int64), np.array([budget, *upper.values()]), np.zeros(10, np.int64), budget)
+
+    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
+        local, _ = select_local(blocks, make_state(n, edges, gain=gain), limits())
+        rounds, _ = Rounds(
+            in_process(blocks), make_state(n, edges, gain=gain), limits(), candidates_asked=asked, max_rounds=1000
+        ).run()
+    assert ids(local) == want
+    assert ids(rounds) == want
+    assert rounds.gains.tolist() == local.gains.tolist()
 
 
 @settings(max_examples=150, deadline=None)

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -143,6 +144,31 @@ def test_quotas_and_cost_in_memory():
     assert select(table_of(rows), 24, quotas=quotas).ids == want
     want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0)
     assert select(table_of(rows), None, cost={"column": "tokens", "budget": 61.0}).ids == want
+
+
+def test_rows_without_a_value_of_the_quota_column():
+    """Groups of one to five rows, a third of the rows in none: with two kinds of nothing, and a limit that most
+    groups cannot reach."""
+    rows, P = medium(), dense_propagation(30, EDGES)
+    group = [None if k % 3 == 0 else f"g{k * k % 97:02d}" for k in range(len(rows))]
+    table = table_of(rows).append_column("near", pa.array(group))
+    for most in (1, 3):
+        numbers = {g: k for k, g in enumerate(sorted({g for g in group if g}), 1)}
+        numbered = [replace(r, quota=numbers.get(g, 0)) for r, g in zip(rows, group, strict=True)]
+        want, _ = dense_greedy(numbered, P, 60, upper=dict.fromkeys(numbers.values(), most))
+        quotas = {"column": "near", "each": {"max": most}, "missing": "unlimited"}
+        for pool in (table, table.set_column(table.num_columns - 1, "near", pa.array([g or "" for g in group]))):
+            assert select(pool, 60, edges=TRIPLES, quotas=quotas).ids == want
+    first = [r.key for r, g in zip(rows, group, strict=True) if g == "g01"][:3]
+    assert len(first) == 3
+    with pytest.raises(InputError, match="the 3 rows to take first"):
+        select(table, 60, quotas={**quotas, "each": {"max": 2}}, include=first)
+    got = select(table, 60, quotas={**quotas, "each": {"max": 2}, "first_may_exceed": True}, include=first)
+    assert got.ids[:3] == sorted(first)
+    here = dict(zip((r.key for r in rows), group, strict=True))
+    assert [i for i in got.ids if here[i] == "g01"] == sorted(first)
+    with pytest.raises(InputError, match="x quota value is missing"):
+        select(table.filter(pa.array([g is None for g in group])), 9, quotas={"column": "near", "each": {"max": 1}})
 
 
 def test_edges_and_label_parameters_from_files(tmp_path):

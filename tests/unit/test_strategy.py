@@ -119,6 +119,11 @@ def test_quotas_are_those_of_a_walk_over_the_rows(budget, low, high, each, seed)
     rows = [(name, kind) for _, name, kind in sorted(zip(hashes, ids, kinds, strict=True))]
     got = select(table, budget, strategy="random", seed=seed, quotas=quotas)
     assert got.ids == walk(rows, budget, limits, each)
+    free = {**limits, "x": {}}
+    missing = pa.array([None if kind == "x" else kind for kind in kinds])
+    table = table.set_column(table.schema.get_field_index("origin"), "origin", missing)
+    got = select(table, budget, strategy="random", seed=seed, quotas={**quotas, "missing": "unlimited"})
+    assert got.ids == walk(rows, budget, free, each)
 
 
 @pytest.mark.parametrize(

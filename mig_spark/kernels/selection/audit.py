@@ -4,6 +4,8 @@ The rows of the list are taken one after another, and the state is kept at some 
 been better than a pick only if its gain at the last state kept before it reaches the least gain of the picks from there
 to the next state kept. Of the rows with one label set only the first can be the best, since none of them is ever
 taken (exact gains may round to the same number, so there all rows count).
+Where quota classes have maxima, a class is closed from the rank on at which the list has filled it, and its rows can be
+no better than any later pick.
 Blocks send those rows, and the driver compares them at every pick. Where a block has a row that is better than the pick
 right at a state kept, the list is wrong there; from that state on the block sends only its best row at each state, so
 that a list which is far from greedy brings few rows to the driver. Where a block has too many rows to send, the ranks
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +75,8 @@ class AskSuspects:
         least: float64 (states,) least gain of the picks from there up to the next one.
         most: rows that a block may send to be followed.
         tolerance: relative; a pick this close to the best is right.
+        ranks: int64 (states,) picks before each of them.
+        closes: see `closing_ranks`.
     """
 
     views: tuple[View, ...]
@@ -80,6 +84,8 @@ class AskSuspects:
     least: F64
     most: int
     tolerance: float
+    ranks: I64
+    closes: I64
 
     def answer(self, block: Block) -> Suspects:
         """The rows of one block."""
@@ -88,11 +94,12 @@ class AskSuspects:
         rows = np.arange(block.rows.size) if exact else block.rows.row_ptr[:-1].astype(np.int64)
         groups = block.rows.group_of(rows)
         rank, sent = block.rank[rows], np.zeros(len(rows), bool)
-        passed, states = len(self.views), zip(self.views, self.picks, self.least, strict=True)
-        for k, (view, pick, least) in enumerate(states if len(rows) else ()):
+        closes = self.closes[block.rows.quota[groups]]
+        passed, states = len(self.views), zip(self.views, self.picks, self.least, self.ranks, strict=True)
+        for k, (view, pick, least, taken) in enumerate(states if len(rows) else ()):
             # exact gains may rise by their last places, and executors have a libm of their own
             guard = widening(len(view.x))
-            gains = gains_of(block.rows, groups, rows, view)
+            gains = np.where(closes > taken, gains_of(block.rows, groups, rows, view), -1.0)
             top = np.flatnonzero(gains == gains.max())
             best = top[np.argmin(rank[top])]
             if passed > k:
@@ -156,7 +163,28 @@ class Verdict:
         return self.first_wrong is None and self.complete and not self.problems
 
 
-def audit(start: State, chosen: Chosen, pool: BlockPool, *, tolerance: float = 0.0) -> Verdict:
+def closing_ranks(quota: npt.NDArray[Any], upper: I64) -> I64:
+    """int64 (classes,): after how many picks each class is full; more than there are picks where it never is.
+
+    Args:
+        quota: int (n,), the class of each pick in order.
+        upper: int64 (classes,), most rows of each class.
+
+    >>> closing_ranks(np.array([0, 1, 0, 1]), np.array([9, 1, 0])).tolist()
+    [5, 2, 0]
+    """
+    closes = np.where(upper > 0, len(quota) + 1, 0)
+    order = np.argsort(quota, kind="stable")
+    sizes = np.bincount(quota, minlength=len(upper))
+    at = np.cumsum(sizes) - sizes + upper - 1
+    full = np.flatnonzero((upper > 0) & (sizes >= upper))
+    closes[full] = order[at[full]] + 1
+    return closes
+
+
+def audit(
+    start: State, chosen: Chosen, pool: BlockPool, *, tolerance: float = 0.0, upper: I64 | None = None
+) -> Verdict:
     """Follow the list pick by pick beside the rows of the pool that may have been better.
 
     Args:
@@ -164,23 +192,26 @@ def audit(start: State, chosen: Chosen, pool: BlockPool, *, tolerance: float = 0
         chosen: the list.
         pool: all other rows.
         tolerance: relative; a pick this close to the best is right.
+        upper: int64 (classes,), most rows of each quota class; None: there are no classes. A list that has more is told
+            of by whoever made it: here only the rows are compared.
 
     Raises:
         InputError: a gain is not a finite number.
     """
     n = chosen.size
+    closes = closing_ranks(chosen.rows.quota, np.full(1, n + 1) if upper is None else upper)
     most = max(1, max(LEAST_FOLLOWED, 2 * n) // max(1, len(pool.sizes())))
     others: list[Rows] = []
     seen: set[tuple[int, int]] = set()
     first, end = 0, n
     for _ in range(PASSES):
-        question, ranks = keep_states(start.copy(), chosen, first, end, most=most, tolerance=tolerance)
+        question, ranks = keep_states(start.copy(), chosen, first, end, most=most, tolerance=tolerance, closes=closes)
         answers = pool.answers(question)
         others += [_not_seen(answer, seen) for answer in answers]
         passed = min((answer.passed for answer in answers), default=len(ranks) - 1)
         # right at a state the best row is always sent
         looked_at = end if passed == len(ranks) - 1 else int(ranks[passed]) + 1
-        verdict = _follow(start.copy(), chosen, others, looked_at=looked_at, tolerance=tolerance)
+        verdict = _follow(start.copy(), chosen, others, closes, looked_at=looked_at, tolerance=tolerance)
         wrong_at = n if verdict.first_wrong is None else verdict.first_wrong - 1
         if looked_at >= min(n, wrong_at + 1):
             return verdict
@@ -190,7 +221,7 @@ def audit(start: State, chosen: Chosen, pool: BlockPool, *, tolerance: float = 0
 
 
 def keep_states(
-    state: State, chosen: Chosen, first: int, end: int, *, most: int, tolerance: float
+    state: State, chosen: Chosen, first: int, end: int, *, most: int, tolerance: float, closes: I64
 ) -> tuple[AskSuspects, I64]:
     """Replay a list from `state`, which is moved along, and keep states at ranks from `first` (0-based) up to `end`.
 
@@ -206,7 +237,7 @@ def keep_states(
         gains, _ = rescore(state, chosen.part(lo, hi).rows)
         picks.append(gains[0])
         least.append(gains.min())
-    return AskSuspects(tuple(views), np.array(picks), np.array(least), most, tolerance), ranks
+    return AskSuspects(tuple(views), np.array(picks), np.array(least), most, tolerance, ranks[:-1], closes), ranks
 
 
 def _not_seen(answer: Suspects, seen: set[tuple[int, int]]) -> Rows:
@@ -217,7 +248,9 @@ def _not_seen(answer: Suspects, seen: set[tuple[int, int]]) -> Rows:
     return answer.rows.take_rows(np.flatnonzero(new))
 
 
-def _follow(state: State, chosen: Chosen, others: Sequence[Rows], *, looked_at: int, tolerance: float) -> Verdict:
+def _follow(
+    state: State, chosen: Chosen, others: Sequence[Rows], closes: I64, *, looked_at: int, tolerance: float
+) -> Verdict:
     """The verdict by the rows `others`, each a group of its own; `state` is moved along."""
     held = Candidates.fresh(Rows.concat([chosen.rows, *others]))
     keys, _ = held.keys()
@@ -225,9 +258,9 @@ def _follow(state: State, chosen: Chosen, others: Sequence[Rows], *, looked_at: 
     best, gains, best_gains = np.empty(n, np.int64), np.empty(n), np.empty(n)
     units, view, scratch = held.units(keys), state.view(), new_scratch(len(state.x))
     if state.exact:
-        _audit_exact(units, n, widening(len(state.x)), view, scratch, best, gains, best_gains)
+        _audit_exact(units, n, widening(len(state.x)), view, scratch, closes, best, gains, best_gains)
     else:
-        _audit(units, n, view, scratch, best, gains, best_gains)
+        _audit(units, n, view, scratch, closes, best, gains, best_gains)
     if not (np.isfinite(gains).all() and np.isfinite(best_gains).all()):
         raise InputError(gains_not_finite())
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -247,8 +280,9 @@ def _follow(state: State, chosen: Chosen, others: Sequence[Rows], *, looked_at: 
 
 
 @njit(cache=True)
-def _audit(units, n, view, scratch, best, gains, best_gains):
-    """Units 0..n-1 are the list in order, one row each; the rest are the others."""
+def _audit(units, n, view, scratch, closes, best, gains, best_gains):
+    """Units 0..n-1 are the list in order, one row each; the rest are the others. Where no row may be taken, the pick is
+    its own best."""
     size = len(units.more)
     stamp = np.zeros(size, np.int64)
     gone = np.zeros(size, np.bool_)
@@ -261,9 +295,10 @@ def _audit(units, n, view, scratch, best, gains, best_gains):
     for at in range(size // 2 - 1, -1, -1):
         sift_down(bounds, keys, heap, size, at)
     for t in range(n):
-        while True:
+        u = t
+        while size > 0:
             u = heap[0]
-            if gone[u]:
+            if gone[u] or closes[units.quota[u]] <= t:
                 size -= 1
                 bounds[0], keys[0], heap[0] = bounds[size], keys[size], heap[size]
             elif stamp[u] != t:
@@ -274,15 +309,15 @@ def _audit(units, n, view, scratch, best, gains, best_gains):
                 break
             sift_down(bounds, keys, heap, size, 0)
         lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
-        best[t] = u
-        best_gains[t] = bounds[0]
         gains[t] = row_gain(units.label_ids, lo, hi, units.scores[t], view, scratch)
+        best[t] = u if size > 0 else t
+        best_gains[t] = bounds[0] if size > 0 else gains[t]
         gone[t] = True
         take_row(units.label_ids, lo, hi, units.scores[t], view, scratch)
 
 
 @njit(cache=True)
-def _audit_exact(units, n, guard, view, scratch, best, gains, best_gains):
+def _audit_exact(units, n, guard, view, scratch, closes, best, gains, best_gains):
     """The same with exact gains, see `settle.py`."""
     size = len(units.more)
     head = units.head
@@ -293,18 +328,21 @@ def _audit_exact(units, n, guard, view, scratch, best, gains, best_gains):
     heap = warm_up(units, cold, -np.inf, size, len(units.label_ids), 0)
     bounds, keys, slots, hot, _ = heap
     changed = np.full(len(view.x), -1, np.int64)
-    allowed = np.ones(units.quota.max() + 1, np.bool_)
+    allowed = closes > 0
     for t in range(n):
-        while True:
+        u = t
+        while size > 0:
             settle(units, heap, size, t, changed, allowed, np.inf, guard, view, scratch)
             u = hot[slots[0]].unit
-            if head[u] < units.row_ptr[u + 1]:
+            if head[u] < units.row_ptr[u + 1] and allowed[units.quota[u]]:
                 break
             size = pop(bounds, keys, slots, size)
         lo, hi = units.label_ptr[t], units.label_ptr[t + 1]
-        best[t] = u
-        best_gains[t] = bounds[0]
         gains[t] = row_gain(units.label_ids, lo, hi, units.scores[t], view, scratch)
+        best[t] = u if size > 0 else t
+        best_gains[t] = bounds[0] if size > 0 else gains[t]
+        if closes[units.quota[t]] == t + 1:
+            allowed[units.quota[t]] = False
         head[t] = units.row_ptr[t + 1]
         take_row(units.label_ids, lo, hi, units.scores[t], view, scratch)
         mark_changed(units.label_ids, lo, hi, t + 1, view, changed)

@@ -126,7 +126,7 @@ def pack_batches(
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
         norm: divide a row's score by its number of labels.
-        classes: the quota classes; a row's class is the place of its `quota` here.
+        classes: the quota classes, see `quota_classes`.
     """
     waiting: list[pa.RecordBatch] = []
     count = 0
@@ -177,11 +177,20 @@ def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, classes: pa.
     ids = bytes_of(one_chunk(table["id"])) if "id" in table.column_names else (None, None)
     rows = Rows.singles(ptr, label_ids, scores, *ids)
     if classes is not None:
-        quota = pc.index_in(one_chunk(table["quota"]), value_set=classes).to_numpy(zero_copy_only=False)
-        rows = replace(rows, quota=quota.astype(np.int32))
+        rows = replace(rows, quota=quota_classes(one_chunk(table["quota"]), classes))
     if "cost" in table.column_names:
         rows = replace(rows, cost=np.array(one_chunk(table["cost"]).to_numpy(zero_copy_only=False), np.float64))
     return rows, int(left_out)
+
+
+def quota_classes(values: pa.Array, classes: pa.Array) -> I32:
+    """The quota class of each value, int32: its place in `classes`; 0 for one that is not there, which only happens where
+    class 0 is that of the rows without a limit.
+
+    >>> quota_classes(pa.array(["b", "alone", ""]), pa.array(["", "b"])).tolist()
+    [1, 0, 0]
+    """
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=classes), 0), np.int32)
 
 
 def build_block(rows: Rows) -> Block:

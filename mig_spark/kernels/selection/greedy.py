@@ -162,15 +162,16 @@ def run_greedy(
         units: the candidates; what was taken of them is noted in place.
         constraints: what may be taken; changed in place.
         ceiling, ceiling_key: by quota class, the (gain, key) of the best row that is not among the units, gain -1 where
-            there is none: a row is picked only if it comes before all of those that may still be taken.
+            there is none: a row is picked only if it comes before all of those that may still be taken. One place more
+            than classes: of rows that count whatever their class is.
         grouped: False once every row is a unit of its own; then tiny gains need no care.
 
     Raises:
         InputError: a gain is not a finite number.
     """
     classes = len(constraints.lower)
-    ceiling = np.full(classes, -1.0) if ceiling is None else ceiling
-    ceiling_key = np.full(classes, -1, np.int64) if ceiling_key is None else ceiling_key
+    ceiling = np.full(classes + 1, -1.0) if ceiling is None else ceiling
+    ceiling_key = np.full(classes + 1, -1, np.int64) if ceiling_key is None else ceiling_key
     most = max(0, min(constraints.rows, int((units.row_ptr[1:] - units.head).sum())))
     taken = Taken(np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most), np.empty(most))
     rules = Rules(
@@ -196,7 +197,7 @@ def _highest(ceiling, ceiling_key, allowed):
     """The best (gain, key) among the classes that are open."""
     gain, key = -1.0, np.int64(-1)
     for c in range(len(ceiling)):
-        if allowed[c] and ceiling[c] >= 0.0 and before(ceiling[c], ceiling_key[c], gain, key):
+        if (c == len(allowed) or allowed[c]) and ceiling[c] >= 0.0 and before(ceiling[c], ceiling_key[c], gain, key):
             gain, key = ceiling[c], ceiling_key[c]
     return gain, key
 
@@ -329,7 +330,10 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             if taken[c] < lower[c]:
                 lacking -= 1
             taken[c] += 1
-            if _close(c, taken, lower, upper, lacking, rows - count, allowed):
+            closed = _close(c, taken, lower, upper, lacking, rows - count, allowed)
+            # a class that closes and does not hold the ceiling leaves it as it is: with as many classes as rows, one
+            # closes at nearly every pick
+            if closed and (rows - count == lacking or (ceilings[c] == ceiling and ceiling_keys[c] == ceiling_key)):
                 ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
             if head[u] == end and not units.more[u]:
                 size = pop(bounds, keys, slots, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,9 @@ I64: TypeAlias = npt.NDArray[np.int64]
 U8: TypeAlias = npt.NDArray[np.uint8]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
+#: Quota classes whose best row is told apart in an answer. There may be as many classes as rows (groups of near
+#: duplicates), and the rows of one class are kept back in vain only once it is full.
+CLASSES_TOLD = 1024
 #: Rows of one group that are sent at a time: many, since a group whose sent rows are used up costs a round.
 TAIL = 64
 
@@ -75,7 +78,9 @@ class Offer:
         more: bool (u,), the group has further rows, none of them before the last one sent.
         lower: float64 (u,), the highest score of those that is below that of the last one sent; -1 where there is none,
             and wherever gains are gradients.
-        kept: the best row that is kept back of each quota class that has any.
+        kept: the best row that is kept back of each quota class that has any, best first; of more than CLASSES_TOLD
+            classes, only the best ones, and the last row here stands for all others: it counts whatever its class is,
+            so its class is -1.
         kept_gains: float64, their gains by unit of cost: upper bounds on all that is kept back.
     """
 
@@ -128,7 +133,7 @@ class AskBest:
         row_ptr, places = ranges(first, end)
         return Offer(
             block.number, rows.take(groups[chosen], row_ptr, places), places.astype(np.int32), end < last, lower,
-            rows.take_rows(heads[kept][best]), gains[kept][best],
+            _of_told_classes(rows.take_rows(heads[kept][best])), gains[kept][best],
         )  # fmt: skip
 
     def _ends(self, rows: Rows, groups: I64, first: I64, last: I64) -> tuple[I64, F64]:
@@ -163,7 +168,7 @@ class AskSmallestIds:
         n = len(taken)
         return Offer(
             block.number, rows.take_rows(taken), taken.astype(np.int32), np.zeros(n, bool), np.full(n, -1.0),
-            rows.take_rows(kept[best]), np.zeros(len(best)),
+            _of_told_classes(rows.take_rows(kept[best])), np.zeros(len(best)),
         )  # fmt: skip
 
 
@@ -174,9 +179,16 @@ def rows_left(block: Block, limits: Limits, sent: Sent) -> I64:
 
 
 def _best_of_classes(gains: F64, rank: I32, quota: I32) -> I64:
-    """Where the best (gain, then id) of each quota class is, by class."""
+    """Where the best (gain, then id) of each quota class is, best first; of CLASSES_TOLD classes, and of all others."""
     order = np.lexsort((rank, -gains, quota))
-    return order[np.flatnonzero(np.diff(quota[order], prepend=-1))]
+    best = order[np.flatnonzero(np.diff(quota[order], prepend=-1))]
+    return best[np.lexsort((rank[best], -gains[best]))][: CLASSES_TOLD + 1]
+
+
+def _of_told_classes(kept: Rows) -> Rows:
+    """The rows of `_best_of_classes`; the one that stands for all other classes has class -1."""
+    told = np.arange(kept.groups) < CLASSES_TOLD
+    return replace(kept, quota=np.where(told, kept.quota, -1).astype(np.int32))
 
 
 def gains_of(rows: Rows, groups: npt.NDArray[Any], at: npt.NDArray[Any], view: View) -> F64:

@@ -24,6 +24,7 @@ from mig_spark.kernels.selection.greedy import EMPTY, TINY, Constraints, Picks, 
 from mig_spark.kernels.selection.objective import widening
 from mig_spark.kernels.selection.offers import AskBest, AskSmallestIds, Offer, Sent
 from mig_spark.kernels.selection.pool import BlockPool
+from mig_spark.kernels.selection.rows import joined
 from mig_spark.kernels.selection.sampling import RowSample, sample_rows
 from mig_spark.kernels.selection.state import State
 
@@ -192,12 +193,14 @@ class Rounds:
     def _pick(self, held: Candidates, offers: Sequence[Offer], certificate: Certificate, *, grouped: bool) -> Picks:
         """Run greedy over the candidates, for as long as the best comes before all that the offers say is kept back."""
         keys, kept_keys = held.keys([i for o in offers for i in o.kept.id_list()])
-        ceiling = np.full(len(self.constraints.lower), -1.0)
+        # by class, the last place for rows that stand for any class (-1)
+        ceiling = np.full(len(self.constraints.lower) + 1, -1.0)
         ceiling_key = np.full(len(ceiling), -1, np.int64)
-        kept = [pair for o in offers for pair in zip(o.kept.quota.tolist(), o.kept_gains.tolist(), strict=True)]
-        for (c, gain), key in zip(kept, kept_keys, strict=True):
-            if gain > ceiling[c] or (gain == ceiling[c] and key < ceiling_key[c]):
-                ceiling[c], ceiling_key[c] = gain, key
+        quota = joined([o.kept.quota for o in offers], np.int64)
+        gains = joined([o.kept_gains for o in offers], np.float64)
+        # worst first, so that the best of a class is what stays
+        order = np.lexsort((-kept_keys, gains))
+        ceiling[quota[order]], ceiling_key[quota[order]] = gains[order], kept_keys[order]
         if self.state.exact:
             # nor does the id of a kept row say which of its group would come first: it has to be beaten outright
             ceiling_key[ceiling > 0] = -1
