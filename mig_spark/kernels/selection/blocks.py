@@ -184,8 +184,8 @@ def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, classes: pa.
 
 
 def quota_classes(values: pa.Array, classes: pa.Array) -> I32:
-    """The quota class of each value, int32: its place in `classes`; 0 for one that is not there, which only happens where
-    class 0 is that of the rows without a limit.
+    """The quota class of each value, int32: its place in `classes`; 0 for one that is not there, which there only is
+    where class 0 is that of the rows without a limit.
 
     >>> quota_classes(pa.array(["b", "alone", ""]), pa.array(["", "b"])).tolist()
     [1, 0, 0]
