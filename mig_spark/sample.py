@@ -1,7 +1,8 @@
-"""`mig-spark sample`: the published tool's `mig sample` over Spark. Annotated records in, the selected ones out.
+"""`mig-spark sample`: the published tool's `mig sample`. Annotated records in, the selected ones out.
 
-Ties go by input position, as there: files in the order given, rows in the order of their file. A Delta table has no
-positions; its rows tie by id.
+Local files that fit into memory are read in this process (`sample_files.py`), all else through Spark. Ties go by input
+position, as there: files in the order given, rows in the order of their file. A Delta table has no positions; its rows
+tie by id.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,12 +26,14 @@ from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.export import one_line
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
-from mig_spark.labels.edges import read_edges, similarity_edges
+from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of
-from mig_spark.lakehouse.files import write_lines
+from mig_spark.lakehouse.files import local_path, write_lines
 from mig_spark.lakehouse.runtime import from_arrow
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
+from mig_spark.sample_files import PoolFiles, find_files, load_files
+from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.strategy import Graph, KnownGraph
@@ -61,6 +65,21 @@ class SampleOptions:
 
 
 @dataclass(frozen=True)
+class _Pool:
+    """What a sample is taken from.
+
+    Attributes:
+        rows: id (position in the input; of a Delta table its id), labels, score.
+        records: the records, as text, of rows given by rank and id.
+        rejected: records that are none, by reason.
+    """
+
+    rows: DataFrame | ArrowRows
+    records: Callable[[pa.Table], Iterator[str]]
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
 class _Input:
     """One kind of source: `rows` has key, labels, score; `records` has key, raw (the record as text)."""
 
@@ -69,8 +88,31 @@ class _Input:
     rejected: dict[str, int]
 
 
-def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
+def files_for(options: SampleOptions) -> list[PoolFiles] | None:
+    """The sources, where this process can do without Spark; None where it cannot, or an engine of Spark's is asked for.
+
+    Raises:
+        InputError: a source is not there, or is no data file.
+    """
+    if options.select.engine != "auto":
+        return None
+    beside = (options.out, options.label_graph, options.valid_tag_path)
+    graph = options.label_graph
+    if graph is not None and not Path(local_path(graph)).expanduser().is_file():
+        # a table, or nothing: the reader of lists says which
+        return None
+    return find_files(options.sources, [path for path in beside if path is not None])
+
+
+def sample(
+    spark: SparkSession | None, options: SampleOptions, files: Sequence[PoolFiles] | None = None
+) -> dict[str, Any]:
     """Select and write the records.
+
+    Args:
+        spark: the session; None: without Spark, from `files`.
+        options: sources, budget, label graph.
+        files: what `files_for` found.
 
     Returns:
         rows, selected, rejected (by reason), strategy, notes, seconds; of a strategy that reads the label graph labels,
@@ -82,15 +124,13 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
     scratch = tempfile.mkdtemp(prefix="mig-spark-sample-")
     clock = _Clock()
     try:
-        inputs = _load(spark, options.sources, scratch)
-        rows = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
-        rejected = _added(i.rejected for i in inputs)
+        pool = _loaded(spark, options, files, Path(scratch))
         clock.lap("load")
         graph = GraphMaker(spark, options)
-        chosen: Selection = select_rows(rows, graph.source(), options.select)
+        chosen: Selection = select_rows(pool.rows, graph.source(), options.select)
         clock.lap("select")
         keys = chosen.to_arrow().select(["rank", "id"])
-        _write(spark, inputs, keys, options.out)
+        write_lines(map(one_line, pool.records(keys)), options.out, spark)
         clock.lap("write")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -109,7 +149,7 @@ def sample(spark: SparkSession, options: SampleOptions) -> dict[str, Any]:
         "edges": None if chosen.graph is None else graph.edges,
         "labels_left_out": chosen.counts.get("labels_left_out"),
         "selected": keys.num_rows,
-        "rejected": _added([rejected, chosen.counts["rejected"]]),
+        "rejected": _added([pool.rejected, chosen.counts["rejected"]]),
         "strategy": chosen.strategy,
         "rounds": None if made is None else made.rounds,
         "evaluations": None if made is None else made.evaluations,
@@ -149,7 +189,7 @@ def _added(parts: Any) -> dict[str, int]:
 class GraphMaker:
     """Makes the label graph once its labels are known, and remembers what that took."""
 
-    def __init__(self, spark: SparkSession, options: SampleOptions) -> None:
+    def __init__(self, spark: SparkSession | None, options: SampleOptions) -> None:
         self.spark, self.options = spark, options
         self.edges, self.seconds = 0, 0.0
 
@@ -168,7 +208,10 @@ class GraphMaker:
             )
         else:
             threshold = PAPER_THRESHOLD if o.sim_threshold is None else o.sim_threshold
-            table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=threshold)
+            if self.spark is None:
+                table = similarity_edges_here(labels, model=o.embedding_model, threshold=threshold)
+            else:
+                table = similarity_edges(self.spark, labels, model=o.embedding_model, threshold=threshold)
         self.edges = table.num_rows
         graph = graph_of(labels, table, prop_weight=o.prop_weight)
         self.seconds = time.perf_counter() - start
@@ -254,11 +297,24 @@ def _json_input(spark: SparkSession, parts: Sequence[Part], base: int, scratch: 
     return _Input(rows, keyed.select("key", "raw"), rejected), len(splits)
 
 
-def _write(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table, out: str) -> None:
-    """The selected records in order of selection, each on one line and otherwise unchanged."""
+def _loaded(
+    spark: SparkSession | None, options: SampleOptions, files: Sequence[PoolFiles] | None, scratch: Path
+) -> _Pool:
+    if spark is None:
+        assert files is not None, "without Spark, a sample is taken from files"
+        found = load_files(files, scratch)
+        rows = ArrowRows.of(found.rows, options.select)
+        return _Pool(rows, lambda keys: found.records(keys["id"].to_numpy()), found.rejected)
+    inputs = _load(spark, options.sources, str(scratch))
+    joined = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
+    return _Pool(joined, lambda keys: _records(spark, inputs, keys), _added(i.rejected for i in inputs))
+
+
+def _records(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table) -> Iterator[str]:
+    """The records in order of rank."""
     from pyspark.sql import functions as sf
 
     records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
     wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
     found = records.join(sf.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
-    write_lines((one_line(row["raw"]) for row in found.toLocalIterator(prefetchPartitions=True)), out, spark)
+    return (row["raw"] for row in found.toLocalIterator(prefetchPartitions=True))

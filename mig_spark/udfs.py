@@ -25,11 +25,10 @@ from mig_spark.kernels.ingest.records import (
     clean_line,
     digest,
     iter_file,
-    iter_piece,
     plain_path,
     source_name,
 )
-from mig_spark.kernels.ingest.staged import Parsed, parse_item, to_batches
+from mig_spark.kernels.ingest.staged import Parsed, parse_item, parse_piece, to_batches
 from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
@@ -111,11 +110,7 @@ def parse_pieces(
     def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                piece = pieces[number]
-                short = source or source_name(piece.path)
-                for seq, item in enumerate(iter_piece(piece, max_bytes=limits.record_bytes)):
-                    outcome, raw = parse_item(item, schema=schema, names=names, limits=limits)
-                    yield Parsed(outcome, raw, short, piece.path, piece.start, seq)
+                yield from parse_piece(pieces[number], schema=schema, names=names, source=source, limits=limits)
 
     return lambda batches: to_batches(parsed(batches))
 

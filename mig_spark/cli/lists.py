@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +16,9 @@ from click.core import ParameterSource
 from mig_spark.cli.base import cli, read_config
 from mig_spark.config import SelectConfig, SparkConfig, build_part
 from mig_spark.lakehouse.files import write_lines
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +85,10 @@ _SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --lab
     help="How records are chosen: mig, random, or another strategy (docs/algorithm.md).",
 )  # fmt: skip
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
-@click.option("--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]))
+@click.option(
+    "--engine", default="auto", show_default=True, type=click.Choice(["auto", "rounds", "local"]),
+    help="auto: without Spark where local files fit into memory; rounds and local: through Spark.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of strategies that draw at random.")
 @click.option(
     "--batch-size", type=int, metavar="N", callback=_tell_unused, expose_value=False,
@@ -100,8 +107,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
     Parquet or Delta with id, labels, score. Ties go by input position.
     """
     from mig_spark.lakehouse.memory import watch_memory
-    from mig_spark.lakehouse.session import open_session
-    from mig_spark.sample import SampleOptions, default_out
+    from mig_spark.sample import SampleOptions, default_out, files_for
     from mig_spark.sample import sample as run_sample
 
     tell_unused_model(given)
@@ -118,14 +124,27 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
     )
     with watch_memory() as peak:
         started = time.perf_counter()
-        with open_session(SparkConfig(driver_memory=given["driver_memory"])) as session:
+        files = files_for(options)
+        with _session_unless(files is not None, given["driver_memory"]) as spark:
             ready = time.perf_counter() - started
-            done = run_sample(session.spark, options)
+            done = run_sample(spark, options, files)
             done["seconds"] = {"session": round(ready, 3), **done["seconds"]}
             done["peak_memory_gb"] = peak.gb
             if stats:
-                write_lines([json.dumps(done, indent=2)], stats, session.spark)
+                write_lines([json.dumps(done, indent=2)], stats, spark)
     click.echo(_sample_summary(done, out))
+
+
+@contextlib.contextmanager
+def _session_unless(here: bool, driver_memory: str) -> Iterator[SparkSession | None]:
+    """A session, unless all is done in this process."""
+    if here:
+        yield None
+        return
+    from mig_spark.lakehouse.session import open_session
+
+    with open_session(SparkConfig(driver_memory=driver_memory)) as session:
+        yield session.spark
 
 
 @cli.command()

@@ -99,8 +99,12 @@ class Part:
         return f"delta.{quote(self.name)}" if self.kind == "delta" else self.name
 
 
-def find_parts(spark: SparkSession, config: PoolConfig) -> list[Part]:
+def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
     """Look at everything that `pool.path` names.
+
+    Args:
+        spark: None: only at what the operating system opens; there is no catalog, and versions of tables are not known.
+        config: path and format.
 
     Raises:
         InputError: something is not there, is empty, or is not of the format that the config says.
@@ -169,7 +173,7 @@ def _merged(parts: list[Part]) -> list[Part]:
     return [*(p for p in parts if p not in loose), replace(loose[0], files=files)]
 
 
-def _look(spark: SparkSession, fs: Files, path: str, form: str) -> list[Part]:
+def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[Part]:
     tabular = form in ("auto", "delta")
     if tabular and names_table(path) and (table := _catalog_table(spark, path, form)):
         return [table]
@@ -200,7 +204,7 @@ def _hint(path: str, form: str) -> str:
     return f" ({tried}, nor as a catalog table)" if form in ("auto", "delta") and may_be_table(path) else ""
 
 
-def _folder(spark: SparkSession, fs: Files, folder: FileInfo, form: str) -> list[Part]:
+def _folder(spark: SparkSession | None, fs: Files, folder: FileInfo, form: str) -> list[Part]:
     if form == "delta":
         raise InputError(f"{plain_path(folder.path)} has no _delta_log, so it is no Delta table: set pool.format: auto")
     files: list[FileInfo] = []
@@ -359,19 +363,20 @@ def _begins(fs: Files, file: FileInfo) -> str:
     return f"it begins with {fs.head(file, 12)!r}" if file.size else "it is empty"
 
 
-def _delta_part(spark: SparkSession, folder: FileInfo, form: str) -> Part:
+def _delta_part(spark: SparkSession | None, folder: FileInfo, form: str) -> Part:
     if form not in ("auto", "delta"):
         raise InputError(
             f"pool.format is {form}, but {plain_path(folder.path)} is a Delta table: set pool.format: auto"
         )
-    return _at_newest(spark, Part("delta", folder.path))
+    part = Part("delta", folder.path)
+    return part if spark is None else _at_newest(spark, part)
 
 
-def _catalog_table(spark: SparkSession, name: str, form: str) -> Part | None:
+def _catalog_table(spark: SparkSession | None, name: str, form: str) -> Part | None:
+    if spark is None or not is_table(spark, name):
+        return None
     from pyspark.errors import AnalysisException
 
-    if not is_table(spark, name):
-        return None
     part = Part("table", name)
     with contextlib.suppress(AnalysisException):
         part = _at_newest(spark, part)

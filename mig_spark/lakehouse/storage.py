@@ -32,10 +32,11 @@ class Files:
     InputError.
 
     Args:
-        spark: the session whose file systems and credentials are used.
+        spark: the session whose file systems and credentials are used; None: only what the operating system opens,
+            and a path without a scheme is a local one.
     """
 
-    def __init__(self, spark: SparkSession) -> None:
+    def __init__(self, spark: SparkSession | None) -> None:
         self._spark = spark
         self._local = LocalFiles(_as_spark)
 
@@ -101,10 +102,12 @@ class Files:
 
     @cached_property
     def _default_is_local(self) -> bool:
-        return self._hadoop.default_scheme == "file"
+        return self._spark is None or self._hadoop.default_scheme == "file"
 
     @cached_property
     def _hadoop(self) -> HadoopFiles:
+        if self._spark is None:
+            raise PlatformError("this path is of a file system that Spark opens, and there is no session")
         return HadoopFiles(self._spark)
 
 

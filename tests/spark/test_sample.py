@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import InputError
-from mig_spark.sample import SampleOptions, sample
+from mig_spark.sample import SampleOptions, files_for, sample
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 
@@ -42,13 +43,26 @@ def written(tmp_path):
     return (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
 
 
+def as_without_spark(tmp_path, given, stats):
+    """The same records and counts come out where no Spark is used."""
+    alike = dataclasses.replace(
+        given, out=str(tmp_path / "here.jsonl"), select=given.select.model_copy(update={"engine": "auto"})
+    )
+    here = sample(None, alike, files_for(alike))
+    assert (tmp_path / "here.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
+    alike_in = ("rows", "labels", "edges", "labels_left_out", "selected", "rejected", "strategy", "objective")
+    assert {name: here[name] for name in alike_in} == {name: stats[name] for name in alike_in}
+
+
 @pytest.mark.parametrize("engine", ["local", "rounds"])
 def test_ties_go_by_position_over_several_files_and_records_are_unchanged(spark, tmp_path, rows, engine):
     lines = [json.dumps(record(r), ensure_ascii=False, indent=None) + " " * (k % 3) for k, r in enumerate(rows)]
     lines[5] = lines[5].replace("answer", "answer\u2028with\u0085odd separators")
     (tmp_path / "b.jsonl").write_text("\n".join(lines[:70]) + "\n", encoding="utf-8")
     (tmp_path / "a.jsonl").write_text("\n".join(lines[70:]), encoding="utf-8")
-    stats = sample(spark, options(tmp_path, [tmp_path / "b.jsonl", tmp_path / "a.jsonl"], 60, engine=engine))
+    given = options(tmp_path, [tmp_path / "b.jsonl", tmp_path / "a.jsonl"], 60, engine=engine)
+    stats = sample(spark, given)
+    as_without_spark(tmp_path, given, stats)
     want, _ = dense_greedy(by_position(rows), dense_propagation(20, EDGES), 60)
     got = (tmp_path / "out.jsonl").read_bytes().decode().split("\n")[:-1]
     assert got == [lines[int(k)] for k in want]
@@ -71,6 +85,11 @@ def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows
     first = data[int(want[0])]
     assert (got[0]["labels"], got[0]["score"], got[0]["note"]) == (first[1], first[2], first[3])
 
+    # one file without partitions is read without Spark too
+    spark.createDataFrame(data, schema).coalesce(1).write.parquet(str(tmp_path / "q"))
+    whole = options(tmp_path, [tmp_path / "q"])
+    as_without_spark(tmp_path, whole, sample(spark, whole))
+
     spark.createDataFrame(data, schema).repartition(3).write.format("delta").save(str(tmp_path / "d"))
     sample(spark, options(tmp_path, [tmp_path / "d"]))
     want, _ = dense_greedy(rows, dense_propagation(20, EDGES), 30)
@@ -85,6 +104,7 @@ def test_valid_tags_random_sampler_and_rejected_rows(spark, tmp_path, rows):
     given = options(tmp_path, [tmp_path / "pool.jsonl"])
     valid = SampleOptions(**{**given.__dict__, "valid_tag_path": str(tmp_path / "tags.json")})
     stats = sample(spark, valid)
+    as_without_spark(tmp_path, valid, stats)
     kept = [Row(r.key, tuple(k for k in r.labels if k < 12), r.score) for r in by_position(rows)]
     want, _ = dense_greedy(kept, dense_propagation(12, EDGES), 30)
     assert [json.loads(x)["_id"] for x in written(tmp_path)] == [rows[int(k)].key for k in want]
@@ -94,7 +114,9 @@ def test_valid_tags_random_sampler_and_rejected_rows(spark, tmp_path, rows):
     drawn = []
     for seed in (0, 0, 1):
         at_random = SelectConfig(budget=30, strategy="random", seed=seed)
-        random_stats = sample(spark, SampleOptions(**{**given.__dict__, "select": at_random}))
+        drawing = SampleOptions(**{**given.__dict__, "select": at_random})
+        random_stats = sample(spark, drawing)
+        as_without_spark(tmp_path, drawing, random_stats)
         drawn.append([json.loads(x)["_id"] for x in written(tmp_path)])
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 30

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mig_spark.kernels.ingest.arrays import Element, Fault
 from mig_spark.kernels.ingest.chat import Row, parse_record, parse_value
 from mig_spark.kernels.ingest.names import Names
-from mig_spark.kernels.ingest.records import DEFAULT_LIMITS, Limits, Line
+from mig_spark.kernels.ingest.records import DEFAULT_LIMITS, Limits, Line, Piece, iter_piece, source_name
 from mig_spark.kernels.ingest.rejects import NOT_UTF8, OTHER_KIND, Rejection, encodable
 
 #: A batch is complete with this many rows or this many characters, whichever comes first.
@@ -57,6 +57,24 @@ class Parsed(NamedTuple):
     file: str
     block: int
     seq: int
+
+
+def parse_piece(
+    piece: Piece, *, schema: str, names: Names, source: str | None, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[Parsed]:
+    """The records of a file or a part of it, parsed.
+
+    Args:
+        piece: the file.
+        schema: `auto`, or the one schema of all records.
+        names: which key has which role.
+        source: what rows without a source of their own are from; None: the file's base name.
+        limits: of one record.
+    """
+    short = source or source_name(piece.path)
+    for seq, item in enumerate(iter_piece(piece, max_bytes=limits.record_bytes)):
+        outcome, raw = parse_item(item, schema=schema, names=names, limits=limits)
+        yield Parsed(outcome, raw, short, piece.path, piece.start, seq)
 
 
 def parse_item(

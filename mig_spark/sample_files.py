@@ -1,0 +1,350 @@
+"""The annotated files of `mig-spark sample` read in this process: no JVM is started.
+
+A pool of ordinary size needs none: starting Spark takes longer than the selection. `find_files` says whether the
+sources, the machine and the options allow it; order and content of the rows are those of `sample` through Spark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from mig_spark.config import PoolConfig
+from mig_spark.errors import InputError, PlatformError
+from mig_spark.ingest.pool import limits_of
+from mig_spark.ingest.sources import Part, disk_pieces, find_parts, local_path
+from mig_spark.kernels.ingest.annotated_files import read_annotated
+from mig_spark.kernels.ingest.records import Piece
+from mig_spark.lakehouse.files import is_remote
+from mig_spark.lakehouse.lookup import may_be_table
+from mig_spark.lakehouse.memory import available_memory
+
+logger = logging.getLogger(__name__)
+
+#: Share of the free memory that the labels and scores may take.
+_MEMORY_SHARE = 0.4
+#: Bytes of labels and scores in memory for a byte of a file: JSON has the texts beside them, gzip is packed.
+_FOR_A_BYTE = {True: 6.0, False: 1.0}
+#: Bytes in memory for a label and for a row of Parquet, while blocks are packed from them.
+_FOR_A_LABEL, _FOR_A_ROW = 60, 120
+#: Smaller inputs are parsed by this process alone.
+_ALONE_BYTES = 32 << 20
+_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class JsonFiles:
+    """PoolFiles of JSON records, in order, as the pieces that are read one after another."""
+
+    pieces: tuple[Piece, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Parquet files of one schema, in order."""
+
+    paths: tuple[str, ...]
+
+
+PoolFiles = JsonFiles | ParquetFiles
+
+
+class _NeedsSparkError(Exception):
+    """Why the sources cannot be read without Spark."""
+
+
+def find_files(sources: Sequence[str], others: Sequence[str] = ()) -> list[PoolFiles] | None:
+    """What the sources name, where this process can read it; None, and a line in the log, where Spark is needed: for
+    tables, for storage that is not local, and for pools that are too large for this process.
+
+    Args:
+        sources: paths of annotated files, as `sample` takes them.
+        others: paths of files that are read or written beside them, which have to be local too.
+
+    Raises:
+        InputError: a source is not there, or is no data file.
+    """
+    try:
+        if _on_a_cluster():
+            raise _NeedsSparkError("on a cluster, paths mean what its file systems say")
+        for path in (*sources, *others):
+            if is_remote(path):
+                raise _NeedsSparkError(f"{path} is not a local file")
+        found = [files for source in sources for files in _files_of(source)]
+        needed, left = sum(map(_memory, found)), available_memory() * _MEMORY_SHARE
+        if needed > left:
+            raise _NeedsSparkError(
+                f"the pool may take {needed / 1e9:.1f} GB of memory, and {left / 1e9:.1f} GB are left"
+            )
+    except _NeedsSparkError as e:
+        logger.info("read through Spark: %s", e)
+        return None
+    return found
+
+
+def _on_a_cluster() -> bool:
+    """Whether a path without a scheme may belong to another file system than the operating system's."""
+    if os.environ.get("DATABRICKS_RUNTIME_VERSION") or os.environ.get("HADOOP_CONF_DIR"):
+        return True
+    return Path("/etc/hadoop/conf/core-site.xml").exists()
+
+
+def _files_of(source: str) -> list[PoolFiles]:
+    try:
+        parts = find_parts(None, PoolConfig(path=source))
+    except InputError:
+        if may_be_table(source):
+            # with a catalog it may be a table
+            raise _NeedsSparkError(f"{source} may be a table of a catalog") from None
+        raise
+    json_parts = [part for part in parts if part.is_json]
+    found: list[PoolFiles] = [_json_files(json_parts)] if json_parts else []
+    return found + [_parquet_files(part) for part in parts if not part.is_json]
+
+
+def _json_files(parts: Sequence[Part]) -> JsonFiles:
+    pieces: list[Piece] = []
+    for part in parts:
+        whole = [Piece(_here(f.path, part), "auto") for f in part.files] if part.kind == "files" else None
+        pieces += disk_pieces(part, "auto") if whole is None else whole
+    size = sum(f.size * _FOR_A_BYTE[f.name.lower().endswith(".gz")] for part in parts for f in part.files)
+    return JsonFiles(tuple(sorted(pieces, key=lambda p: (p.path, p.start))), int(size))
+
+
+def _here(path: str, part: Part) -> str:
+    found = next((local_path(f) for f in part.files if f.path == path), None)
+    if found is None:
+        raise _NeedsSparkError(f"{path} is not a local file")
+    return found
+
+
+def _parquet_files(part: Part) -> ParquetFiles:
+    import pyarrow.parquet as pq
+
+    if part.kind != "parquet" or part.base is not None:
+        raise _NeedsSparkError(f"{part.name} is a table")
+    # in the order of the names that Spark has for them
+    paths = sorted((_here(f.path, part) for f in part.files), key=quote)
+    try:
+        schemas = [pq.read_schema(path).remove_metadata() for path in paths]
+    except (pa.ArrowException, OSError):
+        raise _NeedsSparkError(f"{part.name} is not Parquet as Arrow reads it") from None
+    first = schemas[0]
+    if any(schema != first for schema in schemas):
+        raise _NeedsSparkError(f"the files of {part.name} differ in their columns")
+    missing = [name for name in ("id", "labels", "score") if name not in first.names]
+    if missing:
+        raise InputError(
+            f"{part.name} has no column {', '.join(missing)}: a table to sample from has id, labels and score "
+            f"(it has {', '.join(first.names)})"
+        )
+    labels, score = first.field("labels").type, first.field("score").type
+    numbers = pa.types.is_integer(score) or pa.types.is_floating(score)
+    if not (_is_list(labels) and _is_text(labels.value_type) and numbers and all(_as_json(f.type) for f in first)):
+        raise _NeedsSparkError(f"{part.name} has columns of other types than text, numbers, lists and structs")
+    return ParquetFiles(tuple(paths))
+
+
+def _memory(files: PoolFiles) -> int:
+    """Bytes that the labels and scores may take."""
+    import pyarrow.parquet as pq
+
+    if isinstance(files, JsonFiles):
+        return files.bytes
+    total = 0
+    for path in files.paths:
+        meta = pq.read_metadata(path)
+        place = next(k for k in range(meta.num_columns) if meta.schema.column(k).path.split(".")[0] == "labels")
+        values = sum(meta.row_group(k).column(place).num_values for k in range(meta.num_row_groups))
+        total += values * _FOR_A_LABEL + meta.num_rows * _FOR_A_ROW
+    return total
+
+
+@dataclass(frozen=True)
+class LoadedPool:
+    """The rows of the files, in order of input.
+
+    Attributes:
+        rows: id (int64: position in the input), labels, score.
+        rejected: records that are none, by reason.
+        parts: where the text of the records is: position of the first row, and an Arrow file with the column `raw`, or
+            a Parquet file.
+    """
+
+    rows: pa.Table
+    rejected: dict[str, int]
+    parts: list[tuple[int, str]]
+
+    def records(self, ids: Sequence[int]) -> Iterator[str]:
+        """The records of these rows as JSON text, in this order; all of them are held."""
+        wanted = np.asarray(ids, np.int64)
+        order = np.argsort(wanted, kind="stable")
+        starts = [start for start, _ in self.parts] + [self.rows.num_rows]
+        texts: list[str] = [""] * wanted.size
+        ascending = wanted[order]
+        for (begin, end), (_, path) in zip(pairwise(starts), self.parts, strict=True):
+            low, high = np.searchsorted(ascending, [begin, end])
+            if low < high:
+                found = _texts(path, ascending[low:high] - begin)
+                for place, text in zip(order[low:high].tolist(), found, strict=True):
+                    texts[place] = text
+        return iter(texts)
+
+
+def load_files(files: Sequence[PoolFiles], scratch: Path) -> LoadedPool:
+    """Read the labels and scores of all files; the texts of JSON records go to the folder `scratch`.
+
+    Raises:
+        InputError: a file cannot be read.
+        PlatformError: a process that parsed a part of them died.
+    """
+    tables: list[pa.Table] = []
+    rejected: Counter[str] = Counter()
+    parts: list[tuple[int, str]] = []
+    start = 0
+    for number, one in enumerate(files):
+        loaded = _load_parquet(one) if isinstance(one, ParquetFiles) else _load_json(one, scratch / str(number))
+        for table, refused, path in loaded:
+            tables.append(table)
+            rejected.update(refused)
+            parts.append((start, path))
+            start += table.num_rows
+    rows = pa.concat_tables(tables)
+    return LoadedPool(rows.add_column(0, "id", pa.array(np.arange(start, dtype=np.int64))), dict(rejected), parts)
+
+
+_Loaded = tuple[pa.Table, dict[str, int], str]
+
+
+def _load_parquet(files: ParquetFiles) -> Iterator[_Loaded]:
+    import pyarrow.parquet as pq
+
+    for path in files.paths:
+        with _readable(path), pq.ParquetFile(path) as file:
+            table = file.read(columns=["labels", "score"])
+            labels = table["labels"].cast(pa.list_(pa.string()))
+            yield pa.table({"labels": labels, "score": table["score"].cast(pa.float64())}), {}, path
+
+
+def _load_json(files: JsonFiles, scratch: Path) -> Iterator[_Loaded]:
+    scratch.mkdir(parents=True)
+    limits = limits_of(PoolConfig(path=""))._replace(kinds=None)
+    tasks = [(piece, str(scratch / f"{k}.arrow"), limits) for k, piece in enumerate(files.pieces)]
+    workers = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if files.bytes < _ALONE_BYTES or workers < 2:
+        yield from map(read_annotated, *zip(*tasks, strict=True))
+        return
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(read_annotated, *zip(*tasks, strict=True))
+    except BrokenProcessPool:
+        raise PlatformError(
+            "a process that parsed the files died, most likely for lack of memory: give --engine local or rounds, "
+            "which read them through Spark"
+        ) from None
+
+
+def _texts(path: str, places: np.ndarray) -> Iterator[str]:
+    """The records at these places (ascending) of one file, as JSON text."""
+    if path.endswith(".arrow"):
+        with pa.memory_map(path) as source, pa.ipc.open_file(source) as reader:
+            batches = (reader.get_batch(k) for k in range(reader.num_record_batches))
+            for batch in _taken(batches, places):
+                yield from batch.column("raw").to_pylist()
+        return
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as file:
+        for batch in _taken(file.iter_batches(batch_size=_ROWS), places):
+            yield from _records(batch)
+
+
+def _taken(batches: Iterator[pa.RecordBatch], places: np.ndarray) -> Iterator[pa.RecordBatch]:
+    begin = 0
+    for batch in batches:
+        low, high = np.searchsorted(places, [begin, begin + batch.num_rows])
+        if low < high:
+            yield batch.take(pa.array(places[low:high] - begin))
+        begin += batch.num_rows
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[str]:
+    """The rows as Spark's `to_json` has them, nulls included; numbers are equal, though not digit for digit."""
+    changed = {f.name: change for f in batch.schema if (change := _change(f.type)) is not None}
+    for row in batch.to_pylist():
+        for name, change in changed.items():
+            row[name] = change(row[name])
+        yield json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+_Change = Callable[[Any], Any]
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def _change(kind: pa.DataType) -> _Change | None:
+    """What makes a value of this type one that `json.dumps` writes as Spark does; None where nothing has to be done."""
+    if pa.types.is_floating(kind):
+        return _float32 if pa.types.is_float32(kind) else _float64
+    if _is_list(kind) and (inner := _change(kind.value_type)):
+        return lambda value: None if value is None else [inner(item) for item in value]
+    if pa.types.is_struct(kind) and (changed := {f.name: c for f in kind if (c := _change(f.type)) is not None}):
+        return lambda value: None if value is None else {**value, **{n: c(value[n]) for n, c in changed.items()}}
+    return None
+
+
+def _float64(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)]
+
+
+def _float32(value: float | None) -> float | str | None:
+    return None if value is None else _float64(float(str(np.float32(value))))
+
+
+def _as_json(kind: pa.DataType) -> bool:
+    """Whether values of this type are written as Spark writes them."""
+    if _is_list(kind):
+        return _as_json(kind.value_type)
+    if pa.types.is_struct(kind):
+        return all(_as_json(f.type) for f in kind)
+    floats = pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    integers = pa.types.is_integer(kind) and not pa.types.is_uint64(kind)
+    return floats or integers or _is_text(kind) or bool(pa.types.is_boolean(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Report a damaged file in one line.
+
+    Raises:
+        InputError: in place of Arrow's errors.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as e:
+        said = " ".join(str(e).split())
+        raise InputError(f"cannot read {path}: {said}; restore or remove the file") from None
