@@ -8,7 +8,7 @@ from typing import Any
 
 from mig_spark.report.data import RowExcerpt
 from mig_spark.report.figures import Figure
-from mig_spark.report.text import clean, count, esc, excerpt, number
+from mig_spark.report.text import count, esc, excerpt, number, one_line
 
 MAX_CHIPS = 8
 
@@ -44,14 +44,19 @@ def card(title: str, note: str, body: str) -> str:
 
 
 def figure(item: Figure) -> str:
-    """A titled box whose plot the page's script draws."""
+    """A titled box with a chart, and its numbers as a table for those who do not see it."""
     key = "".join(f'<span class="key key-{esc(c)}">{esc(words)}</span>' for c, words in item.key)
     keys = f'<div class="keys">{key}</div>' if key else ""
+    titles, rows = item.chart.numbers
+    shape = [(title, "wide" if k == 0 else "num") for k, title in enumerate(titles)]
+    numbers = f'<details class="numbers"><summary>Numbers</summary>{table(shape, rows)}</details>' if rows else ""
     plot = (
-        f'<div class="plot" id="plot-{esc(item.id)}" role="img" aria-label="{esc(item.title)}: {esc(item.note)}" '
-        f'style="height:{item.height}px"></div>'
+        f'<div class="plot" id="plot-{esc(item.id)}" role="img" aria-label="{esc(item.title)}: {esc(item.note)}">'
+        f"{item.chart.html}</div>"
     )
-    return f'<div class="card"><h3>{esc(item.title)}</h3><p class="note">{esc(item.note)}</p>{keys}{plot}</div>'
+    return (
+        f'<div class="card"><h3>{esc(item.title)}</h3><p class="note">{esc(item.note)}</p>{keys}{plot}{numbers}</div>'
+    )
 
 
 def table(
@@ -104,26 +109,22 @@ def pool_row(row: RowExcerpt) -> str:
     if row.gain is not None:
         facts.append(("gain", number(row.gain)))
     if row.source:
-        facts.append(("source", _short(row.source, 40)))
+        facts.append(("source", one_line(row.source, limit=40)))
     side = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts)
+    short = esc(one_line(row.id, limit=24))
     return (
         f'<article class="row">{rank}<div class="turns"><p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
         f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>{_chips(row)}</div>'
-        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{esc(_short(row.id, 24))}</div></dl></article>'
+        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{short}</div></dl></article>'
     )
 
 
 def _chips(row: RowExcerpt) -> str:
     uses: Sequence[int | None] = row.uses if len(row.uses) == len(row.labels) else [None] * len(row.labels)
     shown = [
-        f"<li>{esc(_short(label, 48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
+        f"<li>{esc(one_line(label, limit=48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
         for label, n in list(zip(row.labels, uses, strict=True))[:MAX_CHIPS]
     ]
     if len(row.labels) > MAX_CHIPS:
         shown.append(f"<li>+{len(row.labels) - MAX_CHIPS}</li>")
     return f'<ul class="chips">{"".join(shown)}</ul>' if shown else ""
-
-
-def _short(text: str, limit: int) -> str:
-    line = " ".join(clean(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

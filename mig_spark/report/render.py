@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from importlib.resources import files
 
 from mig_spark.report.data import ReportData
@@ -17,21 +16,18 @@ EXACT_ENGINES = ("rounds", "local")
 
 
 def render_report(data: ReportData) -> str:
-    """The report as one self-contained HTML text: about 5 MB, most of it plotly.js, which is inlined once.
+    """The report as one self-contained HTML text of some hundred KB.
 
-    Everything from the data is escaped, and a content security policy allows the page's own two scripts, by their
-    hashes, and no network at all.
+    Everything from the data is escaped, and a content security policy allows the page's own script, by its hash, and no
+    network at all.
     """
-    from plotly.offline import get_plotlyjs
-
     sections = all_sections(data)
     shown = [f for s in sections for row in s.rows for f in row if isinstance(f, Figure)]
-    spec = [{"id": f"plot-{f.id}", "data": f.traces, "layout": f.layout} for f in shown]
-    # an inline script ends at the first `</script`, wherever it stands
-    scripts = [re.sub(r"(?i)</(?=script)", r"<\\/", s) for s in (get_plotlyjs(), _asset("report.js"))]
+    hover = [{"id": f"plot-{f.id}", **f.chart.hover} for f in shown if f.chart.hover]
+    script = _asset("report.js")
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
-        f"script-src {' '.join(_hash(s) for s in scripts)}"
+        f"script-src {_hash(script)}"
     )
     nav = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
     return f"""<!doctype html>
@@ -52,10 +48,8 @@ def render_report(data: ReportData) -> str:
 {"".join(_section(s) for s in sections)}
 <footer>Made by mig-spark. This file holds everything it shows and needs no network.</footer>
 </main>
-<noscript><p class="noscript">The plots need JavaScript; all tables and texts are here without it.</p></noscript>
-<script type="application/json" id="figures">{script_json(spec)}</script>
-<script>{scripts[0]}</script>
-<script>{scripts[1]}</script>
+<script type="application/json" id="figures">{script_json(hover)}</script>
+<script>{script}</script>
 </body>
 </html>
 """

@@ -29,10 +29,10 @@ def clean(text: str) -> str:
     return _BIDI.sub("", _CONTROL.sub("\ufffd", text)).encode("utf-8", "replace").decode("utf-8")
 
 
-def plot_text(text: str, *, limit: int = 36) -> str:
-    """One line for plotly, which reads a small HTML of its own: cut first, then escaped."""
+def one_line(text: str, *, limit: int = 36) -> str:
+    """The beginning of a text on one line; not escaped."""
     line = " ".join(clean(text).split())
-    return html.escape(line if len(line) <= limit else line[: limit - 1].rstrip() + "…", quote=False)
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def excerpt(text: str | None, *, limit: int = EXCERPT_CHARS) -> str:

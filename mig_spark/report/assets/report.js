@@ -1,35 +1,62 @@
 (() => {
   "use strict";
-  const figures = JSON.parse(document.getElementById("figures").textContent);
-  const narrow = window.matchMedia("(max-width: 720px)");
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  // What is shown under the pointer; the charts themselves are there without it.
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  const words = { number: (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 }), percent: (v) => (100 * v).toFixed(1) + "%" };
 
-  // {"$color": name} stands for a colour of the style sheet, so that light and dark are decided in one place
-  const paint = (node, style) => {
-    if (Array.isArray(node)) return node.map((item) => paint(item, style));
-    if (node === null || typeof node !== "object") return node;
-    if (typeof node.$color === "string") return style.getPropertyValue("--" + node.$color).trim();
-    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, paint(value, style)]));
+  const show = (plot, event, text) => {
+    if (tip.parentNode !== plot) plot.append(tip);
+    tip.textContent = text;
+    tip.hidden = false;
+    const box = plot.getBoundingClientRect();
+    const x = event.clientX - box.left;
+    const left = x + 14 + tip.offsetWidth > box.width ? x - 14 - tip.offsetWidth : x + 14;
+    tip.style.left = Math.max(0, left) + "px";
+    tip.style.top = Math.max(0, event.clientY - box.top - tip.offsetHeight - 8) + "px";
   };
 
-  const draw = async () => {
-    const style = getComputedStyle(document.documentElement);
-    const family = getComputedStyle(document.body).fontFamily;
-    let drawn = 0;
-    for (const figure of figures) {
-      const layout = paint(figure.layout, style);
-      layout.font.family = family;
-      layout.hoverlabel.font.family = family;
-      for (const axis of [layout.xaxis, layout.yaxis]) {
-        if (axis && narrow.matches && axis.tickfont) axis.tickfont.size = 11;
-      }
-      await Plotly.react(figure.id, paint(figure.data, style), layout, { responsive: true, displayModeBar: false });
-      drawn += 1;
+  const nearest = (line, x) => {
+    let low = 0;
+    let high = line.x.length - 1;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (line.x[middle] <= x) low = middle;
+      else high = middle;
     }
-    document.documentElement.dataset.plots = String(drawn);
+    if (line.steps) return Math.min(low, line.y.length - 1);
+    return x - line.x[low] <= line.x[high] - x ? low : high;
   };
 
-  dark.addEventListener("change", draw);
-  narrow.addEventListener("change", draw);
-  draw();
+  for (const plot of document.querySelectorAll(".plot")) {
+    plot.addEventListener("pointermove", (event) => {
+      const text = event.target.dataset.tip;
+      if (text) show(plot, event, text);
+      else if (!plot.dataset.curves) tip.hidden = true;
+    });
+    plot.addEventListener("pointerleave", () => { tip.hidden = true; });
+  }
+
+  for (const figure of JSON.parse(document.getElementById("figures").textContent)) {
+    const plot = document.getElementById(figure.id);
+    const canvas = plot.querySelector(".canvas");
+    const hair = document.createElement("div");
+    hair.className = "hair";
+    hair.hidden = true;
+    canvas.append(hair);
+    plot.dataset.curves = "1";
+    const { low, high, log } = figure.x;
+    canvas.addEventListener("pointermove", (event) => {
+      const box = canvas.getBoundingClientRect();
+      const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+      const x = log ? low * (high / low) ** share : low + (high - low) * share;
+      hair.hidden = false;
+      hair.style.left = 100 * share + "%";
+      const lines = figure.lines.map((line) => line.name + "  " + words[figure.form](line.y[nearest(line, x)]));
+      show(plot, event, [figure.title + "  " + words.number(x), ...lines].join("\n"));
+    });
+    canvas.addEventListener("pointerleave", () => { hair.hidden = true; tip.hidden = true; });
+  }
+  document.documentElement.dataset.ready = "1";
 })();
