@@ -62,5 +62,11 @@ class GateError(MigError, RuntimeError):
     exit_code = 3
 
 
+class ExportError(MigError, RuntimeError):
+    """A format cannot hold every row of the selection, and `--strict` asked for all of them: nothing is written."""
+
+    exit_code = 3
+
+
 class ReplayError(MigError, RuntimeError):
     """A run cannot be replayed: what it read is gone, or its record does not say what it read."""

@@ -168,3 +168,16 @@ SCORERS: Registry[Any] = Registry(
     },
     base="mig_spark.annotation.annotator:Scorer",
 )
+
+#: A line a format of `mig-spark export` and `output.exports`.
+EXPORTS: Registry[Any] = Registry(
+    "format",
+    "mig_spark.exports",
+    {
+        "records": "mig_spark.export.formats.records:Records",
+        "messages": "mig_spark.export.formats.messages:Messages",
+        "alpaca": "mig_spark.export.formats.alpaca:Alpaca",
+        "sharegpt": "mig_spark.export.formats.sharegpt:Sharegpt",
+    },
+    base="mig_spark.export.format:Format",
+)

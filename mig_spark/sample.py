@@ -24,7 +24,7 @@ from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
-from mig_spark.kernels.export import one_line
+from mig_spark.kernels.export.lines import one_line
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of

@@ -128,6 +128,21 @@ class _Paths(dict[str, tuple[str, str]]):
         return self[uri]
 
 
+def map_rows(function: Callable[[dict[str, Any]], dict[str, Any]], schema: pa.Schema) -> ArrowMap:
+    """Rows one by one, as mappings of plain values.
+
+    Args:
+        function: of a row, to the row that takes its place; travels to the executors by its module's name.
+        schema: the columns of that row.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_pylist([function(row) for row in batch.to_pylist()], schema=schema)
+
+    return run
+
+
 def pack_blocks(
     vocabulary: list[str] | None, *, block_rows: int, norm: bool, classes: list[str] | None = None
 ) -> ArrowMap:

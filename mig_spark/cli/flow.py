@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mig_spark.cli.base import PicksKinds, cli, loaded_config, read_config, run_stages, stage_options
+from mig_spark.cli.base import PicksKinds, cli, failure_told, loaded_config, read_config, run_stages, stage_options
 from mig_spark.config import Config, build_config
 from mig_spark.curation.stages import STAGES
 
@@ -69,6 +69,48 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
     run_stages(loaded, ("select",), as_json=as_json, run_id=run_id, resume=resume)
 
 
+@cli.command(
+    cls=PicksKinds,
+    keys=("output.exports",),
+    epilog="Example: mig-spark export config.yaml --to trl --out train --first 1000",
+)
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--to", "form", default="records", show_default=True, metavar="FORMAT", help="One of those below.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="A folder that is not there yet; records and messages also into a file, named .jsonl or .json.",
+)
+@click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
+@click.option("--strict", is_flag=True, help="Exit code 3, with nothing written, where the format cannot hold a row.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, as stdout's last line.")
+def export(
+    config: str, overrides: Sequence[str], form: str, out: str, first: int | None, strict: bool, as_json: bool
+) -> None:
+    """Write the selected rows for people and trainers, in order of rank.
+
+    Rows that a format cannot hold, or that its trainer would drop, are listed in export_skipped.jsonl with the reason.
+    """
+    from mig_spark.export.write import describe_export, export_file, export_folder, format_named, names_file
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.lakehouse.tables import Store
+
+    with failure_told(as_json, None):
+        settings = read_config(config, overrides)
+        chosen = format_named(form, settings)
+        with open_session(settings.spark) as session:
+            store = Store(session.spark, settings.output)
+            if names_file(out):
+                done = export_file(store, settings, chosen, out, first=first)
+            else:
+                done = export_folder(store, settings, chosen, out, first=first, strict=strict)
+    click.echo(describe_export(done, out))
+    if as_json:
+        click.echo(json.dumps(done.to_dict()))
+
+
 for _name in STAGES:
     if _name not in cli.commands:
         _add_stage(_name)
@@ -103,31 +145,6 @@ def _next_steps(output: str) -> str:
         "  your own data:   mig-spark config > config.yaml, set pool.path, then mig-spark run config.yaml\n"
         "  from Python:     from mig_spark import select  (README, section Python)"
     )
-
-
-@cli.command(epilog="Example: mig-spark export config.yaml --to messages --out train.jsonl --first 1000")
-@click.argument("config", type=click.Path(dir_okay=False))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
-@click.option(
-    "--to",
-    "form",
-    default="records",
-    show_default=True,
-    metavar="FORM",
-    help="records: the rows as they came; messages: id, messages (role, content), labels, score, rank, gain.",
-)
-@click.option("--out", required=True, metavar="FILE", help="Where they go, one JSON object a line.")
-@click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
-def export(config: str, overrides: Sequence[str], form: str, out: str, first: int | None) -> None:
-    """Write the selected rows to a file, in order of rank."""
-    from mig_spark.export import export_rows
-    from mig_spark.lakehouse.session import open_session
-    from mig_spark.lakehouse.tables import Store
-
-    settings = read_config(config, overrides)
-    with open_session(settings.spark) as session:
-        rows = export_rows(Store(session.spark, settings.output), form, out, first=first)
-    click.echo(f"  {rows:,} rows in {out}")
 
 
 @cli.command()

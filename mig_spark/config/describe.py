@@ -18,13 +18,14 @@ from pydantic.fields import FieldInfo
 
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.run import Config
-from mig_spark.plugins import SCORERS, STRATEGIES, TAGGERS, Registry
+from mig_spark.plugins import EXPORTS, SCORERS, STRATEGIES, TAGGERS, Registry
 
 #: Families whose member a config names, by the key that names it.
 FAMILIES: Mapping[str, Registry[Any]] = {
     "annotate.tagger": TAGGERS,
     "annotate.scorer": SCORERS,
     "select.strategy": STRATEGIES,
+    "output.exports": EXPORTS,
 }
 
 _WIDTH, _COMMENT_AT = 120, 33
@@ -193,7 +194,9 @@ def tells_a_kind(field: FieldInfo) -> bool:
 
 
 def _family(field: FieldInfo) -> OneOf | None:
-    return next((mark for mark in field.metadata if isinstance(mark, OneOf)), None)
+    """The family that a field, or each element of its list, is a member of."""
+    marks = [*field.metadata, *(mark for part in get_args(field.annotation) for mark in get_args(part))]
+    return next((mark for mark in marks if isinstance(mark, OneOf)), None)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -217,7 +220,8 @@ _WORDS: Mapping[Any, str] = {str: "text", int: "whole number", float: "number", 
 def _values(field: FieldInfo) -> str:
     """What a field takes, in words."""
     if _family(field) is not None:
-        return "one of the sections below"
+        some = get_origin(field.annotation) is list
+        return "a list of names, or of the sections below" if some else "one of the sections below"
     limits = [
         f"{words} {getattr(mark, name):g}"
         for name, words in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mig_spark.config.annotate import AnnotateConfig
 from mig_spark.config.base import Section
+from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
 from mig_spark.config.select import SelectConfig
 from mig_spark.contracts import OWN_COLUMNS
+from mig_spark.plugins import EXPORTS
 
 
 class PoolConfig(Section):
@@ -87,12 +89,22 @@ class OutputConfig(Section):
     annotate_records: bool = Field(
         False, description="selection.jsonl: add id, rank, gain, labels and score to each record, under the key _mig"
     )
+    exports: list[Annotated[Any, OneOf(EXPORTS, by_name=True)]] = Field(
+        default_factory=list,
+        description="formats that a run writes the selection in, into folders below exports: names, or sections with "
+        "the key kind and a format's options",
+    )
     keep_days: int = Field(30, ge=1, description="days that Delta keeps old versions of the tables, which replay reads")
 
     @model_validator(mode="after")
     def _one_place(self) -> OutputConfig:
         if not self.path and not self.database:
             raise ValueError("give output.path (a folder), or output.database with or without output.catalog")
+        if self.exports and not self.path:
+            raise ValueError("output.exports are folders below output.path: give one")
+        kinds = [form.kind for form in self.exports]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            raise ValueError(f"output.exports names {twice[0]} twice: each format has one folder")
         if "`" in (self.path or ""):
             raise ValueError("output.path has a back-tick, which Delta cannot have in a table's path: give another one")
         return self

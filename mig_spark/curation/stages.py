@@ -100,13 +100,13 @@ def _report(store: Store, run: Run) -> None:
 
 
 def _write_selection(store: Store, path: str) -> None:
-    from mig_spark.export import export_selection
+    from mig_spark.export.write import export_selection
 
     export_selection(store, path)
 
 
 def _is_as_configured(store: Store, path: str) -> bool:
-    from mig_spark.export import is_as_configured
+    from mig_spark.export.write import is_as_configured
 
     return is_as_configured(store, path)
 

@@ -129,6 +129,15 @@ class HadoopFiles:
     def _beside(self, where: Any, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(where.getParent(), name)
 
+    def move(self, source: str, target: str) -> None:
+        """Give a file or folder another name, where nothing has it."""
+        here, there = self._path(source), self._path(target)
+        with refused_paths(target):
+            system = there.getFileSystem(self._conf)
+            system.mkdirs(there.getParent())
+            if not system.rename(here, there):
+                raise InputError(f"{target}: the file system did not move {source} there")
+
     def absolute(self, path: str) -> str:
         """The path with its file system's root; SQL accepts no relative path."""
         where = self._path(path)

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.errors import InputError
-from mig_spark.kernels.export import ADDED_KEY
+from mig_spark.kernels.export.lines import ADDED_KEY
 from mig_spark.lakehouse.files import local_path, read_bytes
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow

@@ -101,6 +101,12 @@ class LocalFiles:
                     return
                 parent.rmdir()
 
+    def move(self, source: str, target: str) -> None:
+        """Give a file or folder another name, where nothing has it."""
+        with said_plainly(target):
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(source).rename(target)
+
     def _info(self, path: str) -> FileInfo | None:
         """What there is of this name; None where there is nothing."""
         try:

@@ -82,6 +82,14 @@ class Files:
         else:
             self._local.remove_folder(here, empty_parents=empty_parents)
 
+    def move(self, source: str, target: str) -> None:
+        """Give a file or folder another name, where nothing has it. One step but in object stores, which copy."""
+        here, there = self.os_path(source), self.os_path(target)
+        if here is None or there is None:
+            self._hadoop.move(source, target)
+        else:
+            self._local.move(here, there)
+
     def absolute(self, path: str) -> str:
         """The path as Spark takes it; a path without a scheme gets its file system's root, since SQL accepts no
         relative path."""

@@ -305,7 +305,7 @@ class Store:
         if not self.output.path:
             return
         files, base = Files(self.spark), absolute_path(self.spark, self.output.path).rstrip("/")
-        for folder in (base, f"{base}/checkpoints"):
+        for folder in (base, f"{base}/checkpoints", f"{base}/exports"):
             for file in files.children(folder) if files.exists(folder) else []:
                 if PART.search(file.name):
                     files.remove_folder(file.path, empty_parents=int(folder != base))

@@ -15,8 +15,9 @@ from pyspark.sql import SparkSession
 
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import POOL, RECORDS, REJECTED, SELECTION
-from mig_spark.errors import InputError
-from mig_spark.export import export_rows
+from mig_spark.errors import ExportError, InputError
+from mig_spark.export import sets, write
+from mig_spark.export.write import export_file, export_folder, format_named
 from mig_spark.ingest import incremental
 from mig_spark.ingest.again import pool_again
 from mig_spark.ingest.incremental import ingest_changes
@@ -116,34 +117,93 @@ def test_what_the_selection_says_can_be_added_and_taken_away_again(
     assert file.read_bytes() == before
 
 
-def test_export_in_other_forms(
-    spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_into_a_file(spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]]) -> None:
     config, run = done
     store = Store(spark, config.output)
     everything = Path(run["files"]["selection"]).read_bytes()
-    assert export_rows(store, "records", str(tmp_path / "a.jsonl")) == run["counts"]["select"]["selected"]
+
+    def export(name: str, file: str, **more: Any) -> int:
+        made = export_file(store, config, format_named(name, config), str(tmp_path / file), **more)
+        return sum(made.rows.values())
+
+    assert export("records", "a.jsonl") == run["counts"]["select"]["selected"]
     assert (tmp_path / "a.jsonl").read_bytes() == everything
-    assert export_rows(store, "records", str(tmp_path / "a.jsonl"), first=3) == 3
+    assert export("records", "a.jsonl", first=3) == 3
     assert (tmp_path / "a.jsonl").read_bytes() == b"".join(everything.splitlines(keepends=True)[:3])
-    assert export_rows(store, "messages", str(tmp_path / "b.jsonl"), first=5) == 5
+    assert export("messages", "b.jsonl", first=5) == 5
     told = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
     assert [t["rank"] for t in told] == [1, 2, 3, 4, 5]
     assert {tuple(t) for t in told} == {("id", "messages", "source", "labels", "score", "rank", "gain")}
     views = [[{"role": r, "content": c} for r, c in f.view] for f in FORMATS]
     assert all(t["messages"] in views for t in told)
 
-    for form, first, words in (("csv", None, "records, messages"), ("records", 10**6, "select more")):
+    for form, first, words in (
+        ("alpacca", None, "did you mean 'alpaca'"),
+        ("records", 10**6, "select more"),
+        ("alpaca", None, "alpaca is a folder"),
+    ):
         with pytest.raises(InputError, match=words):
-            export_rows(store, form, str(tmp_path / "none.jsonl"), first=first)
+            export(form, "none.jsonl", first=first)
     gone = store.read(SELECTION).orderBy("rank").first()["id"]  # type: ignore[index]
     spark.sql(f"DELETE FROM {store.sql_name(POOL)} WHERE id = '{gone}'")
     with pytest.raises(InputError, match=r"1 of the \d+ selected rows are not in the pool .*run the stage `select`"):
-        export_rows(store, "records", str(tmp_path / "none.jsonl"))
+        export("records", "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
     run_pipeline(spark, config, ("ingest",))
-    export_rows(store, "records", str(tmp_path / "c.jsonl"))
+    export("records", "c.jsonl")
     assert (tmp_path / "c.jsonl").read_bytes() == everything
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """A folder's files, shards of a set put together."""
+    found: dict[str, bytes] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(folder)
+            whole = f"{name.parent}.jsonl" if file.name.startswith("part-") else str(name)
+            found[whole] = found.get(whole, b"") + file.read_bytes()
+    return found
+
+
+def test_export_into_a_folder(
+    spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = done
+    store, form = Store(spark, config.output), format_named("sharegpt", config)
+    made = export_folder(store, config, form, str(tmp_path / "one"))
+    assert made.files == ["export_skipped.jsonl", "train.jsonl"]
+    one = contents(tmp_path / "one")
+    lines, left_out = one["train.jsonl"].splitlines(), one["export_skipped.jsonl"].splitlines()
+    assert (len(lines), len(left_out)) == (made.rows["train"], sum(made.skipped.values()))
+    assert len(lines) + len(left_out) == run["counts"]["select"]["selected"]
+    ranked = {r["id"]: r["rank"] for r in store.read(SELECTION).collect()}
+    told = [json.loads(line) for line in left_out]
+    assert [ranked[t["id"]] for t in told] == [t["rank"] for t in told] == sorted(t["rank"] for t in told)
+    assert all(t["reason"] for t in told)
+
+    # by executors, in shards of five ranks: put together, the same bytes
+    monkeypatch.setattr(sets, "ONE_FILE_ROWS", 5)
+    monkeypatch.setattr(write, "ONE_FILE_ROWS", 5)
+    spread = export_folder(store, config, form, str(tmp_path / "many"))
+    assert (spread.rows, spread.skipped) == (made.rows, made.skipped)
+    names = sorted(p.name for p in (tmp_path / "many" / "train").iterdir())
+    assert names == [f"part-{k:05d}.jsonl" for k in range(len(names))]
+    assert len(names) > 3
+    assert contents(tmp_path / "many") == one
+
+    # nothing is written where it cannot be whole, and nothing is left
+    before = sorted(p.name for p in tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    for out, more, error, words in (
+        ("strict", {"strict": True}, ExportError, r"--strict: \d+ of \d+ rows do not fit the format sharegpt"),
+        ("one", {}, InputError, "one is not empty"),
+        ("file", {}, InputError, "file is a file"),
+        ("first", {"first": 10**6}, InputError, "select more"),
+    ):
+        with pytest.raises(error, match=words):
+            export_folder(store, config, form, str(tmp_path / out), **more)  # type: ignore[arg-type]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*before, "file"])
+    assert contents(tmp_path / "one") == one
 
 
 def test_kinds_that_are_not_wanted_go_to_rejected(spark: SparkSession, folder: Path, tmp_path: Path) -> None:

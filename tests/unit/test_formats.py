@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mig_spark import contracts
 from mig_spark.config import PoolConfig
-from mig_spark.kernels.export import ADDED_KEY, added_to, one_line, with_added
+from mig_spark.kernels.export.lines import ADDED_KEY, added_to, one_line, with_added
 from mig_spark.kernels.ingest import rejects
 from mig_spark.kernels.ingest.chat import Row, hash_messages, parse_record
 from mig_spark.kernels.ingest.forms import KINDS, SCHEMAS

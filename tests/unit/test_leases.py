@@ -17,7 +17,7 @@ from mig_spark.annotation.chunks import Work, _do_chunk
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import POOL, SCRATCH, TABLES
 from mig_spark.errors import LeaseError
-from mig_spark.export import export_selection
+from mig_spark.export.write import export_selection
 from mig_spark.lakehouse.claims import Event, here, holder, process_began, standing
 from mig_spark.lakehouse.tables import Store, Writer
 

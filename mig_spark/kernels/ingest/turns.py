@@ -44,9 +44,10 @@ TURN_METADATA = frozenset(
         "detoxify_moderation", "source", "score", "scores", "rank", "labels", "tags",
     )
 )  # fmt: skip
-_CALLS = ("tool_calls", "function_call", "function_calls")
+#: Keys under which an assistant calls tools.
+CALLS = ("tool_calls", "function_call", "function_calls")
 #: Keys under which an assistant's reasoning stands beside its answer.
-_REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "analysis")
+REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "analysis")
 _TEXT_PART = frozenset(("type", "text", "value"))
 _TEXT_TYPES = (None, "text", "input_text", "output_text")
 
@@ -91,10 +92,10 @@ def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
         raise BadRecord(UNKNOWN_ROLE, f"{where} has {'no role' if named is None else f'role {show(named)}'}")
     content_key = "value" if item.get("content") is None else "content"
     content = item.get(content_key)
-    further = _further(item, role_key, role, content_key) if len(item) > 2 or content_key not in item else {}
+    further = further_of(item, role_key, role, content_key) if len(item) > 2 or content_key not in item else {}
     if said in _OWN_ROLES:
         further["role"] = said
-    text, whole = _read_content(content, role, where)
+    text, whole = read_content(content, role, where)
     if not whole:
         further["content"] = content
     calls = _calls_text(item) if role == "assistant" else ""
@@ -106,7 +107,7 @@ def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
         return [], {k: v for k, v in further.items() if k != "role"}
     if role == "tool":
         return [], {**further, "role": said, "content": "" if content is None else content}
-    reasoning = next((v for k in _REASONING if isinstance(v := item.get(k), str) and v.strip()), None)
+    reasoning = next((v for k in REASONING if isinstance(v := item.get(k), str) and v.strip()), None)
     if role == "assistant" and reasoning is not None:
         return [(role, reasoning)], {**further, "content": "" if content is None else content}
     raise BadRecord(EMPTY_CONTENT, f"{where} ({role}) is empty")
@@ -135,7 +136,8 @@ def read_messages(items: list[Any], first: int = 0) -> tuple[list[Turn], list[tu
     return turns, further
 
 
-def _further(item: Mapping[str, Any], role_key: str, role: str, content_key: str) -> Further:
+def further_of(item: Mapping[str, Any], role_key: str, role: str, content_key: str) -> Further:
+    """What a message has beside role and content, without what only describes it and what says nothing."""
     found = {k: v for k, v in item.items() if k not in TURN_METADATA and not is_empty(v)}
     del found[role_key]
     content = found.pop(content_key, None)
@@ -147,8 +149,12 @@ def _further(item: Mapping[str, Any], role_key: str, role: str, content_key: str
     return found
 
 
-def _read_content(content: Any, role: str, where: str) -> tuple[str, bool]:
-    """The content's text, and whether the text is all of the content."""
+def read_content(content: Any, role: str, where: str) -> tuple[str, bool]:
+    """The content's text, and whether the text is all of the content.
+
+    Raises:
+        BadRecord: it is neither text nor parts.
+    """
     if content is None or isinstance(content, str):
         return content or "", True
     structured = isinstance(content, dict) or (isinstance(content, list) and None in map(_part_text, content))
@@ -197,7 +203,7 @@ def _is_plain(part: Any) -> bool:
 
 def _calls_text(item: Mapping[str, Any]) -> str:
     """An assistant's tool calls as JSON text; empty where there are none."""
-    calls = next((v for k in _CALLS if not is_empty(v := item.get(k))), None)
+    calls = next((v for k in CALLS if not is_empty(v := item.get(k))), None)
     if isinstance(calls, str):
         return calls if calls.strip() else ""
     return compact(calls) if isinstance(calls, dict | list) else ""

@@ -1,0 +1,62 @@
+"""A folder that is published whole: written beside its place, and moved there when all of it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mig_spark.errors import InputError
+from mig_spark.lakehouse.local_files import part_name
+from mig_spark.lakehouse.storage import Files, absolute_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def see_that_it_is_free(path: str, spark: SparkSession) -> None:
+    """Stop before anything is computed, where a folder cannot be made at a path.
+
+    Raises:
+        InputError: there is a file, or a folder that has something in it.
+    """
+    files = Files(spark)
+    if not files.exists(path):
+        return
+    found = next(iter(files.find(path)[0]))
+    if not found.is_dir:
+        raise InputError(f"--out {path} is a file, and this format is a folder: give a folder that is not there yet")
+    if files.children(path):
+        raise InputError(f"--out {path} is not empty: give a folder that is not there yet, or remove what is in it")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str], spark: SparkSession, *, replace: bool = False) -> Iterator[str]:
+    """Within a `with` block, a folder to write into, which takes the place of `path` at the end. After an error in the
+    block nothing is left of it, and what was at `path` stays.
+
+    Args:
+        path: where the folder goes.
+        spark: the session whose file systems count.
+        replace: what is there may be replaced; else only an empty folder may be there.
+
+    Raises:
+        InputError: the place is taken, or cannot be written to.
+    """
+    files, where = Files(spark), absolute_path(spark, os.fspath(path)).rstrip("/")
+    if not replace:
+        see_that_it_is_free(where, spark)
+    folder, _, name = where.rpartition("/")
+    begun, aside = f"{folder}/{part_name(name)}", f"{folder}/{part_name(f'{name}.old')}"
+    try:
+        yield begun
+        if files.exists(where):
+            files.remove_folder(aside)
+            files.move(where, aside)
+        files.move(begun, where)
+        if files.exists(aside):
+            files.remove_folder(aside)
+    finally:
+        if files.exists(begun):
+            files.remove_folder(begun)

@@ -1,0 +1,1 @@
+"""What files are written in: one module a format. Their table is `plugins.EXPORTS`."""

@@ -1,0 +1,164 @@
+"""The sets of an export while they are written: a file each by the driver, or a folder of shards each by executors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mig_spark.export.convert import Further, convert
+from mig_spark.export.format import LineFormat, Written
+from mig_spark.export.rows import as_row
+from mig_spark.kernels.export.row import Row
+from mig_spark.kernels.ingest.names import Names
+from mig_spark.lakehouse.files import new_file, write_lines
+from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.tables import Store
+from mig_spark.udfs import map_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+#: Up to so many rows, the driver writes a set as one file; above, executors write shards of so many ranks each.
+ONE_FILE_ROWS = 100_000
+#: The file with the rows that a format cannot hold.
+SKIPPED = "export_skipped.jsonl"
+_SHARDS = ".shards"
+
+_LINE_DDL = (
+    "set string, line string, keys array<string>, reason string, phrase string, id string, rank int, source string"
+)
+_LINE_SCHEMA = pa.schema(
+    [
+        ("set", pa.string()), ("line", pa.string()), ("keys", pa.list_(pa.string())), ("reason", pa.string()),
+        ("phrase", pa.string()), ("id", pa.string()), ("rank", pa.int32()), ("source", pa.string()),
+    ]
+)  # fmt: skip
+
+
+class Sets:
+    """The sets of one export while they are written."""
+
+    def __init__(self, store: Store, form: LineFormat, folder: str) -> None:
+        self._spark, self._form, self._folder = store.spark, form, folder
+        self._files, self._keys = Files(store.spark), defaultdict[str, set[str]](set)
+        self._sharded = False
+        self.rows: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.sources: Counter[str] = Counter()
+        self.files: list[str] = []
+
+    def by_driver(self, rows: Iterable[Row], further: Further | None) -> None:
+        """Write each set as one file."""
+        with contextlib.ExitStack() as stack:
+            opened: dict[str, IO[bytes]] = {}
+
+            def write(name: str, line: str) -> None:
+                if name not in opened:
+                    opened[name] = stack.enter_context(new_file(f"{self._folder}/{name}", self._spark))
+                    self.files.append(name)
+                opened[name].write(line.encode() + b"\n")
+
+            for row in rows:
+                made = convert(self._form, row, further)
+                if made.reason is not None:
+                    self.skipped[phrase(made.reason)] += 1
+                    write(SKIPPED, _skipped_line(row.id, row.rank, made.reason))
+                    continue
+                self.rows[made.set] += 1
+                self.sources[row.source or ""] += 1
+                self._keys[made.set].update(made.keys)
+                write(f"{made.set}.jsonl", made.line)
+
+    def by_executors(self, df: DataFrame, names: Names, further: Further | None) -> None:
+        """Write each set as a folder of shards, each with the rows of `ONE_FILE_ROWS` ranks."""
+
+        self._sharded = True
+        lines = df.mapInArrow(map_rows(partial(_line_of, self._form, names, further), _LINE_SCHEMA), _LINE_DDL)
+        # what makes the lines is a function of the rows alone, so a part that is lost is made again as it was
+        lines = lines.persist()
+        try:
+            told = lines.groupBy("set", "keys", "source", "phrase").count().collect()
+            for group in told:
+                if group["phrase"] is not None:
+                    self.skipped[group["phrase"]] += group["count"]
+                else:
+                    self.rows[group["set"]] += group["count"]
+                    self.sources[group["source"]] += group["count"]
+                    self._keys[group["set"]].update(group["keys"])
+            if self.skipped:
+                left_out = lines.where("reason is not null").select("id", "rank", "reason").orderBy("rank")
+                found = (_skipped_line(r["id"], r["rank"], r["reason"]) for r in left_out.toLocalIterator())
+                write_lines(found, f"{self._folder}/{SKIPPED}", self._spark)
+                self.files.append(SKIPPED)
+            kept = lines.where("reason is null").withColumn("shard", shard_of("rank"))
+            write_shards(kept, f"{self._folder}/{_SHARDS}", form="text", columns=["line"], by=["set", "shard"])
+            for folder in self._files.children(f"{self._folder}/{_SHARDS}"):
+                if folder.is_dir:
+                    name = folder.name.partition("=")[2]
+                    take_shards(self._files, folder.path, f"{self._folder}/{name}", "jsonl")
+                    self.files.append(f"{name}/part-*.jsonl")
+            self._files.remove_folder(f"{self._folder}/{_SHARDS}")
+        finally:
+            lines.unpersist()
+
+    def written(self) -> list[Written]:
+        """The sets, by name."""
+        return [
+            Written(name, rows, frozenset(self._keys[name]), name if self._sharded else f"{name}.jsonl", self._sharded)
+            for name, rows in sorted(self.rows.items())
+        ]
+
+
+def shard_of(rank: str) -> Column:
+    """The shard of a row: by its rank alone, so that no partitioning shows in the files."""
+    from pyspark.sql import functions as sf
+
+    return ((sf.col(rank) - 1) / sf.lit(ONE_FILE_ROWS)).cast("int")
+
+
+def write_shards(df: DataFrame, folder: str, *, form: str, columns: Sequence[str], by: Sequence[str]) -> None:
+    """Write rows into `folder`, a file for each group of the columns `by`, whose last is `shard`; in each in order of
+    `rank`, which is a column too."""
+    shards = df.agg({"shard": "max"}).collect()[0][0] or 0
+    ready = df.repartition(int(shards) + 1, *by).sortWithinPartitions(*by, "rank").select(*columns, *by)
+    options = {"maxRecordsPerFile": "0", **({"compression": "none"} if form == "text" else {})}
+    ready.write.format(form).options(**options).partitionBy(*by).save(folder)
+
+
+def take_shards(files: Files, source: str, target: str, ending: str) -> int:
+    """Give the files below the folders `shard=N` of `source` their names in `target`: part-00000 and so on, in order;
+    returns how many there are."""
+    folders = [f for f in files.children(source) if f.is_dir and f.name.startswith("shard=")]
+    parts = [
+        part
+        for folder in sorted(folders, key=lambda f: int(f.name.partition("=")[2]))
+        for part in files.children(folder.path)
+        if part.name.startswith("part-")
+    ]
+    for number, part in enumerate(parts):
+        files.move(part.path, f"{target}/part-{number:05d}.{ending}")
+    return len(parts)
+
+
+def phrase(reason: str) -> str:
+    """A reason without the numbers that are of one row, so that rows can be counted by it."""
+    return re.sub(r"\d[\d,]*", "N", reason)
+
+
+def _line_of(form: LineFormat, names: Names, further: Further | None, plain: dict[str, Any]) -> dict[str, Any]:
+    """A row of `rows.selected_rows` as one of `_LINE_SCHEMA`."""
+    made = convert(form, as_row(plain, names), further)
+    told = {"id": plain["id"], "rank": plain["rank"], "source": plain["source"] or "", "reason": made.reason}
+    counted = None if made.reason is None else phrase(made.reason)
+    return {**told, "set": made.set, "line": made.line, "keys": list(made.keys), "phrase": counted}
+
+
+def _skipped_line(row: str, rank: int, reason: str) -> str:
+    return json.dumps({"id": row, "rank": rank, "reason": reason}, ensure_ascii=False)

@@ -1,0 +1,89 @@
+"""What trainers take of a list of messages: who speaks after whom, and that nobody is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mig_spark.kernels.export.dialogue import Message
+
+
+def turn_problems(messages: Sequence[Message], *, answered: bool = True) -> Iterator[str]:
+    """What a chat template would refuse or render as nothing, in words.
+
+    Args:
+        messages: a conversation in OpenAI's form: an optional system prompt, then user and assistant in turn; an
+            assistant that calls tools is followed by one or more answers of tools.
+        answered: the last turn has to be an assistant's answer; else it has to be a turn to be answered.
+    """
+    turns = list(messages)
+    if turns and turns[0].get("role") in ("system", "developer"):
+        turns = turns[1:]
+    if not turns:
+        yield "no turn beside the system prompt" if messages else "no messages"
+        return
+    if turns[0].get("role") != "user":
+        yield f"begins with {_who(turns[0])}, not with a user turn"
+    first = len(messages) - len(turns)
+    for number, (before, here) in enumerate(zip([None, *turns], turns, strict=False), first + 1):
+        if is_silent(here):
+            yield f"turn {number} ({here.get('role')}) is empty"
+        if before is not None and (wrong := _wrong_after(before, here)):
+            yield f"turn {number}: {wrong}"
+    last = turns[-1]
+    if answered and not (last.get("role") == "assistant" and says_something(last)):
+        yield f"ends with {_who(last)}, not with an answer"
+    if not answered and last.get("role") not in ("user", "tool"):
+        yield f"a prompt that ends with {_who(last)}, so there is nothing to answer"
+
+
+def is_silent(message: Message) -> bool:
+    """Whether a message has neither content nor a tool call; a tool may answer with nothing."""
+    return message.get("role") != "tool" and not says_something(message) and not message.get("tool_calls")
+
+
+def says_something(message: Message) -> bool:
+    """Whether a message has content that is more than white space."""
+    content: Any = message.get("content")
+    return bool(content.strip()) if isinstance(content, str) else bool(content)
+
+
+def answers_in_order(messages: Sequence[Message]) -> bool:
+    """Whether the tools' answers stand in the order of their calls, so that ids and names tell nothing more."""
+    waiting: list[Message] = []
+    for message in messages:
+        if message.get("role") != "tool":
+            waiting = list(message.get("tool_calls") or ())
+            continue
+        call = waiting.pop(0) if waiting else {}
+        if message.get("tool_call_id", call.get("id")) != call.get("id"):
+            return False
+        if "name" in message and message["name"] != call.get("function", {}).get("name"):
+            return False
+    return True
+
+
+def _wrong_after(before: Message, here: Message) -> str | None:
+    role, last = here.get("role"), before.get("role")
+    if role in ("system", "developer"):
+        return f"a {role} prompt in the middle"
+    if role == "tool":
+        return None if last == "tool" or before.get("tool_calls") else f"a tool's answer after {_who(before)}"
+    if role == "user":
+        return "two user turns in a row" if last == "user" else _unanswered(before)
+    if last == "assistant":
+        return "two assistant turns in a row"
+    return None
+
+
+def _unanswered(before: Message) -> str | None:
+    return "a user turn where a tool has to answer" if before.get("tool_calls") else None
+
+
+def _who(message: Message) -> str:
+    role = message.get("role")
+    if message.get("tool_calls"):
+        return "a tool call"
+    return {"assistant": "an assistant turn", "tool": "a tool's answer", "user": "a user turn"}.get(
+        str(role), f"a {role} turn"
+    )
