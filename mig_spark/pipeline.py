@@ -71,6 +71,10 @@ def run_pipeline(
     """
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
     planned = _planned(config, stages)
+    if not planned:
+        # a scheduler's task for the stage `export` stays where the config names no format
+        logger.warning("nothing to do: output.exports names no format (mig-spark export --to FORMAT --out DIR)")
+        return {"run_id": run_id, "counts": {}, "seconds": {}, "certificate": {}, "skipped": {}, "files": {}}
     if not has_spark_context(spark):
         raise PlatformError(
             "this session is Spark Connect or serverless, and the stages list files and commit tables through the "
@@ -190,7 +194,8 @@ class _Flow:
             see_that_graph_is_fresh(store)
 
     def _finished(self, stage: Stage, key: str) -> Finished | None:
-        if stage.of_all and (self.done or not self._file_is_there(stage)):
+        made_anew = stage.restore is None and stage.file is not None and not self._file_is_there(stage)
+        if made_anew or (stage.of_all and self.done):
             return None
         found = find_finished(self._store, self._run.config, stage, key)
         # rows that got no answer are asked for again, until they have one or are rejected
@@ -217,7 +222,7 @@ class _Flow:
 
 
 def _planned(config: Config, stages: Sequence[str]) -> list[Stage]:
-    """The stages in order, without the vocabulary where the config has it off."""
+    """The stages in order, without those that the config has off."""
     if tuple(stages) == ("vocabulary",) and not config.vocabulary.enabled:
         raise ConfigError("vocabulary.enabled is false, so labels are the tags as they are: set it to true")
     return [stage for stage in STAGES.values() if stage.name in stages and stage.enabled(config)]
@@ -228,5 +233,9 @@ def output_files(config: Config) -> dict[str, str]:
     base = config.output.path
     if not base:
         return {}
-    made = {path.rpartition("/")[2].partition(".")[0]: path for s in STAGES.values() if (path := s.path(config))}
+    made = {
+        path.rpartition("/")[2].partition(".")[0]: path
+        for s in STAGES.values()
+        if s.enabled(config) and (path := s.path(config))
+    }
     return {**made, "tables": f"{base.rstrip('/')}/tables"}

@@ -7,6 +7,9 @@ from typing import Any
 
 from mig_spark.pipeline import flat_counts
 
+#: Which stage makes a file, where it has not the stage's name.
+_STAGE_OF = {"selection": "select", "exports": "export"}
+
 
 def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     """A run in words: the funnel, the objective, where the files are."""
@@ -21,8 +24,10 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
         lines.append(_vocabulary(run["counts"]["vocabulary"]))
     if certificate:
         lines += _objective(certificate)
+    if "export" in stages and "exports" in run.get("files", {}):
+        lines += [_exported(kind, made) for kind, made in run["counts"].get("export", {}).items()]
     for name, path in run.get("files", {}).items():
-        if name == "tables" or (name == "selection" and "select" in stages) or name in stages:
+        if name == "tables" or _STAGE_OF.get(name, name) in stages:
             lines.append(f"  {name:<12} {path}")
     return "\n".join(lines)
 
@@ -46,6 +51,11 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
     if "select" in stages:
         shown.append(("selected", f"{counts['selected']:,}"))
     return [f"  {name:<12} {value}" for name, value in shown]
+
+
+def _exported(kind: str, made: dict[str, Any]) -> str:
+    left_out = f", {made['left_out']:,} left out" if made["left_out"] else ""
+    return f"  {'export':<12} {kind}: {_rows(made['written'])}{left_out}"
 
 
 def _rows(n: int) -> str:

@@ -76,30 +76,43 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
 )
 @click.argument("config", type=click.Path(dir_okay=False))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
-@click.option("--to", "form", default="records", show_default=True, metavar="FORMAT", help="One of those below.")
+@click.option("--to", "form", metavar="FORMAT", help="One of those below. Default: records.")
 @click.option(
     "--out",
-    required=True,
     metavar="DIR",
     help="A folder that is not there yet; records and messages also into a file, named .jsonl or .json.",
 )
 @click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
 @click.option("--strict", is_flag=True, help="Exit code 3, with nothing written, where the format cannot hold a row.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, as stdout's last line.")
+@click.option("--run-id", metavar="ID", help="Without --out: the scheduler's name for this run. Default: a new one.")
 def export(
-    config: str, overrides: Sequence[str], form: str, out: str, first: int | None, strict: bool, as_json: bool
+    config: str,
+    overrides: Sequence[str],
+    form: str | None,
+    out: str | None,
+    first: int | None,
+    strict: bool,
+    as_json: bool,
+    run_id: str | None,
 ) -> None:
     """Write the selected rows for people and trainers, in order of rank.
 
     Rows that a format cannot hold, or that its trainer would drop, are listed in export_skipped.jsonl with the reason.
+    Without --to and --out it is the stage `export`: the formats of output.exports, into folders below output.path.
     """
+    if out is None:
+        if form is not None or first is not None or strict:
+            raise click.UsageError("Missing option '--out'.")
+        run_stages(loaded_config(config, overrides, as_json, run_id), ("export",), as_json=as_json, run_id=run_id)
+        return
     from mig_spark.export.write import describe_export, export_file, export_folder, format_named, names_file
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
 
     with failure_told(as_json, None):
         settings = read_config(config, overrides)
-        chosen = format_named(form, settings)
+        chosen = format_named(form or "records", settings)
         with open_session(settings.spark) as session:
             store = Store(session.spark, settings.output)
             if names_file(out):

@@ -37,7 +37,7 @@ class Stage:
         named: files and tables beside the pool that the config names for it: their state is a part of its key.
         models: whether the versions of the config's tagger and scorer are a part of its key.
         tells: what it puts into the run's `inputs`.
-        file: the name of the file that it makes in `output.path`; None where it makes none.
+        file: the name of the file or folder that it makes in `output.path`; None where it makes none.
         restore: writes that file again from the tables, where somebody removed it; None: the stage is done again.
         fits: whether the file that is there is of the form that the config says; None: it always is.
         of_all: it tells of the whole run, so it is done again after any stage that was.

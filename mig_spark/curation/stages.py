@@ -85,6 +85,21 @@ def _gates(store: Store, run: Run) -> None:
     see_that_they_hold(gates)
 
 
+def _export(store: Store, run: Run) -> None:
+    from mig_spark.export.write import export_all
+
+    path = STAGES["export"].path(run.config)
+    assert path is not None, "output.exports needs output.path"
+    run.counts["export"] = export_all(store, run.config, path)
+
+
+def _exports_are_there(store: Store, path: str) -> bool:
+    from mig_spark.lakehouse.storage import Files
+
+    files = Files(store.spark)
+    return all(files.exists(f"{path}/{form.kind}") for form in store.output.exports)
+
+
 def _report(store: Store, run: Run) -> None:
     from mig_spark.report import collect_report_data, render_report, write_report
 
@@ -163,6 +178,14 @@ def _vocabulary_settings(config: Config) -> dict[str, Any]:
     return {**_sections("annotate", "vocabulary")(config), "columns": config.record_columns()}
 
 
+def _export_settings(config: Config) -> dict[str, Any]:
+    versions = {form.kind: form.version for form in config.output.exports}
+    return {
+        **_sections("pool.columns", "output.exports", "output.annotate_records", "output.path")(config),
+        "versions": versions,
+    }
+
+
 def _graph_names(config: Config) -> list[str]:
     return [config.graph.edges_path] if config.graph.edges_path else []
 
@@ -200,6 +223,11 @@ STAGES = {
             reads=(POOL, ANNOTATED, LABELS, LABEL_EDGES), writes=_writes(SELECTION),
             settings=_sections("select", "mode", "incremental", "gates", "seed", "output.path"), named=_select_names,
             file="selection.jsonl", restore=_write_selection, fits=_is_as_configured,
+        ),
+        Stage(
+            "export", "Write the selection in the formats of output.exports.", _export,
+            reads=(POOL, SELECTION), writes=_writes(), settings=_export_settings, file="exports",
+            fits=_exports_are_there, enabled=lambda config: bool(config.output.exports),
         ),
         Stage(
             "report", "Write report.html from the tables.", _report,

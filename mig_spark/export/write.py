@@ -170,6 +170,16 @@ def export_folder(
     return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files))
 
 
+def export_all(store: Store, config: Config, path: str) -> dict[str, Any]:
+    """Write the selection in every format of `output.exports`, each into its folder below `path`, in place of what an
+    earlier run wrote there; what was written, by format."""
+    done = {}
+    for form in config.output.exports:
+        chosen = format_named(form.kind, config)
+        done[form.kind] = export_folder(store, config, chosen, f"{path}/{form.kind}", replace=True).to_dict()
+    return done
+
+
 def describe_export(done: Exported, out: str) -> str:
     """What was written, in a line; its end counts what was left out."""
     total, left_out = sum(done.rows.values()), sum(done.skipped.values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import re
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,19 @@ def test_export_into_a_folder(
     assert names == [f"part-{k:05d}.jsonl" for k in range(len(names))]
     assert len(names) > 3
     assert contents(tmp_path / "many") == one
+
+    # in a run: passed over where nothing has changed, done again where somebody removed it
+    output = config.output.model_copy(update={"exports": [form]})
+    with_exports, flow = config.model_copy(update={"output": output}), (*STAGES_RUN, "export")
+    first = run_pipeline(spark, with_exports, flow)
+    assert first["counts"]["export"] == {"sharegpt": spread.to_dict()}
+    assert re.search(r"export +sharegpt: \d+ rows, \d+ left out", summarise(first, flow))
+    folder = Path(first["files"]["exports"]) / "sharegpt"
+    assert contents(folder) == one
+    assert "export" in run_pipeline(spark, with_exports, flow)["skipped"]
+    shutil.rmtree(folder)
+    assert "export" not in run_pipeline(spark, with_exports, flow)["skipped"]
+    assert contents(folder) == one
 
     # nothing is written where it cannot be whole, and nothing is left
     before = sorted(p.name for p in tmp_path.iterdir())
