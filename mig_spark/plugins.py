@@ -178,6 +178,10 @@ EXPORTS: Registry[Any] = Registry(
         "messages": "mig_spark.export.formats.messages:Messages",
         "alpaca": "mig_spark.export.formats.alpaca:Alpaca",
         "sharegpt": "mig_spark.export.formats.sharegpt:Sharegpt",
+        "llamafactory": "mig_spark.export.formats.llamafactory:LlamaFactory",
+        "trl": "mig_spark.export.formats.trl:Trl",
+        "axolotl": "mig_spark.export.formats.axolotl:Axolotl",
+        "huggingface": "mig_spark.export.formats.huggingface:HuggingFace",
     },
     base="mig_spark.export.format:Format",
 )

@@ -155,7 +155,7 @@ class LineFormat(Format):
         """Why the format cannot hold a row of this kind or with these features; None where it may."""
         found = row.dialogue
         if found.kind not in self.kinds:
-            return f"a row of the kind {found.kind}: {self.kind} has {' and '.join(self.kinds)}"
+            return f"a row of the kind {found.kind}: {self.kind} holds {', '.join(self.kinds)}"
         if found.odd:
             return f"{found.odd[0]}: {self.kind} has no place for it"
         for feature, words in found.features().items():

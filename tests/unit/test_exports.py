@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from formats import ASKED, BLUE, CALLS, FORMATS, LIGHT, Format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from test_formats import values as json_values
 
 from mig_spark.contracts import KINDS
 from mig_spark.export.convert import convert
-from mig_spark.export.format import FEATURES, LineFormat, Row
+from mig_spark.export.format import FEATURES, LineFormat, Row, Told, Written
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
@@ -37,22 +40,36 @@ def read_back(line: str) -> Dialogue:
 
 
 def plain(found: Dialogue) -> dict[str, Any]:
-    """A dialogue as what it says: where it comes from, and what only ties answers to calls, left out."""
+    """A dialogue as what it says, in one writing: ids that only tie answers to calls left out, weights of 0 and 1 and
+    the boundary of a prompt as what is learned, images as a list, settings of the template under one key."""
     notes = found.notes()
     further = {k: v for k, v in found.further.items() if k not in notes}
+    settings = {k: further.pop(k) for k in ("enable_thinking", "reasoning_effort", "model_identity") if k in further}
+    if settings or "chat_template_kwargs" in further:
+        further["chat_template_kwargs"] = {**settings, **further.get("chat_template_kwargs", {})}
+    for key in ("image", "video", "audio"):
+        if key in further:
+            further[f"{key}s"] = [further.pop(key)]
+    masked = found.prompt if "boundary" in found.features() else 0
 
-    def turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        kept = [
-            {k: v for k, v in m.items() if k not in ("tool_call_id", "name") or m["role"] != "tool"} for m in messages
-        ]
-        for message in kept:
-            if "tool_calls" in message:
-                message["tool_calls"] = [{"type": c["type"], "function": c["function"]} for c in message["tool_calls"]]
-        return kept
+    def turns(messages: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
+        made = []
+        for number, message in enumerate(messages, first):
+            kept = {k: v for k, v in message.items() if k not in ("tool_call_id", "name") or message["role"] != "tool"}
+            if "tool_calls" in kept:
+                kept["tool_calls"] = [{"type": c["type"], "function": c["function"]} for c in kept["tool_calls"]]
+            if found.kind == "sft":
+                learned = kept.pop("train", kept.pop("weight", None))
+                if message["role"] == "assistant":
+                    kept["learned"] = number >= (masked or 0) if learned is None else learned
+                elif learned is not None:
+                    kept["learned"] = learned
+            made.append(kept)
+        return made
 
     return {
-        "kind": found.kind, "messages": turns(found.messages), "chosen": turns(found.chosen),
-        "rejected": turns(found.rejected), "label": found.label, "steps": found.steps, "verdicts": found.verdicts,
+        "kind": found.kind, "messages": turns(found.messages, 0), "chosen": turns(found.chosen, 0),
+        "rejected": turns(found.rejected, 0), "label": found.label, "steps": found.steps, "verdicts": found.verdicts,
         "tools": found.tools, "notes": notes, "further": further,
     }  # fmt: skip
 
@@ -182,7 +199,7 @@ def test_alpaca() -> None:
     assert line("alpaca", as_it_came) == as_it_came
     assert reason("alpaca", {"messages": CALLED, "tools": [LIGHT]}).startswith("tools: alpaca has no place")
     assert reason("alpaca", {"prompt": [ASKED], "chosen": [BLUE], "rejected": [HISTORY[1]]}).startswith(
-        "a row of the kind preference: alpaca has sft"
+        "a row of the kind preference: alpaca holds sft"
     )
     assert reason("alpaca", {"messages": [ASKED, BLUE, BLUE]}) == "the turns are not questions and answers in pairs"
     assert reason("alpaca", {"messages": [ASKED, BLUE], "instruction": "x"}).startswith("`instruction` beside the conv")
@@ -223,6 +240,147 @@ def test_sharegpt() -> None:
     ]  # fmt: skip
 
 
+def test_trl() -> None:
+    got = line("trl", {"messages": CALLED, "functions": [LIGHT["function"]], "enable_thinking": False})
+    called = {"type": "function", "function": {"name": "control_light", "arguments": {"room": "living room"}}}
+    assert got == {
+        "messages": [
+            CALLED[0],
+            {"role": "assistant", "content": "", "tool_calls": [{"id": "call_1", **called}]},
+            *CALLED[2:],
+        ],
+        "tools": [LIGHT],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    assert line("trl", {"instruction": "Sky?", "output": "Blue.", "system": "Be brief."}) == {
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Sky?"}],
+        "completion": [{"role": "assistant", "content": "Blue."}],
+    }
+    pair = {"prompt": [*HISTORY, ASKED], "chosen": [BLUE], "rejected": [{**BLUE, "content": "It is green."}]}
+    assert line("trl", pair) == pair
+    as_messages = EXPORTS.get("trl")(sft="messages")
+    assert set(json.loads(convert(as_messages, row_of({"prompt": "a", "completion": "b"})).line)) == {"messages"}
+    masked = convert(as_messages, row_of({"prompt": [*HISTORY, ASKED], "completion": [BLUE]})).reason
+    assert masked == "answers in the prompt, which are not learned from: in messages they would be"
+    assert reason("trl", {"messages": [ASKED, BLUE], "prompt": "x"}).startswith("`prompt` beside the conversation")
+    assert reason("trl", {"messages": [ASKED, BLUE], "tools": "none"}) == "`tools` is not the JSON text of a list"
+    assert reason("trl", {"messages": [ASKED, {**BLUE, "weight": 0}]}).startswith("`weight` (turn 2)")
+    assert reason("trl", {"chosen": "blue", "rejected": "green"}) == "prompt: no messages"
+
+
+def test_llamafactory() -> None:
+    got = line("llamafactory", {"messages": CALLED, "tools": [LIGHT], "system": "Use tools."})
+    assert (got["system"], got["tools"]) == ("Use tools.", json.dumps([LIGHT]))
+    assert [t["from"] for t in got["conversations"]] == ["human", "function_call", "observation", "gpt"]
+    pair = {"prompt": [ASKED], "chosen": [BLUE], "rejected": [HISTORY[1]], "images": ["a.png"]}
+    pair["prompt"] = [{"role": "user", "content": "<image>What?"}]
+    assert line("llamafactory", pair) == {
+        "conversations": [{"from": "human", "value": "<image>What?"}], "system": "", "tools": "",
+        "chosen": {"from": "gpt", "value": "It is blue."}, "rejected": {"from": "gpt", "value": "Yes?"},
+        "images": ["a.png"],
+    }  # fmt: skip
+    twice = [*CALLED[:3], CALLED[2], CALLED[3]]
+    told = reason("llamafactory", {"messages": [{k: v for k, v in m.items() if k != "tool_call_id"} for m in twice]})
+    assert told == "turn 4 is observation, where gpt or function_call has to be"
+    assert reason("llamafactory", {**pair, "images": ["a", "b"]}) == (
+        "the turns have 1 <image>, and `images` is no list of as many"
+    )
+
+
+def test_axolotl() -> None:
+    got = line("axolotl", {"messages": [CALLED[0], {**CALLED[1], "weight": 0}, *CALLED[2:]], "tools": [LIGHT]})
+    arguments = got["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert (json.loads(arguments), got["messages"][1]["train"]) == ({"room": "living room"}, False)
+    assert got["tools"] == [LIGHT]
+    learned = line("axolotl", {"prompt": [*HISTORY, ASKED], "completion": [BLUE]})["messages"]
+    assert [m.get("train") for m in learned] == [None, False, None, True]
+    assert line("axolotl", {"prompt": "a", "completion": "b", "label": True, "system": "c"}) == {
+        "prompt": "a", "completion": "b", "label": True, "system": "c",
+    }  # fmt: skip
+    assert reason("axolotl", {"prompt": [*HISTORY, ASKED], "completion": [BLUE], "label": True}).startswith(
+        "axolotl's kto type has a prompt and a completion of one text each"
+    )
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Callable[[LineFormat], dict[str, list[dict[str, Any]]]]:
+    """Writes what a format holds of all documented records into a folder, as an export does; the records by set."""
+
+    def write(form: LineFormat) -> dict[str, list[dict[str, Any]]]:
+        sets: dict[str, list[dict[str, Any]]] = {}
+        for known in FORMATS:
+            made = convert(form, row_of(known.record))
+            if made.reason is None:
+                sets.setdefault(made.set, []).append(json.loads(made.line))
+                with (tmp_path / f"{made.set}.jsonl").open("a", encoding="utf-8") as out:
+                    out.write(made.line + "\n")
+        written = [
+            Written(name, len(rows), frozenset(key for r in rows for key in r), f"{name}.jsonl", sharded=False)
+            for name, rows in sorted(sets.items())
+        ]
+        told = Told({"a|b": 3}, {"tools": 2}, "run", {"select": {"budget": 5}})
+        for name, text in form.beside(written, told).items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / "export_skipped.jsonl").write_text('{"id": "a"}\n')
+        return sets
+
+    return write
+
+
+def without_nulls(value: Any) -> Any:
+    """What a table fills in for keys that a record does not have is taken out."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_datasets_opens_the_folder_for_it(
+    export: Callable[..., dict[str, list[dict[str, Any]]]], tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    sets = export(FORMS["huggingface"])
+    assert set(datasets.get_dataset_config_names(str(tmp_path))) == set(sets)
+    assert len(sets) == 6
+    for name, rows in sets.items():
+        loaded = datasets.load_dataset(str(tmp_path), name, split="train", cache_dir=str(tmp_path / "cache"))
+        assert without_nulls(list(loaded)) == without_nulls(rows)
+    card = (tmp_path / "README.md").read_text()
+    assert "# license: to be filled in" in card
+    assert "| a\\|b | 3 |" in card
+    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == {"select": {"budget": 5}}
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "sharegpt", "llamafactory", "trl", "axolotl"])
+@pytest.mark.filterwarnings("ignore")
+def test_datasets_opens_every_file(
+    export: Callable[..., dict[str, list[dict[str, Any]]]], tmp_path: Path, kind: str
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    for name, rows in export(FORMS[kind]).items():
+        file = str(tmp_path / f"{name}.jsonl")
+        loaded = datasets.load_dataset("json", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+        assert without_nulls(list(loaded)) == without_nulls(rows)
+
+
+def test_trainers_are_told_where_the_sets_are(export: Callable[..., Any], tmp_path: Path) -> None:
+    export(FORMS["llamafactory"])
+    told = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert {name: entry["file_name"] for name, entry in told.items()} == {
+        f"mig_{name}": f"{name}.jsonl" for name in ("kto", "preference", "sft")
+    }
+    assert told["mig_preference"]["ranking"] is True
+    assert told["mig_preference"]["columns"] == {
+        "messages": "conversations", "system": "system", "tools": "tools", "chosen": "chosen", "rejected": "rejected",
+    }  # fmt: skip
+    export(FORMS["axolotl"])
+    for name in ("kto", "preference", "sft"):
+        (entry,) = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())["datasets"]
+        assert (entry["path"], entry["ds_type"]) == (f"{name}.jsonl", "json")
+
+
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("alpaca", {"instruction": "a"}, "`output` is no text"),
     ("alpaca", {"instruction": "a", "output": " "}, "turn 2 (assistant) is empty"),
@@ -232,6 +390,30 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("sharegpt", {"conversations": [{"from": "gpt", "value": "a"}]}, "begins with an assistant turn"),
     ("sharegpt", {"conversations": [{"from": "x", "value": "a"}]}, "unknown role"),
     ("sharegpt", {"conversations": 3}, "turn not an object"),
+    ("trl", {"text": "a"}, "no type of TRL has the columns"),
+    ("trl", {"messages": "a"}, "`messages` is no list of messages"),
+    ("trl", {"prompt": [ASKED], "completion": []}, "completion: it is empty"),
+    ("trl", {"prompt": [ASKED], "completion": [{**BLUE, "content": " "}]}, "completion: it says nothing"),
+    ("trl", {"prompt": [ASKED, BLUE]}, "nothing to answer"),
+    ("trl", {"messages": [ASKED, ASKED, BLUE]}, "turn 2: two user turns in a row"),
+    ("trl", {"messages": [ASKED, BLUE, BLUE]}, "turn 3: two assistant turns in a row"),
+    ("trl", {"messages": [ASKED, {"role": "system", "content": "a"}, BLUE]}, "a system prompt in the middle"),
+    ("trl", {"messages": [CALLED[0], CALLED[2], CALLED[3]]}, "turn 2: a tool's answer after a user turn"),
+    ("trl", {"messages": [*CALLED[:2], ASKED, BLUE]}, "turn 3: a user turn where a tool has to answer"),
+    ("trl", {"messages": CALLED[:3]}, "ends with a tool's answer"),
+    ("trl", {"prompt": "a", "completions": ["b"], "labels": [True, False]}, "1 completions and 2 labels"),
+    ("trl", {"prompt": [ASKED], "completion": [BLUE], "label": 1}, "`label` is neither"),
+    ("llamafactory", {"conversations": [{"from": "human", "value": "a"}]}, "1 turns: the number has to be even"),
+    ("llamafactory", {"conversations": [{"from": "gpt", "value": "a"}]}, "turn 1 is gpt, where human or observation"),
+    ("llamafactory", {"conversations": []}, "0 turns"),
+    (
+        "llamafactory",
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "on()"}]},
+        "a function_call that is not the JSON text",
+    ),
+    ("axolotl", {"messages": [ASKED]}, "ends with a user turn"),
+    ("axolotl", {"messages": [ASKED], "chosen": BLUE}, "are not a message each"),
+    ("axolotl", {"prompt": "a", "completion": "", "label": True}, "a kto row has"),
 ]
 
 

@@ -60,7 +60,7 @@ class Sharegpt(LineFormat):
         except BadRecord as e:
             return [f"{e.reason}: {e.detail}"]
         tools = record.get("tools")
-        if tools and not _is_list(tools):
+        if tools and not is_list(tools):
             return ["`tools` is not the JSON text of a list"]
         return list(turn_problems(messages))
 
@@ -101,7 +101,8 @@ def _json(value: Any) -> str:
         raise Unfit(f"a tool cannot be written as JSON: {e}") from None
 
 
-def _is_list(tools: Any) -> bool:
+def is_list(tools: Any) -> bool:
+    """Whether a value is the JSON text of a list."""
     try:
         return isinstance(json.loads(tools), list)
     except (TypeError, ValueError, RecursionError):

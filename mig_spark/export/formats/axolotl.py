@@ -1,0 +1,165 @@
+"""The forms of axolotl's "Conversation" (chat_template) and "RLHF" pages, with the lines for its config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from mig_spark.export.format import LineFormat, Message, Row, Told, Unfit, Written
+from mig_spark.export.formats.sharegpt import tools_of
+from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.turns import turn_problems
+
+#: Keys of a turn by which axolotl learns from it or not.
+_WEIGHTS = ("weight", "train", "train_detail")
+_TYPES = {
+    "sft": "    type: chat_template\n    field_messages: messages\n    message_field_training: train\n"
+    "    message_field_training_detail: train_detail\n",
+    "preference": "    type: chat_template.default\n    field_messages: messages\n    field_chosen: chosen\n"
+    "    field_rejected: rejected\n",
+    "kto": "    type:\n      field_prompt: prompt\n      field_system: system\n      field_completion: completion\n"
+    '      field_label: label\n      prompt_format: "{prompt}"\n      completion_format: "{completion}"\n',
+}
+
+
+class Axolotl(LineFormat):
+    """axolotl: a set each for sft (chat_template), preference (dpo) and kto, and the YAML lines to paste."""
+
+    kind: Literal["axolotl"] = "axolotl"
+
+    kinds: ClassVar[tuple[str, ...]] = ("sft", "preference", "kto")
+    holds: ClassVar[frozenset[str]] = frozenset(
+        {"system", "developer", "tools", "calls", "reasoning", "weights", "boundary", "names", "other keys"}
+    )
+    own: ClassVar[frozenset[str]] = frozenset(
+        {"messages", "tools", "chosen", "rejected", "prompt", "completion", "label", "system", "text", "input_ids",
+         "labels"}
+    )  # fmt: skip
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """See `LineFormat.record`."""
+        found = row.dialogue
+        if "weight" in found.further or "loss_mask" in found.further or "train_on_turn" in found.further:
+            raise Unfit("a weight of the whole row: axolotl has weights of turns")
+        if found.kind == "kto":
+            return {**_kto(found), **found.notes()}
+        if found.kind == "preference":
+            if found.tools is not None:
+                raise Unfit("tools: axolotl's preference type has no place for them")
+            answers = {"chosen": _answer(found.chosen), "rejected": _answer(found.rejected)}
+            return {"messages": found.messages, **answers, **found.notes()}
+        record: dict[str, Any] = {"messages": [_turn(m, n) for n, m in enumerate(found.messages, 1)]}
+        if "boundary" in found.features() and found.prompt is not None:
+            for number, message in enumerate(record["messages"]):
+                if message["role"] == "assistant":
+                    message.setdefault("train", number >= found.prompt)
+        if found.tools is not None:
+            if not isinstance(found.tools, list):
+                raise Unfit("`tools` is not the JSON text of a list")
+            record["tools"] = found.tools
+        return {**record, **found.notes()}
+
+    def set_of(self, row: Row) -> str:
+        """See `LineFormat.set_of`."""
+        return row.dialogue.kind
+
+    def problems(self, record: Mapping[str, Any]) -> Sequence[str]:
+        """See `LineFormat.problems`."""
+        if "completion" in record:
+            texts = [record.get("prompt"), record["completion"]]
+            if not all(isinstance(t, str) and t.strip() for t in texts) or not isinstance(record.get("label"), bool):
+                return ["a kto row has a prompt and a completion as texts, and true or false as label"]
+            return []
+        messages = record.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
+            return ["`messages` is no list of messages"]
+        if "chosen" not in record and "rejected" not in record:
+            return list(turn_problems(messages))
+        if not all(isinstance(record.get(key), dict) for key in ("chosen", "rejected")):
+            return ["`chosen` and `rejected` are not a message each"]
+        return [
+            f"{key}: {problem}" for key in ("chosen", "rejected") for problem in turn_problems([*messages, record[key]])
+        ]
+
+    def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
+        """See `LineFormat.dialogues`."""
+        if "completion" in record:
+            asked, told = (
+                {"role": "user", "content": record["prompt"]},
+                {"role": "assistant", "content": record["completion"]},
+            )
+            system = [{"role": "system", "content": record["system"]}] if record.get("system") else []
+            return [([*system, asked, told], None)]
+        messages = [_with_objects(message) for message in record["messages"]]
+        if "chosen" in record:
+            return [([*messages, record[key]], None) for key in ("chosen", "rejected")]
+        return [(messages, tools_of(record))]
+
+    def beside(self, sets: Sequence[Written], told: Told) -> Mapping[str, str]:  # noqa: ARG002
+        """See `LineFormat.beside`: a file of lines to paste for each set."""
+        rl = {"preference": "rl: dpo\n", "kto": "rl: kto\nremove_unused_columns: false\n"}
+        return {
+            f"{one.name}.yaml": f"{rl.get(one.name, '')}datasets:\n  - path: {one.path}\n    ds_type: json\n"
+            f"    split: train\n{_TYPES[one.name]}"
+            for one in sets
+        }
+
+
+def _turn(message: Message, number: int) -> Message:
+    """A message with arguments as JSON text, as the page advises, since tools differ in the types of theirs; and with
+    `train` for a weight of 0 or 1."""
+    made = dict(message)
+    if calls := message.get("tool_calls"):
+        made["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _text(call["function"]["arguments"])}}
+            for call in calls
+        ]
+    weight = made.pop("weight", None)
+    if weight is not None:
+        if weight not in (0, 1) or "train" in made:
+            raise Unfit(f"turn {number} has a weight other than 0 and 1")
+        made["train"] = bool(weight)
+    if "loss" in made or "loss_mask" in made:
+        raise Unfit(f"turn {number} has a loss of its own: axolotl has `train`")
+    return made
+
+
+def _text(arguments: Any) -> str:
+    try:
+        return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as e:
+        raise Unfit(f"a tool call cannot be written as JSON: {e}") from None
+
+
+def _with_objects(message: Message) -> Message:
+    """A message with arguments as objects again, as axolotl gives them to the chat template."""
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        arguments = call["function"]["arguments"]
+        with_object = json.loads(arguments) if isinstance(arguments, str) and arguments.startswith("{") else arguments
+        calls.append({**call, "function": {**call["function"], "arguments": with_object}})
+    return {**message, "tool_calls": calls}
+
+
+def _answer(messages: Sequence[Message]) -> Message:
+    if len(messages) != 1:
+        raise Unfit(f"an answer of {len(messages)} messages: axolotl compares one with one")
+    other = sorted(messages[0].keys() - {"role", "content"})
+    if other:
+        raise Unfit(f"`{other[0]}` in an answer: axolotl's preference type has role and content")
+    return messages[0]
+
+
+def _kto(found: Dialogue) -> dict[str, Any]:
+    prompt, completion = found.split()
+    system = [m["content"] for m in prompt[:1] if m["role"] == "system"]
+    turns = [*prompt[len(system) :], *completion]
+    if [m["role"] for m in turns] != ["user", "assistant"] or found.tools is not None:
+        raise Unfit("axolotl's kto type has a prompt and a completion of one text each")
+    if any(m.keys() - {"role", "content"} for m in turns):
+        raise Unfit("a turn is more than a text: axolotl's kto type has texts")
+    asked, told = (m["content"] for m in turns)
+    return {"prompt": asked, "completion": told, "label": found.label, **({"system": system[0]} if system else {})}

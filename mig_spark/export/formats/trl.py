@@ -1,0 +1,193 @@
+"""The conversational forms of TRL's "Dataset formats and types".
+
+OpenRLHF (with `--apply_chat_template`) and torchtune's `chat_dataset` (style openai) read them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mig_spark.contracts import KINDS
+from mig_spark.export.format import LineFormat, Message, Row, Unfit
+from mig_spark.export.formats.sharegpt import tools_of
+from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.turns import is_silent, turn_problems
+
+#: The columns by which TRL's trainers tell the type of a set.
+_TYPES: dict[frozenset[str], str] = {
+    frozenset({"messages"}): "messages",
+    frozenset({"prompt", "completion"}): "prompt_completion",
+    frozenset({"prompt", "chosen", "rejected"}): "preference",
+    frozenset({"prompt", "completion", "label"}): "unpaired_preference",
+    frozenset({"prompt"}): "prompt_only",
+    frozenset({"prompt", "completions", "labels"}): "stepwise",
+}
+_COLUMNS = frozenset(key for keys in _TYPES for key in keys)
+_PARTS = frozenset(("text", "image"))
+
+
+class Trl(LineFormat):
+    """TRL, by the row's kind: messages, prompt_completion, preference, unpaired_preference, prompt_only, stepwise."""
+
+    kind: Literal["trl"] = "trl"
+    sft: Literal["auto", "messages", "prompt_completion"] = Field(
+        "auto",
+        description="rows to learn an answer from: messages (all answers), prompt_completion (the last one); auto: "
+        "prompt_completion where the record tells prompt and answer apart",
+    )
+
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+    holds: ClassVar[frozenset[str]] = frozenset(
+        {"system", "developer", "tools", "calls", "media", "media parts", "reasoning", "boundary", "template", "names",
+         "other keys"}
+    )  # fmt: skip
+    own: ClassVar[frozenset[str]] = _COLUMNS | {
+        "text",
+        "tools",
+        "conversations",
+        "images",
+        "input_ids",
+        "attention_mask",
+    }
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """See `LineFormat.record`."""
+        found = row.dialogue
+        record = self._columns(found)
+        if found.tools is not None:
+            record["tools"] = _listed_tools(found.tools)
+        return {**record, **_media(found), **_template(found), **found.notes()}
+
+    def set_of(self, row: Row) -> str:
+        """See `LineFormat.set_of`: a set for each type."""
+        found = row.dialogue
+        types = {
+            "preference": "preference",
+            "kto": "unpaired_preference",
+            "prompt": "prompt_only",
+            "stepwise": "stepwise",
+        }
+        return types.get(found.kind) or ("messages" if self._as_messages(found) else "prompt_completion")
+
+    def problems(self, record: Mapping[str, Any]) -> Sequence[str]:
+        """See `LineFormat.problems`."""
+        columns = frozenset(record) & _COLUMNS
+        if columns not in _TYPES:
+            return [f"no type of TRL has the columns {', '.join(sorted(columns)) or 'that there are'}"]
+        if columns == {"prompt", "completions", "labels"}:
+            return list(_stepwise_problems(record))
+        for column in columns - {"label"}:
+            if not _is_conversation(record[column]):
+                return [f"`{column}` is no list of messages"]
+        tools = record.get("tools")
+        if tools is not None and not isinstance(tools, list | str):
+            return ["`tools` is no list"]
+        if not isinstance(record.get("label", True), bool):
+            return ["`label` is neither true nor false"]
+        return list(_problems_of(record))
+
+    def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
+        """See `LineFormat.dialogues`."""
+        tools = tools_of(record)
+        if "messages" in record:
+            return [(record["messages"], tools)]
+        if "completions" in record:
+            steps = "\n".join(record["completions"])
+            return [([{"role": "user", "content": record["prompt"]}, {"role": "assistant", "content": steps}], tools)]
+        answers = [record[key] for key in ("completion", "chosen", "rejected") if key in record]
+        return [([*record["prompt"], *answer], tools) for answer in answers or [[]]]
+
+    def _columns(self, found: Dialogue) -> dict[str, Any]:
+        if found.kind == "stepwise":
+            if len(found.messages) != 1:
+                raise Unfit("a system prompt: stepwise rows have a prompt of one text")
+            return {"prompt": found.messages[0]["content"], "completions": found.steps, "labels": found.verdicts}
+        if found.kind == "prompt":
+            return {"prompt": found.messages}
+        if found.kind == "preference":
+            return {"prompt": found.messages, "chosen": found.chosen, "rejected": found.rejected}
+        if found.kind == "sft" and self._as_messages(found):
+            if "boundary" in found.features():
+                raise Unfit("answers in the prompt, which are not learned from: in messages they would be")
+            return {"messages": found.messages}
+        prompt, completion = found.split()
+        label = {"label": found.label} if found.kind == "kto" else {}
+        return {"prompt": prompt, "completion": completion, **label}
+
+    def _as_messages(self, found: Dialogue) -> bool:
+        return self.sft == "messages" or (self.sft == "auto" and found.prompt is None)
+
+
+def _listed_tools(tools: Any) -> list[Any]:
+    if not isinstance(tools, list):
+        raise Unfit("`tools` is not the JSON text of a list")
+    return tools
+
+
+def _media(found: Dialogue) -> dict[str, Any]:
+    """Images beside the conversation, as a list."""
+    other = sorted(key for key in ("video", "videos", "audio", "audios", "files") if key in found.further)
+    if other:
+        raise Unfit(f"`{other[0]}`: TRL's types have `images` alone")
+    for message in found.all_messages():
+        parts = message["content"] if isinstance(message["content"], list) else ()
+        for part in parts:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in _PARTS or part.keys() - {"type", "text"}:
+                raise Unfit(
+                    f"a part of type {kind}: TRL's types have the parts text and image, and `images` beside them"
+                )
+    given = found.further.get("images", found.further.get("image"))
+    if given is None:
+        return {}
+    return {"images": given if isinstance(given, list) else [given]}
+
+
+def _template(found: Dialogue) -> dict[str, Any]:
+    """What the chat template is given beside messages and tools, under the one key that trainers read."""
+    given = found.further.get("chat_template_kwargs", {})
+    if not isinstance(given, dict):
+        raise Unfit("`chat_template_kwargs` is no object")
+    apart = ("enable_thinking", "reasoning_effort", "model_identity")
+    merged = {**{key: found.further[key] for key in apart if key in found.further}, **given}
+    return {"chat_template_kwargs": merged} if merged else {}
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(m, dict) and "role" in m for m in value)
+
+
+def _problems_of(record: Mapping[str, Any]) -> Sequence[str]:
+    if "messages" in record:
+        return list(turn_problems(record["messages"]))
+    prompt = record["prompt"]
+    if wrong := list(turn_problems(prompt, answered=False)):
+        return [f"prompt: {problem}" for problem in wrong]
+    for key in ("completion", "chosen", "rejected"):
+        if key in record and (wrong := _answer_problems(prompt, record[key])):
+            return [f"{key}: {problem}" for problem in wrong]
+    return []
+
+
+def _answer_problems(prompt: list[Message], answer: list[Message]) -> list[str]:
+    if not answer:
+        return ["it is empty"]
+    if all(map(is_silent, answer)):
+        return ["it says nothing"]
+    last = answer[-1]
+    # a tool call is an answer too, where it is what is compared or learned
+    called = last.get("role") == "assistant" and bool(last.get("tool_calls"))
+    return list(turn_problems([*prompt, *answer], answered=not called)) if not called else []
+
+
+def _stepwise_problems(record: Mapping[str, Any]) -> Sequence[str]:
+    steps, labels = record["completions"], record["labels"]
+    texts = isinstance(record["prompt"], str) and isinstance(steps, list) and all(isinstance(s, str) for s in steps)
+    if not texts or not isinstance(labels, list) or not all(isinstance(v, bool) for v in labels):
+        return ["a stepwise row has a text as prompt, texts as completions and booleans as labels"]
+    if len(steps) != len(labels):
+        return [f"{len(steps)} completions and {len(labels)} labels"]
+    return ["a step is empty"] if not all(s.strip() for s in steps) or not record["prompt"].strip() else []
