@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_formats import records
 from test_formats import values as json_values
+from tiny_models import save_tokenizer
 
 from mig_spark.contracts import KINDS
 from mig_spark.export.convert import convert
@@ -363,6 +364,32 @@ def test_datasets_opens_every_file(
         file = str(tmp_path / f"{name}.jsonl")
         loaded = datasets.load_dataset("json", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
         assert without_nulls(list(loaded)) == without_nulls(rows)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_makes_texts_of_its_types(export: Callable[..., dict[str, list[dict[str, Any]]]], tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    save_tokenizer(tmp_path / "tokenizer", template=True)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    sets = export(FORMS["trl"])
+    for name, rows in sets.items():
+        for record in rows:
+            assert trl.is_conversational(record) == (name != "stepwise")
+            if name == "stepwise":
+                continue
+            made = trl.apply_chat_template(record, tokenizer, tools=record.get("tools"))
+            assert all(str(text).strip() for text in made.values())
+            # what the dialogues of a record are, for templates and lengths, is what the trainer makes of it
+            answers = [v for k, v in made.items() if k in ("text", "completion", "chosen", "rejected")]
+            whole = [made.get("prompt", "") + str(text) for text in answers]
+            if whole:
+                mine = [
+                    tokenizer.apply_chat_template(m, tools=t, tokenize=False, **record.get("chat_template_kwargs", {}))
+                    for m, t in FORMS["trl"].dialogues(record)
+                ]
+                assert whole == mine
 
 
 def test_trainers_are_told_where_the_sets_are(export: Callable[..., Any], tmp_path: Path) -> None:
