@@ -221,12 +221,18 @@ ANNOTATED = Table(
         Column("turns", "int", "number of turns"),
         Column("columns", "map<string,string>", "columns of the record that select.quotas and select.cost name"),
         Column("text_hash", "string", "as in pool"),
+        Column(
+            "tokens", "bigint", "tokens of all turns; null: not counted, or the tokenizer's chat template refuses it"
+        ),
+        Column("tokenizer", "string", "name and version of the tokenizer that counted `tokens`; null: none did"),
     ),
     {"score_not_negative": "score >= 0"},
 )
 
 #: Columns of ANNOTATED that `select.quotas` and `select.cost` may name; any other name is one of the user's records.
-OWN_COLUMNS = ("id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags", "characters")
+OWN_COLUMNS = (
+    "id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags", "characters", "tokens",
+)  # fmt: skip
 
 VOCABULARY = Table(
     "vocabulary",

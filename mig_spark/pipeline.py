@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotation_versions
+from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
@@ -65,6 +66,7 @@ def run_pipeline(
     Raises:
         ConfigError: `run_id` cannot be the name of a run.
         LeaseError: another run is writing into the same tables.
+        InputError, DependencyError: the tokenizer that is to count tokens is not there; nothing was done.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
@@ -81,6 +83,8 @@ def run_pipeline(
             "driver's JVM: use classic compute, for example a dedicated job cluster (select and select_rows work here)"
         )
     store = Store(spark, config.output, Writer(run_id))
+    if any(ANNOTATED in stage.writes(config) for stage in planned):
+        find_tokenizer(spark, config)
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
         if lease is not None:
             store.drop_left_behind()

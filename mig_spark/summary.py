@@ -19,7 +19,9 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     lines = [f"run {run['run_id']}  ({sum(run['seconds'].get(s, 0) for s in stages):.0f} s)"]
     if unchanged:
         lines.append(f"  {'unchanged':<12} {', '.join(unchanged)}  (done before from the same inputs)")
-    lines += _funnel(counts, stages, run["counts"].get("annotate", {}))
+    # the stage that writes the table `annotated` counts tokens
+    counted = {k: v for k, v in run["counts"].get("vocabulary", {}).items() if k == "tokens"}
+    lines += _funnel(counts, stages, {**run["counts"].get("annotate", {}), **counted})
     if "vocabulary" in stages and "vocabulary" in run.get("command", "").split():
         lines.append(_vocabulary(run["counts"]["vocabulary"]))
     if certificate:
@@ -81,6 +83,9 @@ def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
     if health.get("unanswered"):
         waiting, unread = made.get("waiting", 0), health["unparsable"]
         shown.append(("  unanswered", f"{health['unanswered']:,} ({unread:,} unparsable), {waiting:,} to ask again"))
+    if counted := made.get("tokens"):
+        refused = f", {_rows(counted['uncounted'])} refused by its chat template" if counted["uncounted"] else ""
+        shown.append(("  tokens", f"{counted['tokens']:,} by {counted['tokenizer']}{refused}"))
     return shown
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
+from mig_spark.kernels.annotation.tokens import Tokenizer, count_tokens
 from mig_spark.kernels.ingest.arrays import too_long
 from mig_spark.kernels.ingest.names import column_names
 from mig_spark.kernels.ingest.records import (
@@ -246,6 +247,17 @@ def annotate_rows(
             yield pa.RecordBatch.from_arrays(
                 arrays, names=[*keep, *made, *((*ERRORS, *COST_COLUMNS) if with_cost else ())]
             )
+
+    return run
+
+
+def count_row_tokens(tokenizer: Tokenizer) -> ArrowMap:
+    """(`text_hash`, `messages`) to (`text_hash`, `tokens` long), see `kernels.annotation.tokens.count_tokens`."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            counts = count_tokens(batch.column("messages"), tokenizer)
+            yield pa.RecordBatch.from_arrays([batch.column("text_hash"), counts], names=["text_hash", "tokens"])
 
     return run
 

@@ -16,6 +16,7 @@ from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
 from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
@@ -36,10 +37,11 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     Returns:
         Counts: `pool`, `rejected` by reason, `annotated` now, `cached`, `waiting` (without an answer, asked again next
         time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`, `requests`, `retries`,
-        `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable` answers), and `health`.
+        `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable` answers), `health`, and
+        `tokens`, as `write_annotated` has it, where they are counted here.
 
     Raises:
-        InputError: there is no pool, or a list of labels cannot be read.
+        InputError: there is no pool, or a list of labels or the tokenizer cannot be read.
         DependencyError: a model's library or files are not there.
         PlatformError: speculative tasks are on, and answers are paid.
         AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
@@ -47,6 +49,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         ContractError: `select.quotas` or `select.cost` names a column that no record has; nothing was annotated.
     """
     check_columns(store, config)
+    warn_of_own_tokens(store, config)
     plan = make_plan(store, config.annotate)
     cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled)
     rejected = _write_rejected(store, plan, config.annotate, run_id)
@@ -84,13 +87,16 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
     check_health(health, allow_degenerate=config.annotate.allow_degenerate)
     if not config.vocabulary.enabled:
-        write_annotated(store, config, plan)
+        written = write_annotated(store, config, plan)
+        counts |= {"tokens": written["tokens"]} if "tokens" in written else {}
     return counts
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:
-    """Names and versions of the config's annotators, for the run's record."""
-    return make_plan(store, config.annotate).versions()
+    """Names and versions of the config's annotators, and of the tokenizer where one counts, for the run's record."""
+    tokenizer = find_tokenizer(store.spark, config)
+    counts = {} if tokenizer is None else {"tokenizer": tokenizer.version}
+    return {**make_plan(store, config.annotate).versions(), **counts}
 
 
 def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, int]:

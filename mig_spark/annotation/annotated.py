@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.cache import joined
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts, with_tokens
 from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATED, OWN_COLUMNS, POOL
+from mig_spark.contracts import ANNOTATED, POOL
 from mig_spark.errors import ContractError
 from mig_spark.lakehouse.tables import Store
 
@@ -39,12 +40,13 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
 
 
 def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
-    """The pool's rows as ANNOTATED is to have them, before `annotate.score` is applied and with tags as labels.
+    """The pool's rows as ANNOTATED is to have them, before `annotate.score` is applied, with tags as labels and without
+    tokens.
 
     The texts are left behind before anything is joined or sorted: what is made of them is a number or two.
 
     Returns:
-        The columns of ANNOTATED, and `given`, which a score may need.
+        The columns of ANNOTATED but `tokens` and `tokenizer`; and `given`, which a score may need.
     """
     from pyspark.sql import functions as sf
 
@@ -56,7 +58,7 @@ def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
 
 def write_annotated(
     store: Store, config: Config, plan: Plan | None = None, *, to_labels: Callable[[DataFrame], DataFrame] | None = None
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Bring ANNOTATED to what POOL, ANNOTATIONS and the config say now, in one commit; none where nothing differs.
 
     Args:
@@ -64,13 +66,15 @@ def write_annotated(
         to_labels: gives the rows with labels in place of tags (column `labels`); by default the tags are the labels.
 
     Returns:
-        Rows: `inserted`, `updated`, `deleted`.
+        Rows: `inserted`, `updated`, `deleted`; and `tokens`, as `token_counts` says, where they are counted.
 
     Raises:
         ContractError: `select.quotas` or `select.cost` names a column that no record has.
         AnnotationError: rows have no value for the score.
+        InputError, DependencyError: the tokenizer is not there.
     """
     check_columns(store, config)
+    tokenizer = find_tokenizer(store.spark, config)
     score = config.annotate.score
     rows = annotated_rows(store, plan or make_plan(store, config.annotate), config)
     if plan is None:
@@ -78,15 +82,22 @@ def write_annotated(
     rows = combine_scores(rows, score)
     if to_labels is not None:
         rows = to_labels(rows)
-    if not store.exists(ANNOTATED):
-        store.write(ANNOTATED, rows)
-        counts = {"inserted": store.read(ANNOTATED).count(), "updated": 0, "deleted": 0}
-    else:
-        counts = _bring_up_to_date(store, rows)
+    # kept, since a table that is written anew reads its rows twice
+    counted = None if tokenizer is None else count_pool(store, tokenizer).persist()
+    try:
+        rows = with_tokens(rows, counted, tokenizer)
+        if not store.exists(ANNOTATED):
+            store.write(ANNOTATED, rows)
+            counts = {"inserted": store.read(ANNOTATED).count(), "updated": 0, "deleted": 0}
+        else:
+            counts = _bring_up_to_date(store, rows)
+    finally:
+        if counted is not None:
+            counted.unpersist()
     logger.info(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )
-    return counts
+    return counts if tokenizer is None else {**counts, "tokens": token_counts(store, tokenizer)}
 
 
 def _bring_up_to_date(store: Store, rows: DataFrame) -> dict[str, int]:
@@ -143,7 +154,7 @@ def check_columns(store: Store, config: Config) -> None:
         if store.read(POOL).where(_of_record(name).isNotNull()).isEmpty():
             raise ContractError(
                 f"select.quotas or select.cost names the column {name!r}: no record of the pool has it (beside the "
-                f"records' own columns there are {', '.join(OWN_COLUMNS)})"
+                f"records' own columns there are {', '.join(config.own_columns())})"
             )
 
 

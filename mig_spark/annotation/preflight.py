@@ -13,6 +13,7 @@ from mig_spark.annotation.annotators import run_annotators
 from mig_spark.annotation.cache import with_known
 from mig_spark.annotation.chunks import find_missing, slots
 from mig_spark.annotation.plan import make_plan
+from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS
 from mig_spark.kernels.annotation.endpoint import Ask
@@ -63,10 +64,12 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     """Estimate time, requests and tokens of the stage `annotate`; nothing is written, no endpoint is asked.
 
     Raises:
-        InputError: there is no pool: ingest it first.
+        InputError: there is no pool: ingest it first; or the tokenizer cannot be read.
+        DependencyError: a model's library or files are not there.
     """
     from pyspark.sql import functions as sf
 
+    find_tokenizer(store.spark, config)
     plan = make_plan(store, config.annotate)
     missing = find_missing(store, plan, config.annotate)
     count = max(0, missing.count)

@@ -73,6 +73,12 @@ class AnnotateConfig(Section):
     allow_degenerate: bool = Field(
         False, description="go on where (nearly) all scores are equal or more than half of the rows have no label"
     )
+    tokenizer: str | None = Field(
+        "auto",
+        description="what counts the column `tokens` of the annotated pool: a tokenizer.json, or a folder with one, "
+        "whose chat template is applied where it has one; auto: the embedding model's, where quotas, cost or strategy "
+        "name `tokens`; null: nothing, and `tokens` is a column of your own records",
+    )
     chunk_rows: int = Field(
         20_000,
         ge=1,

@@ -183,10 +183,20 @@ class Config(Section):
         "select.seed",
     )
 
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns of the annotated pool that `select.quotas`, `select.cost` and the strategy may name; any other
+        name is one of the user's records."""
+        return tuple(name for name in OWN_COLUMNS if name != "tokens" or self.annotate.tokenizer is not None)
+
     def record_columns(self) -> list[str]:
         """The columns of the user's records that `select.quotas`, `select.cost` and the strategy name."""
-        named = self.select.columns()
-        return [name for name in dict.fromkeys(named) if name not in OWN_COLUMNS]
+        own = self.own_columns()
+        return [name for name in dict.fromkeys(self.select.columns()) if name not in own]
+
+    def counts_tokens(self) -> bool:
+        """Whether the rows' tokens are counted: where a tokenizer is named, and where something needs them."""
+        wanted = "tokens" in self.select.columns() and "tokens" not in self.record_columns()
+        return wanted or self.annotate.tokenizer not in (None, "auto")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in YAML."""

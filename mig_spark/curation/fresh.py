@@ -35,7 +35,7 @@ def annotated_by(config: Config) -> str:
 def made_with(config: Config) -> dict[str, str]:
     """What of the config the rows of ANNOTATED follow from, as hashes for a stage's record."""
     plain = config.to_dict()["annotate"]
-    named = {"annotate.score": plain["score"]}
+    named = {"annotate.score": plain["score"], "annotate.tokenizer": plain["tokenizer"]}
     for role in ("tagger", "scorer"):
         named[f"annotate.{role}"] = plain[role]
         named |= {f"annotate.{role}.{key}": plain[role].get(key) for key in _DECIDES}

@@ -179,8 +179,10 @@ def _selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
 def _config_of(record: Mapping[str, Any], config: Config) -> Config:
     """The run's own config, in the present place and session. Its record has no secrets: they come from the present
     config where that names the same places."""
-    here = config.to_dict()
-    plain = with_secrets({**json.loads(record["config"]), **{name: here[name] for name in ("output", "spark", "lock")}},
+    here, then = config.to_dict(), json.loads(record["config"])
+    # before there was this key, `tokens` was a column of the user's records, as any other
+    then["annotate"] = {"tokenizer": None, **then.get("annotate", {})}
+    plain = with_secrets({**then, **{name: here[name] for name in ("output", "spark", "lock")}},
                          here)  # fmt: skip
     if masked := masked_keys(plain):
         raise ReplayError(

@@ -54,7 +54,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
 
     Returns:
         Counts: `raw_tags`, `labels` (kept), `merged`, `dropped`, `edited` rows, `outside` (raw tags that the table does
-        not have), `rows_without_labels`, and `map`, the hash of the map.
+        not have), `rows_without_labels`, `map`, the hash of the map, and `tokens` as `write_annotated` has it.
 
     Raises:
         InputError: there is no annotated pool, edits contradict each other, or more labels than `graph.max_labels` are
@@ -79,8 +79,9 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
     finally:
         pool.unpersist()
     mapping = tag_map(entries)
-    write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
-    return _summary(entries, tags, without, run_id)
+    written = write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
+    counts = _summary(entries, tags, without, run_id)
+    return counts | ({"tokens": written["tokens"]} if "tokens" in written else {})
 
 
 def _make_entries(

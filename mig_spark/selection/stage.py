@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, SelectConfig
-from mig_spark.contracts import ANNOTATED, OWN_COLUMNS, POOL, REJECTED, SELECTION
+from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
@@ -164,19 +164,27 @@ def annotated_rows(store: Store, config: Config) -> DataFrame:
     from pyspark.sql import functions as sf
 
     rows = store.read(ANNOTATED)
-    wanted = config.record_columns()
+    wanted, known = config.record_columns(), config.own_columns()
+    stage = "vocabulary" if config.vocabulary.enabled else "annotate"
+    if "tokens" in known and "tokens" in config.select.columns():
+        one = rows.select("tokenizer").first()
+        if one is not None and one["tokenizer"] is None:
+            raise ContractError(
+                "select.quotas, select.cost or the strategy names the column 'tokens', and the table `annotated` was "
+                f"written without a count of tokens: run the stage `{stage}` again, no model is asked twice (or set "
+                "annotate.tokenizer to null there and here, and `tokens` is the column of your own records)"
+            )
     first = rows.select("columns").first() if wanted else None
     have = (first["columns"] if first else None) or {}
     for name in wanted:
         if first is not None and name not in have:
-            stage = "vocabulary" if config.vocabulary.enabled else "annotate"
             raise ContractError(
                 f"select.quotas, select.cost or the strategy names the column {name!r}, which the table `annotated` "
                 f"was written without: run the stage `{stage}` again, no model is asked twice (there are "
-                f"{', '.join([*OWN_COLUMNS, *have])})"
+                f"{', '.join([*known, *have])})"
             )
     columns = [sf.col("columns")[name].alias(name) for name in wanted]
-    own = dict.fromkeys(["id", "labels", "score", *(n for n in config.select.columns() if n in OWN_COLUMNS)])
+    own = dict.fromkeys(["id", "labels", "score", *(n for n in config.select.columns() if n in known)])
     return rows.select(*own, *columns)
 
 

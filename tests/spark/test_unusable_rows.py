@@ -70,7 +70,7 @@ def test_rows_that_select_cannot_use_are_in_rejected_once(spark, tmp_path):
     plain = {
         "pool": {"path": str(tmp_path / "pool.jsonl")},
         "output": {"path": str(tmp_path / "o")},
-        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}, "tokenizer": None},
         "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "engine": "kernel"},
         "select": {
             "budget": 5, "cost": {"column": "tokens", "budget": 50}, "quotas": {"column": "origin", "each": {"max": 4}},
