@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -28,26 +29,94 @@ NO_VALUE = ""
 
 
 class QuotaLimit(Section):
-    """Least and most rows of one value of the quota column."""
+    """Least and most of one value of the quota column: in rows or, for a most, in units of the cost (quotas.unit), or
+    as shares of the budget."""
 
     min: int = Field(0, ge=0, description="rows that are taken at least; the run stops where there are fewer")
-    max: int | None = Field(None, ge=0, description="rows that are taken at most; null: no limit")
+    max: int | float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="rows, or units of the cost, that are taken at most; null: no limit",
+    )
+    min_share: float | None = Field(
+        None, ge=0, le=1, description="min as a share of the budget, rounded up to a row; null: none"
+    )
+    max_share: float | None = Field(
+        None, ge=0, le=1, description="max as a share of the budget, rounded down to a row; null: none"
+    )
+    share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="exactly this share of the budget: where it is no whole row, the row below or above; null: none",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> QuotaLimit:
+        given = [n for n in ("min", "max", "min_share", "max_share") if getattr(self, n) not in (None, 0)]
+        if self.share is not None and given:
+            raise ValueError(f"share says both the least and the most: leave out {', '.join(given)}")
+        if self.min and self.min_share is not None:
+            raise ValueError("min and min_share both say the least: give one of them")
+        if self.max is not None and self.max_share is not None:
+            raise ValueError("max and max_share both say the most: give one of them")
         if self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.min_share is not None and self.max_share is not None and self.min_share > self.max_share:
+            raise ValueError(f"min_share {self.min_share} is above max_share {self.max_share}")
         return self
+
+    @property
+    def has_minimum(self) -> bool:
+        """Whether it says how many rows there have to be."""
+        return bool(self.min or self.min_share or self.share)
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether it goes by the budget."""
+        return any(part is not None for part in (self.share, self.min_share, self.max_share))
+
+    def of(self, budget: float, *, whole: bool = True) -> QuotaLimit:
+        """The limit with shares of this budget as numbers.
+
+        Shares are taken as they are written in decimals: 0.29 of 100 is 29, where a product of floats is below.
+
+        Args:
+            budget: in rows, or in units of the cost.
+            whole: round to rows: what is least up, what is most down; the two sides of `share` the other way round.
+
+        >>> QuotaLimit(share=0.25).of(10)
+        QuotaLimit(min=2, max=3, min_share=None, max_share=None, share=None)
+        >>> QuotaLimit(min_share=0.25, max_share=0.29).of(100)
+        QuotaLimit(min=25, max=29, min_share=None, max_share=None, share=None)
+        """
+
+        def part(share: float) -> Fraction:
+            return Fraction(str(share)) * Fraction(budget)
+
+        if self.share is not None:
+            return QuotaLimit(min=math.floor(part(self.share)), max=math.ceil(part(self.share)))
+        least = self.min if self.min_share is None else math.ceil(part(self.min_share))
+        if self.max_share is None:
+            return QuotaLimit(min=least, max=self.max)
+        most = part(self.max_share)
+        return QuotaLimit(min=least, max=math.floor(most) if whole else float(most))
 
 
 class QuotaConfig(Section):
-    """Least and most rows by the value of a column (a partition matroid, with minima)."""
+    """Least and most rows, or most of the cost, by the value of a column (a partition matroid, with minima)."""
 
     column: str = Field("source", description="a column of the annotated pool, or a key of your own records")
     limits: dict[str, QuotaLimit] = Field(
         default_factory=dict, description="by value of the column, e.g. {forum: {min: 10, max: 200}}"
     )
     each: QuotaLimit | None = Field(None, description="for every value that has no limit of its own; null: no limit")
+    unit: Literal["rows", "cost"] = Field(
+        "rows",
+        description="what limits count, and what shares are of: rows, of select.budget; or cost, units of select.cost "
+        "(tokens, for example), of its budget",
+    )
     missing: Literal["rejected", "unlimited"] = Field(
         "rejected",
         description="rows without a value: rejected; or unlimited, where an empty text is no value either",
@@ -57,6 +126,26 @@ class QuotaConfig(Section):
         description="rows that come first (select.include, an extended selection) are taken even above a maximum, and "
         "no further row of that value is; false: the run stops there",
     )
+
+    def all_limits(self) -> list[QuotaLimit]:
+        """Every limit that it has."""
+        return [*self.limits.values(), *([] if self.each is None else [self.each])]
+
+    def of(self, budget: float) -> QuotaConfig:
+        """The same with shares of this budget as numbers, see `QuotaLimit.of`."""
+        whole = self.unit == "rows"
+        limits = {name: limit.of(budget, whole=whole) for name, limit in self.limits.items()}
+        each = None if self.each is None else self.each.of(budget, whole=whole)
+        return self.model_copy(update={"limits": limits, "each": each})
+
+    @model_validator(mode="after")
+    def _limits_have_the_unit(self) -> QuotaConfig:
+        limits = self.all_limits()
+        if self.unit == "cost" and any(limit.has_minimum for limit in limits):
+            raise ValueError("unit: cost has no minimum that could be promised: give max or max_share alone")
+        if self.unit == "rows" and any(limit.max is not None and limit.max != int(limit.max) for limit in limits):
+            raise ValueError("max is a number of rows, so it must be whole; unit: cost counts units of the cost")
+        return self
 
     @model_validator(mode="after")
     def _no_limit_on_nothing(self) -> QuotaConfig:
@@ -170,9 +259,18 @@ class SelectConfig(Section):
     def _limits_go_together(self) -> SelectConfig:
         if self.budget is None and self.cost is None:
             raise ValueError("budget: null needs select.cost; give a number of rows, or a cost and its budget")
-        limits = [*self.quotas.limits.values(), self.quotas.each] if self.quotas else []
-        if self.cost and any(limit and limit.min for limit in limits):
+        limits = self.quotas.all_limits() if self.quotas else []
+        if self.cost and any(limit.has_minimum for limit in limits):
             raise ValueError("quotas with a minimum and a cost cannot be promised together; drop one of them")
+        if self.quotas and self.quotas.unit == "cost" and self.cost is None:
+            raise ValueError(
+                "quotas.unit: cost counts units of select.cost, which is not there; give one, or unit: rows"
+            )
+        if self.budget is None and self.quotas and self.quotas.unit == "rows" and any(x.has_shares for x in limits):
+            raise ValueError(
+                "quotas with shares are shares of select.budget, which is null; give a number of rows, or quotas.unit: "
+                "cost for shares of the cost's budget"
+            )
         if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
             raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":

@@ -70,6 +70,10 @@ def verify_selection(
     quotas = config.quotas
     if has_minima(quotas):
         raise InputError("verify cannot check quotas with a minimum; leave them out to check the list without them")
+    if quotas is not None and quotas.unit == "cost":
+        raise InputError("verify cannot check quotas of a cost; leave them out to check the list without them")
+    # an extended selection may be longer than the budget that its config says
+    quotas = quotas and quotas.of(max(config.budget or 0, len(ids)))
     # a list that takes too many rows of a class is to be told of, not refused
     lenient = None if quotas is None else quotas.model_copy(update={"first_may_exceed": True})
     plain = SelectConfig(**{
@@ -102,7 +106,7 @@ def verify_selection(
 
 def has_minima(quotas: QuotaConfig | None) -> bool:
     """Whether quotas say how many rows of a class there have to be."""
-    return quotas is not None and any(limit and limit.min for limit in (*quotas.limits.values(), quotas.each))
+    return quotas is not None and any(limit.has_minimum for limit in quotas.all_limits())
 
 
 def _above_maxima(ids: Sequence[Any], chosen: Chosen, upper: Any, column: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -120,14 +120,21 @@ def prepare(
         rows = rows.without(told["id"], "given")
     first, forced = _taken_first(rows, include, keep, resume)
     budget = NO_LIMIT if config.budget is None else config.budget
-    constraints, classes = _limits(rows, config, budget)
+    quotas = config.quotas and config.quotas.of(_shared(config, budget))
+    constraints, classes = _limits(rows, config, quotas, budget)
     if first is not None:
-        _spend(constraints, first.slice(0, forced), classes, config.quotas)
-    at_forced = replace(constraints, taken=constraints.taken.copy())
+        _spend(constraints, first.slice(0, forced), classes, quotas)
+    at_forced = constraints.copy()
     if first is not None:
-        _spend(constraints, first.slice(forced), classes, config.quotas)
+        _spend(constraints, first.slice(forced), classes, quotas)
         rows = rows.without(first["id"], "include")
     return Prepared(rows, classes, constraints, told, first, forced, at_forced)
+
+
+def _shared(config: SelectConfig, budget: int) -> float:
+    """What shares of quotas are of."""
+    by_cost = config.quotas is not None and config.quotas.unit == "cost" and config.cost is not None
+    return config.cost.budget if by_cost and config.cost is not None else budget
 
 
 def see_that_there_are_rows(counts: dict[str, Any], work: Prepared) -> None:
@@ -160,7 +167,15 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
             )
     if work.classes is None:
         return
-    np.add.at(taken, quota_classes(one_chunk(chosen["quota"]), pa.array(work.classes)), 1)
+    quota = quota_classes(one_chunk(chosen["quota"]), pa.array(work.classes))
+    if limits.room is not None:
+        spent_by_class = np.bincount(quota, weights=chosen["cost"].to_numpy(), minlength=len(work.classes))
+        for k in np.flatnonzero(spent_by_class > limits.room * (1 + 1e-9)):
+            raise ContractError(
+                f"strategy {strategy} is at fault: its rows of the quota class {work.classes[k]!r} cost "
+                f"{spent_by_class[k]:,.6g}, and {limits.room[k]:,.6g} may be spent on it; its author should mend it"
+            )
+    np.add.at(taken, quota, 1)
     for k in np.flatnonzero((taken > limits.upper) | (taken < limits.lower)):
         raise ContractError(
             f"strategy {strategy} is at fault: it took {taken[k]:,} rows of the quota class {work.classes[k]!r}, which "
@@ -233,34 +248,46 @@ def _in_order(rows: Rows, ids: Sequence[Any], what: str) -> pa.Table:
     return found.take(pa.array(np.argsort([place[i] for i in found["id"].to_pylist()], kind="stable")))
 
 
-def _limits(rows: Rows, config: SelectConfig, budget: int) -> tuple[Constraints, list[str] | None]:
+def _limits(
+    rows: Rows, config: SelectConfig, quotas: QuotaConfig | None, budget: int
+) -> tuple[Constraints, list[str] | None]:
     """The constraints before anything is taken.
+
+    Args:
+        quotas: those of the config, with shares as numbers.
 
     Raises:
         InputError: a minimum is above the rows there are, or the minima are above the budget.
     """
     cost = config.cost.budget if config.cost else np.inf
-    if config.quotas is None:
+    if quotas is None:
         one = np.zeros(1, np.int64)
         return Constraints(one, np.full(1, budget, np.int64), one.copy(), budget, cost), None
     there = rows.classes()
     classes = sorted(there)
-    if config.quotas.missing == "unlimited":
-        classes = [
-            NO_VALUE,
-            *(name for name in classes if name != NO_VALUE and _binds(config.quotas, name, there[name])),
-        ]
-    lower, upper = quota_arrays(config.quotas, classes, budget)
+    if quotas.missing == "unlimited":
+        classes = [NO_VALUE, *(name for name in classes if name != NO_VALUE and _binds(quotas, name, there[name]))]
+    lower, upper = quota_arrays(quotas, classes, budget)
+    least = {name: limit.min for name in {*classes, *quotas.limits} if (limit := _limit_of(quotas, name)) is not None}
     problems = [
-        f"{name!r} has {there.get(name, 0)} usable rows and a minimum of {limit.min}"
-        for name, limit in sorted(config.quotas.limits.items())
-        if limit.min > there.get(name, 0)
+        f"{name!r} has {there.get(name, 0)} usable rows and a minimum of {least[name]}"
+        for name in sorted(least)
+        if least[name] > there.get(name, 0)
     ]
+    if len(problems) > _SHOWN:
+        problems = [*problems[:_SHOWN], f"and so on for {len(problems) - _SHOWN} more"]
     if int(lower.sum()) > budget:
         problems.append(f"the minima add up to {int(lower.sum())}, the budget is {budget}")
     if problems:
-        raise InputError(f"select.quotas on {config.quotas.column!r} cannot be met: {'; '.join(problems)}")
-    return Constraints(lower, upper, np.zeros(len(classes), np.int64), budget, cost), classes
+        raise InputError(f"select.quotas on {quotas.column!r} cannot be met: {'; '.join(problems)}")
+    room = _room(quotas, classes) if quotas.unit == "cost" else None
+    return Constraints(lower, upper, np.zeros(len(classes), np.int64), budget, cost, room), classes
+
+
+def _room(quotas: QuotaConfig, classes: list[str]) -> Any:
+    """Most cost of each class, float64; infinite where there is no limit."""
+    limits = [_limit_of(quotas, name) for name in classes]
+    return np.array([np.inf if limit is None or limit.max is None else float(limit.max) for limit in limits])
 
 
 def _limit_of(quotas: QuotaConfig, name: str) -> QuotaLimit | None:
@@ -270,19 +297,25 @@ def _limit_of(quotas: QuotaConfig, name: str) -> QuotaLimit | None:
 
 
 def _binds(quotas: QuotaConfig, name: str, rows: int) -> bool:
-    """Whether a limit on a value that so many rows have can be felt."""
+    """Whether a limit on a value that so many rows have can be felt; what they cost is not known here."""
     limit = _limit_of(quotas, name)
-    return limit is not None and (limit.min > 0 or (limit.max is not None and limit.max < rows))
+    if limit is None:
+        return False
+    return limit.min > 0 or (limit.max is not None and (quotas.unit == "cost" or limit.max < rows))
 
 
 def quota_arrays(quotas: QuotaConfig, classes: list[str], budget: int) -> tuple[Any, Any]:
-    """Least and most rows of each of the classes `classes`, int64; a budget is what is most anyway."""
+    """Least and most rows of each of the classes `classes`, int64; a budget is what is most anyway.
+
+    Args:
+        quotas: with shares as numbers, see `QuotaConfig.of`.
+    """
     lower, upper = np.zeros(len(classes), np.int64), np.full(len(classes), budget, np.int64)
     for k, name in enumerate(classes):
         limit = _limit_of(quotas, name)
         if limit is not None:
             lower[k] = limit.min
-            upper[k] = budget if limit.max is None else limit.max
+            upper[k] = budget if limit.max is None or quotas.unit == "cost" else int(limit.max)
     return lower, upper
 
 
@@ -301,10 +334,14 @@ def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None,
         constraints.taken[0] += first.num_rows
     else:
         np.add.at(constraints.taken, quota_classes(one_chunk(first["quota"]), pa.array(classes)), 1)
+        if constraints.room is not None:
+            np.subtract.at(constraints.room, quota_classes(one_chunk(first["quota"]), pa.array(classes)), first["cost"])
         if quotas is not None and quotas.first_may_exceed:
             np.maximum(constraints.upper, constraints.taken, out=constraints.upper)
+            constraints.room = None if constraints.room is None else np.maximum(constraints.room, 0.0)
+    over = constraints.room is not None and bool((constraints.room < 0).any())
     lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
-    if constraints.rows < lacking or constraints.cost < 0 or (constraints.taken > constraints.upper).any():
+    if constraints.rows < lacking or constraints.cost < 0 or over or (constraints.taken > constraints.upper).any():
         raise InputError(
             f"the {first.num_rows} rows to take first (select.include) do not fit the budget, the cost or the quotas: "
             "shorten the list or raise the limits"

@@ -54,13 +54,14 @@ def phi_rise(kind, a, b, alpha, x, d):
 
 def dense_greedy(
     rows: Sequence[Row], P, budget, *, kind="pow", a=1e-6, b=0.8, alpha=1.0, gain="gradient", norm=False,
-    lower=None, upper=None, max_cost=math.inf, given=(), weight=None,
+    lower=None, upper=None, max_cost=math.inf, class_cost=None, given=(), weight=None,
 ):  # fmt: skip
     """Keys and gains in the order in which sequential greedy takes them: highest gain, then smallest key.
 
     lower, upper: least and most rows by class: a row may be taken while its class is not full and the rows that are
     then left can still meet what the classes lack. max_cost: the gain counts by unit of cost, and a row must fit into
-    what is left. given: rows whose information is there from the start. weight: of each label's phi.
+    what is left. class_cost: most cost of each class: a row must fit into what is left of its class too. given: rows
+    whose information is there from the start. weight: of each label's phi.
     """
     n = len(P)
     sets = [sorted(set(r.labels)) for r in rows]
@@ -79,6 +80,10 @@ def dense_greedy(
         row = rows[i]
         if upper is not None and taken.get(row.quota, 0) >= upper.get(row.quota, math.inf):
             return False
+        if class_cost is not None:
+            of_class = sum(r.cost for r in rows if r.key in picked and r.quota == row.quota)
+            if of_class + row.cost > class_cost.get(row.quota, math.inf):
+                return False
         after = {**taken, row.quota: taken.get(row.quota, 0) + 1}
         return row.cost <= max_cost - spent and missing(after) <= budget - len(picked) - 1
 

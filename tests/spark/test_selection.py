@@ -204,6 +204,10 @@ def test_quotas_and_cost_by_columns_of_the_users_own(spark):
     want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0)
     got = select(df, None, cost={"column": "tokens", "budget": 61.0}, engine="rounds", block_rows=60)
     assert got.ids == want
+    want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0, class_cost={1: 9.0, 2: 6.1})
+    by_cost = {"column": "origin", "unit": "cost", "limits": {"k1": {"max": 9}, "k2": {"max_share": 0.1}}}
+    cost = {"column": "tokens", "budget": 61.0}
+    assert select(df, None, quotas=by_cost, cost=cost, engine="rounds", block_rows=60, candidates=20).ids == want
     with pytest.raises(InputError, match=r"'k1' has .* usable rows and a minimum of 500"):
         select(df, 600, quotas={"column": "origin", "limits": {"k1": {"min": 500}}})
     with pytest.raises(InputError, match="the minima add up to 12, the budget is 10"):

@@ -7,9 +7,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mig_spark.config import Config, build_config, load_config, run
 from mig_spark.config.describe import example_yaml, pages, sections, tells_a_kind
+from mig_spark.config.select import QuotaLimit
 from mig_spark.errors import ConfigError
 
 LEAST = {"pool": {"path": "pool.jsonl"}, "output": {"path": "out"}}
@@ -169,3 +172,45 @@ def test_every_key_of_select_says_what_it_is():
     assert select.SelectConfig in sections
     for section in sections:
         assert all(field.description for field in section.model_fields.values()), section
+
+
+@given(
+    parts=st.lists(st.integers(0, 1000), min_size=1, max_size=6),
+    places=st.integers(3, 6),
+    budget=st.integers(0, 2**40),
+)
+def test_shares_are_rounded_to_rows_as_decimals(parts, places, budget):
+    whole = 10**places
+    for n in parts:
+        share = float(f"{n}e-{places}")
+        down, up = n * budget // whole, -(-n * budget // whole)
+        assert QuotaLimit(share=share).of(budget) == QuotaLimit(min=down, max=up)
+        assert QuotaLimit(min_share=share).of(budget) == QuotaLimit(min=up)
+        assert QuotaLimit(max_share=share, min=3 if down >= 3 else 0).of(budget).max == down
+        assert QuotaLimit(max_share=share).of(float(budget), whole=False).max == pytest.approx(share * budget)
+    # shares that add up to the whole budget can be met, whatever is rounded
+    if sum(parts) <= whole:
+        limits = [QuotaLimit(share=float(f"{n}e-{places}")).of(budget) for n in [*parts, whole - sum(parts)]]
+        assert sum(x.min for x in limits) <= budget <= sum(x.max or 0 for x in limits)
+
+
+@pytest.mark.parametrize(
+    ("select", "told"),
+    [
+        ({"quotas": {"each": {"share": 0.1, "max": 5}}}, "share says both the least and the most: leave out max"),
+        ({"quotas": {"each": {"min": 1, "min_share": 0.1}}}, "min and min_share both say the least"),
+        ({"quotas": {"each": {"max": 1, "max_share": 0.1}}}, "max and max_share both say the most"),
+        ({"quotas": {"each": {"min_share": 0.2, "max_share": 0.1}}}, r"min_share 0\.2 is above max_share 0\.1"),
+        ({"quotas": {"each": {"max": 1.5}}}, "max is a number of rows, so it must be whole"),
+        ({"quotas": {"unit": "cost"}}, r"counts units of select\.cost, which is not there"),
+        ({"quotas": {"unit": "cost", "each": {"share": 0.1}}, "cost": {"budget": 9}}, "unit: cost has no minimum"),
+        ({"quotas": {"each": {"min_share": 0.1}}, "cost": {"budget": 9}}, "a minimum and a cost cannot be promised"),
+        (
+            {"budget": None, "quotas": {"each": {"max_share": 0.1}}, "cost": {"budget": 9}},
+            "which is null; give a number",
+        ),
+    ],
+)
+def test_quotas_that_cannot_be_are_refused(select, told):
+    with pytest.raises(ConfigError, match=told):
+        build_config({**LEAST, "select": select})

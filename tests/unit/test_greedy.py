@@ -162,6 +162,45 @@ def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain
     assert sum(costs[i] for i in want) <= max_cost
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    pool=pools(),
+    budget=st.sampled_from([3, 1000]),
+    max_cost=st.sampled_from([5.0, 12.5, 40.0, 1000.0]),
+    room=st.lists(st.sampled_from([0.0, 1.0, 4.0, 9.5, np.inf]), min_size=3, max_size=3),
+    upper=st.lists(st.sampled_from([0, 2, 1000]), min_size=3, max_size=3),
+    gain=st.sampled_from(["gradient", "exact"]),
+    parts=st.integers(1, 3),
+    asked=st.integers(1, 12),
+    hot=HEAPS,
+    told=TOLD,
+)
+def test_the_cost_of_each_class_is_kept(pool, budget, max_cost, room, upper, gain, parts, asked, hot, told):
+    n, rows, edges = pool
+    upper = [min(most, budget) for most in upper]
+    want, want_gains = dense_greedy(
+        rows, dense_propagation(n, edges), budget, gain=gain, max_cost=max_cost, upper=dict(enumerate(upper)),
+        class_cost=dict(enumerate(room)),
+    )  # fmt: skip
+    blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", "1", "2"], costs=True)
+
+    def limits():
+        none = np.zeros(3, np.int64)
+        return Constraints(none, np.array(upper), none.copy(), budget, max_cost, np.array(room))
+
+    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
+        local, _ = select_local(blocks, make_state(n, edges, gain=gain), limits())
+        rounds, certificate = Rounds(
+            in_process(blocks), make_state(n, edges, gain=gain), limits(), candidates_asked=asked, max_rounds=1000
+        ).run()
+    assert ids(local) == want
+    assert ids(rounds) == want
+    assert certificate.rounds <= len(want) + 2
+    assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
+    for k, most in enumerate(room):
+        assert sum(r.cost for r in rows if r.quota == k and r.key in want) <= most
+
+
 @settings(max_examples=60, deadline=None)
 @given(pool=pools(), slack=st.sampled_from([0.01, 0.1, 0.5]), asked=st.integers(1, 5))
 def test_threshold_mode_takes_rows_within_the_slack(pool, slack, asked):

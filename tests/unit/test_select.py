@@ -146,6 +146,36 @@ def test_quotas_and_cost_in_memory():
     assert select(table_of(rows), None, cost={"column": "tokens", "budget": 61.0}).ids == want
 
 
+def test_quotas_as_shares_and_in_units_of_the_cost():
+    rows, P = medium(), dense_propagation(30, [])
+    # of 25 rows 0.3 are 7.5: 7 or 8; at least 0.1 are 3, at most 0.5 are 12
+    shares = {"k0": {"share": 0.3}, "k1": {"min_share": 0.1, "max_share": 0.5}, "k2": {"max_share": 0.99}}
+    want, _ = dense_greedy(rows, P, 25, lower={0: 7, 1: 3}, upper={0: 8, 1: 12, 2: 24})
+    assert select(table_of(rows), 25, quotas={"column": "origin", "limits": shares}).ids == want
+
+    cost = {"column": "tokens", "budget": 61.0}
+    quotas = {"column": "origin", "unit": "cost", "limits": {"k1": {"max": 9}, "k2": {"max_share": 0.1}}}
+    want, _ = dense_greedy(rows, P, 10**6, max_cost=61.0, class_cost={1: 9.0, 2: 6.1})
+    assert want != dense_greedy(rows, P, 10**6, max_cost=61.0)[0]
+    assert select(table_of(rows), None, cost=cost, quotas=quotas).ids == want
+    # rows that come first are paid out of their class
+    classes = {r.key: r.quota for r in rows}
+    first = next(i for i in want if classes[i] == 1)
+    got = select(table_of(rows), None, cost=cost, quotas=quotas, include=[first]).ids
+    paid = {k: sum(r.cost for r in rows if r.quota == k and r.key in got) for k in range(3)}
+    assert got[0] == first
+    assert paid[1] <= 9.0
+    assert paid[2] <= 6.1
+    dear = [r.key for r in rows if r.quota == 1]
+    with pytest.raises(InputError, match=r"rows to take first .* do not fit the budget, the cost or the quotas"):
+        select(table_of(rows), None, cost=cost, quotas=quotas, include=dear)
+    more = {**quotas, "first_may_exceed": True}
+    few = sorted(dear)[:8]
+    assert set(few) <= set(select(table_of(rows), None, cost=cost, quotas=more, include=few).ids)
+    with pytest.raises(InputError, match=r"'k0' has \d+ usable rows and a minimum of"):
+        select(table_of(rows), 550, quotas={"column": "origin", "each": {"share": 0.9}})
+
+
 def test_rows_without_a_value_of_the_quota_column():
     """Groups of one to five rows, a third of the rows in none: with two kinds of nothing, and a limit that most
     groups cannot reach."""

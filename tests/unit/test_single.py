@@ -21,17 +21,19 @@ from oracles.pools import in_process, make_state, pack, pools
     kind=st.sampled_from(["pow", "exp"]),
     budget=st.sampled_from([0.5, 1.0, 2.0, 10.0]),
     open_classes=st.lists(st.booleans(), min_size=3, max_size=3),
+    room=st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0, 7.0, np.inf]), min_size=3, max_size=3)),
     aside=st.booleans(),
     block_rows=st.integers(1, 15),
 )
-def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget, open_classes, aside, block_rows):
+def test_the_best_row_that_may_be_taken_then_the_smallest_id(pool, kind, budget, open_classes, room, aside, block_rows):
     n, rows, edges = pool
     P = dense_propagation(n, edges)
-    allowed = [r for r in rows if r.cost <= budget and open_classes[r.quota]]
+    left = [min(budget, most) for most in room or [np.inf] * 3]
+    allowed = [r for r in rows if r.cost <= left[r.quota] and open_classes[r.quota]]
     want, gains = dense_greedy(allowed, P, 1, gain="exact", kind=kind)
     blocks = pack(rows, n, block_rows=block_rows, classes=["0", "1", "2"], costs=True)
     apart = blocks.pop() if aside else None
-    limits = Limits(np.array(open_classes), budget)
+    limits = Limits(np.array(open_classes), budget, None if room is None else np.array(room))
     one = single_best(in_process(blocks), apart, make_state(n, edges, kind=kind), limits)
     assert ([] if one is None else [i.decode() for i in one.id_list()]) == want
     if one is not None:

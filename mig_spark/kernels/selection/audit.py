@@ -329,10 +329,11 @@ def _audit_exact(units, n, guard, view, scratch, closes, best, gains, best_gains
     bounds, keys, slots, hot, _ = heap
     changed = np.full(len(view.x), -1, np.int64)
     allowed = closes > 0
+    room = np.full(len(closes), np.inf)
     for t in range(n):
         u = t
         while size > 0:
-            settle(units, heap, size, t, changed, allowed, np.inf, guard, view, scratch)
+            settle(units, heap, size, t, changed, allowed, np.inf, room, guard, view, scratch)
             u = hot[slots[0]].unit
             if head[u] < units.row_ptr[u + 1] and allowed[units.quota[u]]:
                 break

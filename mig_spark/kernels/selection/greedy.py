@@ -8,7 +8,7 @@ of cost, highest first; then key (the place in id order), smallest first. The he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -71,7 +71,7 @@ class Units(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """`Constraints` as compiled code reads them; `taken` and `open` are changed in place."""
+    """`Constraints` as compiled code reads them; `taken`, `open` and `room` are changed in place."""
 
     lower: I64
     upper: I64
@@ -79,6 +79,7 @@ class Rules(NamedTuple):
     open: Bool
     rows: int
     cost: float
+    room: F64
 
 
 class Taken(NamedTuple):
@@ -99,6 +100,7 @@ class Constraints:
         taken: int64 (classes,) rows of each class taken so far.
         rows: rows that may still be taken in all.
         cost: cost that may still be spent.
+        room: float64 (classes,) cost that may still be spent on each class; None: no class has a limit of its own.
     """
 
     lower: I64
@@ -106,6 +108,12 @@ class Constraints:
     taken: I64
     rows: int
     cost: float = np.inf
+    room: F64 | None = None
+
+    def copy(self) -> Constraints:
+        """Another one, which changes by itself."""
+        room = None if self.room is None else self.room.copy()
+        return replace(self, upper=self.upper.copy(), taken=self.taken.copy(), room=room)
 
     @staticmethod
     def budget(rows: int) -> Constraints:
@@ -120,7 +128,8 @@ class Constraints:
         """Which rows may still be taken. Where the rows left just suffice for the minima, other classes are closed."""
         lacking = self.taken < self.lower
         tight = self.rows <= int((self.lower - self.taken)[lacking].sum())
-        return Limits((self.taken < self.upper) & (lacking | (not tight)) & (self.rows > 0), self.cost)
+        is_open = (self.taken < self.upper) & (lacking | (not tight)) & (self.rows > 0)
+        return Limits(is_open, self.cost, None if self.room is None else self.room.copy())
 
 
 @dataclass
@@ -174,9 +183,10 @@ def run_greedy(
     ceiling_key = np.full(classes + 1, -1, np.int64) if ceiling_key is None else ceiling_key
     most = max(0, min(constraints.rows, int((units.row_ptr[1:] - units.head).sum())))
     taken = Taken(np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most), np.empty(most))
+    room = np.full(classes, np.inf) if constraints.room is None else constraints.room
     rules = Rules(
         constraints.lower, constraints.upper, constraints.taken, constraints.limits().open, constraints.rows,
-        float(constraints.cost),
+        float(constraints.cost), room,
     )  # fmt: skip
     tiny = (PLAIN_GAIN if state.exact else TINY_GAIN) if grouped else -1.0
     count, stop, evaluations, margin, stop_gain, constraints.cost, state.total, state.lost = _greedy(
@@ -221,7 +231,7 @@ def _close(c, taken, lower, upper, lacking, rows, allowed):
 @njit(cache=True)
 def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wanted, objective, carry, out):
     head, bound = units.head, units.bound
-    lower, upper, taken, allowed, rows, cost_left = rules
+    lower, upper, taken, allowed, rows, cost_left, room = rules
     n = len(units.more)
     stamp = np.full(n, -1, np.int32)
     cold = np.zeros(n, np.bool_)
@@ -265,7 +275,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             continue
         top = hot[slots[0]]
         u = top.unit
-        if not allowed[top.quota] or top.cost > cost_left:
+        if not allowed[top.quota] or top.cost > cost_left or top.cost > room[top.quota]:
             # never again: classes do not open again, and the cost that is left only falls
             head[u] = units.row_ptr[u + 1]
             units.more[u] = False
@@ -274,7 +284,9 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             continue
         if view.exact:
             if settled != count:
-                done, elsewhere = settle(units, heap, size, count, changed, allowed, cost_left, guard, view, scratch)
+                done, elsewhere = settle(
+                    units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch
+                )
                 evaluations += done
                 settled = count
                 continue
@@ -327,6 +339,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
                 head[u] = row + 1
             cost_left -= top.cost
             c = top.quota
+            room[c] -= top.cost
             if taken[c] < lower[c]:
                 lacking -= 1
             taken[c] += 1

@@ -32,17 +32,24 @@ TAIL = 64
 
 @dataclass(frozen=True)
 class Limits:
-    """Which rows may still be taken: quota classes that are open (bool, one a class), and the cost that is left.
+    """Which rows may still be taken.
 
     A class that closes never opens again, and the cost that is left only falls: what is not allowed now never will be.
+
+    Attributes:
+        open: bool (classes,), quota classes that are not full.
+        cost: that is left in all.
+        room: float64 (classes,), cost that is left to each class; None: no class has a limit of its own.
     """
 
     open: Bool
     cost: float
+    room: F64 | None = None
 
     def allow(self, rows: Rows) -> Bool:
         """For each group of these rows."""
-        return np.asarray(self.open[rows.quota] & (rows.cost <= self.cost))
+        allowed = self.open[rows.quota] & (rows.cost <= self.cost)
+        return np.asarray(allowed if self.room is None else allowed & (rows.cost <= self.room[rows.quota]))
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _last_change(label_ids, lo, hi, changed):
 
 
 @njit(cache=True)
-def settle(units, heap, size, count, changed, allowed, cost_left, guard, view, scratch):
+def settle(units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch):
     """Bring up to date every unit that may come before the top of the heap, so that the top is the first of all.
 
     Goes down the heap from its top for as long as widened bounds reach the top's gain. Returns evaluations, and whether
@@ -115,7 +115,8 @@ def settle(units, heap, size, count, changed, allowed, cost_left, guard, view, s
             top = hot[slots[at]]
             u = top.unit
             end = units.row_ptr[u + 1]
-            if allowed[top.quota] and top.cost <= cost_left and (head[u] < end or units.more[u]):
+            fits = top.cost <= cost_left and top.cost <= room[top.quota]
+            if allowed[top.quota] and fits and (head[u] < end or units.more[u]):
                 value, key = bounds[at], keys[at]
                 if top.stamp != count:
                     if top.stamp < 0 or _last_change(label_ids, top.lo, top.hi, changed) > top.stamp:
