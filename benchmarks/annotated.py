@@ -58,7 +58,7 @@ def write_annotations(store: Store, config: Config) -> None:
     """ANNOTATIONS as the stage `annotate` makes them of what the pool brings, those that are missing."""
     from pyspark.sql import functions as sf
 
-    plan = make_plan(store, config.annotate)
+    plan = make_plan(store, config)
     given = ["labels", "quality", "complexity", "score"]
     said = store.read(POOL).select(plan.key().alias("content_hash"), *(f"given.{name}" for name in given))
     made = {name: sf.lit(value) for name, value in {**plan.versions(), "run_id": "benchmark"}.items()}
@@ -74,7 +74,7 @@ def folder_bytes(store: Store, table: Table) -> int:
 
 
 def measure(store: Store, config: Config, what: str) -> dict[str, object]:
-    plan = make_plan(store, config.annotate)
+    plan = make_plan(store, config)
     start = time.perf_counter()
     rows = annotated_rows(store, plan, config).selectExpr("count(labels)", "sum(score)", "sum(characters)")
     rows.collect()

@@ -27,6 +27,8 @@ class Table:
     """One table: its columns in order, and CHECK constraints by name (SQL that holds for every row).
 
     `scratch`: it holds what one run has under way, so every run has one of its own; removed when the step ends.
+    `changed_checks`: names of constraints that had another rule in an earlier version: in a table of that version the
+    rule is replaced.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Table:
     checks: dict[str, str] = field(default_factory=dict)
     partitioned_by: tuple[str, ...] = ()
     scratch: bool = False
+    changed_checks: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -121,7 +124,7 @@ REJECTED = Table(
     "rejected",
     "Rows that could not be used, each with the stage that rejected it and the reason",
     (
-        Column("stage", "string", "ingest, annotate or select", nullable=False),
+        Column("stage", "string", "ingest, screen, annotate or select", nullable=False),
         Column("reason", "string", "one of a fixed set of phrases, counted in the summary", nullable=False),
         Column("detail", "string", "details of what is wrong with this row"),
         Column("id", "string", "the row's id where one could be read"),
@@ -129,7 +132,27 @@ REJECTED = Table(
         Column("raw", "string", "the original record as JSON text, unchanged"),
         Column("run_id", "string", "the run that rejected it", nullable=False),
     ),
-    {"stage_known": "stage in ('ingest', 'annotate', 'select')", "reason_not_empty": "length(reason) > 0"},
+    {"stage_known": "stage in ('ingest', 'screen', 'annotate', 'select')", "reason_not_empty": "length(reason) > 0"},
+    changed_checks=("stage_known",),
+)
+
+SCREENED = Table(
+    "screened",
+    "What screening says of each row of the pool; rows with copy_of or contamination are left out of `annotated`",
+    (
+        Column("id", "string", "pool row", nullable=False),
+        Column("content_hash", "string", "as in pool", nullable=False),
+        Column("copy_of", "string", "the row of equal content that is kept in place of this one; null: it is no copy"),
+        Column("copies", "bigint", "rows that are a copy_of this one", nullable=False),
+        Column("near_group", "string", "its group of near duplicates: the smallest id in it; null: it is in none"),
+        Column(
+            "contamination",
+            "array<struct<name:string,item:string,tokens:int,span:string>>",
+            "for each evaluation set that it has text in common with: the first such item, the number of tokens in "
+            "common and their text; null: it has none",
+        ),
+    ),
+    {"copies_not_negative": "copies >= 0"},
 )
 
 ANNOTATIONS = Table(
@@ -344,7 +367,12 @@ SELECTION_CHANGES = Table(
         Column("run_id", "string", "the run", nullable=False),
         Column("id", "string", "pool row", nullable=False),
         Column("change", "string", "entered or left", nullable=False),
-        Column("reason", "string", "why it left: deleted, changed, or outdone by others", nullable=False),
+        Column(
+            "reason",
+            "string",
+            "why it left: deleted, changed, no longer annotated, or outdone by others",
+            nullable=False,
+        ),
         Column("rank_before", "int", "its rank in the selection before"),
         Column("rank_after", "int", "its rank now"),
     ),
@@ -378,7 +406,7 @@ FINISHED = Table(
     "One row a finished stage: from what, by what and to what. A later run passes over a stage whose key is here",
     (
         Column("run_id", "string", "the run that finished it", nullable=False),
-        Column("stage", "string", "ingest, annotate, vocabulary, graph, select, export or report", nullable=False),
+        Column("stage", "string", "ingest, screen, annotate, vocabulary, graph, select, export or report", nullable=False),
         Column("key", "string", "sha256 of config, code version and the versions of what was read", nullable=False),
         Column("reads", "string", "JSON: what it read, tables with their Delta versions", nullable=False),
         Column("writes", "string", "JSON: tables that it wrote, with their Delta versions after it", nullable=False),
@@ -411,6 +439,7 @@ TABLES = {
     for t in (
         POOL,
         REJECTED,
+        SCREENED,
         ANNOTATIONS,
         ANNOTATION_FAILURES,
         ANNOTATED,

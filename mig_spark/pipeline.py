@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotate import annotation_versions
 from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SELECTION
+from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SCREENED, SELECTION
 from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
 from mig_spark.curation.fresh import (
     annotated_by,
     made_with,
+    screened_with,
     see_that_annotated_is_fresh,
     see_that_graph_is_fresh,
+    see_that_screened_is_fresh,
     see_that_the_pool_is_of_this_version,
 )
 from mig_spark.curation.published import published
@@ -89,6 +91,9 @@ def run_pipeline(
         if lease is not None:
             store.drop_left_behind()
         run = Run.start(store, config, " ".join(stage.name for stage in planned), resume=resume)
+        for stage in STAGES.values():
+            if not stage.enabled(config):  # what an earlier run had of it
+                run.counts.pop(stage.name, None)
         flow = _Flow(store, run, planned, fresh=len(planned) == 1 if fresh is None else fresh)
         try:
             for stage in planned:
@@ -167,6 +172,8 @@ class _Flow:
             more["source"] = pool_inputs(run.source)
         if stage.models:
             run.inputs["annotators"] = more["annotators"] = annotation_versions(store, run.config)
+        if SCREENED in stage.writes(run.config):
+            more["made_with"] = screened_with(run.config)
         if ANNOTATED in stage.writes(run.config):
             more["made_with"] = made_with(run.config)
         if SELECTION in stage.writes(run.config):
@@ -192,6 +199,8 @@ class _Flow:
                     f"no table {table.name!r} at {store.location(table)}: run the stage `{maker}` first, or all stages "
                     "by `mig-spark run`"
                 )
+        if SCREENED in stage.reads and config.screen.enabled and "screen" not in self._planned:
+            see_that_screened_is_fresh(store, config)
         if SELECTION in stage.writes(config) and "ingest" not in self._planned:
             see_that_the_pool_is_of_this_version(store)
         if LABELS in stage.reads and "graph" not in self._planned:
@@ -229,6 +238,9 @@ def _planned(config: Config, stages: Sequence[str]) -> list[Stage]:
     """The stages in order, without those that the config has off."""
     if tuple(stages) == ("vocabulary",) and not config.vocabulary.enabled:
         raise ConfigError("vocabulary.enabled is false, so labels are the tags as they are: set it to true")
+    if tuple(stages) == ("screen",) and not config.screen.enabled:
+        # no error: a job of one task a stage has it for any config
+        logger.warning("screen: every part of it is off in the config, so all rows of the pool are annotated")
     return [stage for stage in STAGES.values() if stage.name in stages and stage.enabled(config)]
 
 

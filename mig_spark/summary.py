@@ -41,10 +41,15 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
         kinds = counts.get("kinds") or {}
         if len(kinds) > 1:
             shown.append(("  kinds", ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())))
-    if {"ingest", "annotate"} & set(stages):
+    if {"ingest", "screen", "annotate"} & set(stages):
         rejected = counts["rejected"]
         why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())
         shown.append(("rejected", f"{sum(rejected.values()):,}" + (f"  ({why})" if why else "")))
+    if "screen" in stages and counts["screened"] is not None:
+        shown.append(("screened", _screened(counts)))
+        found = {name: said["rows"] for name, said in counts["eval_sets"].items() if said["rows"]}
+        if found:
+            shown.append(("  in sets", ", ".join(f"{n:,} {name}" for name, n in found.items())))
     if "annotate" in stages:
         shown.append(("annotated", f"{counts['annotated']:,}"))
         shown += _annotation(annotation)
@@ -62,6 +67,12 @@ def _exported(kind: str, made: dict[str, Any]) -> str:
 
 def _rows(n: int) -> str:
     return f"{n:,} row{'' if n == 1 else 's'}"
+
+
+def _screened(counts: dict[str, Any]) -> str:
+    share = counts["copies"] / counts["pool"] if counts["pool"] else 0.0
+    copies = f"  ({counts['copies']:,} copies of others, {share:.1%} of the pool)" if counts["copies"] else ""
+    return f"{counts['screened']:,}{copies}"
 
 
 def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:

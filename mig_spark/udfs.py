@@ -33,6 +33,7 @@ from mig_spark.kernels.ingest.staged import Parsed, parse_item, parse_piece, to_
 from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
+from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.wire import BlockTask
@@ -210,6 +211,27 @@ def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
         for batch in batches:
             for row in blocks_in(batch):
                 yield pa.RecordBatch.from_arrays([pa.array(ids_hashed_to(row, wanted), pa.binary())], ["id"])
+
+    return run
+
+
+def overlaps_of_rows(index: Callable[[], EvalIndex]) -> ArrowMap:
+    """(`id`, `messages`) to (`id`, `contamination`) of the rows that have text in common with an evaluation set."""
+    one = pa.struct([("name", pa.string()), ("item", pa.string()), ("tokens", pa.int32()), ("span", pa.string())])
+    schema = pa.schema([("id", pa.string()), ("contamination", pa.list_(one))])
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        wanted = index()
+        for batch in batches:
+            messages = batch.column("messages")
+            ptr = messages.offsets.to_numpy() - messages.offsets[0].as_py()
+            texts = [text or "" for text in messages.flatten().field("content").to_pylist()]
+            by_row: dict[int, list[Overlap]] = {}
+            for found in find_overlaps(texts, ptr.astype(np.int64), wanted):
+                by_row.setdefault(found.row, []).append(found)
+            told = [[{name: getattr(o, name) for name in one.names} for o in found] for found in by_row.values()]
+            ids = batch.column("id").take(pa.array(list(by_row), pa.int64()))
+            yield pa.RecordBatch.from_arrays([ids, pa.array(told, schema.field(1).type)], schema=schema)
 
     return run
 

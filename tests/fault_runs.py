@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
 
 #: What a run makes, but for records of runs.
-RESULTS = ("pool", "rejected", "annotations", "annotated", "vocabulary", "labels", "label_edges", "selection")
+RESULTS = (
+    "pool", "rejected", "screened", "annotations", "annotated", "vocabulary", "labels", "label_edges", "selection",
+)  # fmt: skip
 #: What tells runs apart and may differ.
 OF_THE_RUN = ("run_id", "annotated_at")
 LABELS = [f"label {k}" for k in range(8)]

@@ -14,7 +14,7 @@ from mig_spark.annotation.annotated import check_columns, write_annotated
 from mig_spark.annotation.cache import failed_keys, joined
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health
-from mig_spark.annotation.plan import Plan, make_plan
+from mig_spark.annotation.plan import Plan, make_plan, to_annotate
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
 from mig_spark.config import AnnotateConfig, Config
@@ -35,13 +35,14 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     Where the config has a vocabulary, ANNOTATED is left to its stage.
 
     Returns:
-        Counts: `pool`, `rejected` by reason, `annotated` now, `cached`, `waiting` (without an answer, asked again next
-        time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`, `requests`, `retries`,
-        `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable` answers), `health`, and
-        `tokens`, as `write_annotated` has it, where they are counted here.
+        Counts: `pool` (rows that screening keeps), `rejected` by reason, `annotated` now, `cached`, `waiting` (without
+        an answer, asked again next time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`,
+        `requests`, `retries`, `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable`
+        answers), `health`, and `tokens`, as `write_annotated` has it, where they are counted here.
 
     Raises:
-        InputError: there is no pool, or a list of labels or the tokenizer cannot be read.
+        InputError: there is no pool, or no table SCREENED where screening is on, or a list of labels or the tokenizer
+            cannot be read.
         DependencyError: a model's library or files are not there.
         PlatformError: speculative tasks are on, and answers are paid.
         AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
@@ -50,7 +51,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     """
     check_columns(store, config)
     warn_of_own_tokens(store, config)
-    plan = make_plan(store, config.annotate)
+    plan = make_plan(store, config)
     cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled)
     rejected = _write_rejected(store, plan, config.annotate, run_id)
     unanswered, unparsable = count_failures(failed_keys(store, plan))
@@ -68,7 +69,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     if health.rows == 0:
         raise AnnotationError(_nothing_left(rejected, unanswered))
     used = health.rows + sum(rejected.values())
-    waiting = store.read(POOL).count() - used if unanswered else 0
+    waiting = to_annotate(store, plan, store.read(POOL).select("id")).count() - used if unanswered else 0
     counts = {
         "pool": used + waiting,
         "rejected": rejected,
@@ -96,7 +97,7 @@ def annotation_versions(store: Store, config: Config) -> dict[str, str]:
     """Names and versions of the config's annotators, and of the tokenizer where one counts, for the run's record."""
     tokenizer = find_tokenizer(store.spark, config)
     counts = {} if tokenizer is None else {"tokenizer": tokenizer.version}
-    return {**make_plan(store, config.annotate).versions(), **counts}
+    return {**make_plan(store, config).versions(), **counts}
 
 
 def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, int]:
@@ -113,6 +114,7 @@ def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: st
         given_up = pool.withColumn("_key", plan.key()).where(plan.problem().isNull()).join(tired, "_key")
         given_up = given_up.withColumns({"_reason": sf.lit(FAILED), "_detail": detail})
         bad = bad.unionByName(given_up.select(*bad.columns))
+    bad = to_annotate(store, plan, bad)
     counted = bad.groupBy("_reason").count().collect() if plan.reads_given or failed is not None else []
     reasons = {row["_reason"]: int(row["count"]) for row in sorted(counted)}
     here = sf.col("stage") == STAGE

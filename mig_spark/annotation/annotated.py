@@ -1,8 +1,7 @@
 """The table ANNOTATED: what a selection, its label graph and its report read of annotation, one row a pool row.
 
-It is made from tables alone (POOL, ANNOTATIONS), so that no model's answer is ever recomputed behind it. Changes are
-merged: Delta rewrites only the files that hold a changed row. Where no row differs there is no commit: a stage for
-which nothing else has changed then finds the version that it read before, and is skipped.
+It is made from tables alone (POOL, SCREENED, ANNOTATIONS), so that no model's answer is ever recomputed behind it, and
+changes are merged (`lakehouse/row_changes.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +17,13 @@ from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL
 from mig_spark.errors import ContractError
+from mig_spark.lakehouse.row_changes import write_changes
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 logger = logging.getLogger(__name__)
-
-#: Of the rows that are there: where more change, the table is written anew, for a merge would touch every file of it.
-_MERGED_SHARE = 0.5
-_OPS = {"insert": "inserted", "update": "updated", "delete": "deleted"}
 
 
 def tagged_pool(store: Store, config: Config) -> DataFrame:
@@ -36,7 +32,7 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
     Returns:
         id, labels (the tags, in the tagger's order).
     """
-    return joined(store, make_plan(store, config.annotate), "id").select("id", "labels")
+    return joined(store, make_plan(store, config), "id").select("id", "labels")
 
 
 def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
@@ -59,7 +55,8 @@ def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
 def write_annotated(
     store: Store, config: Config, plan: Plan | None = None, *, to_labels: Callable[[DataFrame], DataFrame] | None = None
 ) -> dict[str, Any]:
-    """Bring ANNOTATED to what POOL, ANNOTATIONS and the config say now, in one commit; none where nothing differs.
+    """Bring ANNOTATED to what POOL, SCREENED, ANNOTATIONS and the config say now, in one commit; none where nothing
+    differs.
 
     Args:
         plan: the annotators, where the caller has them and has checked their scores; by default the config's.
@@ -76,7 +73,7 @@ def write_annotated(
     check_columns(store, config)
     tokenizer = find_tokenizer(store.spark, config)
     score = config.annotate.score
-    rows = annotated_rows(store, plan or make_plan(store, config.annotate), config)
+    rows = annotated_rows(store, plan or make_plan(store, config), config)
     if plan is None:
         check_scores(rows, score)
     rows = combine_scores(rows, score)
@@ -85,12 +82,7 @@ def write_annotated(
     # kept, since a table that is written anew reads its rows twice
     counted = None if tokenizer is None else count_pool(store, tokenizer).persist()
     try:
-        rows = with_tokens(rows, counted, tokenizer)
-        if not store.exists(ANNOTATED):
-            store.write(ANNOTATED, rows)
-            counts = {"inserted": store.read(ANNOTATED).count(), "updated": 0, "deleted": 0}
-        else:
-            counts = _bring_up_to_date(store, rows)
+        counts = write_changes(store, ANNOTATED, with_tokens(rows, counted, tokenizer))
     finally:
         if counted is not None:
             counted.unpersist()
@@ -98,50 +90,6 @@ def write_annotated(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )
     return counts if tokenizer is None else {**counts, "tokens": token_counts(store, tokenizer)}
-
-
-def _bring_up_to_date(store: Store, rows: DataFrame) -> dict[str, int]:
-    now = store.read(ANNOTATED, version=store.version(ANNOTATED))
-    changes = changed_rows(now, rows).persist()
-    try:
-        found = {r["op"]: int(r["count"]) for r in changes.groupBy("op").count().collect()}
-        counts = {done: found.get(op, 0) for op, done in _OPS.items()}
-        if sum(counts.values()) > _MERGED_SHARE * now.count():
-            store.write(ANNOTATED, rows)
-        elif found:
-            store.merge(
-                ANNOTATED, changes, "t.id = s.id",
-                delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'",
-            )  # fmt: skip
-    finally:
-        changes.unpersist()
-    return counts
-
-
-def changed_rows(now: DataFrame, then: DataFrame) -> DataFrame:
-    """What makes one state of ANNOTATED into another: the rows to put in, to update, and to delete.
-
-    Args:
-        now: the table's rows as they are.
-        then: the rows that it is to have.
-
-    Returns:
-        The table's columns with the values of `then` (of `now` for rows to delete), and `op`: insert, update or delete.
-    """
-    from pyspark.sql import functions as sf
-
-    s, t = then.alias("s"), now.alias("t")
-    differs = sf.lit(False)
-    for column in ANNOTATED.columns[1:]:
-        a, b = sf.col(f"s.{column.name}"), sf.col(f"t.{column.name}")
-        if column.type.startswith("map"):  # maps cannot be compared
-            a, b = (sf.array_sort(sf.map_entries(x)) for x in (a, b))
-        differs = differs | ~a.eqNullSafe(b)
-    gone, new = sf.col("s.id").isNull(), sf.col("t.id").isNull()
-    op = sf.when(new, "insert").when(gone, "delete").when(differs, "update")
-    values = [sf.when(gone, sf.col(f"t.{n}")).otherwise(sf.col(f"s.{n}")).alias(n) for n in ANNOTATED.names]
-    both = s.join(t, sf.col("s.id") == sf.col("t.id"), "full")
-    return both.select(*values, op.alias("op")).where("op is not null")
 
 
 def check_columns(store: Store, config: Config) -> None:

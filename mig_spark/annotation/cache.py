@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mig_spark.annotation.plan import Plan, by, usable_rows
-from mig_spark.contracts import ANNOTATION_FAILURES, ANNOTATIONS, POOL
+from mig_spark.contracts import ANNOTATION_FAILURES, ANNOTATIONS
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import NOT_ASKED
 from mig_spark.lakehouse.tables import Store
@@ -49,11 +49,11 @@ def failed_keys(store: Store, plan: Plan) -> DataFrame | None:
 
 
 def joined(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
-    """The pool's rows that have an annotation by these annotators: these columns of the pool (all of them by default),
-    labels, scores and flags."""
+    """The rows that have an annotation by these annotators, of those that screening keeps: these columns of the pool,
+    `id` among them (all of them by default), labels, scores and flags."""
     mine = store.read(ANNOTATIONS).where(plan.current())
     values = ("labels", "quality", "complexity", "score")
-    rows = usable_rows(store, plan).select("_key", *(columns or POOL.names))
+    rows = usable_rows(store, plan, *columns)
     return rows.join(_one_each(mine, plan.flags, values, "flags"), "_key").drop("_key")
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from mig_spark.annotation.annotator import Annotator
 from mig_spark.annotation.annotators import make_scorer, make_tagger
-from mig_spark.config import AnnotateConfig
+from mig_spark.config import Config
 from mig_spark.contracts import POOL
 from mig_spark.kernels.ingest.rejects import SCORE_MISSING, SCORE_NEGATIVE, SCORE_NOT_FINITE
 from mig_spark.lakehouse.tables import Store
+from mig_spark.screen.kept import kept_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -22,10 +23,11 @@ NO_LABELS = "no labels"
 
 @dataclass(frozen=True)
 class Plan:
-    """The two annotators of a run."""
+    """The two annotators of a run; `screened`: they are for the rows that screening keeps, not for the whole pool."""
 
     tagger: Annotator
     scorer: Annotator
+    screened: bool = False
 
     @property
     def annotators(self) -> tuple[Annotator, Annotator]:
@@ -94,14 +96,16 @@ class Plan:
         return reason
 
 
-def make_plan(store: Store, config: AnnotateConfig) -> Plan:
+def make_plan(store: Store, config: Config) -> Plan:
     """The annotators that a config names.
 
     Raises:
         DependencyError: a model's library or files are not there.
         InputError: a list of labels cannot be read.
     """
-    return Plan(make_tagger(config.tagger, store.spark), make_scorer(config.scorer, store.spark))
+    named = config.annotate
+    tagger, scorer = make_tagger(named.tagger, store.spark), make_scorer(named.scorer, store.spark)
+    return Plan(tagger, scorer, config.screen.enabled)
 
 
 def by(role: str, annotator: Annotator) -> Column:
@@ -111,7 +115,24 @@ def by(role: str, annotator: Annotator) -> Column:
     return (sf.col(role) == annotator.name) & (sf.col(f"{role}_version") == annotator.version)
 
 
-def usable_rows(store: Store, plan: Plan) -> DataFrame:
-    """The pool's rows that the annotators can work on, with their `_key`."""
+def usable_rows(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
+    """The rows that the annotators can work on, of those that screening keeps.
+
+    Args:
+        columns: columns of the pool, `id` among them; all of them by default.
+
+    Returns:
+        Their `_key`, and these columns.
+    """
     pool = store.read(POOL)
-    return (pool.where(plan.problem().isNull()) if plan.reads_given else pool).withColumn("_key", plan.key())
+    rows = pool.where(plan.problem().isNull()) if plan.reads_given else pool
+    return to_annotate(store, plan, rows.select(plan.key().alias("_key"), *(columns or POOL.names)))
+
+
+def to_annotate(store: Store, plan: Plan, rows: DataFrame) -> DataFrame:
+    """Those of some pool rows, given with their `id`, that screening keeps; all of them where it is off.
+
+    Raises:
+        InputError: screening is on, and there is no table SCREENED.
+    """
+    return kept_rows(store, rows) if plan.screened else rows

@@ -64,13 +64,14 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     """Estimate time, requests and tokens of the stage `annotate`; nothing is written, no endpoint is asked.
 
     Raises:
-        InputError: there is no pool: ingest it first; or the tokenizer cannot be read.
+        InputError: there is no pool, or it has not been screened where screening is on; or the tokenizer cannot be
+            read.
         DependencyError: a model's library or files are not there.
     """
     from pyspark.sql import functions as sf
 
     find_tokenizer(store.spark, config)
-    plan = make_plan(store, config.annotate)
+    plan = make_plan(store, config)
     missing = find_missing(store, plan, config.annotate)
     count = max(0, missing.count)
     # by a hash of the key: the same sample each time, whatever the order of the pool

@@ -31,6 +31,7 @@ from mig_spark.config.run import (
     PoolConfig,
     SparkConfig,
 )
+from mig_spark.config.screen import ContaminationSet, ScreenConfig
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
     NO_VALUE,
@@ -51,6 +52,7 @@ __all__ = [
     "AnnotateConfig",
     "AssociationConfig",
     "Config",
+    "ContaminationSet",
     "CostConfig",
     "GatesConfig",
     "GraphConfig",
@@ -64,6 +66,7 @@ __all__ = [
     "QuotaLimit",
     "ScoreColumn",
     "ScoreConfig",
+    "ScreenConfig",
     "SelectConfig",
     "SparkConfig",
     "VocabularyConfig",

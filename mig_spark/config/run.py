@@ -12,6 +12,7 @@ from mig_spark.config.annotate import AnnotateConfig
 from mig_spark.config.base import Section
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
+from mig_spark.config.screen import ScreenConfig
 from mig_spark.config.select import SelectConfig
 from mig_spark.contracts import OWN_COLUMNS
 from mig_spark.plugins import EXPORTS
@@ -167,6 +168,7 @@ class Config(Section):
     mode: Literal["full", "incremental"] = Field("full", description="incremental: read only what has changed")
     pool: PoolConfig = Field(description="where the rows come from")
     output: OutputConfig = Field(description="where the tables, the selection and the report go")
+    screen: ScreenConfig = Field(ScreenConfig(), description="which rows are left out before they are annotated")
     annotate: AnnotateConfig = Field(default_factory=AnnotateConfig, description="who labels and scores the rows")
     vocabulary: VocabularyConfig = Field(VocabularyConfig(), description="from raw tags to labels; off by default")
     graph: GraphConfig = Field(GraphConfig(), description="which labels are joined, and how information flows")

@@ -1,4 +1,4 @@
-"""Whether ANNOTATED is still what the config and the tables that it was made from say.
+"""Whether SCREENED and ANNOTATED are still what the config and the tables that they were made from say.
 
 In a whole run the stages' keys see to that. A stage that is asked for by name reads what it finds, so the record of the
 stage that wrote the table is looked at first: what that one had read, and with which settings.
@@ -12,11 +12,12 @@ import logging
 from typing import Any
 
 from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATED, ANNOTATIONS, LABELS, POOL, VOCABULARY, Table
-from mig_spark.curation.finished import Finished, finished_writes
+from mig_spark.contracts import ANNOTATED, ANNOTATIONS, LABELS, POOL, SCREENED, VOCABULARY, Table
+from mig_spark.curation.finished import Finished, finished_writes, named_file_facts
 from mig_spark.errors import InputError
 from mig_spark.labels.tag_map import vocabulary_version
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 _LOOKED_AT = 50
 #: Keys of a tagger or scorer that say which one it is; the others may say only how fast it works.
 _DECIDES = ("kind", "model")
+#: What a record calls the question whether screening is on, or how.
+_SCREEN = "screen"
 _PAID = "what models have answered is in the table `annotations`, so none is asked again"
 
 
@@ -36,10 +39,43 @@ def made_with(config: Config) -> dict[str, str]:
     """What of the config the rows of ANNOTATED follow from, as hashes for a stage's record."""
     plain = config.to_dict()["annotate"]
     named = {"annotate.score": plain["score"], "annotate.tokenizer": plain["tokenizer"]}
+    named |= {_SCREEN: config.screen.enabled}
     for role in ("tagger", "scorer"):
         named[f"annotate.{role}"] = plain[role]
         named |= {f"annotate.{role}.{key}": plain[role].get(key) for key in _DECIDES}
     return {name: _hash(value) for name, value in named.items()}
+
+
+def screened_with(config: Config) -> dict[str, str]:
+    """What of the config the rows of SCREENED follow from, likewise."""
+    return {_SCREEN: _hash(config.to_dict()["screen"])}
+
+
+def see_that_screened_is_fresh(store: Store, config: Config) -> None:
+    """Stop before a stage that reads which rows screening keeps, where they are those of another pool or config.
+
+    Raises:
+        InputError: the pool, what the config says of screening, or a file with an evaluation set has changed since
+            SCREENED was written.
+    """
+    made = _same_state(store, SCREENED)
+    if made and all(_has_other_rows(store, POOL, m) for m in made):
+        raise InputError(
+            "the table `pool` has changed since `screened` was written from it: run the stage `screen` again"
+        )
+    now = screened_with(config)
+    if made and all((m.reads.get("made_with") or now) != now for m in made):
+        raise InputError(
+            "the table `screened` was written with another section `screen` than the config has now: run the stage "
+            "`screen` again"
+        )
+    facts = named_file_facts(store.spark, [one.path for one in config.screen.contamination])
+    for path, state in facts.items():
+        # of a catalog's table nothing tells
+        if isinstance(state, list) and made and all(m.reads["files"].get(mask_secrets(path)) != state for m in made):
+            raise InputError(
+                f"{mask_secrets(path)} has changed since `screened` was written by it: run the stage `screen` again"
+            )
 
 
 def see_that_annotated_is_there(store: Store, config: Config) -> None:
@@ -59,8 +95,8 @@ def see_that_annotated_is_fresh(store: Store, config: Config) -> None:
     """Stop before a stage that reads ANNOTATED, where the table is missing or another stage has to write it first.
 
     Raises:
-        InputError: it is not there; the pool, the annotations, the vocabulary or what the config says of annotation
-            have changed since it was written. The line says which stage to run.
+        InputError: it is not there; the pool, what screening keeps of it, the annotations, the vocabulary or what the
+            config says of annotation have changed since it was written. The line says which stage to run.
     """
     see_that_annotated_is_there(store, config)
     records = _same_state(store, ANNOTATED)
@@ -116,7 +152,7 @@ def _why_stale(store: Store, config: Config, made: Finished) -> str | None:
     changed = [name for name in _other_settings(config, made) if name not in ("annotate.tagger", "annotate.scorer")]
     if changed:
         return f"the table `annotated` was written with another {' and '.join(changed)} than the config has now"
-    for table in (POOL, ANNOTATIONS):
+    for table in (POOL, SCREENED, ANNOTATIONS) if config.screen.enabled else (POOL, ANNOTATIONS):
         if _has_other_rows(store, table, made):
             return f"the table `{table.name}` has changed since `annotated` was written from it"
     mapped = stage == "vocabulary" and store.exists(VOCABULARY)

@@ -30,7 +30,7 @@ class Stage:
         name: its name: the command, the job, the row of the table `stages`.
         help: what it does, in one line.
         run: does it; the store is pinned to the versions in the stage's key.
-        reads: tables that it reads at the versions in its key. REJECTED is not among them: three stages own a part of
+        reads: tables that it reads at the versions in its key. REJECTED is not among them: four stages own a part of
             it each.
         writes: tables that it writes under a config.
         settings: what of the config its result follows from: a part of its key.

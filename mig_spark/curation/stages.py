@@ -17,6 +17,7 @@ from mig_spark.contracts import (
     LABELS,
     POOL,
     REJECTED,
+    SCREENED,
     SELECTION,
     VOCABULARY,
     Table,
@@ -40,9 +41,19 @@ def _ingest(store: Store, run: Run) -> None:
     run.counts = {"ingest": counts}
 
 
+def _screen(store: Store, run: Run) -> None:
+    from mig_spark.screen.stage import screen_pool
+
+    run.counts["screen"] = screen_pool(store, run.config, run.run_id)
+
+
 def _annotate(store: Store, run: Run) -> None:
     from mig_spark.annotation.annotate import annotate_pool
 
+    if not run.config.screen.enabled:
+        from mig_spark.screen.stage import forget_rejected
+
+        forget_rejected(store)
     run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
     run.inputs.pop("vocabulary", None)
 
@@ -127,17 +138,21 @@ def _is_as_configured(store: Store, path: str) -> bool:
 
 
 def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
-    """The funnel over all stages: read, pool, rejected by reason, annotated, labels, edges, selected."""
-    ingest, annotate = counts.get("ingest", {}), counts.get("annotate", {})
+    """The funnel over all stages: read, pool, copies, eval_sets (what the pool has of them), screened (rows that stay;
+    None where screening is off), rejected by reason, annotated, labels, edges, selected."""
+    ingest, screen, annotate = (counts.get(name, {}) for name in ("ingest", "screen", "annotate"))
     graph, select = counts.get("graph", {}), counts.get("select", {})
     rejected = dict(ingest.get("rejected", {}))
-    for part in (annotate.get("rejected", {}), select.get("rejected", {})):
+    for part in (stage.get("rejected", {}) for stage in (screen, annotate, select)):
         for reason, n in part.items():
             rejected[reason] = rejected.get(reason, 0) + n
     return {
         "read": ingest.get("read"),
         "pool": ingest.get("pool"),
         "kinds": ingest.get("kinds"),
+        "copies": screen.get("copies"),
+        "eval_sets": screen.get("sets", {}),
+        "screened": screen.get("kept"),
         "rejected": dict(sorted(rejected.items(), key=lambda kv: (-kv[1], kv[0]))),
         "annotated": annotate.get("health", {}).get("rows"),
         "labels": graph.get("labels"),
@@ -165,17 +180,26 @@ def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
     return taken
 
 
+def _screen_writes(config: Config) -> tuple[Table, ...]:
+    return (SCREENED,) if config.screen.enabled else ()
+
+
 def _annotate_writes(config: Config) -> tuple[Table, ...]:
     return (ANNOTATIONS,) if config.vocabulary.enabled else (ANNOTATIONS, ANNOTATED)
 
 
 def _annotate_settings(config: Config) -> dict[str, Any]:
     writes = {} if config.vocabulary.enabled else {"columns": config.record_columns()}
-    return {**_sections("annotate", "vocabulary.enabled")(config), **writes}
+    return {**_sections("annotate", "vocabulary.enabled")(config), "screened": config.screen.enabled, **writes}
 
 
 def _vocabulary_settings(config: Config) -> dict[str, Any]:
-    return {**_sections("annotate", "vocabulary")(config), "columns": config.record_columns()}
+    more = {"screened": config.screen.enabled, "columns": config.record_columns()}
+    return {**_sections("annotate", "vocabulary")(config), **more}
+
+
+def _screen_names(config: Config) -> list[str]:
+    return [one.path for one in config.screen.contamination]
 
 
 def _export_settings(config: Config) -> dict[str, Any]:
@@ -204,13 +228,19 @@ STAGES = {
             reads=(), writes=_writes(POOL), settings=_sections("pool"), tells=("pool",),
         ),
         Stage(
+            "screen", "Find copies, and rows of your evaluation sets, which go no further: the table `screened`.",
+            _screen,
+            reads=(POOL,), writes=_screen_writes, settings=_sections("screen"), named=_screen_names,
+            enabled=lambda config: config.screen.enabled,
+        ),
+        Stage(
             "annotate", "Label and score what is new in the pool, into the tables `annotations` and `annotated`.",
-            _annotate, reads=(POOL,), writes=_annotate_writes, settings=_annotate_settings, models=True,
+            _annotate, reads=(POOL, SCREENED), writes=_annotate_writes, settings=_annotate_settings, models=True,
             tells=("annotators",),
         ),
         Stage(
             "vocabulary", "Turn raw tags into labels: the tables `vocabulary`, which you may edit, and `annotated`.",
-            _vocabulary, reads=(POOL, ANNOTATIONS), writes=_writes(VOCABULARY, ANNOTATED),
+            _vocabulary, reads=(POOL, SCREENED, ANNOTATIONS), writes=_writes(VOCABULARY, ANNOTATED),
             settings=_vocabulary_settings, models=True, tells=("vocabulary",),
             enabled=lambda config: config.vocabulary.enabled,
         ),

@@ -10,7 +10,8 @@ What a place is, is told by its name and by what is there:
 - anything else: text with one value a line, where one column is wanted
 
 The last three may be gzipped (`.gz`). Columns are found by their names. Where text is wanted, a JSON number is the text
-that it is written by; where a number is wanted, text that is none becomes NaN, which whoever reads the list refuses.
+that it is written by, and a list or an object is JSON; where a number is wanted, text that is none becomes NaN, which
+whoever reads the list refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import Files
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 Kind = Literal["text", "number"]
 _TYPES: Mapping[Kind, pa.DataType] = {"text": pa.string(), "number": pa.float64()}
@@ -52,7 +53,14 @@ _GIVE = "give a table, Parquet, CSV with a header, or JSON lines"
 
 
 def read_list(
-    where: str, columns: Mapping[str, Kind], option: str, *, spark: SparkSession | None, any_of: Sequence[str] = ()
+    where: str,
+    columns: Mapping[str, Kind],
+    option: str,
+    *,
+    spark: SparkSession | None,
+    any_of: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    most: int | None = None,
 ) -> pa.Table:
     """A list at the driver, in the order in which its file has it.
 
@@ -62,9 +70,11 @@ def read_list(
         option: what the user calls it, for messages.
         spark: None: files are read in this process, and there are no tables.
         any_of: names of `columns` of which one is enough; those that are not there are left out. The others must be.
+        optional: names of `columns` that may all be missing.
+        most: rows that it may have; None: any number.
 
     Raises:
-        InputError: nothing is there, it cannot be read as what it is, or a column is missing.
+        InputError: nothing is there, it cannot be read as what it is, a column is missing, or it has too many rows.
     """
     try:
         df = None if spark is None else open_table(spark, where)
@@ -76,17 +86,28 @@ def read_list(
     except _failures() as e:
         raise InputError(f"{option} = {where}: {_said(e, where)}; {_GIVE}") from None
     found = {name: kind for name, kind in columns.items() if name in names}
-    must = [name for name in columns if name not in any_of]
+    must = [name for name in columns if name not in any_of and name not in optional]
     if not {*must} <= {*found} or (any_of and not {*any_of} & {*found}):
         wanted = " and ".join([*must, *([f"any of {', '.join(any_of)}"] if any_of else [])])
         raise InputError(f"{option} = {where}: {wanted} are needed; it has {', '.join(names) or 'nothing'}")
     if df is not None:
         try:
-            table = collect_arrow(df.select(*(quote(name) for name in found)))
+            rows = df if most is None else df.limit(most + 1)
+            table = collect_arrow(rows.select(*(_plain_column(df, name, kind) for name, kind in found.items())))
         except _failures() as e:
             raise InputError(f"{option} = {where}: {_said(e, where)}") from None
     assert table is not None
+    if most is not None and table.num_rows > most:
+        raise InputError(f"{option} = {where}: it has more than {most:,} rows, which is the most that it may have")
     return pa.table({name: _as(table[name], kind) for name, kind in found.items()})
+
+
+def _plain_column(df: DataFrame, name: str, kind: Kind) -> Column:
+    """A column for the driver; where text is wanted, lists and objects as JSON."""
+    from pyspark.sql import functions as sf
+
+    nested = dict(df.dtypes)[name].startswith(("array", "struct", "map"))
+    return sf.to_json(quote(name)).alias(name) if nested and kind == "text" else sf.col(quote(name))
 
 
 def read_id_frame(spark: SparkSession, where: str, option: str) -> DataFrame:

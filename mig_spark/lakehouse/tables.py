@@ -329,7 +329,7 @@ class Store:
 
     def _bring_up_to_date(self, table: Table) -> None:
         """Bring a table that an older version of this package created up to its contract: add columns and constraints,
-        let columns be null that may be; never remove any.
+        let columns be null that may be, replace rules that have changed; never remove a column.
 
         Raises:
             ContractError: its rows violate a constraint to be added.
@@ -352,7 +352,10 @@ class Store:
             self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({_said(short)})")
         for check, rule in table.checks.items():
             if _constraint(check) in _lower(have):
-                continue
+                if check not in table.changed_checks or _is_rule(have, check, rule):
+                    continue
+                self.spark.sql(f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {quote(check)}")
+                logger.info("table %s: the rule %s is now %s", table.name, check, rule)
             try:
                 self.spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT {quote(check)} CHECK ({rule})")
             except PySparkException as e:
@@ -402,6 +405,12 @@ class Store:
 def _constraint(check: str) -> str:
     """The table property that holds a constraint."""
     return f"delta.constraints.{check}".lower()
+
+
+def _is_rule(properties: dict[str, str], check: str, rule: str) -> bool:
+    """Whether a table's constraint has this rule, however it is spaced."""
+    said = {key.lower(): value for key, value in properties.items()}.get(_constraint(check), "")
+    return "".join(said.split()) == "".join(rule.split())
 
 
 def _lower(properties: dict[str, str]) -> set[str]:

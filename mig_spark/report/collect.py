@@ -230,6 +230,9 @@ def _counts(store: Store, given: Mapping[str, Any], rejected: Mapping[str, int],
         annotated=int(given.get("annotated", rows)),
         selected=selected,
         kinds=tuple((str(kind), int(n)) for kind, n in (given.get("kinds") or {}).items()),
+        screened=None if given.get("screened") is None else int(given["screened"]),
+        copies=int(given.get("copies", 0)),
+        eval_sets=tuple((str(k), int(v["items"]), int(v["rows"])) for k, v in (given.get("eval_sets") or {}).items()),
     )
 
 

@@ -26,7 +26,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows after each step; `rejected` is (reason, rows) and `kinds` (kind, rows of the pool), most frequent first."""
+    """Rows after each step; `rejected` is (reason, rows) and `kinds` (kind, rows of the pool), most frequent first.
+
+    `screened`: rows that screening keeps, None where it is off; `copies`: rows that it leaves out as copies of others;
+    `eval_sets`: (evaluation set, its items, rows of the pool that have text in common with it).
+    """
 
     read: int = 0
     rejected: tuple[tuple[str, int], ...] = ()
@@ -34,6 +38,9 @@ class Counts:
     annotated: int = 0
     selected: int = 0
     kinds: tuple[tuple[str, int], ...] = ()
+    screened: int | None = None
+    copies: int = 0
+    eval_sets: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)

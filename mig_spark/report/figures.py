@@ -31,8 +31,10 @@ class Figure:
 
 def funnel(counts: Counts) -> Figure:
     """Rows after each step, and what each step left out."""
-    names = ["Read", "Usable", "Annotated", "Selected"]
-    kept = [counts.read, counts.pool, counts.annotated, counts.selected]
+    after = {"Read": counts.read, "Usable": counts.pool, "Screened": counts.screened}
+    after |= {"Annotated": counts.annotated, "Selected": counts.selected}
+    names = [name for name, n in after.items() if n is not None]
+    kept = [n for n in after.values() if n is not None]
     lost = [0, *(max(a - b, 0) for a, b in itertools.pairwise(kept))]
     whole = max(*kept, 1)
     items = [

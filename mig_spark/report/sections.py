@@ -29,6 +29,11 @@ def flow(data: ReportData) -> Section:
     take = f"{plural(c.read, 'row')} read, {count(refused)} rejected, {count(c.selected)} selected."
     if c.annotated:
         take += f" The selection keeps {percent(c.selected / c.annotated)} of the annotated pool."
+    if c.copies:
+        take += f" Copies of other rows are left out: {count(c.copies)}, {percent(c.copies / c.pool)} of the pool."
+    if c.eval_sets:
+        found = ", ".join(f"{count(n)} with {name} ({plural(items, 'item')})" for name, items, n in c.eval_sets)
+        take += f" Rows that have text in common with an evaluation set are left out: {found}."
     if len(c.kinds) > 1:
         take += f" The pool has rows of several kinds: {', '.join(f'{count(n)} {kind}' for kind, n in c.kinds)}."
     if c.rejected:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DELETED, CHANGED, OUTDONE, NEW = "deleted", "changed", "outdone by others", "new"
+DELETED, CHANGED, NOT_ANNOTATED = "deleted", "changed", "no longer annotated"
+OUTDONE, NEW = "outdone by others", "new"
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,16 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
     before = store.read(SELECTION, version=former.version).select(*names)
     after = store.read(SELECTION).select("id", sf.col("rank").alias("rank_after"), sf.lit(True).alias("_in"))
     pool = store.read(POOL).select("id", *content_now())
+    annotated = store.read(ANNOTATED).select("id", sf.lit(True).alias("_annotated"))
     reason = (
         sf.when(sf.col("rank_before").isNull(), NEW)
         .when(sf.col("_content_now").isNull(), DELETED)
-        .otherwise(sf.when(is_as_selected(), OUTDONE).otherwise(CHANGED))
+        .when(~is_as_selected(), CHANGED)
+        # screening leaves it out by now, or it has no labels or score
+        .otherwise(sf.when(sf.col("_annotated").isNull(), NOT_ANNOTATED).otherwise(OUTDONE))
     )
     both = before.withColumnRenamed("rank", "rank_before").join(after, "id", "full").join(pool, "id", "left")
-    moved = both.where("rank_before is null or rank_after is null").select(
+    moved = both.join(annotated, "id", "left").where("rank_before is null or rank_after is null").select(
         sf.lit(run_id).alias("run_id"), "id",
         sf.when(sf.col("rank_before").isNull(), "entered").otherwise("left").alias("change"),
         reason.alias("reason"), "rank_before", "rank_after",

@@ -39,7 +39,8 @@ out, url, master, local, rows, number, tasks, concurrency, cap = sys.argv[1:]
 tagger = {"kind": "endpoint", "base_url": url, "model": "m", "concurrency": int(concurrency), "max_tasks": int(tasks)}
 annotate = {"tagger": tagger, "scorer": {"kind": "heuristic"}, "chunk_rows": 150, "allow_degenerate": True,
             "max_requests": int(cap) or None}
-config = build_config({"pool": {"path": "p"}, "output": {"path": out}, "annotate": annotate})
+sections = {"pool": {"path": "p"}, "screen": {"copies": "keep"}, "output": {"path": out}}
+config = build_config({**sections, "annotate": annotate})
 conf = {"spark.executor.memory": "700m", "spark.local.dir": local, "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2"}
 with open_session(SparkConfig(master=master, conf=conf)) as session:

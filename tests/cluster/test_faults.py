@@ -17,7 +17,7 @@ from fault_runs import Job, left_over, plain_config, records, results, write_poo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 
-STAGES = ("ingest", "annotate", "vocabulary", "graph", "select", "report")
+STAGES = ("ingest", "screen", "annotate", "vocabulary", "graph", "select", "report")
 Start = Callable[..., Job]
 
 
@@ -65,7 +65,8 @@ def saved_rounds(out: Path) -> list[Path]:
 #: Stage by stage: what has been logged when the driver is killed, and how long after that.
 KILLS = (
     ("ingest", ("wrote staged_pool",), 0.1),
-    ("annotate", ("ingest took", "wrote stages"), 0.5),
+    ("screen", ("ingest took", "wrote stages"), 0.3),
+    ("annotate", ("screen took", "wrote stages"), 0.5),
     ("vocabulary", ("annotate took", "wrote stages"), 0.3),
     ("graph", ("wrote label_edges",), 0.0),
     ("select", ("round 1:",), 0.0),
@@ -91,12 +92,12 @@ def test_the_driver_is_killed_in_every_stage(start: Start, tmp_path: Path, undis
             saved = [json.loads(line)["id"] for line in saved_rounds(out)[0].read_text().splitlines()]
             assert 0 < len(saved) < 16
     # the run after the one that died between rounds went on from what that had saved
-    assert f"resuming after {len(saved)} rows" in killed[5].said()
+    assert f"resuming after {len(saved)} rows" in killed[6].said()
 
     last = start(tmp_path, config)
     done = last.end()
     assert done["code"] == 0, last.said()[-3000:]
-    assert set(done["skipped"]) >= {"ingest", "annotate", "vocabulary", "graph"}
+    assert set(done["skipped"]) >= {"ingest", "screen", "annotate", "vocabulary", "graph"}
     assert portable(results(out), tmp_path) == undisturbed
     assert left_over(out) == []
     assert "</html>" in (out / "report.html").read_text()
@@ -114,7 +115,8 @@ def on_executors(folder: Path, spark_home: Path, **conf: str) -> tuple[dict[str,
 #: What has been logged when an executor is killed, and how long after that.
 EXECUTOR_KILLS = (
     ("ingest", "wrote leases", 1.0),
-    ("annotate", "ingest took", 0.7),
+    ("screen", "ingest took", 0.3),
+    ("annotate", "screen took", 0.7),
     ("vocabulary", "annotate took", 0.7),
     ("graph", "vocabulary took", 0.7),
     ("packing", "no round was saved", 0.2),
@@ -245,7 +247,7 @@ def test_the_clock_goes_back(
     assert done["code"] == 0, back.said()[-3000:]
     began = dt.datetime.fromisoformat(done["started_at"])
     assert dt.datetime.now(dt.timezone.utc) - began > dt.timedelta(days=1)
-    assert set(done["skipped"]) == {"ingest", "annotate", "vocabulary", "graph"}
+    assert set(done["skipped"]) == {"ingest", "screen", "annotate", "vocabulary", "graph"}
     assert portable(results(out), tmp_path) == undisturbed
     # another budget and back, on the old clock: the newest record by its time is not the last
     smaller = {**config, "select": {**config["select"], "budget": 5}}

@@ -29,7 +29,8 @@ COLUMN = {"kind": "column"}
 
 
 def make_config(path: Path, **annotate: Any) -> Config:
-    return build_config({"pool": {"path": "unused"}, "output": {"path": str(path / "out")}, "annotate": annotate})
+    plain = {"pool": {"path": "unused"}, "screen": {"copies": "keep"}, "output": {"path": str(path / "out")}}
+    return build_config({**plain, "annotate": annotate})
 
 
 def write_pool(store: Store, rows: list[dict[str, Any]]) -> None:

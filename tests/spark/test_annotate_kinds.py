@@ -90,7 +90,8 @@ def scorer_of(kind: str, models: dict[str, str], server: Server) -> dict[str, An
 
 def make_config(path: Path, tagger: dict[str, Any], scorer: dict[str, Any], **annotate: Any) -> Config:
     plain = {"tagger": tagger, "scorer": scorer, "allow_degenerate": True, "max_attempts": 2, **annotate}
-    return build_config({"pool": {"path": "p"}, "output": {"path": str(path / "out")}, "annotate": plain})
+    sections = {"pool": {"path": "p"}, "screen": {"copies": "keep"}, "output": {"path": str(path / "out")}}
+    return build_config({**sections, "annotate": plain})
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ def make_config(path: Path, **more: Any) -> Config:
         edges.write_text(json.dumps({"src": "a", "dst": "b", "weight": 0.95}))
     return build_config({
         "pool": {"path": str(path / "pool.jsonl"), "columns": {"labels": "labels", "score": "score"}},
+        "screen": {"copies": "keep"},
         "output": {"path": str(path / "out")},
         "annotate": {"tagger": COLUMN, "scorer": COLUMN},
         "graph": {"edges_path": str(edges), "engine": "kernel"},

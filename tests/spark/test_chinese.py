@@ -31,6 +31,7 @@ def is_chinese(text: str) -> bool:
 def make_config(folder: Path, **sections: Any) -> Config:
     return build_config({
         "pool": {"path": str(folder / "pool.jsonl")},
+        "screen": {"copies": "keep"},
         "output": {"path": str(folder / "out")},
         "vocabulary": {"enabled": True, "language": None, "min_count": 1, "association": None,
                        "induce": {"clusters": 4, "phrases": 4}},

@@ -71,6 +71,7 @@ def make_config(tmp_path, **more):
     (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
     return build_config({
         "pool": {"path": str(tmp_path / "in"), "columns": {"labels": "labels", "score": "score"}},
+        "screen": {"copies": "keep"},
         "output": {"path": str(tmp_path / "out")},
         "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
         "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "threshold": 0.9},

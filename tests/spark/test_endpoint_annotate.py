@@ -107,7 +107,8 @@ def make_config(path: Path, url: str, *, judge: bool = False, **annotate: Any) -
         "api_key_env": KEY_NAME,
     }
     plain = {"tagger": asked, "scorer": asked if judge else {"kind": "heuristic"}, "allow_degenerate": True}
-    return build_config({"pool": {"path": "p"}, "output": {"path": str(path / "out")}, "annotate": plain | annotate})
+    sections = {"pool": {"path": "p"}, "screen": {"copies": "keep"}, "output": {"path": str(path / "out")}}
+    return build_config({**sections, "annotate": plain | annotate})
 
 
 def spark_rows(store: Store) -> DataFrame:

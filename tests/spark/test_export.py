@@ -29,7 +29,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import run_pipeline
 from mig_spark.summary import summarise
 
-STAGES_RUN = ("ingest", "annotate", "graph", "select")
+STAGES_RUN = ("ingest", "screen", "annotate", "graph", "select")
 
 
 def labelled(number: int, record: dict[str, Any]) -> dict[str, Any]:

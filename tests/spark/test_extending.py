@@ -80,7 +80,7 @@ def test_kinds_of_a_package_are_in_the_schema_the_example_and_the_help() -> None
 @pytest.mark.usefixtures("package")
 def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, tmp_path: Path) -> None:
     settings = config(tmp_path)
-    run_pipeline(spark, settings, ("ingest", "annotate"))
+    run_pipeline(spark, settings, ("ingest", "screen", "annotate"))
     from mig_spark.contracts import ANNOTATIONS
 
     rows = Store(spark, settings.output).read(ANNOTATIONS).collect()
@@ -101,7 +101,7 @@ def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, 
 def test_half_of_combine_may_be_one_of_them(spark: SparkSession, tmp_path: Path) -> None:
     scorer = {"kind": "combine", "quality": {"kind": "length", "most": 8}, "complexity": {"kind": "heuristic"}}
     settings = config(tmp_path, scorer=scorer)
-    run_pipeline(spark, settings, ("ingest", "annotate"))
+    run_pipeline(spark, settings, ("ingest", "screen", "annotate"))
     from mig_spark.contracts import ANNOTATIONS
 
     rows = Store(spark, settings.output).read(ANNOTATIONS).collect()

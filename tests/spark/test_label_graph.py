@@ -86,6 +86,7 @@ def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tupl
     config = build_config(
         {
             "pool": {"path": "unused"},
+            "screen": {"copies": "keep"},
             "output": {"path": str(folder / "out")},
             "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
             "graph": {
@@ -356,7 +357,7 @@ def test_cooccurrence_alone_by_kernels_keeps_what_a_hand_put_into_labels(
 
 def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path: Path) -> None:
     column = {"kind": "column"}
-    plain = {"pool": {"path": "unused"}, "output": {"path": str(tmp_path)}}
+    plain = {"pool": {"path": "unused"}, "screen": {"copies": "keep"}, "output": {"path": str(tmp_path)}}
     config = build_config({**plain, "annotate": {"tagger": column, "scorer": column}})
     store = Store(spark, config.output)
     write_pool(store, [[], []])

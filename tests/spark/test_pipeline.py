@@ -97,10 +97,20 @@ def test_from_raw_files_to_the_dense_greedys_selection_and_a_report(spark, confi
     assert sum(certificate["certified_by_round"]) == 25
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert want[0] in report
-    words = summarise(done, ("ingest", "annotate", "graph", "select", "report"))
+    words = summarise(done, ("ingest", "screen", "annotate", "graph", "select", "report"))
     assert "selected     25" in words
     assert "rejected     3" in words
-    for name in ("pool", "rejected", "annotations", "annotated", "labels", "label_edges", "selection", "runs"):
+    for name in (
+        "pool",
+        "rejected",
+        "screened",
+        "annotations",
+        "annotated",
+        "labels",
+        "label_edges",
+        "selection",
+        "runs",
+    ):
         assert store.exists(TABLES[name]), name
     run = store.read(RUNS).collect()
     assert [r["run_id"] for r in run] == [done["run_id"]]
@@ -112,7 +122,7 @@ def test_verify_knows_the_runs_exclusions_and_its_record(spark, config, tmp_path
     def verdict(config, selection=None):
         return verify_run(spark, config, selection, tolerance=0.0)
 
-    run_pipeline(spark, config, ("ingest", "annotate", "graph", "select"))
+    run_pipeline(spark, config, ("ingest", "screen", "annotate", "graph", "select"))
     rows, P = make_rows(), dense_propagation(20, EDGES)
     want, _ = dense_greedy(rows, P, 25)
     own = verdict(config)
@@ -150,19 +160,19 @@ def test_stage_by_stage_gives_the_same_tables_and_carries_the_counts(spark, conf
     elsewhere = config.model_copy(
         update={"output": config.output.model_copy(update={"path": config.output.path + "2"})}
     )
-    for stage in ("ingest", "annotate", "graph", "select", "report"):
+    for stage in ("ingest", "screen", "annotate", "graph", "select", "report"):
         last = run_pipeline(spark, elsewhere, (stage,))
     other = Store(spark, elsewhere.output)
     assert [r["id"] for r in other.read(SELECTION).orderBy("rank").collect()] == ids
     assert flat_counts(last["counts"]) == flat_counts(whole["counts"])
-    assert other.read(RUNS).count() == 5
+    assert other.read(RUNS).count() == 6
     graph = load_graph(other)
     assert graph.labels == LABEL_NAMES
     assert other.read(LABELS).count() == 20
 
 
 def test_a_stage_without_its_input_says_which_to_run_first(spark, config):
-    for stage, table in (("annotate", "pool"), ("select", "annotated")):
+    for stage, table in (("annotate", "pool"), ("screen", "pool"), ("select", "annotated")):
         with pytest.raises(InputError, match=f"no table '{table}'.*run the stage .* first"):
             run_pipeline(spark, config, (stage,))
 
@@ -184,7 +194,7 @@ def test_tables_of_a_catalog_are_written_again_and_again(spark, config, tmp_path
             "select": config.select.model_copy(update={"upper_bound": False}),
         }
     )
-    stages = ("ingest", "annotate", "graph", "select")
+    stages = ("ingest", "screen", "annotate", "graph", "select")
     run_pipeline(spark, config, stages)
     smaller = config.model_copy(update={"select": config.select.model_copy(update={"budget": 9})})
     run_pipeline(spark, smaller, stages, run_id="second", fresh=True)

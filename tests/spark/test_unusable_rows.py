@@ -69,6 +69,7 @@ def test_rows_that_select_cannot_use_are_in_rejected_once(spark, tmp_path):
     (tmp_path / "out.txt").write_text("out\n")
     plain = {
         "pool": {"path": str(tmp_path / "pool.jsonl")},
+        "screen": {"copies": "keep"},
         "output": {"path": str(tmp_path / "o")},
         "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}, "tokenizer": None},
         "graph": {"edges_path": str(tmp_path / "edges.jsonl"), "engine": "kernel"},

@@ -40,6 +40,7 @@ def make_config(path: Path, **vocabulary: Any) -> Config:
     return build_config(
         {
             "pool": {"path": "unused"},
+            "screen": {"copies": "keep"},
             "output": {"path": str(path / "out")},
             "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}, "allow_degenerate": True},
             "vocabulary": plain,

@@ -1,1 +1,1 @@
-"""Kernels of the room `screen`."""
+"""Kernels of the room `screen`: near duplicates, and text that the pool has in common with evaluation sets."""

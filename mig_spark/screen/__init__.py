@@ -1,0 +1,1 @@
+"""From the pool to what is left out of it: copies, rows of evaluation sets."""

@@ -1,0 +1,122 @@
+"""Stage `screen`: POOL to SCREENED, which says of each row whether it is left out of what is annotated, and why.
+
+Copies are in SCREENED alone, where the row that stays in their place is named; rows that have text in common with an
+evaluation set are in REJECTED too, with that text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.config import Config
+from mig_spark.contracts import POOL, REJECTED, SCREENED
+from mig_spark.lakehouse.row_changes import write_changes
+from mig_spark.lakehouse.runtime import shipped
+from mig_spark.lakehouse.tables import Store
+from mig_spark.screen.contamination import EvalSets, contaminated_rows, read_eval_sets
+from mig_spark.screen.copies import with_copies
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
+
+STAGE = "screen"
+CONTAMINATED = "contaminated"
+_MINE = f"stage = '{STAGE}'"
+#: Sets that the detail of a rejected row names; all of them are in SCREENED.
+_TOLD = 3
+
+
+def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+    """Screen the pool, and bring SCREENED and the rows of stage `screen` in REJECTED to what comes of it.
+
+    Returns:
+        Counts of rows: `pool` = `kept` + `copies` (of rows that are kept) + `rejected` (by reason); and with
+        evaluation sets `sets`: for each its `items`, those that are `too_short` to be looked for, and the pool's
+        `rows` that have text in common with it.
+
+    Raises:
+        InputError: there is no pool, or an evaluation set cannot be used; then nothing has been written.
+    """
+    settings = config.screen
+    sets = read_eval_sets(store.spark, settings.contamination) if settings.contamination else None
+    pool = store.read(POOL)
+    rows = _marked(pool.select("id", "content_hash"), copies=settings.copies == "once")
+    with contextlib.ExitStack() as until_written:
+        if sets is not None:
+            # the pool is read once for it, though the rows are computed twice
+            hits = contaminated_rows(pool, until_written.enter_context(shipped(store.spark, sets.index))).persist()
+            until_written.callback(hits.unpersist)
+            rows = rows.drop("contamination").join(hits, "id", "left")
+        write_changes(store, SCREENED, rows)
+    counts = _counts(store, sets)
+    _write_rejected(store, run_id)
+    logger.info(
+        "screen: %d of %d rows stay; %d are copies of them, %d have text in common with an evaluation set",
+        counts["kept"], counts["pool"], counts["copies"], sum(counts["rejected"].values()),
+    )  # fmt: skip
+    return counts
+
+
+def forget_rejected(store: Store) -> None:
+    """Remove the rows of stage `screen` from REJECTED, where screening is off by now."""
+    if _has_rejected(store):
+        store.write(REJECTED, store.read(REJECTED).limit(0), replace_where=_MINE)
+
+
+def _has_rejected(store: Store) -> bool:
+    return store.exists(REJECTED) and not store.read(REJECTED).where(_MINE).isEmpty()
+
+
+def _write_rejected(store: Store, run_id: str) -> None:
+    """Put the rows that have text in common with an evaluation set into REJECTED, in place of what this stage put there
+    before."""
+    from pyspark.sql import functions as sf
+
+    bad = store.read(SCREENED).where("contamination is not null").select("id", "contamination")
+    if bad.isEmpty() and not _has_rejected(store):
+        return
+    told = sf.transform(
+        sf.slice("contamination", 1, _TOLD),
+        lambda o: sf.format_string(
+            '%s, item %s: %d tokens in common: "%s"', o["name"], o["item"], o["tokens"], o["span"]
+        ),
+    )
+    rows = bad.join(store.read(POOL).select("id", "source", "raw"), "id").select(
+        sf.lit(STAGE).alias("stage"), sf.lit(CONTAMINATED).alias("reason"), sf.array_join(told, "; ").alias("detail"),
+        "id", "source", "raw", sf.lit(run_id).alias("run_id"),
+    )  # fmt: skip
+    store.write(REJECTED, rows, replace_where=_MINE)
+
+
+def _marked(rows: DataFrame, *, copies: bool) -> DataFrame:
+    """The columns of SCREENED for rows of the pool: copies, where they are looked for; the rest is null yet."""
+    from pyspark.sql import functions as sf
+
+    rows = with_copies(rows) if copies else rows.withColumn("copies", sf.lit(0).cast("bigint"))
+    missing = [column for column in SCREENED.columns if column.name not in rows.columns]
+    return rows.withColumns({column.name: sf.lit(None).cast(column.type) for column in missing})
+
+
+def _counts(store: Store, sets: EvalSets | None) -> dict[str, Any]:
+    from pyspark.sql import functions as sf
+
+    screened, hit = store.read(SCREENED), sf.col("contamination").isNotNull()
+    row = screened.agg(
+        sf.count("*"), sf.count_if(hit), sf.count_if(sf.col("copy_of").isNotNull() & ~hit)
+    ).collect()[0]  # fmt: skip
+    pool, bad, copies = map(int, row)
+    counts: dict[str, Any] = {"pool": pool, "kept": pool - bad - copies, "copies": copies, "rejected": {}}
+    if bad:
+        counts["rejected"][CONTAMINATED] = bad
+    if sets is not None:
+        names = screened.select(sf.explode("contamination.name").alias("name")).groupBy("name").count().collect()
+        found = {r["name"]: int(r["count"]) for r in names}
+        counts["sets"] = {
+            name: {"items": n, "too_short": sets.too_short[name], "rows": found.get(name, 0)}
+            for name, n in sets.items.items()
+        }
+    return counts

@@ -1,0 +1,205 @@
+"""The stage `screen`: rows of equal content, once or all; what single stages say; runs that repeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mig_spark import build_config, run_pipeline
+from mig_spark.config import Config
+from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SCREENED
+from mig_spark.curation.stages import flat_counts
+from mig_spark.errors import ContractError, InputError
+from mig_spark.lakehouse.sql import table_properties
+from mig_spark.lakehouse.tables import Store, Writer
+from mig_spark.summary import summarise
+
+FLOW = ("ingest", "screen", "annotate")
+
+
+def make_config(folder: Path, **more: Any) -> Config:
+    column = {"kind": "column"}
+    return build_config({
+        "pool": {"path": str(folder / "in"), "columns": {"labels": "labels", "score": "score"}},
+        "output": {"path": str(folder / "out")},
+        "annotate": {"tagger": column, "scorer": column, "allow_degenerate": True},
+        **more,
+    })  # fmt: skip
+
+
+def record(key: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"id": key, "prompt": text, "response": "an answer", "labels": ["a"], "score": 1.0, **more}
+
+
+def write(folder: Path, name: str, *rows: dict[str, Any]) -> None:
+    (folder / "in").mkdir(exist_ok=True)
+    (folder / "in" / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def ids(store: Store) -> set[str]:
+    return {r["id"] for r in store.read(ANNOTATED).select("id").collect()}
+
+
+def copies(store: Store) -> dict[str, tuple[str | None, int]]:
+    return {r["id"]: (r["copy_of"], r["copies"]) for r in store.read(SCREENED).collect()}
+
+
+def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one_that_is_gone(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path, "a.jsonl", record("b", "twice"), record("c", "once"), record("e", "twice", system="other"))
+    # labels and scores that a row came with are no content
+    write(tmp_path, "b.jsonl", record("a", "twice"), record("d", "twice", labels=["x"], score=2.0))
+    config = make_config(tmp_path, mode="incremental")
+    store = Store(spark, config.output)
+    with pytest.raises(InputError, match=r"no table 'pool'.* run the stage `ingest` first"):
+        run_pipeline(spark, config, ("screen",))
+    run_pipeline(spark, config, ("ingest",))
+    with pytest.raises(InputError, match=r"no table 'screened'.* run the stage `screen` first"):
+        run_pipeline(spark, config, ("annotate",))
+
+    done = run_pipeline(spark, config, FLOW)
+    assert copies(store) == {"a": (None, 2), "b": ("a", 0), "c": (None, 0), "d": ("a", 0), "e": (None, 0)}
+    assert ids(store) == {"a", "c", "e"}
+    assert done["counts"]["screen"] == {"pool": 5, "kept": 3, "copies": 2, "rejected": {}}
+    assert done["counts"]["annotate"]["pool"] == flat_counts(done["counts"])["screened"] == 3
+    assert "screened     3  (2 copies of others, 40.0% of the pool)" in summarise(done, FLOW)
+    versions = store.version(SCREENED), store.version(ANNOTATED)
+    assert set(run_pipeline(spark, config, FLOW)["skipped"]) == set(FLOW)
+
+    # the kept one leaves the source; nothing else of the table is written again
+    (tmp_path / "in" / "b.jsonl").unlink()
+    write(tmp_path, "c.jsonl", record("d", "twice"))
+    run_pipeline(spark, config, ("ingest",))
+    with pytest.raises(InputError, match=r"`pool` has changed since `screened` .* run the stage `screen` again"):
+        run_pipeline(spark, config, ("annotate",))
+    run_pipeline(spark, config, FLOW)
+    assert copies(store) == {"b": (None, 1), "c": (None, 0), "d": ("b", 0), "e": (None, 0)}
+    assert ids(store) == {"b", "c", "e"}
+    assert (store.version(SCREENED), store.version(ANNOTATED)) == (versions[0] + 1, versions[1] + 1)
+
+    # off: the rows of the pool, and nothing left that says otherwise
+    off = make_config(tmp_path, mode="incremental", screen={"copies": "keep"})
+    with pytest.raises(InputError, match=r"`annotated` was written with another screen .* the stage `annotate` again"):
+        run_pipeline(spark, off, ("graph",))
+    done = run_pipeline(spark, off, FLOW)
+    assert ids(store) == {r["id"] for r in store.read(POOL).collect()} == {"b", "c", "d", "e"}
+    assert "screen" not in done["counts"]
+    assert "screened" not in summarise(done, FLOW)
+    assert run_pipeline(spark, off, ("screen",))["seconds"].keys() == done["seconds"].keys()
+
+
+QUESTION = "Which of the four big moons of Jupiter is covered by a shell of smooth water ice?"
+NUMBERS = "A baker makes 12 loaves an hour and sells each for 3 dollars. How much does she earn in 8 hours?"
+
+
+def test_rows_of_evaluation_sets_are_rejected_with_the_text_in_common(spark: SparkSession, tmp_path: Path) -> None:
+    write(
+        tmp_path, "a.jsonl",
+        record("a", f"Answer this. {QUESTION.upper()}"), record("b", f"Answer this. {QUESTION.upper()}"),
+        record("c", "else", response=NUMBERS.replace(" ", "\n")), record("g", "a plain question"),
+        record("d", NUMBERS.replace("12", "15").replace("3", "4")),
+        record("e", "木星的四颗大卫星中哪一颗被光滑的水冰覆盖,请回答"),
+        {"id": "f", "instruction": "hi", "output": QUESTION, "labels": ["a"], "score": 1.0},
+    )  # fmt: skip
+    nested = spark.createDataFrame(
+        [
+            ([QUESTION[:20], QUESTION], "physics"),
+            (["木星的四颗大卫星中哪一颗被光滑的水冰覆盖?"], "物理"),
+            (["yes"], "none"),
+        ],
+        "parts array<string>, topic string",
+    )
+    nested.write.format("delta").save(str(tmp_path / "science"))
+    (tmp_path / "math.jsonl").write_text(
+        "".join(json.dumps({"id": k, "q": q}) + "\n" for k, q in [(1, "2 + 2"), (2, NUMBERS)])
+    )
+    sets = [
+        {"name": "science", "path": str(tmp_path / "science"), "columns": ["parts"]},
+        {"name": "math", "path": str(tmp_path / "math.jsonl"), "columns": ["q"]},
+    ]
+    config = make_config(tmp_path, screen={"contamination": sets})
+    store = Store(spark, config.output)
+    done = run_pipeline(spark, config, FLOW)
+    assert ids(store) == {"d", "g"}
+    counts = done["counts"]["screen"]
+    assert counts == {
+        "pool": 7, "kept": 2, "copies": 0, "rejected": {"contaminated": 5},
+        "sets": {"science": {"items": 3, "too_short": 1, "rows": 4}, "math": {"items": 2, "too_short": 1, "rows": 1}},
+    }  # fmt: skip
+    rejected = {r["id"]: (r["stage"], r["reason"], r["detail"], r["raw"]) for r in store.read(REJECTED).collect()}
+    assert set(rejected) == {"a", "b", "c", "e", "f"}
+    stage, reason, detail, raw = rejected["c"]
+    assert (stage, reason) == ("screen", "contaminated")
+    assert detail == f'math, item 2: 21 tokens in common: "{NUMBERS.lower()[:-1]}"'
+    assert json.loads(raw)["id"] == "c"
+    assert rejected["e"][2] == 'science, item 3: 20 tokens in common: "木星的四颗大卫星中哪一颗被光滑的水冰覆盖"'
+    assert "in sets    4 science, 1 math" in summarise(done, FLOW)
+    assert "rejected     5  (5 contaminated)" in summarise(done, FLOW)
+    assert set(run_pipeline(spark, config, FLOW)["skipped"]) == set(FLOW)
+
+    # another state of a set
+    (tmp_path / "math.jsonl").write_text(json.dumps({"q": QUESTION}) + "\n")
+    with pytest.raises(InputError, match=r"math\.jsonl has changed since `screened` .* run the stage `screen` again"):
+        run_pipeline(spark, config, ("annotate",))
+    done = run_pipeline(spark, config, FLOW)
+    assert set(done["skipped"]) == {"ingest"}
+    assert ids(store) == {"c", "d", "g"}
+    [row] = store.read(SCREENED).where("id = 'f'").collect()
+    assert [(o["name"], o["item"], o["tokens"]) for o in row["contamination"]] == [
+        ("science", "1", 17),
+        ("math", "1", 17),
+    ]
+
+    # what cannot be looked for ends the stage before anything is written
+    version = store.version(SCREENED)
+    (tmp_path / "empty.csv").write_text("q,a\n,1\n")
+    for given, said in (
+        ({"columns": ["question"]}, r"set math: path = .*math\.jsonl: question are needed; it has q"),
+        ({"path": str(tmp_path / "none.jsonl")}, r"none\.jsonl: nothing is there"),
+        ({"path": str(tmp_path / "empty.csv")}, r"empty\.csv: there is no text in q"),
+        (
+            {"path": str(tmp_path / "science"), "columns": ["topic"]},
+            r"none of its 3 items has a text of 8 tokens or more",
+        ),
+    ):
+        wrong = make_config(tmp_path, screen={"contamination": [sets[0], {**sets[1], **given}]})
+        with pytest.raises(InputError, match=said):
+            run_pipeline(spark, wrong, ("screen",))
+    assert store.version(SCREENED) == version
+
+    # off: nothing of it is left in `rejected`
+    run_pipeline(spark, make_config(tmp_path, screen={"copies": "keep"}), FLOW)
+    assert ids(store) == set("abcdefg")
+    assert store.read(REJECTED).isEmpty()
+
+
+def test_rejected_of_an_earlier_version_takes_the_new_stage(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = make_config(tmp_path).output
+    rows: Callable[[str], Any] = lambda stage: spark.createDataFrame(  # noqa: E731
+        [(stage, "reason", None, None, None, None, "run")], REJECTED.ddl()
+    )
+    old = {**REJECTED.checks, "stage_known": "stage in ('ingest', 'annotate', 'select')"}
+    with monkeypatch.context() as patched:
+        patched.setitem(REJECTED.checks, "stage_known", old["stage_known"])
+        Store(spark, output, Writer("old")).write(REJECTED, rows("annotate"))
+    store = Store(spark, output, Writer("new"))
+    store.write(REJECTED, rows("screen"), mode="append")
+    assert {r["stage"] for r in store.read(REJECTED).collect()} == {"annotate", "screen"}
+    rule = table_properties(spark, store.sql_name(REJECTED))["delta.constraints.stage_known"]
+    assert rule.replace(" ", "") == REJECTED.checks["stage_known"].replace(" ", "")
+    # once: the next run finds it as it is to be
+    version = store.version(REJECTED)
+    Store(spark, output, Writer("newer")).write(REJECTED, rows("select"), mode="append")
+    assert store.version(REJECTED) == version + 1
+    spark.sql(f"ALTER TABLE {store.sql_name(REJECTED)} DROP CONSTRAINT stage_known")
+    store.write(REJECTED, rows("else"), mode="append")
+    with pytest.raises(ContractError, match="has rows that break 'stage_known'"):
+        Store(spark, output, Writer("newest")).write(REJECTED, rows("ingest"), mode="append")
