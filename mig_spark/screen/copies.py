@@ -1,4 +1,4 @@
-"""Rows of equal content: all but one are copies of the one with the smallest id."""
+"""Rows of equal content: one of them stays, the others are copies of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ if TYPE_CHECKING:
 def with_copies(rows: DataFrame) -> DataFrame:
     """Say of each row whose copy it is, and how many copies it has.
 
+    Of a content the row with the smallest id stays; of those that brought labels or scores, where only some did, for
+    the others may have to be rejected later.
+
     Args:
-        rows: with `id` and `content_hash`, one row an id.
+        rows: with `id`, `content_hash` and `given`, one row an id.
 
     Returns:
-        `rows`, and `copy_of` (the smallest id of this content; null for that row itself) and `copies` (the number of
-        the others for that row, 0 for all other rows).
+        `id`, `content_hash`, `copy_of` (the row that stays; null for that row itself) and `copies` (the number of the
+        others for that row, 0 for all other rows).
     """
     from pyspark.sql import functions as sf
 
+    order = sf.struct(sf.col("given").isNull().alias("bare"), "id")
     # contents that are there once, the bulk of most pools, drop out before the join
-    shared = rows.groupBy("content_hash").agg(sf.min("id").alias("_first"), sf.count("*").alias("_rows"))
-    known = rows.join(shared.where("_rows > 1"), "content_hash", "left")
-    is_first = sf.col("_first") == sf.col("id")
-    copy_of = sf.when(~is_first, sf.col("_first"))
-    copies = sf.coalesce(sf.when(is_first, sf.col("_rows") - 1), sf.lit(0)).cast("bigint")
-    return known.withColumns({"copy_of": copy_of, "copies": copies}).drop("_first", "_rows")
+    shared = rows.groupBy("content_hash").agg(sf.min(order)["id"].alias("_stays"), sf.count("*").alias("_rows"))
+    known = rows.select("id", "content_hash").join(shared.where("_rows > 1"), "content_hash", "left")
+    stays = sf.col("_stays") == sf.col("id")
+    copies = sf.coalesce(sf.when(stays, sf.col("_rows") - 1), sf.lit(0)).cast("bigint").alias("copies")
+    return known.select("id", "content_hash", sf.when(~stays, sf.col("_stays")).alias("copy_of"), copies)

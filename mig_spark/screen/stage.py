@@ -44,7 +44,7 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     settings = config.screen
     sets = read_eval_sets(store.spark, settings.contamination) if settings.contamination else None
     pool = store.read(POOL)
-    rows = _marked(pool.select("id", "content_hash"), copies=settings.copies == "once")
+    rows = _marked(pool, copies=settings.copies == "once")
     with contextlib.ExitStack() as until_written:
         if sets is not None:
             # the pool is read once for it, though the rows are computed twice
@@ -96,7 +96,8 @@ def _marked(rows: DataFrame, *, copies: bool) -> DataFrame:
     """The columns of SCREENED for rows of the pool: copies, where they are looked for; the rest is null yet."""
     from pyspark.sql import functions as sf
 
-    rows = with_copies(rows) if copies else rows.withColumn("copies", sf.lit(0).cast("bigint"))
+    alone = rows.select("id", "content_hash", sf.lit(0).cast("bigint").alias("copies"))
+    rows = with_copies(rows) if copies else alone
     missing = [column for column in SCREENED.columns if column.name not in rows.columns]
     return rows.withColumns({column.name: sf.lit(None).cast(column.type) for column in missing})
 

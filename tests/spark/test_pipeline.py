@@ -50,7 +50,7 @@ def record(row):
 def config(tmp_path):
     rows = make_rows()
     lines = [json.dumps(record(r)) for r in rows]
-    bad = {**record(rows[0]), "_id": "no-annotation"}
+    bad = {**record(rows[0]), "_id": "no-annotation", "dialogs": [{"role": "user", "content": "not annotated"}]}
     del bad["annotation"]
     lines += [json.dumps(bad), "{broken", json.dumps({**record(rows[1]), "_id": "x", "dialogs": []})]
     with gzip.open(tmp_path / "pool.jsonl.gz", "wt", encoding="utf-8") as f:

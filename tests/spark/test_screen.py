@@ -53,8 +53,10 @@ def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one
     spark: SparkSession, tmp_path: Path
 ) -> None:
     write(tmp_path, "a.jsonl", record("b", "twice"), record("c", "once"), record("e", "twice", system="other"))
+    # the smallest id, but it brought neither labels nor a score
+    bare = {"id": "0", "prompt": "twice", "response": "an answer"}
     # labels and scores that a row came with are no content
-    write(tmp_path, "b.jsonl", record("a", "twice"), record("d", "twice", labels=["x"], score=2.0))
+    write(tmp_path, "b.jsonl", record("a", "twice"), record("d", "twice", labels=["x"], score=2.0), bare)
     config = make_config(tmp_path, mode="incremental")
     store = Store(spark, config.output)
     with pytest.raises(InputError, match=r"no table 'pool'.* run the stage `ingest` first"):
@@ -64,11 +66,13 @@ def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one
         run_pipeline(spark, config, ("annotate",))
 
     done = run_pipeline(spark, config, FLOW)
-    assert copies(store) == {"a": (None, 2), "b": ("a", 0), "c": (None, 0), "d": ("a", 0), "e": (None, 0)}
+    assert copies(store) == {
+        "0": ("a", 0), "a": (None, 3), "b": ("a", 0), "c": (None, 0), "d": ("a", 0), "e": (None, 0),
+    }  # fmt: skip
     assert ids(store) == {"a", "c", "e"}
-    assert done["counts"]["screen"] == {"pool": 5, "kept": 3, "copies": 2, "rejected": {}}
+    assert done["counts"]["screen"] == {"pool": 6, "kept": 3, "copies": 3, "rejected": {}}
     assert done["counts"]["annotate"]["pool"] == flat_counts(done["counts"])["screened"] == 3
-    assert "screened     3  (2 copies of others, 40.0% of the pool)" in summarise(done, FLOW)
+    assert "screened     3  (3 copies of others, 50.0% of the pool)" in summarise(done, FLOW)
     versions = store.version(SCREENED), store.version(ANNOTATED)
     assert set(run_pipeline(spark, config, FLOW)["skipped"]) == set(FLOW)
 
