@@ -11,12 +11,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark import build_config, run_pipeline
+from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SCREENED
 from mig_spark.curation.stages import flat_counts
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.sql import table_properties
 from mig_spark.lakehouse.tables import Store, Writer
+from mig_spark.screen.stage import screen_pool
 from mig_spark.summary import summarise
 
 FLOW = ("ingest", "screen", "annotate")
@@ -49,6 +51,7 @@ def copies(store: Store) -> dict[str, tuple[str | None, int]]:
     return {r["id"]: (r["copy_of"], r["copies"]) for r in store.read(SCREENED).collect()}
 
 
+@pytest.mark.long
 def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one_that_is_gone(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -99,72 +102,67 @@ def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one
 
 
 QUESTION = "Which of the four big moons of Jupiter is covered by a shell of smooth water ice?"
+CHINESE = "木星的四颗大卫星中哪一颗被光滑的水冰覆盖"
 NUMBERS = "A baker makes 12 loaves an hour and sells each for 3 dollars. How much does she earn in 8 hours?"
 
 
-def test_rows_of_evaluation_sets_are_rejected_with_the_text_in_common(spark: SparkSession, tmp_path: Path) -> None:
-    write(
-        tmp_path, "a.jsonl",
-        record("a", f"Answer this. {QUESTION.upper()}"), record("b", f"Answer this. {QUESTION.upper()}"),
-        record("c", "else", response=NUMBERS.replace(" ", "\n")), record("g", "a plain question"),
-        record("d", NUMBERS.replace("12", "15").replace("3", "4")),
-        record("e", "木星的四颗大卫星中哪一颗被光滑的水冰覆盖,请回答"),
-        {"id": "f", "instruction": "hi", "output": QUESTION, "labels": ["a"], "score": 1.0},
-    )  # fmt: skip
+def write_sets(folder: Path, spark: SparkSession) -> list[dict[str, Any]]:
+    """Two evaluation sets: a Delta table without ids whose texts are in lists, and JSON lines with ids."""
+    parts = [[QUESTION[:20], QUESTION], [f"{CHINESE}?"], ["yes"]]
     nested = spark.createDataFrame(
-        [
-            ([QUESTION[:20], QUESTION], "physics"),
-            (["木星的四颗大卫星中哪一颗被光滑的水冰覆盖?"], "物理"),
-            (["yes"], "none"),
-        ],
-        "parts array<string>, topic string",
+        [(p, t) for p, t in zip(parts, "xyz", strict=True)], "parts array<string>, topic string"
     )
-    nested.write.format("delta").save(str(tmp_path / "science"))
-    (tmp_path / "math.jsonl").write_text(
-        "".join(json.dumps({"id": k, "q": q}) + "\n" for k, q in [(1, "2 + 2"), (2, NUMBERS)])
-    )
-    sets = [
-        {"name": "science", "path": str(tmp_path / "science"), "columns": ["parts"]},
-        {"name": "math", "path": str(tmp_path / "math.jsonl"), "columns": ["q"]},
+    nested.coalesce(1).write.format("delta").save(str(folder / "science"))
+    lines = [{"id": 1, "q": "2 + 2"}, {"id": 2, "q": NUMBERS}]
+    (folder / "math.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return [
+        {"name": "science", "path": str(folder / "science"), "columns": ["parts"]},
+        {"name": "math", "path": str(folder / "math.jsonl"), "columns": ["q"]},
     ]
+
+
+def write_pool(store: Store, *rows: tuple[str, str, str]) -> None:
+    """Rows of an id, a request and an answer."""
+    full = [
+        (key, f"hash {asked} {said}", [("user", asked), ("assistant", said)], "here", "messages",
+         (["a"], None, None, 1.0, None), f"raw {key}", f"text {asked} {said}", "sft")
+        for key, asked, said in rows
+    ]  # fmt: skip
+    store.write(POOL, store.spark.createDataFrame(full, POOL.ddl()))
+
+
+def test_rows_of_evaluation_sets_are_rejected_with_the_text_in_common(spark: SparkSession, tmp_path: Path) -> None:
+    sets = write_sets(tmp_path, spark)
     config = make_config(tmp_path, screen={"contamination": sets})
     store = Store(spark, config.output)
-    done = run_pipeline(spark, config, FLOW)
-    assert ids(store) == {"d", "g"}
-    counts = done["counts"]["screen"]
-    assert counts == {
-        "pool": 7, "kept": 2, "copies": 0, "rejected": {"contaminated": 5},
+    write_pool(
+        store, ("a", f"Answer this. {QUESTION.upper()}", "-"), ("b", f"Answer this. {QUESTION.upper()}", "-"),
+        ("c", "else", NUMBERS.replace(" ", "\n")), ("d", NUMBERS.replace("12", "15").replace("3", "4"), "-"),
+        ("e", f"{CHINESE},请回答", "-"), ("f", "hi", QUESTION), ("g", "a plain question", "-"),
+        ("h", "a plain question", "-"),
+    )  # fmt: skip
+    assert screen_pool(store, config, "run") == {
+        "pool": 8, "kept": 2, "copies": 1, "rejected": {"contaminated": 5},
         "sets": {"science": {"items": 3, "too_short": 1, "rows": 4}, "math": {"items": 2, "too_short": 1, "rows": 1}},
     }  # fmt: skip
-    rejected = {r["id"]: (r["stage"], r["reason"], r["detail"], r["raw"]) for r in store.read(REJECTED).collect()}
+    assert annotate_pool(store, config, "run")["pool"] == 2
+    assert ids(store) == {"d", "g"}
+    rejected = {r["id"]: r for r in store.read(REJECTED).collect()}
     assert set(rejected) == {"a", "b", "c", "e", "f"}
-    stage, reason, detail, raw = rejected["c"]
-    assert (stage, reason) == ("screen", "contaminated")
-    assert detail == f'math, item 2: 21 tokens in common: "{NUMBERS.lower()[:-1]}"'
-    assert json.loads(raw)["id"] == "c"
-    assert rejected["e"][2] == 'science, item 3: 20 tokens in common: "木星的四颗大卫星中哪一颗被光滑的水冰覆盖"'
-    assert "in sets    4 science, 1 math" in summarise(done, FLOW)
-    assert "rejected     5  (5 contaminated)" in summarise(done, FLOW)
-    assert set(run_pipeline(spark, config, FLOW)["skipped"]) == set(FLOW)
-
-    # another state of a set
-    (tmp_path / "math.jsonl").write_text(json.dumps({"q": QUESTION}) + "\n")
-    with pytest.raises(InputError, match=r"math\.jsonl has changed since `screened` .* run the stage `screen` again"):
-        run_pipeline(spark, config, ("annotate",))
-    done = run_pipeline(spark, config, FLOW)
-    assert set(done["skipped"]) == {"ingest"}
-    assert ids(store) == {"c", "d", "g"}
-    [row] = store.read(SCREENED).where("id = 'f'").collect()
-    assert [(o["name"], o["item"], o["tokens"]) for o in row["contamination"]] == [
-        ("science", "1", 17),
-        ("math", "1", 17),
-    ]
+    c = rejected["c"]
+    assert (c["stage"], c["reason"], c["raw"], c["source"]) == ("screen", "contaminated", "raw c", "here")
+    assert c["detail"] == f'math, item 2: 21 tokens in common: "{NUMBERS.lower()[:-1]}"'
+    # rows of a table without ids, in order of their texts
+    assert rejected["e"]["detail"] == f'science, item 3: 20 tokens in common: "{CHINESE}"'
+    assert copies(store) == {
+        **dict.fromkeys("cdef", (None, 0)), "a": (None, 1), "b": ("a", 0), "g": (None, 1), "h": ("g", 0),
+    }  # fmt: skip
 
     # what cannot be looked for ends the stage before anything is written
     version = store.version(SCREENED)
     (tmp_path / "empty.csv").write_text("q,a\n,1\n")
     for given, said in (
-        ({"columns": ["question"]}, r"set math: path = .*math\.jsonl: question are needed; it has q"),
+        ({"columns": ["question"]}, r"set math: path = .*math\.jsonl: question are needed; it has id, q"),
         ({"path": str(tmp_path / "none.jsonl")}, r"none\.jsonl: nothing is there"),
         ({"path": str(tmp_path / "empty.csv")}, r"empty\.csv: there is no text in q"),
         (
@@ -174,12 +172,32 @@ def test_rows_of_evaluation_sets_are_rejected_with_the_text_in_common(spark: Spa
     ):
         wrong = make_config(tmp_path, screen={"contamination": [sets[0], {**sets[1], **given}]})
         with pytest.raises(InputError, match=said):
-            run_pipeline(spark, wrong, ("screen",))
+            screen_pool(store, wrong, "wrong")
     assert store.version(SCREENED) == version
 
+
+@pytest.mark.long
+def test_an_evaluation_set_that_changed_is_looked_for_again(spark: SparkSession, tmp_path: Path) -> None:
+    math = tmp_path / "math.jsonl"
+    math.write_text(json.dumps({"q": NUMBERS}) + "\n")
+    write(tmp_path, "a.jsonl", record("a", QUESTION), record("b", NUMBERS), record("c", "else"))
+    one = {"name": "math", "path": str(math), "columns": ["q"]}
+    config = make_config(tmp_path, screen={"contamination": [one]})
+    store = Store(spark, config.output)
+    words = summarise(run_pipeline(spark, config, FLOW), FLOW)
+    assert "rejected     1  (1 contaminated)" in words
+    assert "in sets    1 math" in words
+    assert ids(store) == {"a", "c"}
+    assert set(run_pipeline(spark, config, FLOW)["skipped"]) == set(FLOW)
+
+    math.write_text(json.dumps({"q": QUESTION}) + "\n")
+    with pytest.raises(InputError, match=r"math\.jsonl has changed since `screened` .* run the stage `screen` again"):
+        run_pipeline(spark, config, ("annotate",))
+    assert set(run_pipeline(spark, config, FLOW)["skipped"]) == {"ingest"}
+    assert ids(store) == {"b", "c"}
     # off: nothing of it is left in `rejected`
     run_pipeline(spark, make_config(tmp_path, screen={"copies": "keep"}), FLOW)
-    assert ids(store) == set("abcdefg")
+    assert ids(store) == {"a", "b", "c"}
     assert store.read(REJECTED).isEmpty()
 
 
