@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.screen.shingles import mix
 from mig_spark.kernels.screen.tokens import I32, I64, U64, Tokens, tokenise
 
 #: Tokens in a row that count as text in common.
@@ -167,8 +168,7 @@ def _cut(span: str) -> str:
 @njit(cache=True)
 def _finished(value: Any, size: int) -> Any:
     """A run's hash: runs of different lengths differ, and its highest bits depend on all of it."""
-    value = (value ^ np.uint64(size)) * np.uint64(0xD6E8FEB86659FD93)
-    return value ^ (value >> np.uint64(32))
+    return mix(value ^ np.uint64(size))
 
 
 @njit(cache=True)
