@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import unicodedata
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from mig_spark.kernels.screen.overlap import GRAM, EvalIndex, EvalText, Overlap,
 from mig_spark.kernels.screen.tokens import tokenise
 from mig_spark.lakehouse.lists import read_list
 from mig_spark.screen.contamination import texts_in
+from mig_spark.udfs import overlaps_of_rows
 
 ITEM = (
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
@@ -158,3 +161,16 @@ def test_a_list_may_have_too_many_rows_and_lack_what_is_optional(tmp_path: Path)
         read_list(str(file), {"q": "text", "no": "text"}, "path", spark=None)
     with pytest.raises(InputError, match="more than 1 rows"):
         read_list(str(file), {"q": "text"}, "path", spark=None, most=1)
+
+
+def test_a_partition_gives_its_rows_with_text_in_common() -> None:
+    turns = [[("user", "hi")], [("user", "-"), ("assistant", ITEM)], [], [("user", ITEM.upper()), ("assistant", "x")]]
+    messages = pa.array([[{"role": r, "content": c} for r, c in row] for row in turns])
+    batch = pa.RecordBatch.from_pydict({"id": ["a", "b", "c", "d"], "messages": messages})
+    index = pickle.loads(pickle.dumps(only(ITEM)))
+    # a part of a batch has offsets that do not begin at 0
+    [none, some] = overlaps_of_rows(lambda: index)(iter([batch.slice(0, 1), batch.slice(1)]))
+    assert none.num_rows == 0
+    assert some.column("id").to_pylist() == ["b", "d"]
+    [[b], [d]] = some.column("contamination").to_pylist()
+    assert (b["name"], b["item"], b["tokens"], d["span"]) == ("set", "item", 31, b["span"])
