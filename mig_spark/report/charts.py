@@ -91,7 +91,9 @@ def linear_axis(title: str, low: float, high: float, *, form: Form = "number", w
     step = nice_step((high - low) / _TICKS)
     step = max(1.0, round(step)) if whole else step
     first = math.ceil(low / step - 1e-9)
+    slack = 1e-6 * (high - low)
     values = [step * k for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    values = [v for v in values if low - slack <= v <= high + slack]
     words = number if form == "number" else "{:.6g}%".format
     scale = 1 if form == "number" else 100
     return Axis(title, low, high, [(v, words(scale * round(v, 12))) for v in values])
@@ -107,7 +109,8 @@ def log_axis(title: str, values: Iterable[Floats]) -> Axis:
     factors = (1,) if high / low > 50 else (1, 2, 5)
     # 3 * 10.0**-1 is 0.30000000000000004
     ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
-    inside = [t for t in ticks if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
+    slack = 1 + 1e-6 * math.log(high / low)
+    inside = [t for t in ticks if low / slack <= t <= high * slack]
     every = math.ceil(len(inside) / 8) or 1
     return Axis(title, low, high, [(t, number(t)) for t in inside[::every]], log=True)
 
