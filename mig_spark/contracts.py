@@ -406,7 +406,9 @@ FINISHED = Table(
     "One row a finished stage: from what, by what and to what. A later run passes over a stage whose key is here",
     (
         Column("run_id", "string", "the run that finished it", nullable=False),
-        Column("stage", "string", "ingest, screen, annotate, vocabulary, graph, select, export or report", nullable=False),
+        Column(
+            "stage", "string", "ingest, screen, annotate, vocabulary, graph, select, export or report", nullable=False
+        ),
         Column("key", "string", "sha256 of config, code version and the versions of what was read", nullable=False),
         Column("reads", "string", "JSON: what it read, tables with their Delta versions", nullable=False),
         Column("writes", "string", "JSON: tables that it wrote, with their Delta versions after it", nullable=False),

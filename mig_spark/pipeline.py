@@ -34,11 +34,18 @@ from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
+from mig_spark.screen.contamination import read_eval_sets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
+
+#: Why a stage that is asked for by name has nothing to do.
+_OFF = {
+    "screen": "every part of the section screen is off, so all rows of the pool are annotated",
+    "export": "output.exports names no format (mig-spark export --to FORMAT --out DIR)",
+}
 
 __all__ = ["STAGES", "flat_counts", "output_files", "run_pipeline"]
 
@@ -68,7 +75,8 @@ def run_pipeline(
     Raises:
         ConfigError: `run_id` cannot be the name of a run.
         LeaseError: another run is writing into the same tables.
-        InputError, DependencyError: the tokenizer that is to count tokens is not there; nothing was done.
+        InputError, DependencyError: the tokenizer that is to count tokens, or an evaluation set, is not there or
+            cannot be used; nothing was done.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
@@ -76,8 +84,8 @@ def run_pipeline(
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
     planned = _planned(config, stages)
     if not planned:
-        # a scheduler's task for the stage `export` stays where the config names no format
-        logger.warning("nothing to do: output.exports names no format (mig-spark export --to FORMAT --out DIR)")
+        # a scheduler's task for a stage stays where the config has the stage off
+        logger.warning("nothing to do: %s", "; ".join(why for name, why in _OFF.items() if name in stages))
         return {"run_id": run_id, "counts": {}, "seconds": {}, "certificate": {}, "skipped": {}, "files": {}}
     if not has_spark_context(spark):
         raise PlatformError(
@@ -87,6 +95,8 @@ def run_pipeline(
     store = Store(spark, config.output, Writer(run_id))
     if any(ANNOTATED in stage.writes(config) for stage in planned):
         find_tokenizer(spark, config)
+    if len(planned) > 1 and any(SCREENED in stage.writes(config) for stage in planned):
+        read_eval_sets(spark, config.screen.contamination)
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
         if lease is not None:
             store.drop_left_behind()
@@ -238,9 +248,6 @@ def _planned(config: Config, stages: Sequence[str]) -> list[Stage]:
     """The stages in order, without those that the config has off."""
     if tuple(stages) == ("vocabulary",) and not config.vocabulary.enabled:
         raise ConfigError("vocabulary.enabled is false, so labels are the tags as they are: set it to true")
-    if tuple(stages) == ("screen",) and not config.screen.enabled:
-        # no error: a job of one task a stage has it for any config
-        logger.warning("screen: every part of it is off in the config, so all rows of the pool are annotated")
     return [stage for stage in STAGES.values() if stage.name in stages and stage.enabled(config)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-logger = logging.getLogger(__name__)
-
 #: Rows of one evaluation set, and tokens of all of them, at most: every Python worker holds them, 60 bytes a token.
 MOST_ITEMS = 1_000_000
 MOST_TOKENS = 5_000_000
@@ -40,12 +37,14 @@ class EvalSets:
     too_short: dict[str, int]
 
 
-def read_eval_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> EvalSets:
-    """Read evaluation sets at the driver.
+def read_eval_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> EvalSets | None:
+    """Read evaluation sets at the driver; None where there are none.
 
     Raises:
         InputError: nothing is there, it cannot be read, a column is missing, there is no text to look for, or too much.
     """
+    if not sets:
+        return None
     texts: list[EvalText] = []
     whose: list[tuple[int, int]] = []  # set and item of each text
     counts: list[int] = []
@@ -70,11 +69,6 @@ def read_eval_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> Eva
                 f"{_option(one)} = {one.path}: none of its {counts[k]:,} items has a text of {one.min_tokens} tokens "
                 f"or more in {', '.join(one.columns)}: name other columns, or lower min_tokens"
             )
-        if short[one.name]:
-            logger.warning(
-                "screen: %d of %d items of %s are not looked for: their texts have fewer than %d tokens (min_tokens)",
-                short[one.name], counts[k], one.name, one.min_tokens,
-            )  # fmt: skip
     return EvalSets(index, {one.name: n for one, n in zip(sets, counts, strict=True)}, short)
 
 

@@ -42,7 +42,10 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         InputError: there is no pool, or an evaluation set cannot be used; then nothing has been written.
     """
     settings = config.screen
-    sets = read_eval_sets(store.spark, settings.contamination) if settings.contamination else None
+    sets = read_eval_sets(store.spark, settings.contamination)
+    for name, n in sets.too_short.items() if sets is not None else ():
+        if n:
+            logger.warning("screen: %d items of %s are not looked for: their texts are below min_tokens", n, name)
     pool = store.read(POOL)
     rows = _marked(pool, copies=settings.copies == "once")
     with contextlib.ExitStack() as until_written:

@@ -98,7 +98,7 @@ def test_equal_content_is_annotated_once_and_another_copy_takes_the_place_of_one
     assert ids(store) == {r["id"] for r in store.read(POOL).collect()} == {"b", "c", "d", "e"}
     assert "screen" not in done["counts"]
     assert "screened" not in summarise(done, FLOW)
-    assert run_pipeline(spark, off, ("screen",))["seconds"].keys() == done["seconds"].keys()
+    assert run_pipeline(spark, off, ("screen",))["counts"] == {}
 
 
 QUESTION = "Which of the four big moons of Jupiter is covered by a shell of smooth water ice?"

@@ -38,6 +38,7 @@ def make_config(path: Path, **more: Any) -> Config:
     column = {"kind": "column"}
     return build_config({
         "pool": {"path": str(path / "pool.jsonl"), "columns": {"labels": "labels", "score": "score"}},
+        "screen": {"copies": "keep"},
         "output": {"path": str(path / "out")},
         "annotate": {"tagger": column, "scorer": column, "tokenizer": str(path / "tokenizer")},
         "graph": {"edges_path": str(edges), "engine": "kernel"},
