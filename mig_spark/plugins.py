@@ -181,6 +181,8 @@ EXPORTS: Registry[Any] = Registry(
         "llamafactory": "mig_spark.export.formats.llamafactory:LlamaFactory",
         "trl": "mig_spark.export.formats.trl:Trl",
         "axolotl": "mig_spark.export.formats.axolotl:Axolotl",
+        "parquet": "mig_spark.export.formats.parquet:Parquet",
+        "delta": "mig_spark.export.formats.delta:Delta",
         "huggingface": "mig_spark.export.formats.huggingface:HuggingFace",
     },
     base="mig_spark.export.format:Format",

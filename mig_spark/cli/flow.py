@@ -12,6 +12,7 @@ import click
 from mig_spark.cli.base import PicksKinds, cli, failure_told, loaded_config, read_config, run_stages, stage_options
 from mig_spark.config import Config, build_config
 from mig_spark.curation.stages import STAGES
+from mig_spark.errors import InputError
 
 
 @cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
@@ -74,7 +75,7 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
     keys=("output.exports",),
     epilog="Example: mig-spark export config.yaml --to trl --out train --first 1000",
 )
-@click.argument("config", type=click.Path(dir_okay=False))
+@click.argument("config", type=click.Path())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
 @click.option("--to", "form", metavar="FORMAT", help="One of those below. Default: records.")
 @click.option(
@@ -83,6 +84,7 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
     help="A folder that is not there yet; records and messages also into a file, named .jsonl or .json.",
 )
 @click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
+@click.option("--check", is_flag=True, help="Read what was written again; with a file or folder as CONFIG: only that.")
 @click.option("--strict", is_flag=True, help="Exit code 3, with nothing written, where the format cannot hold a row.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, as stdout's last line.")
 @click.option("--run-id", metavar="ID", help="Without --out: the scheduler's name for this run. Default: a new one.")
@@ -92,6 +94,7 @@ def export(
     form: str | None,
     out: str | None,
     first: int | None,
+    check: bool,
     strict: bool,
     as_json: bool,
     run_id: str | None,
@@ -100,7 +103,11 @@ def export(
 
     Rows that a format cannot hold, or that its trainer would drop, are listed in export_skipped.jsonl with the reason.
     Without --to and --out it is the stage `export`: the formats of output.exports, into folders below output.path.
+    With --check DIR --to FORMAT, files that are there are held against the format: exit code 1 where it finds anything.
     """
+    if check and out is None:
+        _check_files(config, form, as_json)
+        return
     if out is None:
         if form is not None or first is not None or strict:
             raise click.UsageError("Missing option '--out'.")
@@ -118,10 +125,25 @@ def export(
             if names_file(out):
                 done = export_file(store, settings, chosen, out, first=first)
             else:
-                done = export_folder(store, settings, chosen, out, first=first, strict=strict)
+                done = export_folder(store, settings, chosen, out, first=first, strict=strict, check=check)
     click.echo(describe_export(done, out))
     if as_json:
         click.echo(json.dumps(done.to_dict()))
+
+
+def _check_files(path: str, form: str | None, as_json: bool) -> None:
+    from mig_spark.export.check import check_files, describe_check
+    from mig_spark.export.write import format_named
+
+    with failure_told(as_json, None):
+        if form is None:
+            raise InputError("--check: say which format the files should have: --to FORMAT")
+        done = check_files(path, format_named(form))
+    click.echo(describe_check(done, form))
+    if as_json:
+        click.echo(json.dumps(done.to_dict()))
+    if done.problems:
+        sys.exit(1)
 
 
 for _name in STAGES:

@@ -141,6 +141,8 @@ def _section(model: type[BaseModel], indent: str, *, optional: bool = False) -> 
         else:
             value = field.examples[0] if field.examples else _default(field)
             lines += _commented(f"{start}{name}: {_plain(value)}", _meaning(field))
+            for kind, member in family.members().items() if family is not None else ():
+                lines += _wrapped(f"{indent}  #   ", f"{kind}: {summary(member)}")
     return lines
 
 

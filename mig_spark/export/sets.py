@@ -123,19 +123,24 @@ def shard_of(rank: str) -> Column:
     return ((sf.col(rank) - 1) / sf.lit(ONE_FILE_ROWS)).cast("int")
 
 
-def write_shards(df: DataFrame, folder: str, *, form: str, columns: Sequence[str], by: Sequence[str]) -> None:
-    """Write rows into `folder`, a file for each group of the columns `by`, whose last is `shard`; in each in order of
-    `rank`, which is a column too."""
-    shards = df.agg({"shard": "max"}).collect()[0][0] or 0
-    ready = df.repartition(int(shards) + 1, *by).sortWithinPartitions(*by, "rank").select(*columns, *by)
+def write_shards(
+    df: DataFrame, folder: str, *, form: str, columns: Sequence[str], by: Sequence[str], rank: str = "rank"
+) -> None:
+    """Write rows into `folder`, a file for each group of the columns `by`, whose last is the shard; in each in order of
+    the column `rank`."""
+    from pyspark.sql import functions as sf
+
+    shards = df.agg(sf.max(by[-1])).collect()[0][0] or 0
+    # sorted by all of them, since Spark's writer sorts anew, and by `by` alone, what is not
+    ready = df.repartition(int(shards) + 1, *by).sortWithinPartitions(*by, rank).select(*columns, *by)
     options = {"maxRecordsPerFile": "0", **({"compression": "none"} if form == "text" else {})}
     ready.write.format(form).options(**options).partitionBy(*by).save(folder)
 
 
 def take_shards(files: Files, source: str, target: str, ending: str) -> int:
-    """Give the files below the folders `shard=N` of `source` their names in `target`: part-00000 and so on, in order;
+    """Give the files below the folders `SHARD=N` of `source` their names in `target`: part-00000 and so on, in order;
     returns how many there are."""
-    folders = [f for f in files.children(source) if f.is_dir and f.name.startswith("shard=")]
+    folders = [f for f in files.children(source) if f.is_dir and "=" in f.name]
     parts = [
         part
         for folder in sorted(folders, key=lambda f: int(f.name.partition("=")[2]))

@@ -8,15 +8,18 @@ from typing import Any
 
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
-from mig_spark.errors import ConfigError, ExportError, InputError
+from mig_spark.errors import ConfigError, ContractError, ExportError, InputError
+from mig_spark.export.check import check_files
 from mig_spark.export.convert import Further
 from mig_spark.export.folder import new_folder, see_that_it_is_free
-from mig_spark.export.format import Format, LineFormat, Told
+from mig_spark.export.format import Format, LineFormat, TableFormat, Told
 from mig_spark.export.formats.records import Records
 from mig_spark.export.rows import OF_SELECTION, in_order, names_of, selected, selected_rows
 from mig_spark.export.sets import ONE_FILE_ROWS, SKIPPED, Sets
+from mig_spark.export.tables import write_table
 from mig_spark.kernels.export.lines import added_to
 from mig_spark.lakehouse.files import write_lines
+from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -129,6 +132,7 @@ def export_folder(
     *,
     first: int | None = None,
     strict: bool = False,
+    check: bool = False,
     further: Further | None = None,
     replace: bool = False,
 ) -> Exported:
@@ -142,6 +146,8 @@ def export_folder(
         out: the folder; it may be there if it is empty.
         first: only so many rows, the first by rank.
         strict: every row has to be written.
+        check: read what was written again before it is published, and hold it against the format; a folder on this
+            machine.
         further: more that a record has to keep to, see `convert`.
         replace: what is at `out` is replaced.
 
@@ -149,25 +155,56 @@ def export_folder(
         ExportError: `strict`, and the format cannot hold a row; nothing is written.
         InputError: it can hold none; the folder is not empty; or as `selected`.
     """
-    assert isinstance(form, LineFormat)
     if not replace:
         see_that_it_is_free(out, store.spark)
-    chosen = selected(store, first)
-    rows = chosen.read(SELECTION).count() if first is None else first
-    with new_folder(out, store.spark, replace=replace) as folder:
-        sets = Sets(store, form, folder)
-        if rows <= ONE_FILE_ROWS:
-            sets.by_driver(in_order(selected_rows(chosen, first), names_of(config)), further)
-        else:
-            sets.by_executors(selected_rows(chosen, first), names_of(config), further)
-        _see_that_rows_fit(sets, form, strict=strict)
-        sources, skipped = dict(sets.sources.most_common()), dict(sets.skipped.most_common())
-        told = Told(sources, skipped, _run_of(chosen), _plain(config))
-        for name, text in form.beside(sets.written(), told).items():
-            write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
-            sets.files.append(name)
-        store.check_lease()
+    with spark_failures("export"):
+        chosen = selected(store, first)
+        with new_folder(out, store.spark, replace=replace) as folder:
+            if isinstance(form, TableFormat):
+                rows, files = write_table(chosen, config, form, folder, first=first)
+                done = Exported({"train": rows}, {}, [files])
+            else:
+                assert isinstance(form, LineFormat), form
+                done = _write_lines(chosen, config, form, folder, first=first, strict=strict, further=further)
+                if check:
+                    _see_that_it_is_whole(folder, form, further, sum(done.rows.values()))
+            store.check_lease()
+    return done
+
+
+def _write_lines(
+    store: Store,
+    config: Config,
+    form: LineFormat,
+    folder: str,
+    *,
+    first: int | None,
+    strict: bool,
+    further: Further | None,
+) -> Exported:
+    sets, df = Sets(store, form, folder), selected_rows(store, first)
+    if (store.read(SELECTION).count() if first is None else first) <= ONE_FILE_ROWS:
+        sets.by_driver(in_order(df, names_of(config)), further)
+    else:
+        sets.by_executors(df, names_of(config), further)
+    _see_that_rows_fit(sets, form, strict=strict)
+    sources, skipped = dict(sets.sources.most_common()), dict(sets.skipped.most_common())
+    told = Told(sources, skipped, _run_of(store), _plain(config))
+    for name, text in form.beside(sets.written(), told).items():
+        write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
+        sets.files.append(name)
     return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files))
+
+
+def _see_that_it_is_whole(folder: str, form: LineFormat, further: Further | None, rows: int) -> None:
+    found = check_files(folder, form, further)
+    wrong = sum(found.problems.values())
+    if wrong or found.records != rows:
+        example = f", for example {found.places[0]}" if found.places else ""
+        raise ContractError(
+            f"--check: {rows:,} records were written, {found.records:,} are there, and {wrong:,} are not as "
+            f"{form.kind} wants them{example}: nothing is published"
+        )
 
 
 def export_all(store: Store, config: Config, path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A tagger and a scorer of someone else's, as docs/extending.md shows them: in the schema, the help and a run."""
+"""A tagger, a scorer and a format of someone else's, as docs/extending.md shows them: in schema, help and a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def package(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> It
         name = code.partition("\n")[0].removeprefix("# ")
         (root / name).write_text(code, encoding="utf-8")
         names.append(name)
-    assert names == ["my_tags.py", "my_scores.py"]
+    assert names == ["my_tags.py", "my_scores.py", "my_format.py"]
     with zipfile.ZipFile(root / "my_package.zip", "w") as archive:
         for name in names:
             archive.write(root / name, name)
@@ -57,16 +57,24 @@ def config(tmp_path: Path, **annotate: object) -> Config:
     pool = tmp_path / "pool.jsonl"
     rows = [("How does bread rise?", "Yeast makes gas."), ("What is yeast?", "A fungus."), ("Who are you?", "Nobody.")]
     pool.write_text("".join(json.dumps({"instruction": asked, "output": said}) + "\n" for asked, said in rows))
-    plain = {**yaml.safe_load(blocks("yaml")[0])["annotate"], **annotate, "allow_degenerate": True}
-    return build_config(
-        {"pool": {"path": str(pool)}, "output": {"path": str(tmp_path / "out")}, "annotate": plain}, where="page"
-    )
+    page = yaml.safe_load(blocks("yaml")[0])
+    edges = tmp_path / "edges.jsonl"
+    edges.write_text(json.dumps({"src": "bread", "dst": "yeast", "weight": 0.9}) + "\n")
+    plain = {
+        "pool": {"path": str(pool)},
+        "output": {"path": str(tmp_path / "out"), **page["output"]},
+        "annotate": {**page["annotate"], **annotate, "allow_degenerate": True},
+        "graph": {"edges_path": str(edges)},
+        "select": {"budget": 3, "strategy": "random"},
+    }
+    return build_config(plain, where="page")
 
 
 @pytest.mark.usefixtures("package")
 def test_kinds_of_a_package_are_in_the_schema_the_example_and_the_help() -> None:
     schema = json.loads(CliRunner().invoke(cli, ["config", "--schema"]).output)
-    plain = {"pool": {"path": "p"}, "output": {"path": "o"}, **yaml.safe_load(blocks("yaml")[0])}
+    page = yaml.safe_load(blocks("yaml")[0])
+    plain = {**page, "pool": {"path": "p"}, "output": {"path": "o", **page["output"]}}
     jsonschema.validate(plain, schema)
     del plain["annotate"]["tagger"]["words"]
     with pytest.raises(jsonschema.ValidationError, match="keyword"):
@@ -75,6 +83,10 @@ def test_kinds_of_a_package_are_in_the_schema_the_example_and_the_help() -> None
         said = " ".join(CliRunner().invoke(cli, args).output.split())
         assert re.search(r"keyword:? Labels whose words stand in the row", said)
         assert re.search(r"length:? The length of what the assistant says", said)
+    said = " ".join(CliRunner().invoke(cli, ["export", "--help"]).output.split())
+    assert "qa question and answer, for rows of one exchange" in said
+    with pytest.raises(jsonschema.ValidationError, match="qa"):
+        jsonschema.validate({"pool": {"path": "p"}, "output": {"exports": [{"kind": "qa", "longest": 0}]}}, schema)
 
 
 @pytest.mark.usefixtures("package")
@@ -94,6 +106,16 @@ def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, 
     assert {(row["quality"], row["complexity"]) for row in rows} == {(None, None)}
     done = run_pipeline(spark, settings, ("annotate",), fresh=True)
     assert tuple(done["counts"]["annotate"][name] for name in ("annotated", "cached")) == (0, 3)
+
+    done = run_pipeline(spark, settings, ("graph", "select", "export"))
+    assert done["counts"]["export"]["qa"] == {
+        "written": 2, "left_out": 1, "rows": {"train": 2}, "skipped": {"a longer answer than is wanted": 1},
+        "files": ["export_skipped.jsonl", "train.jsonl"],
+    }  # fmt: skip
+    lines = (tmp_path / "out" / "exports" / "qa" / "train.jsonl").read_text().splitlines()
+    assert sorted((record["question"], record["answer"]) for record in map(json.loads, lines)) == [
+        ("What is yeast?", "A fungus."), ("Who are you?", "Nobody."),
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("package")

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+from click.testing import CliRunner
 from formats import ASKED, BLUE, CALLS, FORMATS, LIGHT, Format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,10 @@ from test_formats import records
 from test_formats import values as json_values
 from tiny_models import save_tokenizer
 
+from mig_spark.cli import cli
 from mig_spark.contracts import KINDS
+from mig_spark.errors import ConfigError, InputError
+from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert
 from mig_spark.export.format import FEATURES, LineFormat, Row, Told, Written
 from mig_spark.kernels.export.dialogue import Dialogue
@@ -447,3 +452,45 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("form", "record", "words"), BROKEN)
 def test_what_a_trainer_would_refuse_is_found(form: str, record: dict[str, Any], words: str) -> None:
     assert words in " ".join(FORMS[form].problems(record))
+
+
+def test_files_that_are_there_are_held_against_a_format(export: Callable[..., Any], tmp_path: Path) -> None:
+    sets = export(FORMS["trl"])
+    shards = tmp_path / "messages"
+    shards.mkdir()
+    (tmp_path / "messages.jsonl").rename(shards / "part-00000.jsonl")
+    (shards / "part-00001.jsonl").write_text('{"messages": []}\n\n{"messages": [}\n[]\n')
+    done = check_files(str(tmp_path), FORMS["trl"])
+    assert (done.records, done.files) == (sum(map(len, sets.values())) + 3, len(sets) + 1)
+    assert [place.rpartition("part-00001.jsonl:")[2].split(":")[0] for place in done.places] == ["1", "3", "4"]
+    assert "no messages" in done.problems
+    run = CliRunner().invoke(cli, ["export", "--check", str(tmp_path), "--to", "trl", "--json"])
+    assert run.exit_code == 1
+    said, told = run.stdout.strip().splitlines()[-2:]
+    assert "3 of them would be refused or dropped" in said
+    assert json.loads(told)["records"] == done.records
+    (shards / "part-00001.jsonl").unlink()
+    run = CliRunner().invoke(cli, ["export", "--check", str(tmp_path), "--to", "trl"])
+    assert (run.exit_code, "all as trl takes them" in run.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--check", "DIR", "--to", "trll"], "did you mean 'trl'"),
+        (["--check", "DIR", "--to", "parquet"], "tables have their types"),
+        (["--check", "DIR"], "say which format"),
+        (["--check", "DIR", "--to", "trl"], "no .jsonl files there"),
+        (["--check", "s3://b/c", "--to", "trl"], "files are checked on this machine"),
+        (["DIR", "--to", "trl", "--out", "x"], "DIR"),
+        (["DIR", "--to", "trl"], "Missing option '--out'"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    with pytest.raises((InputError, click.UsageError, ConfigError)) as caught:
+        CliRunner().invoke(cli, ["export", *args], catch_exceptions=False, standalone_mode=False)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["DIR"]
