@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from mig_spark.cli.base import PicksKinds, cli, failure_told, loaded_config, rea
 from mig_spark.config import Config, build_config
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import InputError
+
+if TYPE_CHECKING:
+    from mig_spark.export.lengths import Lengths
 
 
 @cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
@@ -85,6 +89,12 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
 )
 @click.option("--first", type=click.IntRange(min=0), metavar="N", help="Only the first N by rank. Default: all.")
 @click.option("--check", is_flag=True, help="Read what was written again; with a file or folder as CONFIG: only that.")
+@click.option(
+    "--tokenizer", metavar="DIR", help="Rows that its chat template refuses are left out; needs the extra embed."
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Rows with more, by --tokenizer, are left out."
+)
 @click.option("--strict", is_flag=True, help="Exit code 3, with nothing written, where the format cannot hold a row.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, as stdout's last line.")
 @click.option("--run-id", metavar="ID", help="Without --out: the scheduler's name for this run. Default: a new one.")
@@ -95,6 +105,8 @@ def export(
     out: str | None,
     first: int | None,
     check: bool,
+    tokenizer: str | None,
+    max_tokens: int | None,
     strict: bool,
     as_json: bool,
     run_id: str | None,
@@ -106,7 +118,7 @@ def export(
     With --check DIR --to FORMAT, files that are there are held against the format: exit code 1 where it finds anything.
     """
     if check and out is None:
-        _check_files(config, form, as_json)
+        _check_files(config, form, tokenizer, max_tokens, as_json)
         return
     if out is None:
         if form is not None or first is not None or strict:
@@ -119,26 +131,40 @@ def export(
 
     with failure_told(as_json, None):
         settings = read_config(config, overrides)
-        chosen = format_named(form or "records", settings)
+        chosen, lengths = format_named(form or "records", settings), _lengths(tokenizer, max_tokens)
         with open_session(settings.spark) as session:
             store = Store(session.spark, settings.output)
             if names_file(out):
                 done = export_file(store, settings, chosen, out, first=first)
             else:
-                done = export_folder(store, settings, chosen, out, first=first, strict=strict, check=check)
+                done = export_folder(
+                    store, settings, chosen, out, first=first, strict=strict, check=check, further=lengths
+                )
     click.echo(describe_export(done, out))
     if as_json:
         click.echo(json.dumps(done.to_dict()))
 
 
-def _check_files(path: str, form: str | None, as_json: bool) -> None:
+def _lengths(tokenizer: str | None, max_tokens: int | None) -> Lengths | None:
+    from mig_spark.export.lengths import Lengths
+
+    if tokenizer is None:
+        if max_tokens is not None:
+            raise InputError(f"--max-tokens {max_tokens}: say which tokenizer counts them: --tokenizer DIR")
+        return None
+    lengths = Lengths(tokenizer, max_tokens)
+    lengths.check()
+    return lengths
+
+
+def _check_files(path: str, form: str | None, tokenizer: str | None, max_tokens: int | None, as_json: bool) -> None:
     from mig_spark.export.check import check_files, describe_check
     from mig_spark.export.write import format_named
 
     with failure_told(as_json, None):
         if form is None:
             raise InputError("--check: say which format the files should have: --to FORMAT")
-        done = check_files(path, format_named(form))
+        done = check_files(path, format_named(form), _lengths(tokenizer, max_tokens))
     click.echo(describe_check(done, form))
     if as_json:
         click.echo(json.dumps(done.to_dict()))

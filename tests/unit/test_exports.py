@@ -24,6 +24,7 @@ from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert
 from mig_spark.export.format import FEATURES, LineFormat, Row, Told, Written
+from mig_spark.export.lengths import Lengths
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
@@ -474,9 +475,41 @@ def test_files_that_are_there_are_held_against_a_format(export: Callable[..., An
     assert (run.exit_code, "all as trl takes them" in run.stdout) == (0, True)
 
 
+def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path / "chat", template=True)
+    save_tokenizer(tmp_path / "plain")
+    from transformers import AutoTokenizer
+
+    chat = AutoTokenizer.from_pretrained(str(tmp_path / "chat"))
+    row = row_of({"messages": [ASKED, BLUE]})
+    record = json.loads(convert(FORMS["trl"], row).line)
+    size = len(chat.apply_chat_template(record["messages"], return_dict=False))
+    for form in (FORMS["trl"], FORMS["sharegpt"], FORMS["alpaca"], FORMS["llamafactory"], FORMS["axolotl"]):
+        assert convert(form, row, Lengths(str(tmp_path / "chat"), size)).reason is None
+        told = convert(form, row, Lengths(str(tmp_path / "chat"), size - 1)).reason
+        assert told == f"{size} tokens, more than {size - 1}"
+    texts = sum(len(chat(m["content"])["input_ids"]) for m in record["messages"])
+    for tokenizer in (tmp_path / "plain", tmp_path / "plain" / "tokenizer.json"):
+        assert convert(FORMS["trl"], row, Lengths(str(tokenizer), texts)).reason is None
+        assert convert(FORMS["trl"], row, Lengths(str(tokenizer), texts - 1)).reason is not None
+
+    chat.chat_template = "{{ raise_exception('no ' + messages[0]['role']) }}"
+    chat.save_pretrained(tmp_path / "strict")
+    assert (
+        convert(FORMS["trl"], row, Lengths(str(tmp_path / "strict"))).reason == "the chat template refuses it: no user"
+    )
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    done = check_files(str(tmp_path / "a.jsonl"), FORMS["trl"], Lengths(str(tmp_path / "strict")))
+    assert dict(done.problems) == {"the chat template refuses it: no user": 1}
+    with pytest.raises(InputError, match="is no tokenizer that transformers can load"):
+        Lengths(str(tmp_path / "a.jsonl")).check()
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (["--check", "DIR", "--to", "trl", "--max-tokens", "5"], "say which tokenizer counts them"),
+        (["--check", "DIR", "--to", "trl", "--tokenizer", "none"], "--tokenizer none: nothing there"),
         (["--check", "DIR", "--to", "trll"], "did you mean 'trl'"),
         (["--check", "DIR", "--to", "parquet"], "tables have their types"),
         (["--check", "DIR"], "say which format"),
