@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from formats import ASKED, BLUE, FORMATS, LIGHT
 from pyspark.sql import SparkSession
@@ -171,13 +172,14 @@ def test_export_into_a_folder(
     spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = done
-    store, form = Store(spark, config.output), format_named("sharegpt", config)
-    made = export_folder(store, config, form, str(tmp_path / "one"))
-    assert made.files == ["export_skipped.jsonl", "train.jsonl"]
+    store, form = Store(spark, config.output), format_named("trl", config)
+    made = export_folder(store, config, form, str(tmp_path / "one"), check=True)
     one = contents(tmp_path / "one")
-    lines, left_out = one["train.jsonl"].splitlines(), one["export_skipped.jsonl"].splitlines()
-    assert (len(lines), len(left_out)) == (made.rows["train"], sum(made.skipped.values()))
-    assert len(lines) + len(left_out) == run["counts"]["select"]["selected"]
+    assert made.files == sorted(one) == sorted([*(f"{name}.jsonl" for name in made.rows), "export_skipped.jsonl"])
+    assert {name: len(one[f"{name}.jsonl"].splitlines()) for name in made.rows} == made.rows
+    left_out = one["export_skipped.jsonl"].splitlines()
+    assert len(left_out) == sum(made.skipped.values())
+    assert sum(made.rows.values()) + len(left_out) == run["counts"]["select"]["selected"]
     ranked = {r["id"]: r["rank"] for r in store.read(SELECTION).collect()}
     told = [json.loads(line) for line in left_out]
     assert [ranked[t["id"]] for t in told] == [t["rank"] for t in told] == sorted(t["rank"] for t in told)
@@ -188,29 +190,37 @@ def test_export_into_a_folder(
     monkeypatch.setattr(write, "ONE_FILE_ROWS", 5)
     spread = export_folder(store, config, form, str(tmp_path / "many"))
     assert (spread.rows, spread.skipped) == (made.rows, made.skipped)
-    names = sorted(p.name for p in (tmp_path / "many" / "train").iterdir())
+    names = sorted(p.name for p in (tmp_path / "many" / "messages").iterdir())
     assert names == [f"part-{k:05d}.jsonl" for k in range(len(names))]
-    assert len(names) > 3
+    assert len(names) > 1
     assert contents(tmp_path / "many") == one
 
     # in a run: passed over where nothing has changed, done again where somebody removed it
     output = config.output.model_copy(update={"exports": [form]})
     with_exports, flow = config.model_copy(update={"output": output}), (*STAGES_RUN, "export")
     first = run_pipeline(spark, with_exports, flow)
-    assert first["counts"]["export"] == {"sharegpt": spread.to_dict()}
-    assert re.search(r"export +sharegpt: \d+ rows, \d+ left out", summarise(first, flow))
-    folder = Path(first["files"]["exports"]) / "sharegpt"
+    assert first["counts"]["export"] == {"trl": spread.to_dict()}
+    assert re.search(r"export +trl: \d+ rows, \d+ left out", summarise(first, flow))
+    folder = Path(first["files"]["exports"]) / "trl"
     assert contents(folder) == one
     assert "export" in run_pipeline(spark, with_exports, flow)["skipped"]
     shutil.rmtree(folder)
     assert "export" not in run_pipeline(spark, with_exports, flow)["skipped"]
     assert contents(folder) == one
 
+    # as tables: of JSON lines, the records beside what is told of them, in order of rank
+    table = export_folder(store, config, format_named("parquet"), str(tmp_path / "table"))
+    parts = sorted((tmp_path / "table").iterdir())
+    assert [p.name for p in parts] == [f"part-{k:05d}.parquet" for k in range(len(parts))]
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert [row["rank"] for row in rows] == list(range(1, table.rows["train"] + 1))
+    assert {row["id"]: row["raw"] for row in rows} == {r["id"]: r["raw"] for r in store.read(POOL).collect()}
+
     # nothing is written where it cannot be whole, and nothing is left
     before = sorted(p.name for p in tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     for out, more, error, words in (
-        ("strict", {"strict": True}, ExportError, r"--strict: \d+ of \d+ rows do not fit the format sharegpt"),
+        ("strict", {"strict": True}, ExportError, r"--strict: \d+ of \d+ rows do not fit the format trl"),
         ("one", {}, InputError, "one is not empty"),
         ("file", {}, InputError, "file is a file"),
         ("first", {"first": 10**6}, InputError, "select more"),
@@ -238,7 +248,7 @@ def test_every_column_of_a_table_comes_out_as_json(spark: SparkSession, tmp_path
         "select 'r' as id, "
         "array(struct('user' as role, 'a' as content), struct('assistant' as role, 'b' as content)) as messages, "
         "array('x') as tags, 2.0D as score, 9007199254740993L as big, cast('1.10' as decimal(5, 2)) as exact, "
-        "timestamp '2026-01-02 03:04:05' as at, "
+        "timestamp '2026-01-02 03:04:05.123456' as at, "
         "date '2026-01-02' as day, cast('ab' as binary) as bytes, "
         "map('k', array(1, 2)) as more, cast('NaN' as double) as odd, cast(null as string) as nothing, true as yes"
     )
@@ -261,6 +271,21 @@ def test_every_column_of_a_table_comes_out_as_json(spark: SparkSession, tmp_path
         "odd": "NaN",
         "yes": True,
     }
+
+    # in Parquet and Delta with their types, to the microsecond
+    store = Store(spark, config.output)
+    (given,) = frame.collect()
+    for kind in ("parquet", "delta"):
+        export_folder(store, config, format_named(kind), str(tmp_path / kind))
+        back = spark.read.format(kind).load(str(tmp_path / kind))
+        kept = back.drop("_mig")
+        assert [(f.name, f.dataType) for f in kept.schema] == [(f.name, f.dataType) for f in frame.schema]
+        (row,) = kept.collect()
+        assert repr(row) == repr(given)
+    assert back.select("_mig.id", "_mig.rank", "_mig.labels").first() == ("r", 1, ["x"])
+    # the source is read as it was then
+    frame.where("false").write.format("delta").mode("overwrite").save(str(folder))
+    export_folder(store, config, format_named("parquet"), str(tmp_path / "then"))
 
 
 # --- tables of older versions
