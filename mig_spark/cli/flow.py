@@ -135,6 +135,8 @@ def export(
         with open_session(settings.spark) as session:
             store = Store(session.spark, settings.output)
             if names_file(out):
+                if lengths is not None or check:
+                    raise InputError(f"--out {out}: --check and --tokenizer go with a folder: name one")
                 done = export_file(store, settings, chosen, out, first=first)
             else:
                 done = export_folder(

@@ -55,6 +55,8 @@ def check_files(path: str, form: Format, further: Further | None = None) -> Chec
         raise InputError(
             f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
         )
+    if further is not None:
+        see_that_it_has_dialogues(form)
     done = Checked()
     for file in _files(path):
         done.files += 1
@@ -66,6 +68,18 @@ def check_files(path: str, form: Format, further: Further | None = None) -> Chec
                 if len(done.places) < _KEPT:
                     done.places.append(f"{file}:{number}: {wrong}")
     return done
+
+
+def see_that_it_has_dialogues(form: Format) -> None:
+    """Stop before a tokenizer is asked for records that no trainer reads as conversations.
+
+    Raises:
+        InputError: they are such records.
+    """
+    if not (isinstance(form, LineFormat) and form.has_dialogues):
+        raise InputError(
+            f"--tokenizer --to {form.kind}: it does not say what a trainer renders of it: choose another format"
+        )
 
 
 def describe_check(done: Checked, form: str) -> str:

@@ -51,6 +51,8 @@ def new_folder(path: str | os.PathLike[str], spark: SparkSession, *, replace: bo
     begun, aside = f"{folder}/{part_name(name)}", f"{folder}/{part_name(f'{name}.old')}"
     try:
         yield begun
+        if not files.exists(begun):
+            files.make_folder(begun)  # of a selection without rows
         if files.exists(where):
             files.remove_folder(aside)
             files.move(where, aside)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mig_spark.config.base import Section
+from mig_spark.contracts import KINDS
 from mig_spark.kernels.export.dialogue import Message
 from mig_spark.kernels.export.row import Row, Unfit
 
@@ -151,8 +152,20 @@ class LineFormat(Format):
             raise Unfit(f"the record cannot be written as JSON: {e}") from None
         return text
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether it can hold every row, so that there is nothing to list."""
+        return set(self.kinds) == set(KINDS) and self.holds == frozenset(FEATURES)
+
+    @property
+    def has_dialogues(self) -> bool:
+        """Whether it says what conversations a trainer makes of a record."""
+        return type(self).dialogues is not LineFormat.dialogues
+
     def refusal(self, row: Row) -> str | None:
         """Why the format cannot hold a row of this kind or with these features; None where it may."""
+        if self.holds_all:
+            return None
         found = row.dialogue
         if found.kind not in self.kinds:
             return f"a row of the kind {found.kind}: {self.kind} holds {', '.join(self.kinds)}"

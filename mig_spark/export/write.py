@@ -9,7 +9,7 @@ from typing import Any
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
 from mig_spark.errors import ConfigError, ContractError, ExportError, InputError
-from mig_spark.export.check import check_files
+from mig_spark.export.check import check_files, see_that_it_has_dialogues
 from mig_spark.export.convert import Further
 from mig_spark.export.folder import new_folder, see_that_it_is_free
 from mig_spark.export.format import Format, LineFormat, TableFormat, Told
@@ -117,7 +117,7 @@ def export_file(store: Store, config: Config, form: Format, path: str, *, first:
     Raises:
         InputError: the format is a folder; or as `selected`.
     """
-    if not (isinstance(form, LineFormat) and type(form).refusal is not LineFormat.refusal):
+    if not (isinstance(form, LineFormat) and form.holds_all):
         raise InputError(f"--out {path}: {form.kind} is a folder, with its sets and what it cannot hold: name a folder")
     chosen = selected(store, first)
     lines = (form.line(row, form.record(row)) for row in in_order(selected_rows(chosen, first), names_of(config)))
@@ -155,6 +155,12 @@ def export_folder(
         ExportError: `strict`, and the format cannot hold a row; nothing is written.
         InputError: it can hold none; the folder is not empty; or as `selected`.
     """
+    if further is not None:
+        see_that_it_has_dialogues(form)
+    if check and not isinstance(form, LineFormat):
+        raise InputError(
+            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
+        )
     if not replace:
         see_that_it_is_free(out, store.spark)
     with spark_failures("export"):
@@ -190,7 +196,7 @@ def _write_lines(
     _see_that_rows_fit(sets, form, strict=strict)
     sources, skipped = dict(sets.sources.most_common()), dict(sets.skipped.most_common())
     told = Told(sources, skipped, _run_of(store), _plain(config))
-    for name, text in form.beside(sets.written(), told).items():
+    for name, text in form.beside(sets.written(), told).items() if sets.rows else ():
         write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
         sets.files.append(name)
     return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files))

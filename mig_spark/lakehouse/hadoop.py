@@ -129,6 +129,12 @@ class HadoopFiles:
     def _beside(self, where: Any, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(where.getParent(), name)
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, with those above it."""
+        where = self._path(folder)
+        with refused_paths(folder):
+            where.getFileSystem(self._conf).mkdirs(where)
+
     def move(self, source: str, target: str) -> None:
         """Give a file or folder another name, where nothing has it."""
         here, there = self._path(source), self._path(target)

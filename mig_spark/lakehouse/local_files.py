@@ -101,6 +101,11 @@ class LocalFiles:
                     return
                 parent.rmdir()
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, with those above it."""
+        with said_plainly(folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+
     def move(self, source: str, target: str) -> None:
         """Give a file or folder another name, where nothing has it."""
         with said_plainly(target):

@@ -82,6 +82,14 @@ class Files:
         else:
             self._local.remove_folder(here, empty_parents=empty_parents)
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, with those above it."""
+        here = self.os_path(folder)
+        if here is None:
+            self._hadoop.make_folder(folder)
+        else:
+            self._local.make_folder(here)
+
     def move(self, source: str, target: str) -> None:
         """Give a file or folder another name, where nothing has it. One step but in object stores, which copy."""
         here, there = self.os_path(source), self.os_path(target)

@@ -216,6 +216,10 @@ def test_export_into_a_folder(
     assert [row["rank"] for row in rows] == list(range(1, table.rows["train"] + 1))
     assert {row["id"]: row["raw"] for row in rows} == {r["id"]: r["raw"] for r in store.read(POOL).collect()}
 
+    # of no rows, a folder with nothing in it
+    assert export_folder(store, config, form, str(tmp_path / "none"), first=0).to_dict()["written"] == 0
+    assert contents(tmp_path / "none") == {}
+
     # nothing is written where it cannot be whole, and nothing is left
     before = sorted(p.name for p in tmp_path.iterdir())
     (tmp_path / "file").write_text("")

@@ -156,6 +156,7 @@ def test_dialogues_as_trainers_have_them_are_held_or_refused(record: dict[str, A
 
 def test_every_format_holds_what_it_says_it_holds() -> None:
     """So that the tests above do not hold for want of rows."""
+    assert [name for name, form in FORMS.items() if form.holds_all] == ["records", "messages"]
     plain_rows = {
         "sft": {"messages": [ASKED, BLUE]},
         "preference": {"prompt": [ASKED], "chosen": [BLUE], "rejected": [HISTORY[1]]},
@@ -510,6 +511,7 @@ def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp
     [
         (["--check", "DIR", "--to", "trl", "--max-tokens", "5"], "say which tokenizer counts them"),
         (["--check", "DIR", "--to", "trl", "--tokenizer", "none"], "--tokenizer none: nothing there"),
+        (["--check", "DIR", "--to", "records", "--tokenizer", "TOKENIZER"], "does not say what a trainer renders"),
         (["--check", "DIR", "--to", "trll"], "did you mean 'trl'"),
         (["--check", "DIR", "--to", "parquet"], "tables have their types"),
         (["--check", "DIR"], "say which format"),
@@ -522,8 +524,9 @@ def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp
 def test_bad_input_is_one_line(args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
+    save_tokenizer(tmp_path / "TOKENIZER")
     with pytest.raises((InputError, click.UsageError, ConfigError)) as caught:
         CliRunner().invoke(cli, ["export", *args], catch_exceptions=False, standalone_mode=False)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["DIR"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["DIR", "TOKENIZER"]

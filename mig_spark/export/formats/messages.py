@@ -16,9 +16,6 @@ class Messages(LineFormat):
     kinds: ClassVar[tuple[str, ...]] = KINDS
     holds: ClassVar[frozenset[str]] = frozenset(FEATURES)
 
-    def refusal(self, row: Row) -> None:
-        """See `LineFormat.refusal`: no row is refused."""
-
     def record(self, row: Row) -> dict[str, Any]:
         """See `LineFormat.record`."""
         told = {"source": row.source, "labels": row.labels, "score": row.score, "rank": row.rank, "gain": row.gain}

@@ -21,9 +21,6 @@ class Records(LineFormat):
     kinds: ClassVar[tuple[str, ...]] = KINDS
     holds: ClassVar[frozenset[str]] = frozenset(FEATURES)
 
-    def refusal(self, row: Row) -> None:
-        """See `LineFormat.refusal`: no row is refused."""
-
     def record(self, row: Row) -> dict[str, Any]:  # noqa: ARG002
         """See `LineFormat.record`: nothing is read of it, for its own text is the line."""
         return {}
