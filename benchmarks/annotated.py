@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from mig_spark import build_config
-from mig_spark.annotation.annotated import annotated_rows, write_annotated
+from mig_spark.annotation.annotated import rows_to_write, write_annotated
 from mig_spark.annotation.plan import make_plan
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, Table
@@ -76,7 +76,7 @@ def folder_bytes(store: Store, table: Table) -> int:
 def measure(store: Store, config: Config, what: str) -> dict[str, object]:
     plan = make_plan(store, config)
     start = time.perf_counter()
-    rows = annotated_rows(store, plan, config).selectExpr("count(labels)", "sum(score)", "sum(characters)")
+    rows = rows_to_write(store, plan, config).selectExpr("count(labels)", "sum(score)", "sum(characters)")
     rows.collect()
     floor = time.perf_counter() - start
     before = folder_bytes(store, ANNOTATED) if store.exists(ANNOTATED) else 0

@@ -1,7 +1,7 @@
-"""Secrets, masked wherever a config is shown or stored for people.
+"""Mask secrets wherever a config is shown or stored for people.
 
-What is masked is for reading only: it names no place and is no value any more. Whoever takes up stored text as input
-asks `masked_keys` first, or `with_secrets` for the secrets of a config at hand.
+A masked config is for reading only, since a masked value cannot be used. Before a stored config is used again,
+`masked_keys` lists what it lacks, and `with_secrets` puts it back from a config that has it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ _QUERY_SECRET = re.compile(rf"(?i)([?&](?:{CREDENTIALS_IN_QUERY})=)[^&\s]+")
 
 
 def mask_secrets(value: Any, *, key: str = "") -> Any:
-    """The same value, nested as it was, with a mask where a key names a secret or a URL carries one.
+    """A copy of a config with `MASK` in place of every secret: values whose key names a secret, and passwords, keys and
+    signatures inside URLs.
 
-    Numbers stay: `max_tokens` and the like are limits, not secrets.
+    Numbers are kept, since `max_tokens` and the like are limits.
 
     Args:
         value: a config, or a part of one.
-        key: the dotted key that `value` stands under.
+        key: the dotted key of `value` in the whole config.
+
+    >>> mask_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "max_tokens": 9})
+    {'api_key': '•••', 'url': 'https://•••@host/x', 'max_tokens': 9}
     """
     if isinstance(value, Mapping):
         return {k: mask_secrets(v, key=f"{key}.{k}" if key else str(k)) for k, v in value.items()}
@@ -51,7 +55,15 @@ def mask_secrets(value: Any, *, key: str = "") -> Any:
 
 
 def masked_keys(value: Any, *, key: str = "") -> list[str]:
-    """The dotted keys of a config, or of a part of one, whose values are masked, so that they cannot be used."""
+    """The dotted keys of a config whose values are masked.
+
+    Args:
+        value: a config, or a part of one.
+        key: the dotted key of `value` in the whole config.
+
+    >>> masked_keys({"a": {"token": "•••"}, "b": 1})
+    ['a.token']
+    """
     if isinstance(value, Mapping):
         return [k for name, v in value.items() for k in masked_keys(v, key=f"{key}.{name}" if key else str(name))]
     if isinstance(value, (list, tuple)):
@@ -60,14 +72,18 @@ def masked_keys(value: Any, *, key: str = "") -> list[str]:
 
 
 def with_secrets(masked: Any, own: Any, *, key: str = "") -> Any:
-    """Put the secrets of a config at hand back into a stored one, from which they were masked.
+    """A stored config with its masked secrets taken from another config.
 
-    A value is taken from `own` only where masking it gives the stored value, so a secret never goes to another place.
+    A value is taken only where masking it gives exactly the stored value: the secret of one address is never put into
+    another.
 
     Args:
         masked: a config, or a part of one, as it was stored.
-        own: the same of a config at hand.
-        key: the dotted key that both stand under.
+        own: the same part of a config that has the secrets.
+        key: the dotted key of both in the whole config.
+
+    >>> with_secrets({"token": "•••", "n": 1}, {"token": "abc", "n": 2})
+    {'token': 'abc', 'n': 1}
     """
     if masked == mask_secrets(own, key=key):
         return own

@@ -1,4 +1,4 @@
-"""`mig-spark sample`: the published tool's `mig sample`. Annotated records in, the selected ones out.
+"""`mig-spark sample`: select from annotated records, with the options of the published tool's command `mig sample`.
 
 Local files that fit into memory are read in this process (`sample_files.py`), all else through Spark. Ties go by input
 position, as there: files in the order given, rows in the order of their file. A Delta table has no positions; its rows
@@ -49,9 +49,9 @@ _STRIDE = 1 << 36
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What the command line gives; names and defaults as the published tool's.
+    """The options of the command, with the names and defaults of the published tool.
 
-    `sim_threshold` None: 0.9 for the embedding model's edges, as there; those of `label_graph` are taken as they are.
+    `sim_threshold` None: 0.9 for edges of the embedding model, as there, and no threshold for those of `label_graph`.
     """
 
     sources: Sequence[str]
@@ -89,7 +89,7 @@ class _Input:
 
 
 def files_for(options: SampleOptions) -> list[PoolFiles] | None:
-    """The sources, where this process can do without Spark; None where it cannot, or an engine of Spark's is asked for.
+    """The sources, where this process can read them without Spark; None where it cannot, or an engine is asked for.
 
     Raises:
         InputError: a source is not there, or is no data file.

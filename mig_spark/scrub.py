@@ -1,7 +1,7 @@
-"""Secrets that this process knows, cut out of every text on its way out: errors, records of runs, logs, answers.
+"""Remove the secrets that this process has read from every text that leaves it: errors, records of runs, logs, answers.
 
-Whoever reads a secret (a key from the environment, from a secret scope, from the config) tells it here once. Errors of
-this package scrub themselves, and so does the command line's log.
+Code that reads a secret (from the environment, a secret scope or the config) calls `remember_secret` once. The errors
+of this package and the log of the command line then scrub themselves.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ _known: set[str] = set()
 
 
 def remember_secret(value: str | None) -> None:
-    """Cut this value out of every text from now on."""
+    """Remove this value from every text that `scrub` gets from now on; values of fewer than 8 characters are not
+    remembered."""
     if value and len(value) >= _SHORTEST:
         # as it is, and as it stands in a URL or in JSON
         _known.update({value, urllib.parse.quote(value, safe=""), value.replace("\\", "\\\\").replace('"', '\\"')})
 
 
 def remember_settings(settings: Mapping[str, str]) -> None:
-    """The same for the values of settings whose names say that they are secrets, as Spark's have them."""
+    """Remember the values of settings whose names say that they are secrets.
+
+    Args:
+        settings: values by name, such as the settings of a Spark session.
+    """
     for name, value in settings.items():
         if mask_secrets(value, key=name) == MASK and not name.lower().endswith(
             ("provider", "type", "class", "enabled")
@@ -39,12 +44,12 @@ def remember_settings(settings: Mapping[str, str]) -> None:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a secret that this process knows is in a text."""
+    """Whether a text contains a remembered secret."""
     return any(value in text for value in _known)
 
 
 def scrub(text: str) -> str:
-    """A text without the secrets that this process knows, and without passwords and signatures in URLs."""
+    """A text with `MASK` in place of remembered secrets, and of passwords and signatures in URLs."""
     for value in sorted(_known, key=len, reverse=True):
         text = text.replace(value, MASK)
     shown = mask_secrets(text)
@@ -52,16 +57,19 @@ def scrub(text: str) -> str:
 
 
 class Scrubbed(logging.Formatter):
-    """A log's formatter that scrubs whole lines, stack traces included."""
+    """A formatter for logging that scrubs whole records, stack traces included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The formatted record, scrubbed."""
         return scrub(super().format(record))
 
 
 def is_variable_name(name: str) -> bool:
-    """Whether an environment variable can have this name; a key that stands in its place is told apart where it has
-    other signs than letters, digits and `_`, or where it looks like one."""
+    """Whether a text can be the name of an environment variable.
+
+    False for a key that was written in place of the name: it has other characters than letters, digits and `_`, or it
+    looks like a key (`looks_like_key`).
+    """
     return _NAME.fullmatch(name) is not None and not looks_like_key(name)
 
 

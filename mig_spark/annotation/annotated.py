@@ -35,7 +35,7 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
     return joined(store, make_plan(store, config), "id").select("id", "labels")
 
 
-def annotated_rows(store: Store, plan: Plan, config: Config) -> DataFrame:
+def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
     """The pool's rows as ANNOTATED is to have them, before `annotate.score` is applied, with tags as labels and without
     tokens.
 
@@ -73,7 +73,7 @@ def write_annotated(
     check_columns(store, config)
     tokenizer = find_tokenizer(store.spark, config)
     score = config.annotate.score
-    rows = annotated_rows(store, plan or make_plan(store, config), config)
+    rows = rows_to_write(store, plan or make_plan(store, config), config)
     if plan is None:
         check_scores(rows, score)
     rows = combine_scores(rows, score)

@@ -1,7 +1,7 @@
-"""Which stage has been done already: a stage's key says from what and by what it was made, `stages` holds the keys.
+"""Which stages can be skipped, because an earlier run has done them: keys of stages, and their records in `stages`.
 
-A stage is passed over when one with its key is on record and the tables that it wrote are still as it left them. The
-key covers what the stage takes from the config, the Delta versions (or file listings) of what it reads, the versions of
+A stage is skipped when a record has its key and the tables that it wrote are unchanged since. The key is a hash of the
+sections of the config that the stage uses, the Delta versions (or file listings) of what it reads, the versions of
 models, and this package's code.
 """
 
@@ -41,10 +41,18 @@ _LOOKED_AT = 100
 
 @dataclass(frozen=True)
 class Finished:
-    """A stage on record, as `stages` has it; counts, inputs and certificate go into the run that passes it over.
+    """A finished stage, as a row of the table `stages` records it.
 
-    `writes`: versions of the tables that it wrote; `marks`: what tells these commits from others of the same number,
-    nothing where an older version of this package put the stage on record.
+    Attributes:
+        run_id, stage: which run finished which stage.
+        key: see `stage_key`.
+        reads: what it read: `tables` with their Delta versions, `files`, `code` and so on, see `stage_reads`.
+        writes: Delta version of each table that it wrote.
+        counts, inputs, certificate: its parts of the run's record; a run that skips the stage takes them over.
+        seconds: wall time.
+        ended_at: UTC.
+        marks: by table, an id of the commit in `writes`, which tells it from a commit of the same number in a table
+            that was dropped and made anew; empty in records of older versions of this package.
     """
 
     run_id: str
@@ -61,8 +69,18 @@ class Finished:
 
 
 def stage_reads(store: Store, config: Config, stage: Stage, **more: Any) -> dict[str, Any]:
-    """What the stage would read now: tables with their versions, files with sizes, what `more` says (models with their
-    versions, the parts of the source, the selection that is extended), and the code."""
+    """What the stage would read now, as plain values.
+
+    Args:
+        store: has the tables.
+        config: the run's.
+        stage: whose `reads` and `named` are looked up.
+        more: further entries, such as versions of models or the files of the source.
+
+    Returns:
+        `tables` (Delta versions by name), `marks` (see `Finished`), `files` (see `named_file_facts`), `code` (see
+        `code_version`), and `more`.
+    """
     newest = {t.name: store.newest(t) for t in stage.reads if store.exists(t)}
     return {
         "tables": _versions(newest),
@@ -74,22 +92,30 @@ def stage_reads(store: Store, config: Config, stage: Stage, **more: Any) -> dict
 
 
 def named_file_facts(spark: SparkSession, names: Iterable[str]) -> dict[str, Any]:
-    """What tells the present state of each file or table, that the config names for a stage, from another state."""
+    """By name, facts that change when the file or table does, see `_file_facts`."""
     return {name: _file_facts(spark, name) for name in names}
 
 
 def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
-    """sha256 of everything that can change what the stage makes. The selection that is extended is left out, for it is
-    the stage's own: with nothing new in the pool there is nothing to extend it with."""
+    """sha256 (hex) of everything that can change what the stage makes.
+
+    The selection that an incremental run extends is left out: it is the stage's own result, and where nothing else has
+    changed there is nothing to extend it with.
+
+    Args:
+        config: of it, the sections that the stage's `settings` names.
+        stage: the stage.
+        reads: from `stage_reads`.
+    """
     reads = {name: value for name, value in reads.items() if name != "extends"}
     parts = [stage.name, stage.settings(config), reads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finished | None:
-    """The newest record of the stage with this key whose tables are still as it left them.
+    """The newest record with this key whose tables are unchanged since; None where there is none.
 
-    All records with the key are looked at: where the clock was moved back, the newest one by its time is not the last.
+    Up to `_LOOKED_AT` records with the key are compared, since a clock that was set back puts them in a wrong order.
     """
     from pyspark.sql import functions as sf
 
@@ -144,7 +170,12 @@ def record_finished(
     certificate: dict[str, Any] | None,
     seconds: float,
 ) -> dict[str, int]:
-    """Put a finished stage on record, without the secrets that addresses carry: `key` knows them.
+    """Append a finished stage to the table `stages`. Secrets in addresses are masked there; the hash `key` covers them.
+
+    Args:
+        key, reads: from `stage_key` and `stage_reads`, as they were when the stage began.
+        counts, inputs, certificate: its parts of the run's record.
+        seconds: wall time.
 
     Returns:
         The versions of the tables that it wrote.
@@ -166,7 +197,7 @@ def record_finished(
 
 @functools.cache
 def code_version() -> str:
-    """This package's version and a hash of its code, so that a changed checkout of the same version counts as new."""
+    """This package's version and a hash of its source files, so that an edited checkout counts as another version."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for file in sorted(root.rglob("*.py")):
@@ -175,7 +206,7 @@ def code_version() -> str:
 
 
 def as_finished(row: Any) -> Finished:
-    """A row of `stages`, its JSON read."""
+    """A row of the table `stages` with its JSON columns parsed."""
     return Finished(
         row["run_id"], row["stage"], row["key"], json.loads(row["reads"]), json.loads(row["writes"]),
         json.loads(row["counts"]), json.loads(row["inputs"]), json.loads(row["certificate"] or "{}"),
@@ -184,8 +215,10 @@ def as_finished(row: Any) -> Finished:
 
 
 def _file_facts(spark: SparkSession, path: str) -> Any:
-    """What tells one state of a file, folder or Delta table from another; null for what is no file (a catalog table),
-    which is then taken for changed."""
+    """Name, size and time of modification of each file at a path, or of the log's files of a Delta table.
+
+    What is no file, such as a table of a catalog, has the present time instead, so it always counts as changed.
+    """
     fs = Files(spark)
     found: list[FileInfo] = []
     if not (names_table(path) and is_table(spark, path)):

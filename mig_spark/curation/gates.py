@@ -22,7 +22,8 @@ _MOVED = 5
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate: what was asked, what was found. `passed` is None where there was nothing to compare with."""
+    """One gate: its name, the limit, the value that was found, and whether it passed; `passed` is None where there was
+    nothing to compare with."""
 
     name: str
     limit: float
@@ -32,7 +33,7 @@ class Gate:
 
 
 def check_gates(store: Store, config: GatesConfig, counts: dict[str, Any], published: int | None) -> list[Gate]:
-    """Hold the run's counts against the gates.
+    """Compare the run's counts with the limits of the config.
 
     Args:
         store: its table ANNOTATED says how many rows there are to select from, and how many of them have labels.
@@ -61,7 +62,7 @@ def check_gates(store: Store, config: GatesConfig, counts: dict[str, Any], publi
 
 
 def see_that_they_hold(gates: list[Gate]) -> None:
-    """Stop before anything is published.
+    """Stop a run whose gates failed, before its selection is published.
 
     Raises:
         GateError: a gate failed.

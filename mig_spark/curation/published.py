@@ -16,11 +16,14 @@ _LOOKED_AT = 50
 
 
 def published(store: Store) -> Published:
-    """What an incremental run begins with: the selection as the last run left it that finished the stage, or as others
-    have changed it since.
+    """The version of SELECTION that an incremental run extends or compares with.
 
-    A run that died between the table and the end of its stage has published rows that the run which is started again
-    must not take for older ones: it would add to them a second time.
+    It is the newest version that no unfinished run wrote: that of the last run that finished the stage `select`, or a
+    later one by somebody else. A run that died after writing the table and before finishing the stage does not count,
+    or its retry would extend the rows of its own first attempt.
+
+    Returns:
+        The version, and the runs that wrote the table later and died.
     """
     if not store.exists(SELECTION):
         return Published(None)

@@ -1,4 +1,4 @@
-"""Replay: a run's selection once more, from the very versions that it read; the same ids, or what is gone."""
+"""Replay: repeat a run's selection from the table versions that it read, and compare the ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mig_spark.curation.stages import STAGES
 from mig_spark.errors import ConfigError, ReplayError
 from mig_spark.ingest.again import PoolAgain, pool_again
 from mig_spark.lakehouse.runs import package_versions
-from mig_spark.lakehouse.spark_failures import one_line, spark_errors
+from mig_spark.lakehouse.spark_failures import failure_line, spark_errors
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets, masked_keys, with_secrets
 from mig_spark.selection.extend import Published, former_selection
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of a replay.
+    """The outcome of a replay.
 
     Attributes:
         run_id: the run; `made_by`: the run that made its selection (an earlier one where the stage was passed over).
@@ -38,7 +38,7 @@ class Replayed:
         rows: selected now; `rows_then`: by the run.
         first_difference: rank, id then, id now; None where they are the same or the old list is gone.
         read: table versions that were read.
-        differs: what is not as it was: packages, code, files beside the tables. It did no harm where `same`.
+        differs: what has changed since the run, in sentences: packages, code, files. Harmless where `same` is true.
         source: the pool made again from its source, where that was asked for.
     """
 
@@ -58,11 +58,15 @@ class Replayed:
 
 
 def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source: bool = False) -> Replayed:
-    """Select once more as `run_id` did, by its config, from its table versions; nothing is written, no model loaded.
+    """Repeat the selection of a run by its recorded config, from the table versions that it read.
+
+    Nothing is written, and no model is loaded.
 
     Args:
-        config: says where the tables are; the rest is the run's own.
-        from_source: make the pool again too, from the versions and files that the run read, and compare.
+        spark: the session.
+        config: only `output`, `spark` and `lock` are used: they say where the tables are.
+        run_id: the run to repeat.
+        from_source: also rebuild the pool from the versions and files that the run read, and compare it with its pool.
 
     Raises:
         ReplayError: there is no such run, it made no selection, or what it read is gone.
@@ -87,7 +91,9 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
         selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former)
         source = _source_again(pinned, recorded, record) if from_source else None
     except spark_errors() as e:
-        raise ReplayError(f"run {run_id} cannot be replayed, some of what it read is gone ({one_line(e)})") from None
+        raise ReplayError(
+            f"run {run_id} cannot be replayed, some of what it read is gone ({failure_line(e)})"
+        ) from None
     ids = [str(i) for i in selection.ids]
     then = made.certificate.get("ids_sha256")
     same = hashlib.sha256("\n".join(ids).encode()).hexdigest() == then
@@ -136,10 +142,10 @@ def first_difference(then: Sequence[str], now: Sequence[str]) -> tuple[int, str 
 
 
 def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
-    """Look at each version's schema and at one row.
+    """Check that every table version can still be read, by its schema and one row.
 
     Raises:
-        ReplayError: with every version that is gone.
+        ReplayError: some are gone; it names all of them.
     """
     gone = []
     for name, version in pins.items():

@@ -1,4 +1,4 @@
-"""How long a run can be replayed: Delta removes what no version needs any more after a time that each table sets."""
+"""How long a run can be replayed: Delta deletes the files of old versions after a retention time set on each table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> list[str]:
-    """Say which tables let go of what a replay reads before `output.keep_days` are over.
+    """Log a warning for each table whose retention time is shorter than `output.keep_days`, since replays need its old
+    versions that long.
 
-    It comes after the selection has been published, so a source that cannot be looked at is told and fails nothing.
+    It runs after the selection has been published, so a table whose properties cannot be read is logged too and fails
+    nothing.
 
     Args:
         store: the run's tables.

@@ -1,4 +1,4 @@
-"""What a stage is: one record says all of it. `curation/stages.py` has the records."""
+"""The type of a stage; `curation/stages.py` has one record of it for each stage."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Stage:
     Attributes:
         name: its name: the command, the job, the row of the table `stages`.
         help: what it does, in one line.
-        run: does it; the store is pinned to the versions in the stage's key.
-        reads: tables that it reads at the versions in its key. REJECTED is not among them: four stages own a part of
+        run: does the work; it gets the store pinned to the table versions in the stage's key, and the run's record.
+        reads: tables that it reads, at the versions in its key. REJECTED is not among them: four stages own a part of
             it each.
         writes: tables that it writes under a config.
-        settings: what of the config its result follows from: a part of its key.
-        named: files and tables beside the pool that the config names for it: their state is a part of its key.
+        settings: the parts of the config that can change its result; they go into its key.
+        named: files and tables beside the pool that the config names for it; facts of them go into its key.
         models: whether the versions of the config's tagger and scorer are a part of its key.
-        tells: what it puts into the run's `inputs`.
+        tells: names of the entries that it adds to the run's `inputs`.
         file: the name of the file or folder that it makes in `output.path`; None where it makes none.
         restore: writes that file again from the tables, where somebody removed it; None: the stage is done again.
         fits: whether the file that is there is of the form that the config says; None: it always is.
-        of_all: it tells of the whole run, so it is done again after any stage that was.
-        enabled: whether a config has it in the flow.
+        of_all: it describes the whole run, so it is done again whenever another stage was.
+        enabled: whether the config includes it in the flow.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""Labels for a pool that has none, and no vocabulary either: clusters of rows, named by what sets them apart.
+"""Find labels for a pool that has none and no vocabulary to choose from: cluster its rows, and name each cluster by the
+phrases that are frequent in it and rare elsewhere.
 
-The result is a list of labels for the zero-shot tagger (`annotate.tagger.vocabulary`), for people to read and trim
-first, and the cluster of every row. Which languages it works for is up to the embedding model.
+The result is the cluster of every row, and a list of labels for the zero-shot tagger (`annotate.tagger.vocabulary`),
+which people should read and trim first. It works for the languages that the embedding model knows.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def induce_vocabulary(store: Store, config: Config, *, path: str | None = None) 
         path: where the labels go as a JSON list.
 
     Returns:
-        `rows` looked at, `clusters`, `labels` (the vocabulary; the largest cluster's come first), `path`.
+        `rows` (distinct texts that were clustered), `clusters` (how many), `labels` (the list, those of the largest
+        cluster first), and `path`.
 
     Raises:
         InputError: there is no pool, or it has fewer than two different rows with text.

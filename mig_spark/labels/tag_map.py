@@ -1,4 +1,4 @@
-"""The table `vocabulary` as it is now, edits included, and its map from raw tags to labels applied to a DataFrame."""
+"""Read the table `vocabulary`, edits included, and apply its map from raw tags to labels to a DataFrame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_vocabulary(store: Store) -> list[Entry]:
-    """The rows of the table; those that a hand has touched are marked `edited`.
+    """The rows of the table in order of their label, those that were not edited first; edited ones are marked `edited`.
 
     Raises:
         InputError: there is no vocabulary, or its edits contradict each other.
@@ -39,13 +39,28 @@ def read_vocabulary(store: Store) -> list[Entry]:
 
 
 def map_tags(pool: DataFrame, mapping: TagMap) -> DataFrame:
-    """`pool` with its `labels` mapped: each label once, in order; tags that are dropped or unknown are left out."""
+    """Replace the tags in `labels` by the labels that they map to.
+
+    Args:
+        pool: a DataFrame with `labels`, array of strings (raw tags); other columns stay.
+        mapping: from raw tags to labels.
+
+    Returns:
+        `pool` with each label once a row, in the order of its first tag; tags that are dropped or unknown are left out.
+    """
     return pool.withColumn("labels", map_labels(mapping)("labels"))
 
 
 def vocabulary_version(store: Store) -> dict[str, Any]:
-    """What the vocabulary is at this moment, for the run's record: `labels`, `edited` rows, `table_version`, `map` (its
-    hash)."""
+    """Facts of the present vocabulary, for a run's record.
+
+    Returns:
+        `table_version` (of Delta), `map` (a hash of the map from tags to labels), `labels` (how many), `edited` (rows
+        edited by hand).
+
+    Raises:
+        InputError: there is no vocabulary, or its edits contradict each other.
+    """
     entries = read_vocabulary(store)
     return {
         "table_version": store.version(VOCABULARY),

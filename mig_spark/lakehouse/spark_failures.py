@@ -63,7 +63,7 @@ def root_cause(error: BaseException) -> str:
     return first_line(causes[-1] if causes else report)[:400]
 
 
-def one_line(error: BaseException) -> str:
+def failure_line(error: BaseException) -> str:
     """The root cause of a Spark failure, and what to do about it."""
     report = _CALLED.sub("", str(error))
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
@@ -84,7 +84,7 @@ def spark_failures(what: str) -> Iterator[None]:
         with jvm_watched():
             yield
     except (PySparkException, Py4JError, ConnectionError) as e:
-        raise PlatformError(f"{what}: {one_line(e)}") from e
+        raise PlatformError(f"{what}: {failure_line(e)}") from e
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from mig_spark.report.data import (
     ScoreFacts,
     Share,
 )
-from mig_spark.report.excerpts import rejected_rows, rows_to_read
+from mig_spark.report.excerpts import rejected_examples, rows_to_read
 from mig_spark.report.labels import label_facts, largest_communities
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
     label_table = _label_table(store, selection)
     facts = _label_facts(label_table, rows, selected)
     first, last, passed = rows_to_read(store, annotated, selection, selected, rows, label_table)
-    rejected, examples = rejected_rows(store, str(run.get("run_id", "")))
+    rejected, examples = rejected_examples(store, str(run.get("run_id", "")))
     objective, gains = _curves(selection, selected)
     return ReportData(
         run_id=str(run.get("run_id", "unknown run")),

@@ -71,7 +71,7 @@ def _turns(store: Store, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {line.id: (line.prompt or "", line.answer or "") for line in found}
 
 
-def rejected_rows(store: Store, run_id: str) -> tuple[dict[str, int], tuple[RejectedExample, ...]]:
+def rejected_examples(store: Store, run_id: str) -> tuple[dict[str, int], tuple[RejectedExample, ...]]:
     """Rejected rows by reason, and two examples of each: the least and the greatest, so that a rerun shows the same."""
     from pyspark.sql import functions as sf
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mig_spark.report.charts import Axis, Bar, Chart, Line, columns, curves, linear_axis, log_axis, rows
 from mig_spark.report.data import Band, Counts, Curve, GraphFacts, LabelFacts, ScoreFacts, Share
-from mig_spark.report.text import count, number, one_line, percent
+from mig_spark.report.text import count, number, percent, shortened
 
 SELECTION, RANDOM, POOL = ("selection", "selection"), ("muted", "random"), ("muted", "pool")
 #: Columns of a chart of neighbours; more labels than that have few in common.
@@ -111,7 +111,7 @@ def bands(items: Sequence[Band]) -> Figure:
     """Coverage by how common a label is: where a random selection misses labels."""
     groups = [
         (
-            f"{one_line(b.name)}\n{count(b.labels)}",
+            f"{shortened(b.name)}\n{count(b.labels)}",
             (
                 Bar(b.random / b.labels, "muted", f"random: {percent(b.random / b.labels)} of {count(b.labels)}"),
                 Bar(b.covered / b.labels, "selection", f"selection: {count(b.covered)} of {count(b.labels)}"),
@@ -134,7 +134,7 @@ def shares(figure_id: str, title: str, note: str, items: Sequence[Share]) -> Fig
     widest = max((max(s.pool, s.selection) for s in items), default=0) or 1
     shown = [
         (
-            one_line(s.name, limit=60),
+            shortened(s.name, limit=60),
             f"{percent(s.pool)} → {percent(s.selection)}",
             (
                 Bar(s.pool / widest, "muted", f"pool {percent(s.pool)}"),

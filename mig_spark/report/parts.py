@@ -8,7 +8,7 @@ from typing import Any
 
 from mig_spark.report.data import RowExcerpt
 from mig_spark.report.figures import Figure
-from mig_spark.report.text import count, esc, excerpt, number, one_line
+from mig_spark.report.text import count, esc, excerpt, number, shortened
 
 MAX_CHIPS = 8
 
@@ -109,9 +109,9 @@ def pool_row(row: RowExcerpt) -> str:
     if row.gain is not None:
         facts.append(("gain", number(row.gain)))
     if row.source:
-        facts.append(("source", one_line(row.source, limit=40)))
+        facts.append(("source", shortened(row.source, limit=40)))
     side = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts)
-    short = esc(one_line(row.id, limit=24))
+    short = esc(shortened(row.id, limit=24))
     return (
         f'<article class="row">{rank}<div class="turns"><p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
         f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>{_chips(row)}</div>'
@@ -122,7 +122,7 @@ def pool_row(row: RowExcerpt) -> str:
 def _chips(row: RowExcerpt) -> str:
     uses: Sequence[int | None] = row.uses if len(row.uses) == len(row.labels) else [None] * len(row.labels)
     shown = [
-        f"<li>{esc(one_line(label, limit=48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
+        f"<li>{esc(shortened(label, limit=48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
         for label, n in list(zip(row.labels, uses, strict=True))[:MAX_CHIPS]
     ]
     if len(row.labels) > MAX_CHIPS:

@@ -29,7 +29,7 @@ def clean(text: str) -> str:
     return _BIDI.sub("", _CONTROL.sub("\ufffd", text)).encode("utf-8", "replace").decode("utf-8")
 
 
-def one_line(text: str, *, limit: int = 36) -> str:
+def shortened(text: str, *, limit: int = 36) -> str:
     """The beginning of a text on one line; not escaped."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

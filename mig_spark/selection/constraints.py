@@ -30,14 +30,14 @@ NO_LIMIT = 1 << 62
 _SHOWN = 3
 
 
-class Rows(Protocol):
+class PoolRows(Protocol):
     """A pool, wherever it is: `ArrowRows` in this process, `SparkRows` in Spark."""
 
     @property
     def integer_ids(self) -> bool:
         """Whether the ids are numbers."""
 
-    def usable(self) -> Rows:
+    def usable(self) -> PoolRows:
         """The rows that can be used; `kernels.selection.usable` has the rules."""
 
     def counts(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Rows(Protocol):
     def labels(self) -> list[str]:
         """The sorted labels of the rows that can be used."""
 
-    def without(self, ids: Any, what: str) -> Rows:
+    def without(self, ids: Any, what: str) -> PoolRows:
         """The rows whose id is not one of these; messages call the list `what`."""
 
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
@@ -76,7 +76,7 @@ class Prepared:
         at_forced: the constraints after those.
     """
 
-    rows: Rows
+    rows: PoolRows
     classes: list[str] | None
     constraints: Constraints
     given: pa.Table | None
@@ -91,7 +91,7 @@ class Prepared:
 
 
 def prepare(
-    rows: Rows,
+    rows: PoolRows,
     config: SelectConfig,
     *,
     given: Any = None,
@@ -105,7 +105,7 @@ def prepare(
     Args:
         rows: the pool, wherever it is.
         config: budget, quotas, cost.
-        given, include, exclude: ids, as `Rows.without` takes them; `select_rows` says what each is for.
+        given, include, exclude: ids, as `PoolRows.without` takes them; `select_rows` says what each is for.
         keep: ids, in order, that come before all others.
         resume: ids, in order, that an earlier run of the same selection took.
 
@@ -183,7 +183,7 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
         )
 
 
-def _rows_of(rows: Rows, ids: Any, what: str, *, strict: bool) -> pa.Table:
+def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool) -> pa.Table:
     """The usable rows with these ids, in order of id.
 
     Raises:
@@ -221,7 +221,9 @@ def refuse_repeated(ids: list[Any]) -> None:
         raise RepeatedIdsError([bytes_of_id(i) for i in twice], integers=integers)
 
 
-def _taken_first(rows: Rows, include: Any, keep: Sequence[Any], resume: Sequence[Any]) -> tuple[pa.Table | None, int]:
+def _taken_first(
+    rows: PoolRows, include: Any, keep: Sequence[Any], resume: Sequence[Any]
+) -> tuple[pa.Table | None, int]:
     """The rows of `keep` in its order, then those of `include` by id, and how many that is; then the rest of `resume`.
 
     The same whether a run is resumed or not: what it has saved begins with the rows that must be taken.
@@ -241,7 +243,7 @@ def _taken_first(rows: Rows, include: Any, keep: Sequence[Any], resume: Sequence
     return (pa.concat_tables(parts) if parts else None), forced
 
 
-def _in_order(rows: Rows, ids: Sequence[Any], what: str) -> pa.Table:
+def _in_order(rows: PoolRows, ids: Sequence[Any], what: str) -> pa.Table:
     """The rows with these ids, in their order."""
     found = _rows_of(rows, ids, what, strict=True)
     place = {name: k for k, name in enumerate(ids)}
@@ -249,7 +251,7 @@ def _in_order(rows: Rows, ids: Sequence[Any], what: str) -> pa.Table:
 
 
 def _limits(
-    rows: Rows, config: SelectConfig, quotas: QuotaConfig | None, budget: int
+    rows: PoolRows, config: SelectConfig, quotas: QuotaConfig | None, budget: int
 ) -> tuple[Constraints, list[str] | None]:
     """The constraints before anything is taken.
 

@@ -21,14 +21,14 @@ from mig_spark.selection.spark_rows import SparkRows
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from mig_spark.selection.constraints import Rows
+    from mig_spark.selection.constraints import PoolRows
     from mig_spark.selection.strategy import Context
 
 #: How much more than its share of the rows is fetched, so that enough hash below the cut.
 _SLACK = 1.2
 
 
-def draw(rows: Rows, budget: int, context: Context) -> list[Any]:
+def draw(rows: PoolRows, budget: int, context: Context) -> list[Any]:
     """The ids of `budget` rows (or all, where there are fewer) by the hash of their id and the seed, within the quotas.
 
     Args:

@@ -57,14 +57,18 @@ _NUMBERS = (*INTEGERS, "float", "double", "string", "void")
 
 @dataclass(frozen=True)
 class SparkBlocks:
-    """The packed pool in Spark: one row a block, kept on the executors' disks.
+    """The packed pool in Spark: a DataFrame of one row a block, persisted on the executors' disks.
 
-    A block that is lost with its executor is made again by Spark. Rows are put in order of id before they are packed,
-    so that it comes out the same in whatever order they arrive. Its digest comes with every answer, and a block that
-    is another one than at first ends the selection: the driver knows rows by their place in a block.
+    Spark recomputes a block that is lost with its executor. Rows are sorted by id before they are packed, so that a
+    recomputed block is the same in whatever order its rows arrive. The driver refers to rows by their place in a block;
+    so every answer carries the block's digest, and a digest that differs from the first one ends the selection.
 
     Attributes:
-        meta: number, digest, counts and sizes of each block, as they were when it was first packed.
+        blocks: columns as `kernels.selection.blocks.block_ddl`.
+        meta: number, digest, counts and sizes (bytes) of each block, as they were when it was first packed.
+        vocabulary: the sorted labels that label ids are places in; None until `numbered_by` gives them to blocks that
+            number their own, and where they were given to `pack`.
+        integer_ids: whether the pool's ids are numbers.
         slices: how many jobs the answers to the last question were brought in, see `_in_slices`.
     """
 
@@ -78,7 +82,13 @@ class SparkBlocks:
     def pack(
         df: DataFrame, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> SparkBlocks:
-        """Pack and keep. `classes`: the quota classes, the values of the column `quota`.
+        """Pack a pool and persist its blocks.
+
+        Args:
+            df: `id`, `labels`, `score`, and `quota` and `cost` where they matter.
+            vocabulary: the sorted labels that count; None: each block numbers the labels that it has.
+            config: `block_rows` and `norm`.
+            classes: the quota classes, in the order of their numbers; None: there are no quotas.
 
         Raises:
             ContractError: `id`, `labels` or `score` is missing or of another type.
@@ -106,16 +116,20 @@ class SparkBlocks:
         return SparkBlocks(blocks, meta, None, dict(ready.dtypes)["id"] == "bigint")
 
     def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
-        """The same blocks, their own label numbers read as places in `labels` (sorted)."""
+        """The same blocks, with the labels that each has numbered itself read as places in `labels`.
+
+        Args:
+            labels: sorted; all labels of the blocks are among them.
+        """
         return replace(self, meta=self.meta.drop(["vocabulary"]), vocabulary=pa.array(labels, pa.string()))
 
     def labels(self) -> list[str]:
-        """The sorted labels in use, where the blocks number their own."""
+        """The sorted labels that the blocks have, where each numbers its own."""
         own = [decode_labels(v.as_buffer()) for v in self.meta["vocabulary"] if v.is_valid]
         return sorted(set().union(*(part.to_pylist() for part in own)))
 
     def counts(self) -> PoolCounts:
-        """What was counted while it was packed."""
+        """What was counted while the pool was packed."""
         total = {
             name: int(pc.sum(self.meta[name]).as_py() or 0)
             for name in self.meta.column_names
@@ -130,7 +144,7 @@ class SparkBlocks:
         }
 
     def nbytes(self) -> int:
-        """Size of all arrays."""
+        """Bytes of all arrays of all blocks."""
         return sum(self._bytes().values())
 
     def room(self) -> float:
@@ -139,7 +153,7 @@ class SparkBlocks:
         return available_memory(spark.conf.get if has_spark_context(spark) else None)
 
     def describe(self, text: str) -> None:
-        """Name the jobs to come, as Spark's own pages show them."""
+        """Set the description of the jobs to come, which Spark's own pages show."""
         describe_job(self.blocks.sparkSession, f"mig-spark select: {text}")
 
     def can_be_collected(self) -> bool:
@@ -221,7 +235,7 @@ class SparkBlocks:
         return {row["block"]: decode_block(row, self.vocabulary) for b in table.to_batches() for row in blocks_in(b)}
 
     def release(self) -> None:
-        """Let the executors forget the blocks."""
+        """Unpersist the blocks."""
         self.blocks.unpersist()
 
     def _in_slices(self, slices: Sequence[list[int]], bring: Callable[[DataFrame], DataFrame]) -> pa.Table:

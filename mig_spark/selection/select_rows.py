@@ -13,7 +13,7 @@ from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.constraints import (
-    Rows,
+    PoolRows,
     prepare,
     refuse_repeated,
     see_that_limits_hold,
@@ -66,7 +66,7 @@ def select_rows(
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     strategy = config.strategy
-    rows: Rows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
+    rows: PoolRows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
     spark = None if isinstance(df, ArrowRows) else df.sparkSession
     work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
     context = Context(config, work, spark, graph, on_round)

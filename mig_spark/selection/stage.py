@@ -15,7 +15,7 @@ from mig_spark.errors import ContractError, InputError
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.lists import read_id_frame
-from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.spark_failures import failure_line
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
@@ -228,7 +228,7 @@ class _Checkpoint:
         try:
             rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
         except PySparkException as e:
-            logger.warning("%s cannot be read (%s): the selection starts at the beginning", self.path, one_line(e))
+            logger.warning("%s cannot be read (%s): the selection starts at the beginning", self.path, failure_line(e))
             return []
         ids = [r["id"] for r in rows]
         if [r["rank"] for r in rows] != list(range(len(ids))) or None in ids:

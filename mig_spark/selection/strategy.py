@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mig_spark.config import SelectConfig
     from mig_spark.kernels.selection.rounds import Certificate
     from mig_spark.labels.label_graph import LabelGraph
-    from mig_spark.selection.constraints import Prepared, Rows
+    from mig_spark.selection.constraints import PoolRows, Prepared
 
 #: A label graph, or what makes one from the sorted labels in use.
 Graph: TypeAlias = "LabelGraph | KnownGraph | Callable[[list[str]], LabelGraph]"
@@ -154,7 +154,7 @@ class Strategy(Section, ABC):
     version: ClassVar[str] = "1"
 
     @abstractmethod
-    def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:
+    def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:
         """Choose rows.
 
         Args:

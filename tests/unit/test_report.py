@@ -25,7 +25,7 @@ from mig_spark.report.charts import Line, curves, linear_axis, log_axis
 from mig_spark.report.data import Community, Counts, Curve, RowExcerpt, ScoreFacts, Share
 from mig_spark.report.labels import expected_covered, label_facts, largest_communities
 from mig_spark.report.parts import pairs, pool_row, table
-from mig_spark.report.text import excerpt, flatten, one_line, percent, script_json
+from mig_spark.report.text import excerpt, flatten, percent, script_json, shortened
 
 AWKWARD = st.text(alphabet=st.sampled_from("<>&'\"/! scriptx=\x00\u2028\u202e\ud800\n–"), max_size=60)
 
@@ -197,7 +197,7 @@ def test_script_json_is_the_same_json_and_holds_no_markup(value: Any) -> None:
 
 @given(text=st.text(max_size=400))
 def test_one_line_is_one_short_line(text: str) -> None:
-    shown = one_line(text, limit=30)
+    shown = shortened(text, limit=30)
     assert "\n" not in shown
     assert len(shown) <= 30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mig_spark.lakehouse.spark_failures import one_line
+from mig_spark.lakehouse.spark_failures import failure_line
 
 REPORTS = (
     (
@@ -23,6 +23,6 @@ REPORTS = (
 
 @pytest.mark.parametrize(("report", "line"), REPORTS)
 def test_one_line(report: str, line: str) -> None:
-    found = one_line(RuntimeError(report))
+    found = failure_line(RuntimeError(report))
     assert found.startswith(line)
     assert "\n" not in found

@@ -41,7 +41,7 @@ Pair: TypeAlias = tuple[str, str]
 
 
 @dataclass
-class Rows:
+class BatchScores:
     """Values, flags and errors of the n rows of a batch, as they are found; NaN where there is no value.
 
     `values`: float64 (n,) by column; `flags`: a list a row; `errors`: why a row has no score, else None.
@@ -185,8 +185,8 @@ def _as_talk(pairs: Sequence[Pair]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def rows_of(talks: Sequence[Sequence[Pair]]) -> Rows:
+def rows_of(talks: Sequence[Sequence[Pair]]) -> BatchScores:
     """The rows of a batch before a model has seen them: one without a pair has an error."""
-    rows = Rows(len(talks))
+    rows = BatchScores(len(talks))
     rows.errors = [None if pairs else NO_PAIR for pairs in talks]
     return rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mig_spark.selection.strategy import Strategy
 
 if TYPE_CHECKING:
-    from mig_spark.selection.constraints import Rows
+    from mig_spark.selection.constraints import PoolRows
     from mig_spark.selection.strategy import Context, Ranked
 
 
@@ -27,7 +27,7 @@ class Mig(Strategy):
     )  # fmt: skip
     reads_graph: ClassVar[bool] = True
 
-    def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:
+    def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:
         """See `Strategy.select`. The engines look at all rows of `context.work`, so as to count in the same pass those
         that cannot be used."""
         del rows, budget

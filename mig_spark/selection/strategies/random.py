@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mig_spark.selection.strategy import Strategy
 
 if TYPE_CHECKING:
-    from mig_spark.selection.constraints import Rows
+    from mig_spark.selection.constraints import PoolRows
     from mig_spark.selection.strategy import Context, Ranked
 
 
@@ -22,7 +22,7 @@ class Random(Strategy):
 
     goes_by: ClassVar[frozenset[str]] = frozenset({"quotas", "given", "seed"})
 
-    def select(self, rows: Rows, budget: int | None, context: Context) -> Ranked:
+    def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:
         """See `Strategy.select`."""
         from mig_spark.selection.drawing import draw
 
