@@ -210,6 +210,28 @@ def _next_steps(output: str) -> str:
     )
 
 
+@cli.command(epilog="Example: mig-spark explain config.yaml --id row-17 --id row-99")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--id", "ids", multiple=True, required=True, metavar="ID", help="The row. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a row instead.")
+def explain(config: str, overrides: Sequence[str], ids: Sequence[str], as_json: bool) -> None:
+    """Say why rows were selected, passed over, or never came so far.
+
+    A selected row: its rank, its gain, what each label added, and what had covered it. A row passed over: the pick that
+    it came nearest to, by how much it was outdone, and the score that would have taken it. Any other: where it went.
+    """
+    from dataclasses import asdict
+
+    from mig_spark.explain import describe, explain_rows
+    from mig_spark.lakehouse.session import open_session
+
+    settings = read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        found = explain_rows(session.spark, settings, ids)
+    click.echo("\n".join(json.dumps(asdict(one)) for one in found) if as_json else describe(found))
+
+
 @cli.command()
 @click.argument("run_id")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")

@@ -1,0 +1,72 @@
+"""How near rows that were not taken came to being taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.selection.gains import row_gain, take_row
+from mig_spark.kernels.selection.rows import Rows
+from mig_spark.kernels.selection.state import State, new_scratch
+
+F64: TypeAlias = npt.NDArray[np.float64]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each of n rows, the step at which it came nearest to being taken.
+
+    Attributes:
+        step: int64 (n,), the pick (0 is the first) whose gain was the least multiple of the row's; -1 where no step
+            counts, or the row's gain was 0 in all of them.
+        gain: float64 (n,), the row's gain at that step, by unit of cost.
+        taken: float64 (n,), the gain of the row that was taken there, by unit of cost.
+        first, last: float64 (n,), the row's gain before the first pick and after the last.
+    """
+
+    step: I64
+    gain: F64
+    taken: F64
+    first: F64
+    last: F64
+
+
+def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) -> Nearest:
+    """Follow a selection step by step, and compare each pick with rows that were not taken.
+
+    Args:
+        state: before the first pick; it is moved along, in place.
+        picks: the rows taken, in order.
+        others: n rows that were not.
+        begin: steps before this one do not count: their rows were taken for other reasons than their gains.
+    """
+    n = others.size
+    step, found = np.full(n, -1, np.int64), [np.zeros(n) for _ in range(4)]
+    _follow(
+        picks.label_ptr, picks.label_ids, picks.scores, picks.cost, others.label_ptr, others.label_ids, others.scores,
+        others.cost, begin, state.view(), new_scratch(len(state.x)), step, *found,
+    )  # fmt: skip
+    return Nearest(step, *found)
+
+
+@njit(cache=True)
+def _follow(
+    ptr, ids, scores, cost, o_ptr, o_ids, o_scores, o_cost, begin, view, scratch, step, gain, taken, first, last
+):
+    for j in range(len(o_scores)):
+        first[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch)
+    for k in range(len(scores)):
+        if k >= begin:
+            mine = row_gain(ids, ptr[k], ptr[k + 1], scores[k], view, scratch) / cost[k]
+            for j in range(len(o_scores)):
+                other = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch) / o_cost[j]
+                if other > 0 and (step[j] < 0 or mine * gain[j] < taken[j] * other):
+                    step[j], gain[j], taken[j] = k, other, mine
+        take_row(ids, ptr[k], ptr[k + 1], scores[k], view, scratch)
+    for j in range(len(o_scores)):
+        last[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch)

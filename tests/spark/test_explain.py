@@ -1,0 +1,88 @@
+"""`mig-spark explain`: what it says of a row holds in the dense greedy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
+
+from mig_spark import build_config, run_pipeline
+from mig_spark.explain import describe, explain_rows
+
+from oracles.dense import Row, dense_greedy, dense_propagation
+
+
+@pytest.fixture
+def files(tmp_path):
+    lines = [json.dumps(record(r)) for r in make_rows()] + ["{broken"]
+    lines.append(json.dumps({**record(make_rows()[0]), "_id": "silent", "dialogs": []}))
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines))
+    edges = [{"src": LABEL_NAMES[i], "dst": LABEL_NAMES[j], "weight": w} for i, j, w in EDGES]
+    (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
+    return tmp_path
+
+
+def config_of(files, **select):
+    return build_config({
+        "pool": {"path": str(files / "pool.jsonl")},
+        "output": {"path": str(files / "out")},
+        "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
+        "graph": {"edges_path": str(files / "edges.jsonl"), "threshold": 0.9},
+        "select": {"budget": 25, "upper_bound": False, **select},
+    })  # fmt: skip
+
+
+STAGES = ("ingest", "screen", "annotate", "graph", "select")
+
+
+def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
+    config = config_of(files)
+    run_pipeline(spark, config, STAGES)
+    rows, P = make_rows(), dense_propagation(20, EDGES)
+    want, gains = dense_greedy(rows, P, 25)
+    over = [r.key for r in rows if r.key not in want][:3]
+    first, third, *passed, silent, none = explain_rows(
+        spark, config, [want[0], want[2], *over, "silent", "no such row"]
+    )
+    assert [(one.id, one.status, one.rank) for one in (first, third)] == [
+        (want[0], "selected", 1), (want[2], "selected", 3)
+    ]  # fmt: skip
+    assert third.gain == pytest.approx(gains[2])
+    assert sum(part.gain for part in third.parts) == pytest.approx(gains[2])
+    by_key = {r.key: r for r in rows}
+    for part in third.parts:
+        carriers = [key for key in want[:2] if LABEL_NAMES.index(part.label) in by_key[key].labels]
+        assert (part.carried, part.carried_by) == (len(carriers), next(iter(carriers), None))
+    for one in passed:
+        assert one.status == "passed over"
+        assert one.nearest_id == want[one.nearest_rank - 1]
+        for factor, comes in ((1.0001, True), (0.9999, False)):
+            other = [Row(r.key, r.labels, one.score_needed * factor) if r.key == one.id else r for r in rows]
+            assert (one.id in dense_greedy(other, P, 25)[0]) == comes
+    assert (silent.status, none.status) == ("rejected", "unknown")
+    assert "no messages" in silent.reason
+    words = describe([first, passed[0], silent])
+    assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
+    assert f"{want[0]}: selected" in words
+
+
+@pytest.mark.long
+def test_what_quotas_and_lists_decided_is_said(spark, files):
+    rows = make_rows()
+    (files / "exclude.txt").write_text(f"{rows[3].key}\n")
+    quotas = {"column": "source", "limits": {"source-1": {"max": 2}}}
+    config = config_of(files, quotas=quotas, exclude=str(files / "exclude.txt"), gain="exact")
+    run_pipeline(spark, config, STAGES)
+    full = [r.key for r in rows if int(r.key[-1]) % 3 == 1]
+    found = {one.id: one for one in explain_rows(spark, config, [rows[3].key, *full])}
+    assert found.pop(rows[3].key).status == "excluded"
+    assert sum(one.status == "selected" for one in found.values()) == 2
+    over = [one for one in found.values() if one.status == "passed over"]
+    assert all("'source-1' may have 2 rows and had them from rank" in one.reason for one in over)
+
+    drawn = config_of(files, strategy="random")
+    run_pipeline(spark, drawn, STAGES)
+    told = explain_rows(spark, drawn, [r.key for r in rows])
+    assert sum(one.status == "selected" for one in told) == 25
+    assert all("strategy random chose the rows" in one.reason for one in told)
