@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.config import Config
-from mig_spark.contracts import POOL, REJECTED, SELECTION
+from mig_spark.contracts import POOL, REJECTED, SCREENED, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.blocks import rows_of_table
@@ -59,7 +59,7 @@ class Explanation:
 
     Attributes:
         id: the row.
-        status: `selected`, `passed over`, `excluded`, `given`, `rejected`, `not annotated` or `unknown`.
+        status: `selected`, `passed over`, `excluded`, `given`, `rejected`, `a copy`, `not annotated` or `unknown`.
         reason: in a sentence or two.
         score, labels: as the selection used them.
         rank: of a selected row.
@@ -163,6 +163,11 @@ def _elsewhere(store: Store, names: Sequence[str]) -> dict[str, Explanation]:
             detail = f": {row['detail']}" if row["detail"] else ""
             why = f"by the stage {row['stage']}: {row['reason']}{detail}"
             found.setdefault(row["id"], Explanation(row["id"], "rejected", why))
+    if store.exists(SCREENED):
+        copies = store.read(SCREENED).where("copy_of is not null").select("id", "copy_of")
+        for row in _of(copies, [name for name in names if name not in found]).to_pylist():
+            why = f"it has the same content as {row['copy_of']}, which stands for it: ask for that row"
+            found[row["id"]] = Explanation(row["id"], "a copy", why)
     pool = set(_of(store.read(POOL).select("id"), names)["id"].to_pylist()) if store.exists(POOL) else set()
     for name in names:
         if name in found:

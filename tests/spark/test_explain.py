@@ -17,6 +17,7 @@ from oracles.dense import Row, dense_greedy, dense_propagation
 def files(tmp_path):
     lines = [json.dumps(record(r)) for r in make_rows()] + ["{broken"]
     lines.append(json.dumps({**record(make_rows()[0]), "_id": "silent", "dialogs": []}))
+    lines.append(json.dumps({**record(make_rows()[5]), "_id": "zz-copy"}))
     (tmp_path / "pool.jsonl").write_text("\n".join(lines))
     edges = [{"src": LABEL_NAMES[i], "dst": LABEL_NAMES[j], "weight": w} for i, j, w in EDGES]
     (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))
@@ -42,8 +43,8 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     rows, P = make_rows(), dense_propagation(20, EDGES)
     want, gains = dense_greedy(rows, P, 25)
     over = [r.key for r in rows if r.key not in want][:3]
-    first, third, *passed, silent, none = explain_rows(
-        spark, config, [want[0], want[2], *over, "silent", "no such row"]
+    first, third, *passed, silent, none, copy = explain_rows(
+        spark, config, [want[0], want[2], *over, "silent", "no such row", "zz-copy"]
     )
     assert [(one.id, one.status, one.rank) for one in (first, third)] == [
         (want[0], "selected", 1), (want[2], "selected", 3)
@@ -60,7 +61,8 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
         for factor, comes in ((1.0001, True), (0.9999, False)):
             other = [Row(r.key, r.labels, one.score_needed * factor) if r.key == one.id else r for r in rows]
             assert (one.id in dense_greedy(other, P, 25)[0]) == comes
-    assert (silent.status, none.status) == ("rejected", "unknown")
+    assert (silent.status, none.status, copy.status) == ("rejected", "unknown", "a copy")
+    assert f"the same content as {rows[5].key}" in copy.reason
     assert "no messages" in silent.reason
     words = describe([first, passed[0], silent])
     assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
