@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import math
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.kernels.annotation import heuristics
-from mig_spark.kernels.annotation.heuristics import FLAGS, information, score_messages, score_rows
+from mig_spark.kernels.annotation.heuristics import FLAGS, information, score_messages, score_rows, whole_score
 
 from oracles.chinese import BAD, records
 
@@ -45,7 +45,6 @@ SHORT = {
 }
 REFUSAL = {"en": "I'm sorry, but I can't help with that.", "zh": "抱歉，我无法回答这个问题。"}
 REPETITIVE = {"en": "Bread rises because of yeast. " * 30, "zh": "面包发酵是因为酵母。" * 30}
-OK = {"en": "ok", "zh": "好"}
 
 
 def quality(asked: str, answered: str) -> float:
@@ -53,45 +52,41 @@ def quality(asked: str, answered: str) -> float:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_better_answers_score_higher_in_any_script(language: str) -> None:
-    q = {
-        name: quality(QUESTION[language], answers[language])
-        for name, answers in {
-            "good": GOOD,
-            "short": SHORT,
-            "refusal": REFUSAL,
-            "repetitive": REPETITIVE,
-            "ok": OK,
-        }.items()
-    }
-    assert q["good"] > q["short"] + 1
-    assert q["short"] > max(q["refusal"], q["repetitive"], q["ok"]) + 0.5
-    assert q["good"] > 4.5
-    assert q["ok"] < 1.5
+def test_answers_with_defects_score_lower_in_any_script(language: str) -> None:
+    sound = [quality(QUESTION[language], answers[language]) for answers in (GOOD, SHORT)]
+    assert min(sound) > 5.9
+    for answers in (REFUSAL, REPETITIVE):
+        assert quality(QUESTION[language], answers[language]) < 3
 
 
 def test_scripts_are_treated_alike() -> None:
     # the same content, six times fewer characters: the scores are to stay close
-    assert abs(quality(QUESTION["en"], GOOD["en"]) - quality(QUESTION["zh"], GOOD["zh"])) < 0.6
+    assert abs(quality(QUESTION["en"], GOOD["en"]) - quality(QUESTION["zh"], GOOD["zh"])) < 0.1
     en, zh = (score_messages(row(QUESTION[k], GOOD[k]))[1] for k in ("en", "zh"))
     assert abs(en - zh) < 0.8
 
 
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_a_longer_answer_is_no_better(many: int, first: int) -> None:
+    sentences = GOOD["en"].replace("\n", " ").split(". ")
+    told = ". ".join((sentences * 2)[first : first + many]).rstrip(".:") + "."
+    assert quality(QUESTION["en"], told) == pytest.approx(quality(QUESTION["en"], GOOD["en"]), abs=0.05)
+
+
 def test_the_formula_of_a_plain_answer() -> None:
-    asked, answered = "Name a river.", "The Danube is a river."
+    asked = 'Which 2 rivers flow through the old town of "Ulm"?'
+    answered = "2 rivers flow through the old town of Ulm: Danube, Iller."
     told, wanted = information(answered), information(asked)
     assert told == len(zlib.compress(answered.encode(), 1)) - 8
 
-    substance = math.log2(1 + told / 16) / math.log2(65)
-    structure = (1 / 4 + 0 + 0) / 3
-    merits = 0.5 * substance + min(1, 4 * substance) * (0.15 * structure + 0.15 + 0.2 * told / (told + wanted / 4))
     new = (information(asked + "\n" + answered) - wanted) / told
-    novelty = 0.4 + 0.6 * min(1, new / 0.5) if told >= 24 else 1
+    assert new < 0.5, "some of this answer repeats the request"
     q, c, flags = score_messages(row(asked, answered))
-    assert q == pytest.approx(1 + 5 * merits * novelty)
-    scale = math.log2(1 + wanted / 16) / math.log2(65)
-    assert c == pytest.approx(1 + 5 * (0.35 * scale + 0.25 * substance))
+    assert q == pytest.approx(1 + 5 * (0.4 + 0.6 * new / 0.5))
+    # a digit and a quotation, one turn
+    assert c == pytest.approx(1 + 5 * 0.70 * 2 / 4)
     assert flags == []
+    assert whole_score(np.array([q]), np.array([c]))[0] == pytest.approx(q * (0.99 + 0.01 * c))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +199,9 @@ def test_a_chinese_list_is_a_list() -> None:
     plain = "\n".join(points)
     for marks in (("一、", "二、", "三、"), ("（一）", "（二）", "（三）"), ("第一，", "第二，", "第三，")):
         listed = "\n".join(mark + point for mark, point in zip(marks, points, strict=True))
-        assert quality("怎么包饺子？", listed) > quality("怎么包饺子？", plain) + 0.1
+        # a point of a list may end as it likes
+        assert "cut_off" in score_messages(row("怎么包饺子？", plain + "好了，"))[2]
+        assert "cut_off" not in score_messages(row("怎么包饺子？", listed + "好了，"))[2]
     # a number inside a sentence marks nothing
     prose = "\n".join(("一个人包饺子。", "二十分钟就好。", "三个人更快。"))
     assert not heuristics._MARKED_LINE.search(prose)

@@ -1,7 +1,9 @@
 """Quality and complexity of a row by transparent rules: no model, any script. docs/heuristics.md has the formulas.
 
-Length is measured as information: the bytes that zlib leaves of the UTF-8 text. It needs no words or spaces, treats one
-Chinese character like the few Latin letters it stands for, and sees repetition for what it is.
+Quality is what is left after an answer's defects: no rule grows with its length, for a score that follows length takes
+long answers and little else. Where a rule needs an amount of text, it is counted as information: the bytes that zlib
+leaves of the UTF-8 text. That needs no words or spaces, treats one Chinese character like the few Latin letters it
+stands for, and sees repetition for what it is.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ F64: TypeAlias = npt.NDArray[np.float64]
 Message: TypeAlias = Mapping[str, str | None]
 
 #: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
-VERSION = 2
+VERSION = 3
 FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
 
-# later text changes neither score by much, and zlib's time grows with it
+# defects show before this, and zlib's time grows with the text
 _MAX_CHARS = 20_000
 _MAX_TURNS = 16
 _ZLIB_EMPTY = len(zlib.compress(b"", 1))
-_FULL_INFORMATION = 1024.0
+#: What one grade of complexity adds to the score: enough to put the more demanding of two flawless rows first.
+_A_GRADE = 0.01
 
 _SENTENCE_END = re.compile(r"[.!?…](?=[\s\"'”’»)\]*_]|$)|[。！？｡؟।።]")
 # 1. (2) 3、 and, in Chinese and Japanese, 一、 （二） 第三，
@@ -41,7 +44,6 @@ _DEMANDS = (
     re.compile(r"```|[{}\[\]<>;]|\w\(\w*\)|</\w"),
     re.compile(r"[=+×÷√∑∫≤≥≠^%]|\d\s*[*/]\s*\d"),
     re.compile(r"[\"“”«»「」『』]"),
-    re.compile(r"(?:[.!?](?:\s|$)|[。！？؟।])(?:.*?(?:[.!?](?:\s|$)|[。！？؟।])){2}", re.DOTALL),
     re.compile(rf"^[ \t]*(?:[-*+•]\s|{_NUMBER})", re.MULTILINE),
 )
 # What an assistant opens with when it declines. Phrases of our own collection; each is matched in lower case.
@@ -105,6 +107,11 @@ def score_rows(rows: Sequence[Sequence[Message] | None]) -> tuple[F64, F64, list
     return quality, complexity, [f for _, _, f in scored]
 
 
+def whole_score(quality: F64, complexity: F64) -> F64:
+    """The score: quality, and 1% more for each grade of complexity."""
+    return quality * (1 + _A_GRADE * (complexity - 1))
+
+
 def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """(what was asked, what was answered) in order; messages in a row by the same side are one text."""
     turns: list[tuple[str, str]] = []
@@ -124,44 +131,27 @@ def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return turns
 
 
-def _scale(amount: float) -> float:
-    """0 for nothing, 1 from 1,024 bytes of information on, logarithmic in between."""
-    return min(1.0, math.log2(1 + max(0.0, amount) / 16) / math.log2(1 + _FULL_INFORMATION / 16))
-
-
 def _quality(asked: str, answer: str, flags: set[str]) -> float:
     if not answer:
         return 1.0
     told, wanted = information(answer), information(asked)
-    substance = _scale(told)
-    balance = told / (told + wanted / 4)
-    merits = 0.50 * substance + min(1.0, 4 * substance) * (
-        0.15 * _structure(answer) + 0.15 * _completeness(answer, told, flags) + 0.20 * balance
-    )
-    factor = _variety(answer, told, flags) * _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
+    left = _completeness(answer, told, flags) * _variety(answer, told, flags)
+    left *= _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
     if _REFUSAL.search(answer[:300].lower()):
         flags.add("refusal")
         # an answer that goes on at length after "as an AI" does help somewhat
-        factor *= 0.35 if told < 256 else 0.60
-    return 1 + 5 * merits * factor
-
-
-def _structure(answer: str) -> float:
-    """Sentences, lines and marked lines (lists, headings, tables, code), a third each."""
-    sentences = len(_SENTENCE_END.findall(answer))
-    lines = sum(1 for line in answer.split("\n") if line.strip())
-    marked = len(_MARKED_LINE.findall(answer))
-    return (min(1.0, sentences / 4) + min(1.0, (lines - 1) / 5) + min(1.0, marked / 3)) / 3
+        left *= 0.35 if told < 256 else 0.60
+    return 1 + 5 * left
 
 
 def _completeness(answer: str, told: int, flags: set[str]) -> float:
-    """0.3 where the answer breaks off: an open code fence, or prose that stops at a letter, a comma or a dash."""
+    """0.5 where the answer breaks off: an open code fence, or prose that stops at a letter, a comma or a dash."""
     open_fence = answer.count("```") % 2 == 1
     # scripts and genres without full stops (Thai, poems, lists) are no evidence of a cut
     prose = told > 64 and len(_SENTENCE_END.findall(answer)) >= 2 and not _MARKED_LINE.match(answer.rsplit("\n", 1)[-1])
     if open_fence or (prose and (answer[-1].isalpha() or answer[-1] in ",،，、;；-–—")):
         flags.add("cut_off")
-        return 0.3
+        return 0.5
     return 1.0
 
 
@@ -195,13 +185,8 @@ def _clean(answer: str, flags: set[str]) -> float:
 
 
 def _complexity(turns: Sequence[tuple[str, str]]) -> float:
+    """Kinds of thing that the request has, of five, and the number of turns."""
     asked = "\n".join(question for question, _ in turns)[:_MAX_CHARS]
-    answered = "\n".join(answer for _, answer in turns)[:_MAX_CHARS]
     demands = sum(1 for demand in _DEMANDS if demand.search(asked))
     depth = math.log2(max(1, len(turns))) / 3
-    return 1 + 5 * (
-        0.35 * _scale(information(asked))
-        + 0.25 * _scale(information(answered))
-        + 0.25 * min(1.0, demands / 4)
-        + 0.15 * min(1.0, depth)
-    )
+    return 1 + 5 * (0.70 * min(1.0, demands / 4) + 0.30 * min(1.0, depth))
