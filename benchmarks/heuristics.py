@@ -2,8 +2,8 @@
 
     python benchmarks/heuristics.py [--data ../shared/data] [--most 1000] [--budget 2000] [--no-selections]
 
-Three tables over pools whose tasks are known (T0's tasks, mathematics, code, chat; each text once, at most `--most` rows
-of a task):
+Three tables over a pool whose tasks are known (T0's tasks, mathematics, code, chat; each text once, at most `--most`
+rows of a task):
 
 * rule by rule, also those that were left out with version 3: rank correlation with the length of the answer and of the
   request, and the rows on which the rule bites;
@@ -19,10 +19,9 @@ All is drawn from fixed seeds; a second run prints the same. No Spark is started
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 # this folder has a `select.py`, which would hide the standard library's
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+sys.path.pop(0)
 
 import argparse
 import gzip
@@ -31,6 +30,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
