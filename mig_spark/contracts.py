@@ -248,6 +248,7 @@ ANNOTATED = Table(
             "tokens", "bigint", "tokens of all turns; null: not counted, or the tokenizer's chat template refuses it"
         ),
         Column("tokenizer", "string", "name and version of the tokenizer that counted `tokens`; null: none did"),
+        Column("answer_characters", "bigint", "length of the assistant's turns in characters"),
     ),
     {"score_not_negative": "score >= 0"},
 )
@@ -255,6 +256,7 @@ ANNOTATED = Table(
 #: Columns of ANNOTATED that `select.quotas` and `select.cost` may name; any other name is one of the user's records.
 OWN_COLUMNS = (
     "id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags", "characters", "tokens",
+    "answer_characters",
 )  # fmt: skip
 
 VOCABULARY = Table(

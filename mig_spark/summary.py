@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mig_spark.kernels.annotation.rank_correlation import FOLLOWS
 from mig_spark.pipeline import flat_counts
 
 #: Which stage makes a file, where it has not the stage's name.
 _STAGE_OF = {"selection": "select", "exports": "export"}
+_FOLLOWED = {"answer_characters": "answer length", "turns": "turns", "labels": "labels"}
 
 
 def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
@@ -86,6 +88,11 @@ def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
         ("  labels", labels + (f"; rows {', '.join(flags)}" if flags else "")),
         ("  score", f"median {score['median']:.3g}, 98% from {score['p01']:.3g} to {score['p99']:.3g}"),
     ]
+    follows = {name: rho for name, rho in (health.get("follows") or {}).items() if rho is not None}
+    if follows:
+        words = ", ".join(f"{_FOLLOWED[name]} {rho:.2f}" for name, rho in follows.items())
+        far = any(abs(rho) > FOLLOWS for rho in follows.values())
+        shown.append(("  follows", f"rank correlation of the score with {words}{'  (above 0.6)' if far else ''}"))
     if made.get("requests") or made.get("reused"):
         used = f"{made['requests']:,} requests ({made['retries']:,} second tries)"
         tokens = f"{made['prompt_tokens']:,} tokens in, {made['completion_tokens']:,} out"

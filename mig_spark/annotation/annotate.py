@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from mig_spark.annotation.annotated import check_columns, write_annotated
-from mig_spark.annotation.cache import failed_keys, joined
+from mig_spark.annotation.annotated import annotated_rows, check_columns, write_annotated
+from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
-from mig_spark.annotation.health import check_health, count_failures, measure_health
+from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
@@ -57,7 +57,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
-    annotated = joined(store, plan)
+    annotated = annotated_rows(store, plan, config)
     check_scores(annotated, config.annotate.score)
     health = measure_health(
         combine_scores(annotated, config.annotate.score),
@@ -86,6 +86,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     }
     if waiting:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
+    tell_what_the_score_follows(health)
     check_health(health, allow_degenerate=config.annotate.allow_degenerate)
     if not config.vocabulary.enabled:
         written = write_annotated(store, config, plan)

@@ -47,8 +47,15 @@ def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
     from pyspark.sql import functions as sf
 
     nothing = sf.lit(0).cast("bigint")
-    characters = sf.aggregate("messages", nothing, lambda total, turn: total + sf.length(turn["content"]))
-    made = [characters.alias("characters"), sf.size("messages").alias("turns"), _columns(config)]
+    said = sf.filter("messages", lambda turn: turn["role"].isin("assistant", "function_call"))
+    characters, answered = (
+        sf.aggregate(turns, nothing, lambda total, turn: total + sf.coalesce(sf.length(turn["content"]), nothing))
+        for turns in ("messages", said)
+    )
+    made = [
+        characters.alias("characters"), answered.alias("answer_characters"), sf.size("messages").alias("turns"),
+        _columns(config),
+    ]  # fmt: skip
     return joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation.endpoint import UNPARSABLE
+from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID, rank_correlation
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
 
 # below this many rows, equal scores or rows without labels say little about an annotator
 _FEW_ROWS = 20
 _MOST = 0.5
 _CONSTANT = 1e-3
+#: Rows, drawn by the hash of their ids, that rank correlations are measured on where a pool has more.
+_SAMPLE = 20_000
+_HASHES = 1 << 20
+#: What a score may follow: its name, and how it is read of a row.
+_FOLLOWED = {"answer_characters": "answer_characters", "turns": "turns", "labels": "size(labels)"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,9 @@ class Health:
         labels_outside: labels that the pool brought and that are not on the list of valid ones, each once a row.
         score: least, 1%, median, mean, 99% and greatest score.
         flags: rows with each flag.
+        follows: rank correlation (Spearman's) of the score with `answer_characters`, `turns` and the number of
+            `labels`; None where either is the same in all rows.
+        sampled: rows that these were measured on.
         unanswered: different contents that a model was asked about without getting labels and a score.
         unparsable: those of them whose last answer could not be read.
     """
@@ -41,6 +55,8 @@ class Health:
     labels_outside: int
     score: dict[str, float] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
+    follows: dict[str, float | None] = field(default_factory=dict)
+    sampled: int = 0
     unanswered: int = 0
     unparsable: int = 0
 
@@ -63,10 +79,10 @@ def count_failures(failed: DataFrame | None) -> tuple[int, int]:
 def measure_health(
     annotated: DataFrame, flags: Sequence[str], *, reads_given: bool, unanswered: int = 0, unparsable: int = 0
 ) -> Health:
-    """Measure the annotated pool, in one pass over it.
+    """Measure the annotated pool, in two passes over it; what the score follows, on a sample by the hash of the ids.
 
     Args:
-        annotated: `labels`, `score`, `flags`, and `given` where `reads_given`.
+        annotated: `id`, `labels`, `score`, `flags`, `answer_characters`, `turns`, and `given` where `reads_given`.
         flags: the flags that its annotators may set.
         reads_given: the labels came with the pool, so some may have been left out.
         unanswered, unparsable: as in `Health`.
@@ -93,6 +109,7 @@ def measure_health(
     ).collect()[0]
     if not row["rows"]:
         return Health(0, 0, 0.0, 0, 0, unanswered=unanswered, unparsable=unparsable)
+    follows, sampled = _follows(annotated, int(row["rows"]))
     return Health(
         rows=int(row["rows"]),
         without_labels=int(row["without_labels"]),
@@ -101,9 +118,37 @@ def measure_health(
         labels_outside=int(row["labels_outside"]),
         score={name: float(row[name]) for name in parts},
         flags={flag: int(row[f"flag {flag}"]) for flag in flags},
+        follows=follows,
+        sampled=sampled,
         unanswered=unanswered,
         unparsable=unparsable,
     )
+
+
+def _follows(annotated: DataFrame, rows: int) -> tuple[dict[str, float | None], int]:
+    """`follows` and `sampled` of a pool of so many rows."""
+    from pyspark.sql import functions as sf
+
+    if rows > _SAMPLE:
+        drawn = sf.pmod(sf.xxhash64("id"), sf.lit(_HASHES)) < sf.lit(_SAMPLE * _HASHES // rows + 1)
+        annotated = annotated.where(drawn)
+    wanted = [sf.expr(what).cast("double").alias(name) for name, what in _FOLLOWED.items()]
+    found = annotated.where("not isnan(score)").select(sf.col("score").cast("double"), *wanted).toPandas()
+    values = {name: found[name].to_numpy(dtype=np.float64) for name in ("score", *_FOLLOWED)}
+    return {name: rank_correlation(values["score"], values[name]) for name in _FOLLOWED}, len(found)
+
+
+def tell_what_the_score_follows(health: Health) -> None:
+    """Warn of a score that follows the length of the answers, the turns or the number of labels: rows that are selected
+    by it differ from the pool in that first of all."""
+    for name, found in health.follows.items():
+        if health.rows >= _FEW_ROWS and found is not None and abs(found) > FOLLOWS:
+            logger.warning(
+                "annotate: the score follows %s (rank correlation %.2f), and what is selected by it will differ from "
+                "the pool in that%s", SAID[name], found,
+                "; annotate.score.control: length ranks it among answers of like length"
+                if name == "answer_characters" else "",
+            )  # fmt: skip
 
 
 def check_health(health: Health, *, allow_degenerate: bool) -> None:

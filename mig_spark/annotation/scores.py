@@ -1,12 +1,15 @@
-"""The score that rows are selected by: annotated columns, normalised and combined. The cache keeps them unchanged."""
+"""The score that rows are selected by: annotated columns, normalised and combined, then ranked among rows that are
+alike in what the config controls for. The cache keeps the columns unchanged."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from mig_spark.config import ScoreConfig
+from mig_spark.config.annotate import Control
 from mig_spark.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -14,14 +17,20 @@ if TYPE_CHECKING:
 
 # values are ranked within buckets of equal width, so that no task has to sort a whole pool
 _BUCKETS = 4096
+#: A class of rows is cut into at most so many by a quantity, and not into parts of fewer rows than this on average.
+CLASSES = 20
+CLASS_ROWS = 50
+#: The columns that `annotate.score.control` sorts rows by; `source` is taken as it is.
+_QUANTITIES = {"length": "answer_characters"}
 
 
 def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
-    """Replace `score` by the columns that the config names, normalised and combined. The result depends on the data
-    alone, not on partitions.
+    """Replace `score` by the columns that the config names, normalised, combined and ranked within the classes of
+    `control`. The result depends on the data alone, not on partitions.
 
     Args:
-        df: annotated rows: `quality`, `complexity`, `score`, and `given` and `source` where the config names them.
+        df: annotated rows: `quality`, `complexity`, `score`, and `given`, `source` and `answer_characters` where the
+            config names them.
         config: the section `annotate.score`.
 
     Returns:
@@ -32,8 +41,7 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
     if config.is_plain:
         return df
     names = df.columns
-    group = sf.coalesce(sf.concat(sf.lit("="), "source"), sf.lit("")) if config.per_source else sf.lit("")
-    out = df.withColumn("_group", group)
+    out = df.withColumn("_group", _source() if config.per_source else sf.lit(""))
     for k, name in enumerate(config.columns):
         value = sf.col(name).cast("double")
         out = out.withColumn(f"_value{k}", sf.when(~sf.isnan(value), value))
@@ -42,6 +50,8 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
     if config.missing is not None:
         values = [sf.coalesce(value, sf.lit(config.missing)) for value in values]
     out = out.withColumn("score", _combined(values, [config.weights.get(name, 1.0) for name in config.columns], config))
+    if config.controls:
+        out = _within_classes(_classed(out, config.controls), config.spread)
     return out.select(*names)
 
 
@@ -109,6 +119,16 @@ def _normalise(df: DataFrame, name: str, how: str) -> DataFrame:
 
 
 def _ranked(df: DataFrame, name: str, width: Column) -> DataFrame:
+    from pyspark.sql import functions as sf
+
+    rank = sf.col("_below") + (sf.col("_same") + 1) / 2
+    ranked = _with_places(df, name, width)
+    return ranked.withColumn(name, rank / sf.col("_n")).drop("_below", "_same")
+
+
+def _with_places(df: DataFrame, name: str, width: Column) -> DataFrame:
+    """Add `_below` and `_same`: the rows of the same `_group` with a lesser value, and with this one; null where the
+    value is. Exact counts. `df` has the least value of its group as `_least`, and `width` up to the greatest."""
     from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
@@ -120,8 +140,59 @@ def _ranked(df: DataFrame, name: str, width: Column) -> DataFrame:
     lower = sf.sum("_here").over(Window.partitionBy("_group").orderBy("_bucket").rowsBetween(*before))
     by_bucket = by_bucket.select("_group", "_bucket", sf.coalesce(lower, sf.lit(0)).alias("_lower"))
     within = sf.sum("_same").over(Window.partitionBy("_group", "_bucket").orderBy(name).rowsBetween(*before))
-    ranks = same.withColumn("_within", sf.coalesce(within, sf.lit(0))).join(by_bucket, ["_group", "_bucket"])
-    rank = sf.col("_lower") + sf.col("_within") + (sf.col("_same") + 1) / 2
-    ranks = ranks.select("_group", name, rank.alias("_rank"))
-    ranked = rows.join(ranks, ["_group", name], "left")
-    return ranked.withColumn(name, sf.col("_rank") / sf.col("_n")).drop("_rank", "_bucket")
+    places = same.withColumn("_within", sf.coalesce(within, sf.lit(0))).join(by_bucket, ["_group", "_bucket"])
+    places = places.select("_group", name, (sf.col("_lower") + sf.col("_within")).alias("_below"), "_same")
+    return rows.join(places, ["_group", name], "left").drop("_bucket")
+
+
+def _source() -> Column:
+    """The group of a row by its source; rows without one are a group."""
+    from pyspark.sql import functions as sf
+
+    return sf.coalesce(sf.concat(sf.lit("="), "source"), sf.lit(""))
+
+
+def _with_range(df: DataFrame, name: str) -> DataFrame:
+    """Add `_least`, `_most` and `_n` of each group's values; null for a group that has none."""
+    from pyspark.sql import functions as sf
+
+    value = sf.col(name)
+    stats = df.where(value.isNotNull()).groupBy("_group").agg(
+        sf.min(name).alias("_least"), sf.max(name).alias("_most"), sf.count("*").alias("_n")
+    )  # fmt: skip
+    return df.join(sf.broadcast(stats), "_group", "left")
+
+
+def _classed(df: DataFrame, controls: Sequence[Control]) -> DataFrame:
+    """Sort the rows into the classes of `control`, as `_group`.
+
+    A quantity cuts each class that is there already (at first all rows, or those of each source) at its quantiles: of n
+    rows into k = min(CLASSES, n // CLASS_ROWS), at least 1; a row is in class floor(k * rows with less / n), so rows
+    with the same value are never parted.
+    """
+    from pyspark.sql import functions as sf
+
+    out = df.withColumn("_group", _source() if "source" in controls else sf.lit(""))
+    for control in controls:
+        if control not in _QUANTITIES:
+            continue
+        out = out.withColumn("_size", sf.col(_QUANTITIES[control]).cast("double"))
+        out = _with_places(_with_range(out, "_size"), "_size", sf.col("_most") - sf.col("_least"))
+        parts = sf.greatest(sf.lit(1), sf.least(sf.lit(CLASSES), sf.floor(sf.col("_n") / CLASS_ROWS)))
+        place = sf.floor(parts * sf.col("_below") / sf.col("_n")).cast("string")
+        # no text of a source is taken for a number: the class comes first
+        out = out.withColumn("_group", sf.concat(sf.coalesce(place, sf.lit("none")), sf.lit("/"), "_group"))
+        out = out.drop("_least", "_most", "_n", "_below", "_same", "_size")
+    return out
+
+
+def _within_classes(df: DataFrame, spread: float | None) -> DataFrame:
+    """Replace `score` by its place in the row's class, mapped from (0, 1) to (1 / spread, 1). The place is (rows with
+    less + half of those with as much) / rows: 1/2 for a row alone, and on average in every class."""
+    from pyspark.sql import functions as sf
+
+    out = df.withColumn("score", sf.when(~sf.isnan("score"), sf.col("score")))
+    out = _with_places(_with_range(out, "score"), "score", sf.col("_most") - sf.col("_least"))
+    least = 0.0 if spread is None else 1 / spread
+    place = (sf.col("_below") + sf.col("_same") / 2) / sf.col("_n")
+    return out.withColumn("score", sf.lit(least) + sf.lit(1 - least) * place)

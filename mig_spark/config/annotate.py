@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from mig_spark.config.base import Section
 from mig_spark.config.kinds import OneOf
 from mig_spark.plugins import SCORERS, TAGGERS
 
+Control = Literal["source", "length"]
 ScoreColumn = Literal["quality", "complexity", "score", "given.quality", "given.complexity", "given.score", "given.ifd"]
 
 
@@ -34,6 +35,18 @@ class ScoreConfig(Section):
     missing: float | None = Field(
         None, ge=0, description="what counts, once normalised, where a row has no value; null: such a row stops the run"
     )
+    control: Control | Literal["none"] | list[Control] = Field(
+        "none",
+        description="rank the score, last of all, among rows that are alike in this: their source, the length of their "
+        "answers, or both; for scores that follow it",
+    )
+    spread: float | None = Field(
+        1.5,
+        gt=1,
+        allow_inf_nan=False,
+        description="with control: the best row of a class counts at most so many times what the worst counts; null: "
+        "without limit",
+    )
 
     @model_validator(mode="after")
     def _weights_fit(self) -> ScoreConfig:
@@ -48,11 +61,21 @@ class ScoreConfig(Section):
             raise ValueError("weights must be numbers from 0 on, or a score could be negative")
         if self.per_source and self.normalize == "none":
             raise ValueError("per_source has no effect without normalize: set it to rank, z or min-max")
+        if isinstance(self.control, list) and len(set(self.control)) < len(self.control):
+            raise ValueError(f"control names one twice: {', '.join(self.control)}")
         return self
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What `control` names, in the order in which rows are sorted into classes."""
+        named = [self.control] if isinstance(self.control, str) else self.control
+        return tuple(control for control in get_args(Control) if control in named)
 
     @property
     def is_plain(self) -> bool:
         """Whether the score stays what the scorer said."""
+        if self.controls:
+            return False
         alone = self.columns == ["score"] and self.normalize == "none" and self.missing is None
         return alone and self.weights.get("score", 1.0) == 1.0
 

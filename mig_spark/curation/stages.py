@@ -119,7 +119,9 @@ def _report(store: Store, run: Run) -> None:
         logger.warning("no report: output.path is not set; with it, the report goes to <path>/report.html")
         return
     plain = run.as_dict()
-    data = collect_report_data(store, store.read(ANNOTATED), {**plain, "counts": flat_counts(plain["counts"])})
+    health = plain["counts"].get("annotate", {}).get("health")
+    told = {**plain, "counts": flat_counts(plain["counts"]), "health": health}
+    data = collect_report_data(store, store.read(ANNOTATED), told)
     page = render_report(data)
     store.check_lease()
     write_report(page, path, store.spark)

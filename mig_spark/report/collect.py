@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
 UNKNOWN = "unknown"
 _GROUPS = ("component", "community")
-_JSON_KEYS = ("counts", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
+_JSON_KEYS = ("counts", "health", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
 
 
 def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, Any]) -> ReportData:
@@ -51,8 +51,9 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
     Args:
         store: where POOL, REJECTED, LABELS, LABEL_EDGES and SELECTION of this run are.
         annotated: the annotated pool, one row an id: id, labels array<string>, score double, source string.
-        run: run_id, started_at, counts, seconds, certificate, config, random_curve, versions, inputs, each plain or as
-            the JSON text that RUNS holds; what is missing is counted from the tables or left out.
+        run: run_id, started_at, counts, health (of the annotation), seconds, certificate, config, random_curve,
+            versions, inputs, each plain or as the JSON text that RUNS holds; what is missing is counted from the tables
+            or left out.
 
     Raises:
         InputError: SELECTION is not there: the selection has not run yet.
@@ -77,6 +78,7 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
         labels=facts,
         sources=_sources(annotated, selection, rows, selected),
         scores=scores,
+        health=run.get("health") or {},
         graph=_graph_facts(store, label_table),
         first=first,
         last=last,

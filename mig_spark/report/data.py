@@ -148,7 +148,11 @@ class RejectedExample:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A whole report. `config` may hold secrets: rendering masks them."""
+    """A whole report.
+
+    `health` is `annotation.health.Health` as plain values, empty where none is known. `config` may hold secrets:
+    rendering masks them.
+    """
 
     run_id: str
     started_at: str = ""
@@ -159,6 +163,7 @@ class ReportData:
     labels: LabelFacts = LabelFacts()
     sources: tuple[Share, ...] = ()
     scores: ScoreFacts = ScoreFacts()
+    health: Mapping[str, Any] = field(default_factory=dict)
     graph: GraphFacts = GraphFacts()
     first: tuple[RowExcerpt, ...] = ()
     last: tuple[RowExcerpt, ...] = ()

@@ -9,7 +9,7 @@ from importlib.resources import files
 from mig_spark.report.data import ReportData
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, figure, tiles
-from mig_spark.report.sections import all_sections, random_objective, strategy
+from mig_spark.report.sections import all_sections, random_objective, score_warning, strategy
 from mig_spark.report.text import count, esc, excerpt, number, percent, plural, script_json
 
 EXACT_ENGINES = ("rounds", "local")
@@ -70,13 +70,14 @@ def _header(data: ReportData) -> str:
         badge = f"strategy {excerpt(strategy(data), limit=40)}"
     if engine == "rounds" and isinstance(rounds, int):
         detail += f" · {plural(rounds, 'round')}"
+    warning = score_warning(data)
     when = f" · <time>{esc(data.started_at)}</time>" if data.started_at else ""
     return f"""<header>
 <div><p class="eyebrow">mig-spark</p><h1>Selection report</h1>
 <p class="meta"><code>{esc(data.run_id)}</code>{when}</p></div>
 <div class="badge {"ok" if is_certified(data) else "warn"}"><b>{esc(badge)}</b><span>{esc(detail)}</span></div>
 </header>
-{tiles(_headline(data))}"""
+{tiles(_headline(data))}{f'<p class="verdict">{esc(warning)}</p>' if warning else ""}"""
 
 
 def _headline(data: ReportData) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.report import figures
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
 from mig_spark.report.figures import Figure
@@ -19,7 +20,8 @@ _NOTHING = "No row was selected, so there is nothing to compare here."
 
 def all_sections(data: ReportData) -> list[Section]:
     """Every section that has something to say."""
-    return [flow(data), information(data), labels(data), mix(data), graph(data), rows(data), *rejected(data), run(data)]
+    shown = [flow(data), information(data), labels(data), mix(data), *annotation(data), graph(data), rows(data)]
+    return [*shown, *rejected(data), run(data)]
 
 
 def flow(data: ReportData) -> Section:
@@ -124,6 +126,48 @@ def _mix_takeaway(data: ReportData) -> str:
     if s.pool_median is not None and s.selection_median is not None:
         words.append(f"The median score is {number(s.pool_median, 3)} before, {number(s.selection_median, 3)} after.")
     return " ".join(words)
+
+
+def annotation(data: ReportData) -> list[Section]:
+    """What the score follows beside what it is meant to say, and how many labels there are; nothing where the run does
+    not know."""
+    health = data.health
+    known = {name: rho for name, rho in (health.get("follows") or {}).items() if rho is not None}
+    if not known:
+        return []
+    take = (
+        score_warning(data) or "The score follows neither the length of the answers nor the number of turns or labels."
+    )
+    lines = [(SAID[name], f"{rho:.2f}") for name, rho in known.items()]
+    found = table(
+        [("The score beside", "wide"), ("Rank correlation", "num")], lines, bars=[abs(v) for v in known.values()]
+    )
+    note = f"Measured on {plural(health.get('sampled', 0), 'row')}. Above {FOLLOWS} it decides what is selected."
+    facts: list[tuple[str, Any]] = [
+        ("rows", health["rows"]), ("labels a row", health["labels_a_row"]),
+        ("rows without labels", health["without_labels"]),
+        *((f"rows flagged {flag}", n) for flag, n in health["flags"].items() if n),
+    ]  # fmt: skip
+    cards: list[Figure | str] = [
+        card("What the score follows", note, found),
+        card("Labels and flags", "", pairs(facts)),
+    ]
+    return [Section("annotation", "Labels and scores", take, [cards])]
+
+
+def score_warning(data: ReportData) -> str:
+    """In words, what the score follows that far that it decides what is selected; empty where it follows nothing."""
+    found = [
+        f"{SAID[name]} (rank correlation {rho:.2f})"
+        for name, rho in (data.health.get("follows") or {}).items()
+        if rho is not None and abs(rho) > FOLLOWS
+    ]
+    if not found:
+        return ""
+    words = f"The score follows {' and '.join(found)}, so the selected rows differ from the pool in that."
+    if SAID["answer_characters"] in words:
+        words += " annotate.score.control: length ranks scores among answers of like length."
+    return words
 
 
 def graph(data: ReportData) -> Section:

@@ -71,6 +71,7 @@ def test_only_what_changed_is_written_and_nothing_is_no_commit(spark: SparkSessi
     annotate_pool(store, config, "run-1")
     [row] = store.read(ANNOTATED).where("id = 'r3'").collect()
     assert (row["characters"], row["turns"], row["columns"]) == (4 + len("answer r3"), 2, None)
+    assert row["answer_characters"] == len("answer r3")
     assert (row["labels"], row["score"], row["content_hash"], row["source"]) == (["x", "r3"], 4.0, "hash r3", "here")
 
     version, rows = state(store)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
+from mig_spark.annotation import health
+from mig_spark.annotation.health import measure_health, tell_what_the_score_follows
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.config import ScoreConfig
 from mig_spark.errors import AnnotationError
@@ -17,6 +19,8 @@ DDL = (
     "id int, source string, quality double, complexity double, score double, "
     "given struct<quality:double,complexity:double,score:double,ifd:double>"
 )
+HEALTH = "id int, labels array<string>, score double, flags array<string>, answer_characters bigint, turns int"
+CONTROLLED = "id int, source string, score double, answer_characters bigint"
 RNG = np.random.default_rng(0)
 SOURCES = np.array(["a", "b", None], dtype=object)[RNG.integers(0, 3, 60)]
 QUALITY = np.round(RNG.gamma(2, 2, 60), 1)
@@ -88,3 +92,72 @@ def test_negative_scores_are_told(rows: DataFrame, spark: SparkSession) -> None:
     with pytest.raises(AnnotationError, match="1 rows would have a negative score"):
         check_scores(bad, ScoreConfig(columns=["quality", "complexity"]))
     check_scores(bad, ScoreConfig(columns=["quality", "complexity"], normalize="z"))
+
+
+def controlled(score: np.ndarray, sources: np.ndarray | None, lengths: np.ndarray | None, spread: float) -> np.ndarray:
+    """By the definition in docs/annotation.md: classes, then places in them."""
+    classes = np.array([f"{s}" for s in sources]) if sources is not None else np.full(len(score), "")
+    if lengths is not None:
+        parts = np.empty(len(score), object)
+        for name in set(classes):
+            here = classes == name
+            n = here.sum()
+            k = max(1, min(20, n // 50))
+            parts[here] = [f"{name} {k * int((lengths[here] < value).sum()) // n}" for value in lengths[here]]
+        classes = parts
+    place = np.full(len(score), np.nan)
+    for name in set(classes):
+        here = (classes == name) & ~np.isnan(score)
+        place[here] = (rankdata(score[here]) - 0.5) / max(1, here.sum())
+    return 1 / spread + (1 - 1 / spread) * place
+
+
+def test_ranked_within_classes_whatever_the_partitioning(spark: SparkSession) -> None:
+    n, rng = 1300, np.random.default_rng(1)
+    sources = np.array(["a", "b", "rare", None], dtype=object)[rng.choice(4, n, p=[0.6, 0.29, 0.01, 0.1])]
+    lengths = np.where(rng.random(n) < 0.3, 7, rng.lognormal(4, 1, n).astype(int))  # a third is of one length
+    score = np.round(lengths / 40 + rng.normal(0, 1, n), 1)
+    score[rng.random(n) < 0.02] = np.nan
+    data = [(k, sources[k], None if np.isnan(score[k]) else float(score[k]), int(lengths[k])) for k in range(n)]
+    ways: list[dict[str, Any]] = [
+        {"control": "length"},
+        {"control": "source", "spread": 3.0},
+        {"control": ["length", "source"], "spread": None},
+    ]
+    for partitions in (1, 7):
+        rows = spark.createDataFrame(data, CONTROLLED).repartition(partitions).cache()
+        for way in ways:
+            found = {r["id"]: r["score"] for r in combine_scores(rows, ScoreConfig(**way)).collect()}
+            named, spread = way["control"], way.get("spread", 1.5)
+            expected = controlled(
+                score, sources if "source" in named else None, lengths if "length" in named else None, spread or np.inf
+            )
+            here = np.array([found[k] for k in range(n)], dtype=float)
+            np.testing.assert_allclose(here, expected, rtol=1e-12, err_msg=f"{way} {partitions}")
+    assert combine_scores(rows, ScoreConfig(control="none")) is rows
+    with pytest.raises(AnnotationError, match="rows have no value in one of score"):
+        check_scores(rows, ScoreConfig(control="length"))
+
+
+def test_health_tells_what_the_score_follows(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    n, rng = 1000, np.random.default_rng(2)
+    lengths, labels = rng.lognormal(4, 1, n).astype(int), rng.integers(1, 5, n)
+    score = np.round(np.log(lengths) + rng.normal(0, 0.5, n), 1)
+    data = [(k, ["x"] * int(labels[k]), float(score[k]), [], int(lengths[k]), 2) for k in range(n)]
+    rows = spark.createDataFrame(data, HEALTH).cache()
+    whole = measure_health(rows, (), reads_given=False)
+    assert whole.sampled == n
+    assert whole.follows["answer_characters"] == pytest.approx(spearmanr(score, lengths).statistic)
+    assert whole.follows["labels"] == pytest.approx(spearmanr(score, labels).statistic)
+    assert whole.follows["turns"] is None
+    tell_what_the_score_follows(whole)
+    assert [r.message.partition(" (")[0] for r in caplog.records] == [
+        "annotate: the score follows the characters of the answer"
+    ]
+    monkeypatch.setattr(health, "_SAMPLE", 200)
+    some = [measure_health(rows.repartition(k), (), reads_given=False) for k in (1, 5)]
+    assert some[0] == some[1]
+    assert 120 < some[0].sampled < 300
+    assert abs(some[0].follows["answer_characters"] - whole.follows["answer_characters"]) < 0.15

@@ -125,6 +125,10 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
             float(np.median(score)),
             float(np.median(score[order])),
         ),
+        health={
+            "rows": rows, "without_labels": 0, "labels_a_row": 3.5, "flags": {"refusal": 12, "echo": 0},
+            "follows": {"answer_characters": 0.41, "turns": None, "labels": -0.02}, "sampled": rows,
+        },
         graph=GraphFacts(
             len(names), int(degrees @ many) // 2, 1210, degrees.astype(float), many.astype(float),
             tuple(Edge(names[3 * i], names[3 * i + 1], 0.982 - 0.011 * i) for i in range(8)), len(names) // 3,

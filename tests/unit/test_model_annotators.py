@@ -131,6 +131,9 @@ def test_parameters_are_those_that_the_kernels_take(tmp_path: Path) -> None:
         ({"score": {"combine": "sum", "weights": {"quality": 2}}}, "weights for quality, which is not among columns"),
         ({"score": {"combine": "sum", "weights": {"score": -1}}}, "weights must be numbers from 0 on"),
         ({"score": {"per_source": True}}, "per_source has no effect"),
+        ({"score": {"control": "answers"}}, "annotate.score.control"),
+        ({"score": {"control": ["length", "length"]}}, "control names one twice"),
+        ({"score": {"control": "length", "spread": 1.0}}, "annotate.score.spread"),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_config_is_built(annotate: dict[str, object], words: str) -> None:

@@ -50,6 +50,22 @@ def test_headline_says_what_was_selected(data: ReportData, page: Tags) -> None:
     assert "engine rounds · 4 rounds" in page.text
 
 
+def test_a_score_that_follows_length_is_told_on_the_first_screen(data: ReportData) -> None:
+    quiet = render_report(data)
+    assert "verdict" not in quiet.partition("<main>")[2].partition("<nav")[0]
+    assert "The score follows neither" in quiet
+    assert "0.41" in quiet
+    health = {**data.health, "follows": {"answer_characters": 0.95, "turns": 0.0, "labels": -0.7}}
+    page = render_report(dataclasses.replace(data, health=health))
+    first = page.partition("<main>")[2].partition("<nav")[0]
+    assert (
+        "the characters of the answer (rank correlation 0.95) and the number of labels (rank correlation -0.70)"
+        in first
+    )
+    assert "annotate.score.control: length" in first
+    assert 'id="annotation"' not in render_report(dataclasses.replace(data, health={}))
+
+
 def test_kinds_of_rows_are_told_where_there_are_several(data: ReportData) -> None:
     kinds = (("sft", 1400), ("kto", 100))
     several, one = (
