@@ -21,31 +21,23 @@ from __future__ import annotations
 import sys
 
 # this folder has a `select.py`, which would hide the standard library's
-sys.path.pop(0)
+sys.path.append(sys.path.pop(0))
 
 import argparse
-import gzip
-import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import quality_pools
 
 from mig_spark.kernels.annotation import heuristics
 from mig_spark.kernels.annotation.heuristics import information
 
 Floats = npt.NDArray[np.float64]
-FILES = (
-    ("t0_tasks.jsonl.gz", ("prompt",), "completion"),
-    ("gsm8k_train.jsonl.gz", ("question",), "answer"),
-    ("codegen_instruct.json.gz", ("instruction", "input"), "response"),
-    ("alpaca_en_demo.json.gz", ("instruction", "input"), "output"),
-)
 DEFECTS = ("empty", "refusal", "repeated", "echo", "garbled", "cut", "swapped")
 DAMAGED = 0.1
 CLASSES, SPREAD = 20, 1.5
@@ -65,23 +57,13 @@ class Row:
 
 
 def read_rows(folder: Path, most: int) -> list[Row]:
-    """Each text once, at most `most` rows of a task, in a seeded order."""
-    rows: dict[Row, None] = {}
-    for name, asked, answered in FILES:
-        with gzip.open(folder / name, "rt", encoding="utf-8", newline="\n") as f:
-            items: Iterator[Any] = iter(json.load(f)) if name.endswith(".json.gz") else map(json.loads, f)
-            for item in items:
-                task = item.get("task") or name.partition(".")[0]
-                text = "\n".join(item[key] for key in asked if item[key])
-                rows[Row(task, text.strip(), item[answered].strip())] = None
-    mixed = sorted(rows, key=lambda row: (row.task, row.asked, row.answer))
-    random.Random(0).shuffle(mixed)
+    """Each text once, at most `most` rows of a task, in the order of their hashes."""
     seen: dict[str, int] = {}
     kept = []
-    for row in mixed:
+    for row in sorted(quality_pools.read_rows(folder), key=lambda row: row.key):
         seen[row.task] = seen.get(row.task, 0) + 1
         if seen[row.task] <= most:
-            kept.append(row)
+            kept.append(Row(row.task, row.prompt, row.answer))
     return kept
 
 
@@ -282,8 +264,9 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=2000)
     parser.add_argument("--no-selections", action="store_true")
     args = parser.parse_args()
-    if missing := [name for name, *_ in FILES if not (args.data / name).is_file()]:
-        raise SystemExit(f"not in {args.data}: {', '.join(missing)}; give --data a folder with these files")
+    if absent := quality_pools.missing(args.data):
+        print(f"nothing measured: {', '.join(absent)} not in {args.data}; --data names the folder", file=sys.stderr)
+        return
     rows = read_rows(args.data, args.most)
     print(f"{len(rows)} rows of {len({row.task for row in rows})} tasks")
     shown: list[Callable[[], None]] = [lambda: show_rules(rows), lambda: show_defects(rows)]

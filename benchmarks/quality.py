@@ -195,10 +195,10 @@ def _information(label: Ints, task: Ints, weight: Floats) -> float:
 
 
 def scored(rows: list[Row]) -> Floats:
-    from mig_spark.kernels.annotation.heuristics import score_rows
+    from mig_spark.kernels.annotation.heuristics import score_rows, whole_score
 
     quality, complexity, _ = score_rows([row.messages for row in rows])
-    return quality * complexity
+    return whole_score(quality, complexity)
 
 
 def mig(
