@@ -133,7 +133,11 @@ def _follows(annotated: DataFrame, rows: int) -> tuple[dict[str, float | None], 
         drawn = sf.pmod(sf.xxhash64("id"), sf.lit(_HASHES)) < sf.lit(_SAMPLE * _HASHES // rows + 1)
         annotated = annotated.where(drawn)
     wanted = [sf.expr(what).cast("double").alias(name) for name, what in _FOLLOWED.items()]
-    found = annotated.where("score is not null and not isnan(score)").select(sf.col("score").cast("double"), *wanted).toPandas()
+    found = (
+        annotated.where("score is not null and not isnan(score)")
+        .select(sf.col("score").cast("double"), *wanted)
+        .toPandas()
+    )
     values = {name: found[name].to_numpy(dtype=np.float64) for name in ("score", *_FOLLOWED)}
     return {name: rank_correlation(values["score"], values[name]) for name in _FOLLOWED}, len(found)
 

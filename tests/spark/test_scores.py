@@ -158,6 +158,8 @@ def test_health_tells_what_the_score_follows(
     ]
     monkeypatch.setattr(health, "_SAMPLE", 200)
     some = [measure_health(rows.repartition(k), (), reads_given=False) for k in (1, 5)]
-    assert some[0] == some[1]
+    # the mean of the scores may differ in its last digits; what is drawn may not
+    assert some[0].sampled == some[1].sampled
+    assert some[0].follows == pytest.approx(some[1].follows, abs=1e-12)
     assert 120 < some[0].sampled < 300
     assert abs(some[0].follows["answer_characters"] - whole.follows["answer_characters"]) < 0.15
