@@ -7,10 +7,12 @@ it: a model's answer that was recomputed after a lost executor may differ, so it
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotated import annotated_rows, check_columns, write_annotated
+from mig_spark.annotation.annotated import rows_to_write, check_columns, rows_with_tokens, write_annotated
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
@@ -21,6 +23,9 @@ from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
 from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +62,15 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
-    annotated = annotated_rows(store, plan, config)
-    check_scores(annotated, config.annotate.score)
-    health = measure_health(
-        combine_scores(annotated, config.annotate.score),
-        plan.flags,
-        reads_given=plan.tagger.reads_given,
-        unanswered=unanswered,
-        unparsable=unparsable,
-    )
+    with _to_score(store, plan, config) as rows:
+        check_scores(rows, config.annotate.score)
+        health = measure_health(
+            combine_scores(rows, config.annotate.score),
+            plan.flags,
+            reads_given=plan.tagger.reads_given,
+            unanswered=unanswered,
+            unparsable=unparsable,
+        )
     if health.rows == 0:
         raise AnnotationError(_nothing_left(rejected, unanswered))
     used = health.rows + sum(rejected.values())
@@ -92,6 +97,16 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         written = write_annotated(store, config, plan)
         counts |= {"tokens": written["tokens"]} if "tokens" in written else {}
     return counts
+
+
+@contextlib.contextmanager
+def _to_score(store: Store, plan: Plan, config: Config) -> Iterator[DataFrame]:
+    """The annotated rows, with tokens where the score needs them: counting takes time."""
+    if "tokens" not in config.annotate.score.controls:
+        yield rows_to_write(store, plan, config)
+        return
+    with rows_with_tokens(store, plan, config) as (rows, _):
+        yield rows
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:

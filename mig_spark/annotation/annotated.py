@@ -6,8 +6,9 @@ changes are merged (`lakehouse/row_changes.py`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.cache import joined
@@ -17,6 +18,7 @@ from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL
 from mig_spark.errors import ContractError
+from mig_spark.kernels.annotation.tokens import Tokenizer
 from mig_spark.lakehouse.row_changes import write_changes
 from mig_spark.lakehouse.tables import Store
 
@@ -59,6 +61,23 @@ def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
     return joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
 
 
+@contextlib.contextmanager
+def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
+    """`rows_to_write` with `tokens` and `tokenizer`, and the tokenizer that counts them, if any does.
+
+    Raises:
+        InputError, DependencyError: the tokenizer is not there.
+    """
+    tokenizer = find_tokenizer(store.spark, config)
+    # kept, since what is made of the rows is read more than once
+    counted = None if tokenizer is None else count_pool(store, tokenizer).persist()
+    try:
+        yield with_tokens(rows_to_write(store, plan, config), counted, tokenizer), tokenizer
+    finally:
+        if counted is not None:
+            counted.unpersist()
+
+
 def write_annotated(
     store: Store, config: Config, plan: Plan | None = None, *, to_labels: Callable[[DataFrame], DataFrame] | None = None
 ) -> dict[str, Any]:
@@ -78,21 +97,14 @@ def write_annotated(
         InputError, DependencyError: the tokenizer is not there.
     """
     check_columns(store, config)
-    tokenizer = find_tokenizer(store.spark, config)
     score = config.annotate.score
-    rows = rows_to_write(store, plan or make_plan(store, config), config)
-    if plan is None:
-        check_scores(rows, score)
-    rows = combine_scores(rows, score)
-    if to_labels is not None:
-        rows = to_labels(rows)
-    # kept, since a table that is written anew reads its rows twice
-    counted = None if tokenizer is None else count_pool(store, tokenizer).persist()
-    try:
-        counts = write_changes(store, ANNOTATED, with_tokens(rows, counted, tokenizer))
-    finally:
-        if counted is not None:
-            counted.unpersist()
+    with rows_with_tokens(store, plan or make_plan(store, config), config) as (rows, tokenizer):
+        if plan is None:
+            check_scores(rows, score)
+        rows = combine_scores(rows, score)
+        if to_labels is not None:
+            rows = to_labels(rows)
+        counts = write_changes(store, ANNOTATED, rows)
     logger.info(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )

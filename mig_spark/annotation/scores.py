@@ -21,7 +21,7 @@ _BUCKETS = 4096
 CLASSES = 20
 CLASS_ROWS = 50
 #: The columns that `annotate.score.control` sorts rows by; `source` is taken as it is.
-_QUANTITIES = {"length": "answer_characters"}
+_QUANTITIES = {"length": "answer_characters", "tokens": "tokens"}
 
 
 def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
@@ -29,8 +29,8 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
     `control`. The result depends on the data alone, not on partitions.
 
     Args:
-        df: annotated rows: `quality`, `complexity`, `score`, and `given`, `source` and `answer_characters` where the
-            config names them.
+        df: annotated rows: `quality`, `complexity`, `score`, and `given`, `source`, `answer_characters` and `tokens`
+            where the config names them.
         config: the section `annotate.score`.
 
     Returns:
@@ -168,7 +168,7 @@ def _classed(df: DataFrame, controls: Sequence[Control]) -> DataFrame:
 
     A quantity cuts each class that is there already (at first all rows, or those of each source) at its quantiles: of n
     rows into k = min(CLASSES, n // CLASS_ROWS), at least 1; a row is in class floor(k * rows with less / n), so rows
-    with the same value are never parted.
+    with the same value are never parted. Rows without a value, as those that a chat template refuses, are a class.
     """
     from pyspark.sql import functions as sf
 

@@ -10,7 +10,7 @@ from mig_spark.config.base import Section
 from mig_spark.config.kinds import OneOf
 from mig_spark.plugins import SCORERS, TAGGERS
 
-Control = Literal["source", "length"]
+Control = Literal["source", "length", "tokens"]
 ScoreColumn = Literal["quality", "complexity", "score", "given.quality", "given.complexity", "given.score", "given.ifd"]
 
 
@@ -38,7 +38,7 @@ class ScoreConfig(Section):
     control: Control | Literal["none"] | list[Control] = Field(
         "none",
         description="rank the score, last of all, among rows that are alike in this: their source, the length of their "
-        "answers, or both; for scores that follow it",
+        "answers, their tokens, or several of these; for scores that follow it",
     )
     spread: float | None = Field(
         1.5,
@@ -99,8 +99,8 @@ class AnnotateConfig(Section):
     tokenizer: str | None = Field(
         "auto",
         description="what counts the column `tokens` of the annotated pool: a tokenizer.json, or a folder with one, "
-        "whose chat template is applied where it has one; auto: the embedding model's, where quotas, cost or strategy "
-        "name `tokens`; null: nothing, and `tokens` is a column of your own records",
+        "whose chat template is applied where it has one; auto: the embedding model's, where quotas, cost, strategy "
+        "or score.control name `tokens`; null: nothing, and `tokens` is a column of your own records",
     )
     chunk_rows: int = Field(
         20_000,
@@ -119,3 +119,12 @@ class AnnotateConfig(Section):
         description="folder, shared by all executors, that keeps paid answers until they are committed; null: a folder "
         "under output.path",
     )
+
+    @model_validator(mode="after")
+    def _tokens_are_counted(self) -> AnnotateConfig:
+        if "tokens" in self.score.controls and self.tokenizer is None:
+            raise ValueError(
+                "score.control: tokens goes by tokens that are counted here, and tokenizer: null counts none; name a "
+                "tokenizer, or leave it at auto"
+            )
+        return self

@@ -198,7 +198,7 @@ class Config(Section):
     def counts_tokens(self) -> bool:
         """Whether the rows' tokens are counted: where a tokenizer is named, and where something needs them."""
         wanted = "tokens" in self.select.columns() and "tokens" not in self.record_columns()
-        return wanted or self.annotate.tokenizer not in (None, "auto")
+        return wanted or "tokens" in self.annotate.score.controls or self.annotate.tokenizer not in (None, "auto")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in YAML."""

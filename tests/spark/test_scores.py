@@ -20,7 +20,7 @@ DDL = (
     "given struct<quality:double,complexity:double,score:double,ifd:double>"
 )
 HEALTH = "id int, labels array<string>, score double, flags array<string>, answer_characters bigint, turns int"
-CONTROLLED = "id int, source string, score double, answer_characters bigint"
+CONTROLLED = "id int, source string, score double, answer_characters bigint, tokens bigint"
 RNG = np.random.default_rng(0)
 SOURCES = np.array(["a", "b", None], dtype=object)[RNG.integers(0, 3, 60)]
 QUALITY = np.round(RNG.gamma(2, 2, 60), 1)
@@ -94,16 +94,16 @@ def test_negative_scores_are_told(rows: DataFrame, spark: SparkSession) -> None:
     check_scores(bad, ScoreConfig(columns=["quality", "complexity"], normalize="z"))
 
 
-def controlled(score: np.ndarray, sources: np.ndarray | None, lengths: np.ndarray | None, spread: float) -> np.ndarray:
+def controlled(score: np.ndarray, sources: np.ndarray | None, sizes: list[np.ndarray], spread: float) -> np.ndarray:
     """By the definition in docs/annotation.md: classes, then places in them."""
     classes = np.array([f"{s}" for s in sources]) if sources is not None else np.full(len(score), "")
-    if lengths is not None:
-        parts = np.empty(len(score), object)
+    for size in sizes:
+        parts = np.array([f"{name} none" for name in classes], object)
         for name in set(classes):
-            here = classes == name
+            here = (classes == name) & ~np.isnan(size)
             n = here.sum()
             k = max(1, min(20, n // 50))
-            parts[here] = [f"{name} {k * int((lengths[here] < value).sum()) // n}" for value in lengths[here]]
+            parts[here] = [f"{name} {k * int((size[here] < value).sum()) // n}" for value in size[here]]
         classes = parts
     place = np.full(len(score), np.nan)
     for name in set(classes):
@@ -115,25 +115,30 @@ def controlled(score: np.ndarray, sources: np.ndarray | None, lengths: np.ndarra
 def test_ranked_within_classes_whatever_the_partitioning(spark: SparkSession) -> None:
     n, rng = 1300, np.random.default_rng(1)
     sources = np.array(["a", "b", "rare", None], dtype=object)[rng.choice(4, n, p=[0.6, 0.29, 0.01, 0.1])]
-    lengths = np.where(rng.random(n) < 0.3, 7, rng.lognormal(4, 1, n).astype(int))  # a third is of one length
+    # a third of the answers is of one length, and some rows have no tokens
+    lengths = np.where(rng.random(n) < 0.3, 7, rng.lognormal(4, 1, n).astype(int)).astype(float)
+    tokens = np.where(rng.random(n) < 0.05, np.nan, rng.integers(10, 400, n))
     score = np.round(lengths / 40 + rng.normal(0, 1, n), 1)
     score[rng.random(n) < 0.02] = np.nan
-    data = [(k, sources[k], None if np.isnan(score[k]) else float(score[k]), int(lengths[k])) for k in range(n)]
-    ways: list[dict[str, Any]] = [
-        {"control": "length"},
-        {"control": "source", "spread": 3.0},
-        {"control": ["length", "source"], "spread": None},
+
+    def whole(value: float) -> int | None:
+        return None if np.isnan(value) else int(value)
+
+    data = [
+        (k, sources[k], None if np.isnan(score[k]) else float(score[k]), int(lengths[k]), whole(tokens[k]))
+        for k in range(n)
+    ]
+    ways: list[tuple[dict[str, Any], np.ndarray | None, list[np.ndarray], float]] = [
+        ({"control": "length"}, None, [lengths], 1.5),
+        ({"control": "source", "spread": 3.0}, sources, [], 3.0),
+        ({"control": ["tokens", "length", "source"], "spread": None}, sources, [lengths, tokens], np.inf),
     ]
     for partitions in (1, 7):
         rows = spark.createDataFrame(data, CONTROLLED).repartition(partitions).cache()
-        for way in ways:
+        for way, *of in ways:
             found = {r["id"]: r["score"] for r in combine_scores(rows, ScoreConfig(**way)).collect()}
-            named, spread = way["control"], way.get("spread", 1.5)
-            expected = controlled(
-                score, sources if "source" in named else None, lengths if "length" in named else None, spread or np.inf
-            )
             here = np.array([found[k] for k in range(n)], dtype=float)
-            np.testing.assert_allclose(here, expected, rtol=1e-12, err_msg=f"{way} {partitions}")
+            np.testing.assert_allclose(here, controlled(score, *of), rtol=1e-12, err_msg=f"{way} {partitions}")
     assert combine_scores(rows, ScoreConfig(control="none")) is rows
     with pytest.raises(AnnotationError, match="rows have no value in one of score"):
         check_scores(rows, ScoreConfig(control="length"))

@@ -133,6 +133,7 @@ def test_parameters_are_those_that_the_kernels_take(tmp_path: Path) -> None:
         ({"score": {"per_source": True}}, "per_source has no effect"),
         ({"score": {"control": "answers"}}, "annotate.score.control"),
         ({"score": {"control": ["length", "length"]}}, "control names one twice"),
+        ({"score": {"control": "tokens"}, "tokenizer": None}, "name a tokenizer"),
         ({"score": {"control": "length", "spread": 1.0}}, "annotate.score.spread"),
     ],
 )
