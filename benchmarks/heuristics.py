@@ -11,7 +11,8 @@ rows of a task):
   half). `swapped`, the answer of another row, is there to show what rules of form cannot see;
 * selections of `--budget` rows by labels of `distilled`, a tenth of the answers damaged: tasks that keep a row, beside
   ten random selections; the mean length of selected answers and requests over the pool's; the share of damaged rows,
-  over the pool's. By the score of version 2, with and without `annotate.score.control: [length]`, and by that of today.
+  over the pool's. By the score of version 2, of today, and both with
+  `annotate.score.control: length`.
 
 All is drawn from fixed seeds; a second run prints the same. No Spark is started.
 """
@@ -40,7 +41,7 @@ from mig_spark.kernels.annotation.heuristics import information
 Floats = npt.NDArray[np.float64]
 DEFECTS = ("empty", "refusal", "repeated", "echo", "garbled", "cut", "swapped")
 DAMAGED = 0.1
-CLASSES, SPREAD = 20, 1.5
+CLASSES = 20
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -209,13 +210,13 @@ def show_defects(rows: list[Row]) -> None:
         print(f"| {defect} | {len(pairs)} | {seen[0]:.0%} | {seen[1]:.0%} |")
 
 
-def within_classes(scores: Floats, lengths: Floats) -> Floats:
-    """`annotate.score.control: [length]`, by its definition in docs/annotation.md."""
+def within_classes(scores: Floats, lengths: Floats, spread: float) -> Floats:
+    """`annotate.score.control: length`, by its definition in docs/annotation.md."""
     place = np.searchsorted(np.sort(lengths), lengths) * CLASSES // len(lengths)
     out = np.empty(len(scores))
     for k in np.unique(place):
-        rank = ranks(scores[place == k]) / (place == k).sum()
-        out[place == k] = 1 / SPREAD + (1 - 1 / SPREAD) * rank
+        rank = (ranks(scores[place == k]) - 0.5) / (place == k).sum()
+        out[place == k] = 1 / spread + (1 - 1 / spread) * rank
     return out
 
 
@@ -236,6 +237,8 @@ def show_selections(rows: list[Row], budget: int) -> None:
     tasks, lengths = np.array([row.task for row in rows]), np.array([len(row.answer) for row in rows], np.float64)
     requests, bad = np.array([len(row.asked) for row in rows]), np.array([row.defect != "" for row in rows])
     old, new = (np.array([score(row) for row in rows]) for score in (before, now))
+    quality, complexity, _ = heuristics.score_rows([row.messages for row in rows])
+    product = quality * complexity
     draws = [np.random.default_rng(k).choice(len(rows), budget, replace=False) for k in range(10)]
     kept = float(np.mean([len(set(tasks[d])) for d in draws]))
     print(f"\n{budget} of {len(rows)} rows, {len(set(tasks))} tasks, of which random selections keep {kept:.1f}")
@@ -243,9 +246,12 @@ def show_selections(rows: list[Row], budget: int) -> None:
     print("| --- " * 6 + "|")
     for name, score in (
         ("version 2", old),
-        ("version 2, control: [length]", within_classes(old, lengths)),
+        ("version 2, control: length, spread: null", within_classes(old, lengths, math.inf)),
+        ("version 2, control: length, spread: 2", within_classes(old, lengths, 2.0)),
+        ("version 2, control: length", within_classes(old, lengths, 1.5)),
         (f"version {heuristics.VERSION}", new),
-        (f"version {heuristics.VERSION}, control: [length]", within_classes(new, lengths)),
+        (f"version {heuristics.VERSION}, control: length", within_classes(new, lengths, 1.5)),
+        (f"version {heuristics.VERSION}, quality x complexity", product),
         ("all equal", np.ones(len(rows))),
     ):
         pool = pd.DataFrame({"id": [f"{k:06d}" for k in range(len(rows))], "labels": labels, "score": score})
