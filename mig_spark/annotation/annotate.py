@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotated import rows_to_write, check_columns, rows_with_tokens, write_annotated
+from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_annotated
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
