@@ -115,7 +115,7 @@ def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "question 0"}, {"role": "assistant", "content": "A fine answer, short."}]
     quality, complexity, flags = score_messages(talk)
     assert (row.labels, row.quality, row.complexity, row.flags) == (["x"], quality, complexity, flags)
-    assert row.score == quality * complexity
+    assert row.score == pytest.approx(quality * (0.99 + 0.01 * complexity))
 
 
 def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_path: Path) -> None:
@@ -135,7 +135,8 @@ def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_p
     found = by_id(store)
     assert {k: r.labels for k, r in found.items()} == {"row-0": ["from the cache"], "row-1": ["from the cache too"]}
     assert found["row-0"].flags == ["truncated"]
-    assert found["row-0"].score == found["row-0"].quality * found["row-0"].complexity
+    by_scorer = found["row-0"].quality * (0.99 + 0.01 * found["row-0"].complexity)
+    assert found["row-0"].score == pytest.approx(by_scorer), "and not the judge's 7"
 
 
 @pytest.mark.model
