@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import numpy as np
 import pytest
 from pyspark.errors import AnalysisException
 from pyspark.sql import Row, SparkSession
@@ -20,7 +21,7 @@ from mig_spark.annotation.taggers.embedding import EmbeddingTagger
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
-from mig_spark.kernels.annotation.heuristics import score_messages
+from mig_spark.kernels.annotation.heuristics import score_messages, whole_score
 from mig_spark.labels.edges import similarity_edges
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -213,7 +214,8 @@ def test_scores_from_python(spark: SparkSession) -> None:
     quality, complexity, flags = score_messages([{"role": role, "content": content} for role, content in talk])
     # a score that was there is replaced
     assert scored.columns == ["n", "messages", "quality", "complexity", "score", "score_flags"]
-    assert scored.collect()[0][2:] == (quality, complexity, quality * complexity, flags)
+    score = whole_score(np.array([quality]), np.array([complexity]))[0]
+    assert scored.collect()[0][2:] == (quality, complexity, score, flags)
     with pytest.raises(ContractError, match="messages"):
         score_rows(df.drop("messages"))
 
