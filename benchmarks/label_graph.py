@@ -124,7 +124,8 @@ def cooccurrence(args, peak) -> list[dict]:
 
 def graph(args, peak) -> list[dict]:
     """P, components and communities by GraphFrames, beside GraphFrames used by the book. Floor: the kernels."""
-    from mig_spark.kernels.labels.communities import connected_components, propagate_labels
+    from mig_spark.kernels.components import connected_components
+    from mig_spark.kernels.labels.communities import propagate_labels
     from mig_spark.kernels.labels.propagation import neighbours_of
     from mig_spark.labels.by_graphframes import compute_by_graphframes
 

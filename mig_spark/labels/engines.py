@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.labels.communities import connected_components, propagate_labels
+from mig_spark.kernels.components import connected_components
+from mig_spark.kernels.labels.communities import propagate_labels
 from mig_spark.kernels.labels.propagation import Edges, Neighbours, neighbours_of
 from mig_spark.labels.by_graphframes import compute_by_graphframes
-from mig_spark.lakehouse.runtime import has_spark_context
-from mig_spark.lakehouse.session import graphframes_source
+from mig_spark.lakehouse.graphframes import lacking_graphframes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,7 +55,7 @@ def choose_engine(spark: SparkSession, engine: Literal["auto", "graphframes", "k
     """
     if engine == "kernel":
         return "kernel"
-    lacking = _lacking(spark)
+    lacking = lacking_graphframes(spark)
     if lacking is None:
         return "graphframes"
     if engine == "graphframes":
@@ -102,18 +102,3 @@ def _differences(one: ComputedGraph, other: ComputedGraph) -> list[str]:
         "the communities": np.array_equal(one.communities, other.communities),
     }
     return [what for what, equal in same.items() if not equal]
-
-
-def _lacking(spark: SparkSession) -> str | None:
-    """What GraphFrames lacks here, and what to do; None where it can be used."""
-    if not has_spark_context(spark) or graphframes_source(spark) is None:
-        return (
-            "the GraphFrames classes cannot be loaded: put its jar on the class path (Spark Connect and serverless "
-            "compute have none)"
-        )
-    try:
-        import graphframes  # noqa: F401
-    except ImportError as e:
-        # runtimes for machine learning bring the classes without the package
-        return f"its Python package cannot be imported ({e}): install graphframes-py"
-    return None

@@ -22,7 +22,8 @@ from mig_spark.annotation.annotate import annotate_pool
 from mig_spark.config import Config, OutputConfig, build_config
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL
 from mig_spark.errors import DependencyError, InputError
-from mig_spark.kernels.labels.communities import connected_components, propagate_labels
+from mig_spark.kernels.components import connected_components
+from mig_spark.kernels.labels.communities import propagate_labels
 from mig_spark.kernels.labels.propagation import Edges, neighbours_of
 from mig_spark.labels import by_graphframes, engines
 from mig_spark.labels.by_graphframes import compute_by_graphframes
@@ -30,7 +31,7 @@ from mig_spark.labels.edges import chi_squared_quantile, cooccurrence_edges, rea
 from mig_spark.labels.engines import choose_engine, compute_graph
 from mig_spark.labels.graph import build_label_graph, count_labels
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.lakehouse import session
+from mig_spark.lakehouse import graphframes, session
 from mig_spark.lakehouse.tables import Store
 
 LABEL_ROWS = [
@@ -298,7 +299,7 @@ def test_the_engine_is_what_the_config_says_or_what_is_there(
         choose_engine(spark, "graphframes")
     monkeypatch.undo()
     # Spark Connect and serverless compute have no SparkContext
-    monkeypatch.setattr(engines, "has_spark_context", lambda _: False)
+    monkeypatch.setattr(graphframes, "has_spark_context", lambda _: False)
     assert choose_engine(spark, "auto") == "kernel"
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components as scipy_components
 
-from mig_spark.kernels.labels.communities import ROUNDS, connected_components, name_by_smallest, propagate_labels
+from mig_spark.kernels.components import connected_components
+from mig_spark.kernels.labels.communities import ROUNDS, name_by_smallest, propagate_labels
 
 
 @st.composite

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ def tokens_of(text: str) -> list[str]:
     import unicodedata
 
     found, word = [], ""
-    for c in text.lower():
+    for c in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()):
         kept = c.isalnum() or unicodedata.category(c)[0] == "M"
         alone = kept and (
             "\u4e00" <= c <= "\u9fff" or c == "𠀀" or "\u3040" <= c <= "\u30ff" or "\u0e00" <= c <= "\u0e7f"
@@ -54,32 +53,30 @@ TEXTS = st.one_of(
 
 @given(st.lists(TEXTS, min_size=1, max_size=8), st.integers(1, 6))
 def test_similarities_are_those_of_sets_of_n_grams(texts, n):
-    here = shingles_of(pa.array(texts, pa.string()), ngram=n).distinct()
+    here = shingles_of(texts, ngram=n).distinct()
     assert np.diff(here.ptr).tolist() == [len(grams(text, n)) for text in texts]
     turned = texts[1:] + texts[:1]
-    other = shingles_of(pa.array(turned, pa.large_string()), ngram=n).distinct()
+    other = shingles_of(turned, ngram=n).distinct()
     assert jaccard(here, other).tolist() == [exact(a, b, n) for a, b in zip(texts, turned, strict=True)]
 
 
 @given(WORDS, BREAKS, BREAKS)
 def test_case_spaces_and_punctuation_count_for_nothing(words, gap, other_gap):
-    two = shingles_of(pa.array([gap.join(words), other_gap.join(words).upper()]), ngram=3)
+    two = shingles_of([gap.join(words), other_gap.join(words).upper()], ngram=3)
     assert two.hashes[: two.ptr[1]].tolist() == two.hashes[two.ptr[1] :].tolist()
 
 
 def test_the_order_of_tokens_counts_and_their_borders_do():
-    texts = pa.array(["one two three", "three two one", "onetwo three", "one two", None, "…", "one two three"])
+    texts = ["one two three", "three two one", "onetwo three", "one two", None, "…", "one two three"]
     found = shingles_of(texts, ngram=3)
     assert np.diff(found.ptr).tolist() == [1, 1, 1, 1, 0, 0, 1]
     assert len(set(found.hashes.tolist())) == 4
     assert found.hashes[0] == found.hashes[-1]
-    # a slice of an array has an offset
-    assert shingles_of(texts[6:], ngram=3).hashes.tolist() == [found.hashes[0]]
 
 
 def test_chinese_is_compared_by_characters():
     one, other = "红烧肉怎么做才软烂入味", "红烧肉怎么做才能软烂入味"
-    found = jaccard(*(shingles_of(pa.array([text]), ngram=3).distinct() for text in (one, other)))
+    found = jaccard(*(shingles_of([text], ngram=3).distinct() for text in (one, other)))
     assert found.tolist() == [exact(one, other, 3)] == [7 / 12]
 
 
@@ -110,7 +107,7 @@ def test_signatures_agree_as_often_as_the_sets_do(seed, size):
 
 
 def test_a_text_without_shingles_agrees_with_no_other():
-    signed = signatures(shingles_of(pa.array(["", "word"]), ngram=3))
+    signed = signatures(shingles_of(["", "word"], ngram=3))
     assert (signed[0] == 0xFFFFFFFF).all()
     assert (signed[1] != 0xFFFFFFFF).all()
 

@@ -1,4 +1,4 @@
-"""Connected components and communities of the label graph, in one process."""
+"""Communities of the label graph, in one process."""
 
 from __future__ import annotations
 
@@ -13,22 +13,6 @@ I32: TypeAlias = npt.NDArray[np.int32]
 
 #: Rounds of label propagation at most: it need not settle, as two neighbours may swap communities for ever.
 ROUNDS = 10
-
-
-def connected_components(n: int, i: I32, j: I32) -> I32:
-    """The component of every label: the labels that edges lead to from it, in any number of steps.
-
-    Args:
-        n: number of labels.
-        i, j: int32 (edges,) label ids of the two ends of each undirected edge.
-
-    Returns:
-        int32 (n,): each component is named by the smallest label id in it.
-
-    >>> connected_components(5, np.array([1, 2]), np.array([2, 4])).tolist()
-    [0, 1, 1, 3, 1]
-    """
-    return np.asarray(_components(n, np.asarray(i, np.int32), np.asarray(j, np.int32)))
 
 
 def propagate_labels(n: int, i: I32, j: I32, *, rounds: int = ROUNDS) -> I32:
@@ -70,27 +54,6 @@ def name_by_smallest(group: npt.NDArray[np.integer]) -> I32:
     """
     _, first, which = np.unique(group, return_index=True, return_inverse=True)
     return np.asarray(first[which], dtype=np.int32)
-
-
-@njit(cache=True)
-def _components(n, i, j):
-    root = np.arange(n).astype(np.int32)
-    for e in range(len(i)):
-        a, b = i[e], j[e]
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        while root[b] != b:
-            root[b] = root[root[b]]
-            b = root[b]
-        # the smaller one stays the root, so that a component's root is its smallest vertex
-        if a < b:
-            root[b] = a
-        else:
-            root[a] = b
-    for v in range(n):
-        root[v] = root[root[v]]
-    return root
 
 
 @njit(cache=True)

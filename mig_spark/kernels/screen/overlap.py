@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.screen.shingles import mix
-from mig_spark.kernels.screen.tokens import I32, I64, U64, Tokens, tokenise
+from mig_spark.kernels.screen.tokens import I32, I64, U64, Tokens, mix, tokenise
 
 #: Tokens in a row that count as text in common.
 GRAM = 13

@@ -2,11 +2,12 @@
 
 A text is normalised (NFKC, case folding). Letters, combining marks and digits make tokens: a run of them is one token,
 but in scripts that write no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer) each character is one.
-Everything else only separates. What a character is says the table of `shingles.py`.
+Everything else only separates.
 """
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,35 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.screen.shingles import ALONE, IN_WORD, SEPARATOR, mix, token_classes
 
 I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
+U8: TypeAlias = npt.NDArray[np.uint8]
 U32: TypeAlias = npt.NDArray[np.uint32]
 U64: TypeAlias = npt.NDArray[np.uint64]
+
+
+SEPARATOR, IN_WORD, ALONE = range(3)
+#: Code points of scripts without spaces between words, first and last of each block.
+_WITHOUT_SPACES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19FF),  # Tai Le, New Tai Lue, Khmer symbols
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3005, 0x3007),  # iteration mark, zero of Chinese numbers
+    (0x3031, 0x312F),  # Hiragana, Katakana, Bopomofo
+    (0x31A0, 0x31FF),  # their extensions
+    (0x3400, 0x4DBF),  # Chinese characters, extension A
+    (0x4E00, 0x9FFF),  # Chinese characters
+    (0xA000, 0xA4CF),  # Yi
+    (0xA9E0, 0xA9FF),  # Myanmar extended
+    (0xAA60, 0xAADF),  # Myanmar extended, Tai Viet
+    (0xF900, 0xFAFF),  # Chinese compatibility characters
+    (0xFF66, 0xFF9F),  # Katakana of half width
+    (0x1AFF0, 0x1B16F),  # Kana extended
+    (0x20000, 0x3FFFF),  # Chinese characters, extensions B and later
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +100,29 @@ def tokenise(texts: Sequence[str]) -> Tokens:
     starts, ends, hashes = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.uint64)
     _fill_tokens(points, classes, starts, ends, hashes)
     return Tokens(points, starts, ends, ptr, hashes)
+
+
+@functools.cache
+def token_classes() -> U8:
+    """What each code point is: SEPARATOR, IN_WORD or ALONE; uint8 (0x110000,)."""
+    classes = np.zeros(0x110000, np.uint8)
+    for c in range(len(classes)):
+        if chr(c).isalnum() or unicodedata.category(chr(c))[0] == "M":
+            classes[c] = IN_WORD
+    for first, last in _WITHOUT_SPACES:
+        block = classes[first : last + 1]
+        block[block == IN_WORD] = ALONE
+    return classes
+
+
+@njit(cache=True)
+def mix(h):
+    """The finaliser of splitmix64: every bit of a uint64 comes to depend on all others."""
+    h ^= h >> np.uint64(30)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    h ^= h >> np.uint64(27)
+    h *= np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
 
 
 @njit(cache=True)
