@@ -155,6 +155,30 @@ SCREENED = Table(
     {"copies_not_negative": "copies >= 0"},
 )
 
+NEAR_BUCKETS = Table(
+    "near_buckets",
+    "Bands of MinHash signatures that several rows agree in; removed when the near duplicates are found",
+    (
+        Column("row", "bigint", "hash of the row's id"),
+        Column("bucket", "bigint", "hash of the band, and of which one it is"),
+        Column("part", "bigint", "hash of the band and of the next one"),
+        Column("size", "bigint", "rows of the bucket"),
+        Column("first", "bigint", "the smallest `row` of the bucket"),
+    ),
+    scratch=True,
+)
+
+NEAR_EDGES = Table(
+    "near_edges",
+    "Pairs of rows whose texts are similar enough; removed when the near duplicates are found",
+    (
+        Column("src", "string", "pool row"),
+        Column("dst", "string", "pool row"),
+        Column("similarity", "double", "Jaccard similarity of their n-grams"),
+    ),
+    scratch=True,
+)
+
 ANNOTATIONS = Table(
     "annotations",
     "Results of taggers and scorers, cached: one row for each text that was annotated and pair of versions",
@@ -249,6 +273,7 @@ ANNOTATED = Table(
         ),
         Column("tokenizer", "string", "name and version of the tokenizer that counted `tokens`; null: none did"),
         Column("answer_characters", "bigint", "length of the assistant's turns in characters"),
+        Column("near_group", "string", "as in screened; null: it is in no group, or none were looked for"),
     ),
     {"score_not_negative": "score >= 0"},
 )
@@ -256,7 +281,7 @@ ANNOTATED = Table(
 #: Columns of ANNOTATED that `select.quotas` and `select.cost` may name; any other name is one of the user's records.
 OWN_COLUMNS = (
     "id", "content_hash", "source", "labels", "score", "quality", "complexity", "flags", "characters", "tokens",
-    "answer_characters",
+    "answer_characters", "near_group",
 )  # fmt: skip
 
 VOCABULARY = Table(
@@ -463,4 +488,4 @@ TABLES = {
 }
 
 #: Tables that every run has one of its own of.
-SCRATCH = (STAGED, CHANGES, ANNOTATED_CHUNK, ANNOTATE_TODO, ROW_VECTORS)
+SCRATCH = (NEAR_BUCKETS, NEAR_EDGES, STAGED, CHANGES, ANNOTATED_CHUNK, ANNOTATE_TODO, ROW_VECTORS)

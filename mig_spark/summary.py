@@ -52,6 +52,8 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
         found = {name: said["rows"] for name, said in counts["eval_sets"].items() if said["rows"]}
         if found:
             shown.append(("  in sets", ", ".join(f"{n:,} {name}" for name, n in found.items())))
+        if near := counts["near_duplicates"]:
+            shown.append(("  near", f"{near['rows']:,} rows in {near['groups']:,} groups of near duplicates"))
     if "annotate" in stages:
         shown.append(("annotated", f"{counts['annotated']:,}"))
         shown += _annotation(annotation)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
@@ -33,7 +34,9 @@ from mig_spark.kernels.ingest.staged import Parsed, parse_item, parse_piece, to_
 from mig_spark.kernels.labels.counting import count_labels_in, count_pairs_in
 from mig_spark.kernels.labels.phrases import phrases_of
 from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
+from mig_spark.kernels.screen.minhash import Banding, buckets_of, jaccard
 from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
+from mig_spark.kernels.screen.shingles import shingles_of
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.wire import BlockTask
@@ -328,6 +331,35 @@ def split_phrases() -> ArrowMap:
             yield pa.RecordBatch.from_arrays(
                 [pa.array(numbers, pa.int32()), pa.array(phrases, pa.string())], names=["cluster", "phrase"]
             )
+
+    return run
+
+
+def band_texts(ngram: int, banding: Banding) -> ArrowMap:
+    """(`row`, `text`) to (`row`, `bucket`, `part`), a row for each band of a text that has shingles; see
+    `kernels.screen.minhash.buckets_of`."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            at, bucket, part = buckets_of(shingles_of(batch.column("text").to_pylist(), ngram=ngram), banding)
+            arrays = [batch.column("row").take(pa.array(at)), pa.array(bucket), pa.array(part)]
+            yield pa.RecordBatch.from_arrays(arrays, names=["row", "bucket", "part"])
+
+    return run
+
+
+def compare_texts(ngram: int, threshold: float) -> ArrowMap:
+    """(`a_id`, `a_text`, `b_id`, `b_text`) to (`src`, `dst`, `similarity`) of the pairs that reach the threshold; `src`
+    is the smaller id."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            one, other = (shingles_of(batch.column(f"{end}_text").to_pylist(), ngram=ngram).distinct() for end in "ab")
+            similarity = jaccard(one, other)
+            a, b = batch.column("a_id"), batch.column("b_id")
+            kept = pa.array((similarity >= threshold) & np.asarray(pc.not_equal(a, b)))
+            pairs = [pc.min_element_wise(a, b), pc.max_element_wise(a, b), pa.array(similarity)]
+            yield pa.RecordBatch.from_arrays(pairs, names=["src", "dst", "similarity"]).filter(kept)
 
     return run
 

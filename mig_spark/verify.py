@@ -26,7 +26,7 @@ from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.audit import has_minima, verify_selection
-from mig_spark.selection.label_parameters import located
+from mig_spark.selection.settings import select_settings
 from mig_spark.selection.stage import annotated_rows, ids_digest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     where = config.select.exclude
     exclude = None if where is None else read_id_frame(spark, where, "select.exclude")
     verdict = verify_selection(
-        annotated_rows(store, config), ids, load_graph(store), located(store, config),
+        annotated_rows(store, config), ids, load_graph(store), select_settings(store, config),
         tolerance=tolerance, told=told, exclude=exclude,
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))

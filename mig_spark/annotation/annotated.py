@@ -16,7 +16,7 @@ from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts, with_tokens
 from mig_spark.config import Config
-from mig_spark.contracts import ANNOTATED, POOL
+from mig_spark.contracts import ANNOTATED, POOL, SCREENED
 from mig_spark.errors import ContractError
 from mig_spark.kernels.annotation.tokens import Tokenizer
 from mig_spark.lakehouse.row_changes import write_changes
@@ -58,7 +58,11 @@ def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
         characters.alias("characters"), answered.alias("answer_characters"), sf.size("messages").alias("turns"),
         _columns(config),
     ]  # fmt: skip
-    return joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
+    rows = joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
+    if config.screen.near_duplicates is None:
+        return rows.withColumn("near_group", sf.lit(None).cast("string"))
+    groups = store.read(SCREENED).where("near_group is not null").select("id", "near_group")
+    return rows.join(groups, "id", "left")
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from mig_spark.config.run import (
     PoolConfig,
     SparkConfig,
 )
-from mig_spark.config.screen import ContaminationSet, ScreenConfig
+from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, ScreenConfig
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
     NO_VALUE,
@@ -59,6 +59,7 @@ __all__ = [
     "IncrementalConfig",
     "InduceConfig",
     "LockConfig",
+    "NearDuplicatesConfig",
     "OutputConfig",
     "PhiConfig",
     "PoolConfig",

@@ -190,6 +190,23 @@ class Config(Section):
         name is one of the user's records."""
         return tuple(name for name in OWN_COLUMNS if name != "tokens" or self.annotate.tokenizer is not None)
 
+    @model_validator(mode="after")
+    def _groups_and_quotas(self) -> Config:
+        if self.screen.max_per_group is None:
+            return self
+        without = "set screen.near_duplicates.max_per_group: null, and groups are found and told, but limit nothing"
+        if self.select.quotas is not None:
+            raise ValueError(
+                "screen.near_duplicates.max_per_group and select.quotas both put rows into classes, and a row has one "
+                f"class: leave out the quotas, or {without}"
+            )
+        if "quotas" not in self.select.strategy.goes_by:
+            raise ValueError(
+                f"strategy: {self.select.strategy.kind} does not go by classes of rows, so it cannot keep to "
+                f"screen.near_duplicates.max_per_group: {without}"
+            )
+        return self
+
     def record_columns(self) -> list[str]:
         """The columns of the user's records that `select.quotas`, `select.cost` and the strategy name."""
         own = self.own_columns()

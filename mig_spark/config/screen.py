@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -22,8 +22,36 @@ class ContaminationSet(Section):
     )
 
 
+class NearDuplicatesConfig(Section):
+    """Groups of rows whose texts are nearly the same; docs/screening.md."""
+
+    threshold: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="least Jaccard similarity of two texts, as sets of n-grams, that makes them near duplicates",
+    )
+    ngram: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="words of an n-gram; characters, where a script has no spaces between words",
+    )
+    max_per_group: int | None = Field(
+        1,
+        ge=1,
+        description="rows of one group that are selected at most; null: groups are found and told, and limit nothing",
+    )
+    engine: Literal["auto", "graphframes", "kernel"] = Field(
+        "auto",
+        description="what finds the groups, with the same result: GraphFrames, or a kernel at the driver; auto: the "
+        "kernel up to 2 million pairs, GraphFrames above, where it is there",
+    )
+
+
 class ScreenConfig(Section):
-    """Which rows of the pool are left out before anything is annotated; docs/screening.md."""
+    """Which rows of the pool are left out before anything is annotated, and which are nearly the same;
+    docs/screening.md."""
 
     copies: Literal["once", "keep"] = Field(
         "once",
@@ -32,6 +60,9 @@ class ScreenConfig(Section):
     contamination: list[ContaminationSet] = Field(
         default_factory=list,
         description="evaluation sets whose texts are looked for in the pool; of each name, path, columns",
+    )
+    near_duplicates: NearDuplicatesConfig | None = Field(
+        None, description="groups of rows that are nearly the same, few of which may be selected; null: not looked for"
     )
 
     @field_validator("contamination")
@@ -45,4 +76,16 @@ class ScreenConfig(Section):
     @property
     def enabled(self) -> bool:
         """Whether any part of it is on."""
-        return self.copies != "keep" or bool(self.contamination)
+        return self.copies != "keep" or bool(self.contamination) or self.near_duplicates is not None
+
+    @property
+    def max_per_group(self) -> int | None:
+        """Rows of one group of near duplicates that may be selected; None: no limit."""
+        return None if self.near_duplicates is None else self.near_duplicates.max_per_group
+
+    def of_rows(self) -> dict[str, Any]:
+        """What the rows of SCREENED follow from: all but the limit on a selection, and what finds the same groups."""
+        plain = self.model_dump(mode="json")
+        if plain["near_duplicates"] is not None:
+            plain["near_duplicates"] = {k: plain["near_duplicates"][k] for k in ("threshold", "ngram")}
+        return plain

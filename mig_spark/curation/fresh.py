@@ -48,7 +48,7 @@ def made_with(config: Config) -> dict[str, str]:
 
 def screened_with(config: Config) -> dict[str, str]:
     """What of the config the rows of SCREENED follow from, likewise."""
-    return {_SCREEN: _hash(config.to_dict()["screen"])}
+    return {_SCREEN: _hash(config.screen.of_rows())}
 
 
 def see_that_screened_is_fresh(store: Store, config: Config) -> None:

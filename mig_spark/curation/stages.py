@@ -155,6 +155,7 @@ def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
         "copies": screen.get("copies"),
         "eval_sets": screen.get("sets", {}),
         "screened": screen.get("kept"),
+        "near_duplicates": screen.get("near_duplicates"),
         "rejected": dict(sorted(rejected.items(), key=lambda kv: (-kv[1], kv[0]))),
         "annotated": annotate.get("health", {}).get("rows"),
         "labels": graph.get("labels"),
@@ -216,6 +217,11 @@ def _graph_names(config: Config) -> list[str]:
     return [config.graph.edges_path] if config.graph.edges_path else []
 
 
+def _select_settings(config: Config) -> dict[str, Any]:
+    taken = _sections("select", "mode", "incremental", "gates", "seed", "output.path")(config)
+    return {**taken, "max_per_group": config.screen.max_per_group}
+
+
 def _select_names(config: Config) -> list[str]:
     chosen = config.select
     own = None if chosen.label_parameters == LABELS.name else chosen.label_parameters
@@ -230,9 +236,9 @@ STAGES = {
             reads=(), writes=_writes(POOL), settings=_sections("pool"), tells=("pool",),
         ),
         Stage(
-            "screen", "Find copies, and rows of your evaluation sets, which go no further: the table `screened`.",
+            "screen", "Find copies, rows of your evaluation sets, and near duplicates: the table `screened`.",
             _screen,
-            reads=(POOL,), writes=_screen_writes, settings=_sections("screen"), named=_screen_names,
+            reads=(POOL,), writes=_screen_writes, settings=lambda config: config.screen.of_rows(), named=_screen_names,
             enabled=lambda config: config.screen.enabled,
         ),
         Stage(
@@ -253,7 +259,7 @@ STAGES = {
         Stage(
             "select", "Select the budget: the table `selection` and selection.jsonl.", _select,
             reads=(POOL, ANNOTATED, LABELS, LABEL_EDGES), writes=_writes(SELECTION),
-            settings=_sections("select", "mode", "incremental", "gates", "seed", "output.path"), named=_select_names,
+            settings=_select_settings, named=_select_names,
             file="selection.jsonl", restore=_write_selection, fits=_is_as_configured,
         ),
         Stage(

@@ -234,6 +234,8 @@ def _counts(store: Store, given: Mapping[str, Any], rejected: Mapping[str, int],
         kinds=tuple((str(kind), int(n)) for kind, n in (given.get("kinds") or {}).items()),
         screened=None if given.get("screened") is None else int(given["screened"]),
         copies=int(given.get("copies", 0)),
+        near_rows=int((given.get("near_duplicates") or {}).get("rows", 0)),
+        near_groups=int((given.get("near_duplicates") or {}).get("groups", 0)),
         eval_sets=tuple((str(k), int(v["items"]), int(v["rows"])) for k, v in (given.get("eval_sets") or {}).items()),
     )
 

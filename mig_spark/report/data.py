@@ -29,7 +29,8 @@ class Counts:
     """Rows after each step; `rejected` is (reason, rows) and `kinds` (kind, rows of the pool), most frequent first.
 
     `screened`: rows that screening keeps, None where it is off; `copies`: rows that it leaves out as copies of others;
-    `eval_sets`: (evaluation set, its items, rows of the pool that have text in common with it).
+    `eval_sets`: (evaluation set, its items, rows of the pool that have text in common with it); `near_rows`: rows that
+    are near duplicates of others, in `near_groups` groups.
     """
 
     read: int = 0
@@ -41,6 +42,8 @@ class Counts:
     screened: int | None = None
     copies: int = 0
     eval_sets: tuple[tuple[str, int, int], ...] = ()
+    near_rows: int = 0
+    near_groups: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def flow(data: ReportData) -> Section:
     if c.eval_sets:
         found = ", ".join(f"{count(n)} with {name} ({plural(items, 'item')})" for name, items, n in c.eval_sets)
         take += f" Rows that have text in common with an evaluation set are left out: {found}."
+    if c.near_rows:
+        take += f" Near duplicates of one another: {plural(c.near_rows, 'row')} in {plural(c.near_groups, 'group')}."
     if len(c.kinds) > 1:
         take += f" The pool has rows of several kinds: {', '.join(f'{count(n)} {kind}' for kind, n in c.kinds)}."
     if c.rejected:

@@ -17,6 +17,8 @@ from mig_spark.lakehouse.runtime import shipped
 from mig_spark.lakehouse.tables import Store
 from mig_spark.screen.contamination import EvalSets, contaminated_rows, read_eval_sets
 from mig_spark.screen.copies import with_copies
+from mig_spark.screen.kept import is_left_out
+from mig_spark.screen.near import near_duplicates
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -36,9 +38,10 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     Returns:
         Counts of rows: `pool` = `kept` + `copies` (of rows that are kept) + `rejected` (by reason); and with
         evaluation sets `sets`: for each its `items`, those that are `too_short` to be looked for, and the pool's
-        `rows` that have text in common with it.
+        `rows` that have text in common with it; and `near_duplicates`, where they were looked for, as `near.py` counts.
 
     Raises:
+        DependencyError: GraphFrames is asked for by name and cannot be loaded.
         InputError: there is no pool, or an evaluation set cannot be used; then nothing has been written.
     """
     settings = config.screen
@@ -54,8 +57,15 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
             hits = contaminated_rows(pool, until_written.enter_context(shipped(store.spark, sets.index))).persist()
             until_written.callback(hits.unpersist)
             rows = rows.drop("contamination").join(hits, "id", "left")
+        found = None
+        if settings.near_duplicates is not None:
+            kept = pool.select("id", "messages").join(rows.where(is_left_out()).select("id"), "id", "left_anti")
+            groups, found = until_written.enter_context(near_duplicates(store, kept, settings.near_duplicates))
+            rows = rows.drop("near_group").join(groups, "id", "left")
         write_changes(store, SCREENED, rows)
     counts = _counts(store, sets)
+    if found is not None:
+        counts["near_duplicates"] = found
     _write_rejected(store, run_id)
     logger.info(
         "screen: %d of %d rows stay; %d are copies of them, %d have text in common with an evaluation set",

@@ -20,9 +20,9 @@ from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
-from mig_spark.selection.label_parameters import located
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import rejected_rows
 from mig_spark.selection.strategy import KnownGraph
 
@@ -71,7 +71,9 @@ def select_pool(
     store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
     saved.remove()
     counts = {**selection.counts, "selected": len(selection)}
-    certificate = _certificate(selection, annotated, located(store, config), config.seed)
+    certificate = _certificate(selection, annotated, select_settings(store, config), config.seed)
+    if config.screen.max_per_group is not None:
+        certificate["max_per_group"] = config.screen.max_per_group
     if former is not None:
         counts["moved"] = tell_changes(store, former, run_id)
         certificate["notes"] = [*certificate.get("notes", ()), *_extended(former)]
@@ -100,7 +102,7 @@ def compute_selection(
         for name in ("given", "include", "exclude")
         if (where := getattr(config.select, name)) is not None
     }
-    select, kept = located(store, config), former.kept if former else []
+    select, kept = select_settings(store, config), former.kept if former else []
     if former is not None:
         select = grown(select, config.incremental, len(kept))
     return select_rows(
@@ -184,7 +186,8 @@ def annotated_rows(store: Store, config: Config) -> DataFrame:
                 f"{', '.join([*known, *have])})"
             )
     columns = [sf.col("columns")[name].alias(name) for name in wanted]
-    own = dict.fromkeys(["id", "labels", "score", *(n for n in config.select.columns() if n in known)])
+    named = select_settings(store, config).columns()
+    own = dict.fromkeys(["id", "labels", "score", *(n for n in named if n in known)])
     return rows.select(*own, *columns)
 
 

@@ -33,6 +33,7 @@ def test_random_rows_are_the_same_with_and_without_spark(spark, integers):
         {"seed": 3},
         {"seed": 2**40, "include": [first], "exclude": [rows[k][0] for k in range(100, 200)]},
         {"quotas": {"column": "kind", "limits": {"x": {"max": 4}, "z": {"min": 9}}}, "include": [first]},
+        {"quotas": {"column": "kind", "limits": {"x": {"max": 4}}, "missing": "unlimited"}, "seed": 1},
     ):
         here = select(table, 30, strategy="random", **options)
         there = select(df.repartition(5), 30, strategy="random", **options)

@@ -214,3 +214,14 @@ def test_shares_are_rounded_to_rows_as_decimals(parts, places, budget):
 def test_quotas_that_cannot_be_are_refused(select, told):
     with pytest.raises(ConfigError, match=told):
         build_config({**LEAST, "select": select})
+
+
+def test_groups_of_near_duplicates_and_quotas_are_no_pair():
+    plain = {"pool": {"path": "p"}, "output": {"path": "o"}, "screen": {"near_duplicates": {}}}
+    assert build_config(plain).screen.max_per_group == 1
+    quotas = {"select": {"quotas": {"column": "source", "each": {"max": 5}}}}
+    with pytest.raises(ConfigError, match=r"max_per_group and select\.quotas both put rows into classes.*null"):
+        build_config({**plain, **quotas})
+    free = {"screen": {"near_duplicates": {"max_per_group": None}}}
+    assert build_config({**plain, **quotas, **free}).screen.max_per_group is None
+    assert build_config({**plain, "screen": {"copies": "keep", "near_duplicates": {}}}).screen.enabled

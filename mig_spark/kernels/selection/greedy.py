@@ -346,7 +346,8 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             closed = _close(c, taken, lower, upper, lacking, rows - count, allowed)
             # a class that closes and does not hold the ceiling leaves it as it is: with as many classes as rows, one
             # closes at nearly every pick
-            if closed and (rows - count == lacking or (ceilings[c] == ceiling and ceiling_keys[c] == ceiling_key)):
+            holds = ceilings[c] >= 0.0 and ceilings[c] == ceiling and ceiling_keys[c] == ceiling_key
+            if closed and (holds or rows - count == lacking):
                 ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
             if head[u] == end and not units.more[u]:
                 size = pop(bounds, keys, slots, size)
