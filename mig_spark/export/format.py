@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mig_spark.config.base import Section
 from mig_spark.contracts import KINDS
-from mig_spark.kernels.export.dialogue import Message
+from mig_spark.kernels.export.messages import Message
 from mig_spark.kernels.export.row import Row, Unfit
 
 __all__ = ["Format", "LineFormat", "Message", "Row", "TableFormat", "Unfit", "Written"]

@@ -30,6 +30,8 @@ ONE_FILE_ROWS = 100_000
 #: The file with the rows that a format cannot hold.
 SKIPPED = "export_skipped.jsonl"
 _SHARDS = ".shards"
+#: Sources that are counted, the largest ones: a pool may have one for each row.
+_SOURCES = 1000
 
 _LINE_DDL = (
     "set string, line string, keys array<string>, reason string, phrase string, id string, rank int, source string"
@@ -78,26 +80,27 @@ class Sets:
 
     def by_executors(self, df: DataFrame, names: Names, further: Further | None) -> None:
         """Write each set as a folder of shards, each with the rows of `ONE_FILE_ROWS` ranks."""
+        from pyspark.sql import functions as sf
 
         self._sharded = True
         lines = df.mapInArrow(map_rows(partial(_line_of, self._form, names, further), _LINE_SCHEMA), _LINE_DDL)
         # what makes the lines is a function of the rows alone, so a part that is lost is made again as it was
         lines = lines.persist()
         try:
-            told = lines.groupBy("set", "keys", "source", "phrase").count().collect()
-            for group in told:
-                if group["phrase"] is not None:
-                    self.skipped[group["phrase"]] += group["count"]
-                else:
-                    self.rows[group["set"]] += group["count"]
-                    self.sources[group["source"]] += group["count"]
-                    self._keys[group["set"]].update(group["keys"])
+            for group in lines.groupBy("set", "phrase").count().collect():
+                counts = self.rows if group["phrase"] is None else self.skipped
+                counts[group["phrase"] or group["set"]] += group["count"]
+            made = lines.where("reason is null")
+            for row in made.select("set", sf.explode("keys").alias("key")).distinct().collect():
+                self._keys[row["set"]].add(row["key"])
+            most = made.groupBy("source").count().orderBy(sf.desc("count"), "source").limit(_SOURCES).collect()
+            self.sources.update({row["source"]: row["count"] for row in most})
             if self.skipped:
                 left_out = lines.where("reason is not null").select("id", "rank", "reason").orderBy("rank")
                 found = (_skipped_line(r["id"], r["rank"], r["reason"]) for r in left_out.toLocalIterator())
                 write_lines(found, f"{self._folder}/{SKIPPED}", self._spark)
                 self.files.append(SKIPPED)
-            kept = lines.where("reason is null").withColumn("shard", shard_of("rank"))
+            kept = made.withColumn("shard", shard_of("rank"))
             write_shards(kept, f"{self._folder}/{_SHARDS}", form="text", columns=["line"], by=["set", "shard"])
             for folder in self._files.children(f"{self._folder}/{_SHARDS}"):
                 if folder.is_dir:
@@ -153,8 +156,8 @@ def take_shards(files: Files, source: str, target: str, ending: str) -> int:
 
 
 def phrase(reason: str) -> str:
-    """A reason without the numbers that are of one row, so that rows can be counted by it."""
-    return re.sub(r"\d[\d,]*", "N", reason)
+    """A reason without the numbers and the texts that are of one row, so that rows can be counted by it."""
+    return re.sub(r"\d[\d,]*", "N", re.sub(r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "'...'", reason))
 
 
 def _line_of(form: LineFormat, names: Names, further: Further | None, plain: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from test_formats import values as json_values
 from tiny_models import save_tokenizer
 
 from mig_spark.cli import cli
+from mig_spark.config import build_config
 from mig_spark.contracts import KINDS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
@@ -28,7 +30,9 @@ from mig_spark.export.lengths import Lengths
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
+from mig_spark.pipeline import run_pipeline
 from mig_spark.plugins import EXPORTS
+from mig_spark.summary import summarise
 
 FORMS: dict[str, LineFormat] = {name: model() for name, model in EXPORTS.all().items() if issubclass(model, LineFormat)}
 #: Those that write what a trainer reads, from the record.
@@ -530,3 +534,25 @@ def test_bad_input_is_one_line(args: list[str], words: str, tmp_path: Path, monk
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DIR", "TOKENIZER"]
+
+
+def test_a_stage_without_formats_has_nothing_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    config = build_config({"pool": {"path": "p"}, "output": {"path": "o"}}, where="test")
+    done = run_pipeline(None, config, ("export",), run_id="r")  # type: ignore[arg-type]
+    assert (done["run_id"], done["counts"], done["files"]) == ("r", {}, {})
+    assert "output.exports names no format" in caplog.text
+    assert summarise(done, ("export",)) == "run r  (0 s)"
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"path": "o", "exports": ["trll"]}, "did you mean 'trl'"),
+        ({"path": "o", "exports": ["trl", {"kind": "trl", "sft": "messages"}]}, "names trl twice"),
+        ({"path": "o", "exports": [{"kind": "trl", "stf": "messages"}]}, "stf"),
+        ({"database": "d", "exports": ["trl"]}, "folders below output.path"),
+    ],
+)
+def test_formats_that_a_config_cannot_name(output: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build_config({"pool": {"path": "p"}, "output": output}, where="test")

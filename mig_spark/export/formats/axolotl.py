@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from mig_spark.export.format import LineFormat, Message, Row, Told, Unfit, Written
-from mig_spark.export.formats.sharegpt import tools_of
 from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.tools import as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import turn_problems
 
 #: Keys of a turn by which axolotl learns from it or not.
@@ -55,9 +55,7 @@ class Axolotl(LineFormat):
                 if message["role"] == "assistant":
                     message.setdefault("train", number >= found.prompt)
         if found.tools is not None:
-            if not isinstance(found.tools, list):
-                raise Unfit("`tools` is not the JSON text of a list")
-            record["tools"] = found.tools
+            record["tools"] = tools_list(found.tools)
         return {**record, **found.notes()}
 
     def set_of(self, row: Row) -> str:
@@ -126,10 +124,7 @@ def _turn(message: Message, number: int) -> Message:
 
 
 def _text(arguments: Any) -> str:
-    try:
-        return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-    except (ValueError, RecursionError) as e:
-        raise Unfit(f"a tool call cannot be written as JSON: {e}") from None
+    return arguments if isinstance(arguments, str) else as_json(arguments)
 
 
 def _with_objects(message: Message) -> Message:

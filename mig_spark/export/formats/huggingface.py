@@ -10,13 +10,16 @@ import yaml
 from pydantic import Field
 
 from mig_spark.export.format import Told, Written
-from mig_spark.export.formats.trl import Trl
+from mig_spark.export.formats.trl import TrlTypes
+
+#: Sources that the card lists, the largest ones.
+_SOURCES = 50
 
 
-class HuggingFace(Trl):
+class HuggingFace(TrlTypes):
     """A folder for `datasets.load_dataset`: TRL's types as configurations, and a card (source, counts, config)."""
 
-    kind: Literal["huggingface"] = "huggingface"  # type: ignore[assignment]
+    kind: Literal["huggingface"] = "huggingface"
     license: str | None = Field(None, description="licence of the data, as the Hub names it; null: to be filled in")
 
     def beside(self, sets: Sequence[Written], told: Told) -> Mapping[str, str]:
@@ -32,7 +35,10 @@ class HuggingFace(Trl):
 
 def _card(sets: Sequence[Written], told: Told) -> str:
     counts = "\n".join(f"| {one.name} | {one.rows:,} | `{one.files}` |" for one in sets)
-    sources = "\n".join(f"| {_cell(name or '(none)')} | {rows:,} |" for name, rows in told.sources.items())
+    named = list(told.sources.items())
+    sources = "\n".join(f"| {_cell(name or '(none)')} | {rows:,} |" for name, rows in named[:_SOURCES])
+    if others := sum(rows for _, rows in named[_SOURCES:]):
+        sources += f"\n| (others) | {others:,} |"
     left_out = "\n".join(f"- {rows:,}: {reason}" for reason, rows in told.skipped.items())
     skipped = f"\nLeft out, and listed in `export_skipped.jsonl`:\n\n{left_out}\n" if left_out else ""
     config = yaml.safe_dump(dict(told.config), sort_keys=False, allow_unicode=True)

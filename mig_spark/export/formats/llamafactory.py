@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from mig_spark.export.format import Message, Row, Told, Unfit, Written
-from mig_spark.export.formats.sharegpt import Sharegpt, is_list, tools_of, tools_text
-from mig_spark.kernels.export.dialogue import Dialogue, as_messages
+from mig_spark.export.formats.sharegpt import Turns
+from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.messages import as_messages
+from mig_spark.kernels.export.tools import is_list, tools_of, tools_text
 from mig_spark.kernels.ingest.rejects import BadRecord
 
 _ODD, _EVEN = ("human", "observation"), ("gpt", "function_call")
@@ -20,10 +22,10 @@ _MEDIA = {"images": ("images", "image"), "videos": ("videos", "video"), "audios"
 _TAGS = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
 
 
-class LlamaFactory(Sharegpt):
+class LlamaFactory(Turns):
     """LLaMA-Factory: its sharegpt form and dataset_info.json, with a set each for sft, preference and kto."""
 
-    kind: Literal["llamafactory"] = "llamafactory"  # type: ignore[assignment]
+    kind: Literal["llamafactory"] = "llamafactory"
 
     kinds: ClassVar[tuple[str, ...]] = ("sft", "preference", "kto")
     holds: ClassVar[frozenset[str]] = frozenset({"system", "tools", "calls", "media", "reasoning"})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mig_spark.export.format import LineFormat, Message, Row, Unfit
-from mig_spark.kernels.export.dialogue import as_messages
+from mig_spark.kernels.export.messages import as_messages
+from mig_spark.kernels.export.tools import as_json, is_list, tools_of, tools_text
 from mig_spark.kernels.export.turns import answers_in_order, says_something, turn_problems
 from mig_spark.kernels.ingest.rejects import BadRecord
 from mig_spark.kernels.ingest.turns import REASONING
@@ -24,13 +24,42 @@ _FROM = {
 }
 
 
-class Sharegpt(LineFormat):
-    """conversations: [{from, value}] with system, human, gpt, function_call and observation; tools as JSON text."""
+class Turns(LineFormat):
+    """What formats with ShareGPT's turns share."""
 
-    kind: Literal["sharegpt"] = "sharegpt"
     reasoning: Literal["refuse", "inline"] = Field(
         "refuse", description="inline: the reasoning of a turn comes before its text, inside <think>; refuse: no place"
     )
+
+    def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """Messages as ShareGPT's turns.
+
+        Raises:
+            Unfit: one both speaks and calls a tool, or is more than a text.
+        """
+        if not answers_in_order(messages):
+            raise Unfit("tools answer in another order than they were called, and turns have no ids here")
+        return [self._turn(message, number) for number, message in enumerate(messages, 1)]
+
+    def _turn(self, message: Message, number: int) -> dict[str, str]:
+        content, calls = message["content"], message.get("tool_calls")
+        thought = next((message[key] for key in REASONING if key in message), None)
+        if thought is not None:
+            if self.reasoning == "refuse" or not isinstance(thought, str) or message["role"] != "assistant":
+                raise Unfit(f"reasoning (turn {number}): set reasoning: inline to have it in the text")
+            content = f"<think>\n{thought}\n</think>\n\n{content}"
+        if calls:
+            if thought is not None or says_something(message):
+                raise Unfit(f"turn {number} both speaks and calls a tool, which are two turns of one speaker here")
+            plain = [call["function"] for call in calls]
+            return {"from": "function_call", "value": as_json(plain[0] if len(plain) == 1 else plain)}
+        return {"from": _FROM[message["role"]], "value": content}
+
+
+class Sharegpt(Turns):
+    """conversations: [{from, value}] with system, human, gpt, function_call and observation; tools as JSON text."""
+
+    kind: Literal["sharegpt"] = "sharegpt"
 
     holds: ClassVar[frozenset[str]] = frozenset({"system", "tools", "calls", "call texts", "media", "reasoning"})
     own: ClassVar[frozenset[str]] = frozenset({"conversations", "tools"})
@@ -42,16 +71,6 @@ class Sharegpt(LineFormat):
         if found.tools is not None:
             record["tools"] = tools_text(found.tools)
         return {**record, **found.further}
-
-    def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Messages as ShareGPT's turns.
-
-        Raises:
-            Unfit: one both speaks and calls a tool, or is more than a text.
-        """
-        if not answers_in_order(messages):
-            raise Unfit("tools answer in another order than they were called, and turns have no ids here")
-        return [self._turn(message, number) for number, message in enumerate(messages, 1)]
 
     def problems(self, record: Mapping[str, Any]) -> Sequence[str]:
         """See `LineFormat.problems`."""
@@ -67,43 +86,3 @@ class Sharegpt(LineFormat):
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
         """See `LineFormat.dialogues`."""
         return [(as_messages(record["conversations"]), tools_of(record))]
-
-    def _turn(self, message: Message, number: int) -> dict[str, str]:
-        content, calls = message["content"], message.get("tool_calls")
-        thought = next((message[key] for key in REASONING if key in message), None)
-        if thought is not None:
-            if self.reasoning == "refuse" or not isinstance(thought, str) or message["role"] != "assistant":
-                raise Unfit(f"reasoning (turn {number}): set reasoning: inline to have it in the text")
-            content = f"<think>\n{thought}\n</think>\n\n{content}"
-        if calls:
-            if thought is not None or says_something(message):
-                raise Unfit(f"turn {number} both speaks and calls a tool, which are two turns of one speaker here")
-            plain = [call["function"] for call in calls]
-            return {"from": "function_call", "value": _json(plain[0] if len(plain) == 1 else plain)}
-        return {"from": _FROM[message["role"]], "value": content}
-
-
-def tools_text(tools: Any) -> str:
-    """Tools as JSON text."""
-    return tools if isinstance(tools, str) else _json(tools)
-
-
-def tools_of(record: Mapping[str, Any]) -> Any:
-    """The tools of a record as a list; None where it has none."""
-    tools = record.get("tools") or None
-    return json.loads(tools) if isinstance(tools, str) else tools
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (ValueError, RecursionError) as e:
-        raise Unfit(f"a tool cannot be written as JSON: {e}") from None
-
-
-def is_list(tools: Any) -> bool:
-    """Whether a value is the JSON text of a list."""
-    try:
-        return isinstance(json.loads(tools), list)
-    except (TypeError, ValueError, RecursionError):
-        return False

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from mig_spark.contracts import KINDS
 from mig_spark.export.format import LineFormat, Message, Row, Unfit
-from mig_spark.export.formats.sharegpt import tools_of
 from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.tools import tools_list, tools_of
 from mig_spark.kernels.export.turns import is_silent, turn_problems
 
 #: The columns by which TRL's trainers tell the type of a set.
@@ -29,10 +29,9 @@ _COLUMNS = frozenset(key for keys in _TYPES for key in keys)
 _PARTS = frozenset(("text", "image"))
 
 
-class Trl(LineFormat):
-    """TRL, by the row's kind: messages, prompt_completion, preference, unpaired_preference, prompt_only, stepwise."""
+class TrlTypes(LineFormat):
+    """TRL's types, each a set."""
 
-    kind: Literal["trl"] = "trl"
     sft: Literal["auto", "messages", "prompt_completion"] = Field(
         "auto",
         description="rows to learn an answer from: messages (all answers), prompt_completion (the last one); auto: "
@@ -58,7 +57,7 @@ class Trl(LineFormat):
         found = row.dialogue
         record = self._columns(found)
         if found.tools is not None:
-            record["tools"] = _listed_tools(found.tools)
+            record["tools"] = tools_list(found.tools)
         return {**record, **_media(found), **_template(found), **found.notes()}
 
     def set_of(self, row: Row) -> str:
@@ -121,10 +120,10 @@ class Trl(LineFormat):
         return self.sft == "messages" or (self.sft == "auto" and found.prompt is None)
 
 
-def _listed_tools(tools: Any) -> list[Any]:
-    if not isinstance(tools, list):
-        raise Unfit("`tools` is not the JSON text of a list")
-    return tools
+class Trl(TrlTypes):
+    """TRL, by the row's kind: messages, prompt_completion, preference, unpaired_preference, prompt_only, stepwise."""
+
+    kind: Literal["trl"] = "trl"
 
 
 def _media(found: Dialogue) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mig_spark.kernels.export.dialogue import Message
+from mig_spark.kernels.export.messages import Message
 
 
 def turn_problems(messages: Sequence[Message], *, answered: bool = True) -> Iterator[str]:
