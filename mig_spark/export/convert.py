@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mig_spark.export.format import LineFormat
-from mig_spark.kernels.export.row import Row, Unfit
+from mig_spark.kernels.export.row import SelectedRow, Unfit
 
 #: What a record must keep to beside the format's own rules: problems, given the format and the record.
 Further = Callable[[LineFormat, dict[str, Any]], list[str]]
@@ -23,7 +23,7 @@ class Converted:
     reason: str | None = None
 
 
-def convert(form: LineFormat, row: Row, further: Further | None = None) -> Converted:
+def convert(form: LineFormat, row: SelectedRow, further: Further | None = None) -> Converted:
     """One row in a format. A row that the trainer would refuse has no line either.
 
     Args:

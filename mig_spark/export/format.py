@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from mig_spark.config.base import Section
 from mig_spark.contracts import KINDS
 from mig_spark.kernels.export.messages import Message
-from mig_spark.kernels.export.row import Row, Unfit
+from mig_spark.kernels.export.row import SelectedRow, Unfit
 
-__all__ = ["Format", "LineFormat", "Message", "Row", "TableFormat", "Unfit", "Written"]
+__all__ = ["Format", "LineFormat", "Message", "SelectedRow", "TableFormat", "Told", "Unfit", "Written"]
 
 #: What a row may have beyond texts of user and assistant; a format says in `holds` which of it has a place in it.
 FEATURES = (
@@ -102,7 +102,7 @@ class LineFormat(Format):
     own: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """One row, whose kind and features the format holds.
 
         Raises:
@@ -121,11 +121,11 @@ class LineFormat(Format):
         """The conversations that the trainer makes of a record, each with its tools, for chat templates and lengths."""
         return ()
 
-    def set_of(self, row: Row) -> str:  # noqa: ARG002
+    def set_of(self, row: SelectedRow) -> str:  # noqa: ARG002
         """The set that a row belongs to: a trainer takes rows of one type at a time. The name of a file."""
         return "train"
 
-    def line(self, row: Row, record: Mapping[str, Any]) -> str:  # noqa: ARG002
+    def line(self, row: SelectedRow, record: Mapping[str, Any]) -> str:  # noqa: ARG002
         """A row's record as a line.
 
         Raises:
@@ -162,7 +162,7 @@ class LineFormat(Format):
         """Whether it says what conversations a trainer makes of a record."""
         return type(self).dialogues is not LineFormat.dialogues
 
-    def refusal(self, row: Row) -> str | None:
+    def refusal(self, row: SelectedRow) -> str | None:
         """Why the format cannot hold a row of this kind or with these features; None where it may."""
         if self.holds_all:
             return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config
 from mig_spark.contracts import POOL, SELECTION
 from mig_spark.errors import InputError
-from mig_spark.kernels.export.row import Row
+from mig_spark.kernels.export.row import SelectedRow
 from mig_spark.kernels.ingest.names import DEFAULT_NAMES, Names, column_names
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.extend import content_now, is_as_selected
@@ -56,13 +56,13 @@ def selected_rows(store: Store, first: int | None = None) -> DataFrame:
     return chosen.join(store.read(POOL).select("id", *_OF_POOL), "id")
 
 
-def in_order(df: DataFrame, names: Names = DEFAULT_NAMES) -> Iterator[Row]:
+def in_order(df: DataFrame, names: Names = DEFAULT_NAMES) -> Iterator[SelectedRow]:
     """The rows by rank, in partitions that are fetched one after another."""
     for row in df.orderBy("rank").toLocalIterator():
         yield as_row(row.asDict(recursive=True), names)
 
 
-def as_row(plain: Mapping[str, Any], names: Names) -> Row:
+def as_row(plain: Mapping[str, Any], names: Names) -> SelectedRow:
     """A row of `selected_rows`."""
     told = {name: plain[name] for name in (*OF_SELECTION, "source", "schema", "raw")}
-    return Row(**told, view=plain["messages"], names=names)
+    return SelectedRow(**told, view=plain["messages"], names=names)

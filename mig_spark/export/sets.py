@@ -15,7 +15,7 @@ import pyarrow as pa
 from mig_spark.export.convert import Further, convert
 from mig_spark.export.format import LineFormat, Written
 from mig_spark.export.rows import as_row
-from mig_spark.kernels.export.row import Row
+from mig_spark.kernels.export.row import SelectedRow
 from mig_spark.kernels.ingest.names import Names
 from mig_spark.lakehouse.files import new_file, write_lines
 from mig_spark.lakehouse.storage import Files
@@ -56,7 +56,7 @@ class Sets:
         self.sources: Counter[str] = Counter()
         self.files: list[str] = []
 
-    def by_driver(self, rows: Iterable[Row], further: Further | None) -> None:
+    def by_driver(self, rows: Iterable[SelectedRow], further: Further | None) -> None:
         """Write each set as one file."""
         with contextlib.ExitStack() as stack:
             opened: dict[str, IO[bytes]] = {}

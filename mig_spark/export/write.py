@@ -157,10 +157,8 @@ def export_folder(
     """
     if further is not None:
         see_that_it_has_dialogues(form)
-    if check and not isinstance(form, LineFormat):
-        raise InputError(
-            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
-        )
+    if check:
+        _see_that_it_can_be_checked(form, out, store)
     if not replace:
         see_that_it_is_free(out, store.spark)
     with spark_failures("export"):
@@ -200,6 +198,15 @@ def _write_lines(
         write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
         sets.files.append(name)
     return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files))
+
+
+def _see_that_it_can_be_checked(form: Format, out: str, store: Store) -> None:
+    if not isinstance(form, LineFormat):
+        raise InputError(
+            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
+        )
+    if Files(store.spark).os_path(out) is None:
+        raise InputError(f"--check --out {out}: files are checked on this machine: name a folder of its own")
 
 
 def _see_that_it_is_whole(folder: str, form: LineFormat, further: Further | None, rows: int) -> None:

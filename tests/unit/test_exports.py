@@ -25,7 +25,7 @@ from mig_spark.contracts import KINDS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert
-from mig_spark.export.format import FEATURES, LineFormat, Row, Told, Written
+from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
 from mig_spark.export.lengths import Lengths
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
@@ -39,11 +39,11 @@ FORMS: dict[str, LineFormat] = {name: model() for name, model in EXPORTS.all().i
 TRAINERS = {name: form for name, form in FORMS.items() if name not in ("records", "messages")}
 
 
-def row_of(record: dict[str, Any], **more: Any) -> Row:
+def row_of(record: dict[str, Any], **more: Any) -> SelectedRow:
     parsed = parse_record(json.dumps(record))
     assert isinstance(parsed, Parsed), parsed
     view = [{"role": role, "content": content} for role, content in parsed.messages]
-    return Row("a", 1, json.dumps(record), parsed.schema, view, **more)
+    return SelectedRow("a", 1, json.dumps(record), parsed.schema, view, **more)
 
 
 def read_back(line: str) -> Dialogue:
@@ -85,7 +85,7 @@ def plain(found: Dialogue) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def assert_held_or_refused(form: LineFormat, row: Row) -> str | None:
+def assert_held_or_refused(form: LineFormat, row: SelectedRow) -> str | None:
     """The oracle: what is written reads as what was there."""
     made = convert(form, row)
     if made.reason is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from mig_spark.export.format import LineFormat, Message, Row, Unfit
+from mig_spark.export.format import LineFormat, Message, SelectedRow, Unfit
 from mig_spark.kernels.export.turns import turn_problems
 from mig_spark.kernels.ingest.names import first_of
 
@@ -18,7 +18,7 @@ class Alpaca(LineFormat):
     holds: ClassVar[frozenset[str]] = frozenset({"system"})
     own: ClassVar[frozenset[str]] = frozenset({"instruction", "input", "output", "system", "history", "text"})
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
         turns = list(found.messages)
@@ -56,7 +56,7 @@ class Alpaca(LineFormat):
         return [(turns, None)]
 
 
-def _as_it_came(row: Row, asked: str) -> dict[str, str]:
+def _as_it_came(row: SelectedRow, asked: str) -> dict[str, str]:
     """Instruction and input apart, as the record has them, where they are texts."""
     _, instruction = first_of(row.record, row.names.instruction)
     _, given = first_of(row.record, row.names.input)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from mig_spark.export.format import LineFormat, Message, Row, Told, Unfit, Written
+from mig_spark.export.format import LineFormat, Message, SelectedRow, Told, Unfit, Written
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.tools import as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import turn_problems
@@ -37,7 +37,7 @@ class Axolotl(LineFormat):
          "labels"}
     )  # fmt: skip
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
         if "weight" in found.further or "loss_mask" in found.further or "train_on_turn" in found.further:
@@ -58,7 +58,7 @@ class Axolotl(LineFormat):
             record["tools"] = tools_list(found.tools)
         return {**record, **found.notes()}
 
-    def set_of(self, row: Row) -> str:
+    def set_of(self, row: SelectedRow) -> str:
         """See `LineFormat.set_of`."""
         return row.dialogue.kind
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from mig_spark.export.format import Message, Row, Told, Unfit, Written
+from mig_spark.export.format import Message, SelectedRow, Told, Unfit, Written
 from mig_spark.export.formats.sharegpt import Turns
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.messages import as_messages
@@ -33,7 +33,7 @@ class LlamaFactory(Turns):
         {"conversations", "system", "tools", "chosen", "rejected", "kto_tag", *_MEDIA}
     )
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
         messages = list(found.messages)
@@ -47,7 +47,7 @@ class LlamaFactory(Turns):
             record["kto_tag"] = found.label
         return {**record, **_media(found), **found.notes()}
 
-    def set_of(self, row: Row) -> str:
+    def set_of(self, row: SelectedRow) -> str:
         """See `LineFormat.set_of`."""
         return row.dialogue.kind
 

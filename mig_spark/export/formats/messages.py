@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from mig_spark.contracts import KINDS
-from mig_spark.export.format import FEATURES, LineFormat, Row
+from mig_spark.export.format import FEATURES, LineFormat, SelectedRow
 
 
 class Messages(LineFormat):
@@ -16,7 +16,7 @@ class Messages(LineFormat):
     kinds: ClassVar[tuple[str, ...]] = KINDS
     holds: ClassVar[frozenset[str]] = frozenset(FEATURES)
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         told = {"source": row.source, "labels": row.labels, "score": row.score, "rank": row.rank, "gain": row.gain}
         return {"id": row.id, "messages": row.view, **told}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mig_spark.contracts import KINDS
-from mig_spark.export.format import FEATURES, LineFormat, Row
+from mig_spark.export.format import FEATURES, LineFormat, SelectedRow
 from mig_spark.kernels.export.lines import one_line, with_added
 
 
@@ -21,11 +21,11 @@ class Records(LineFormat):
     kinds: ClassVar[tuple[str, ...]] = KINDS
     holds: ClassVar[frozenset[str]] = frozenset(FEATURES)
 
-    def record(self, row: Row) -> dict[str, Any]:  # noqa: ARG002
+    def record(self, row: SelectedRow) -> dict[str, Any]:  # noqa: ARG002
         """See `LineFormat.record`: nothing is read of it, for its own text is the line."""
         return {}
 
-    def line(self, row: Row, record: Mapping[str, Any]) -> str:  # noqa: ARG002
+    def line(self, row: SelectedRow, record: Mapping[str, Any]) -> str:  # noqa: ARG002
         """See `LineFormat.line`: the record's own text."""
         if not self.annotate:
             return one_line(row.raw)

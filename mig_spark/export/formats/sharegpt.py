@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mig_spark.export.format import LineFormat, Message, Row, Unfit
+from mig_spark.export.format import LineFormat, Message, SelectedRow, Unfit
 from mig_spark.kernels.export.messages import as_messages
 from mig_spark.kernels.export.tools import as_json, is_list, tools_of, tools_text
 from mig_spark.kernels.export.turns import answers_in_order, says_something, turn_problems
@@ -64,7 +64,7 @@ class Sharegpt(Turns):
     holds: ClassVar[frozenset[str]] = frozenset({"system", "tools", "calls", "call texts", "media", "reasoning"})
     own: ClassVar[frozenset[str]] = frozenset({"conversations", "tools"})
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
         record: dict[str, Any] = {"conversations": self.turns(found.messages)}

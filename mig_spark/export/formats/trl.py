@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mig_spark.contracts import KINDS
-from mig_spark.export.format import LineFormat, Message, Row, Unfit
+from mig_spark.export.format import LineFormat, Message, SelectedRow, Unfit
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.tools import tools_list, tools_of
 from mig_spark.kernels.export.turns import is_silent, turn_problems
@@ -52,7 +52,7 @@ class TrlTypes(LineFormat):
         "attention_mask",
     }
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
         record = self._columns(found)
@@ -60,7 +60,7 @@ class TrlTypes(LineFormat):
             record["tools"] = tools_list(found.tools)
         return {**record, **_media(found), **_template(found), **found.notes()}
 
-    def set_of(self, row: Row) -> str:
+    def set_of(self, row: SelectedRow) -> str:
         """See `LineFormat.set_of`: a set for each type."""
         found = row.dialogue
         types = {

@@ -17,7 +17,7 @@ class Unfit(Exception):  # noqa: N818 - control flow of the formats, never shown
 
 
 @dataclass(frozen=True)
-class Row:
+class SelectedRow:
     """One row of the selection.
 
     Attributes:
