@@ -74,7 +74,7 @@ def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple
     """
     tokenizer = find_tokenizer(store.spark, config)
     # kept, since what is made of the rows is read more than once
-    counted = None if tokenizer is None else count_pool(store, tokenizer).persist()
+    counted = None if tokenizer is None else count_pool(store, plan, tokenizer).persist()
     try:
         yield with_tokens(rows_to_write(store, plan, config), counted, tokenizer), tokenizer
     finally:

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mig_spark.annotation.plan import Plan, usable_rows
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL
 from mig_spark.errors import DependencyError, InputError
@@ -60,15 +61,16 @@ def warn_of_own_tokens(store: Store, config: Config) -> None:
         )
 
 
-def count_pool(store: Store, tokenizer: Tokenizer) -> DataFrame:
-    """Tokens of every text of the pool: those that ANNOTATED has by the same version, and the others counted now.
+def count_pool(store: Store, plan: Plan, tokenizer: Tokenizer) -> DataFrame:
+    """Tokens of the text of every row that can be annotated: those that ANNOTATED has by the same version of the
+    tokenizer, and the others counted now.
 
     Returns:
         text_hash, and tokens: null where the tokenizer's chat template refuses the row. One row a text.
     """
     from pyspark.sql import functions as sf
 
-    pool = store.read(POOL).select("text_hash", "messages")
+    pool = usable_rows(store, plan, "id", "text_hash", "messages").select("text_hash", "messages")
     known = None
     if store.exists(ANNOTATED):
         mine = store.read(ANNOTATED, version=store.version(ANNOTATED)).where(sf.col("tokenizer") == tokenizer.version)
