@@ -50,8 +50,10 @@ ArrowMap = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 def parse_records(
     schema: str, columns: Mapping[str, str], source: str | None, limits: Limits = DEFAULT_LIMITS, *, table: bool = False
 ) -> ArrowMap:
-    """Records that Spark has split already: (`value` binary, `size` long, `file` string, `block` long) to
-    `contracts.STAGED`.
+    """Parse records that Spark has split already.
+
+    Columns in: `value` (binary, one record), `size` (long, its bytes), `file` (string), `block` (long). Columns out:
+    those of `contracts.STAGED`.
 
     Args:
         schema: `auto`, or the one schema of all records.
@@ -87,7 +89,12 @@ def parse_records(
 def parse_files(
     form: str, schema: str, columns: Mapping[str, str], source: str | None, limits: Limits = DEFAULT_LIMITS
 ) -> ArrowMap:
-    """Whole files: (`content` binary, `file` string) to `contracts.STAGED`; see `parse_records` and `iter_file`."""
+    """Parse whole files: `content` (binary) and `file` (string) to the columns of `contracts.STAGED`.
+
+    Args:
+        form: of the files, as `kernels.ingest.records.iter_file` takes it.
+        schema, columns, source, limits: see `parse_records`.
+    """
     names = column_names(columns)
 
     def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
@@ -109,7 +116,12 @@ def parse_pieces(
     source: str | None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> ArrowMap:
-    """Files that every node has: (`id` long, the number of a piece) to `contracts.STAGED`; see `parse_records`."""
+    """Parse files that every node can open: `id` (long, a place in `pieces`) to the columns of `contracts.STAGED`.
+
+    Args:
+        pieces: parts of files, each parsed by whichever executor gets its number.
+        schema, columns, source, limits: see `parse_records`.
+    """
     names = column_names(columns)
 
     def parsed(batches: Iterator[pa.RecordBatch]) -> Iterator[Parsed]:
@@ -151,7 +163,15 @@ def map_rows(function: Callable[[dict[str, Any]], dict[str, Any]], schema: pa.Sc
 def pack_blocks(
     vocabulary: list[str] | None, *, block_rows: int, norm: bool, classes: list[str] | None = None
 ) -> ArrowMap:
-    """(`id`, `labels`, `score`) to packed blocks, columns as `blocks.block_ddl`; blocks are numbered by partition."""
+    """Pack rows (`id`, `labels`, `score`, and `quota` and `cost` where they matter) into blocks, columns as
+    `blocks.block_ddl`. A block's number is unique: its partition, then its place in the partition.
+
+    Args:
+        vocabulary: the sorted labels that count; None: each block numbers its own.
+        block_rows: rows a block, at most.
+        norm: divide a score by the row's number of labels.
+        classes: the quota classes in the order of their numbers; None: there are no quotas.
+    """
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
@@ -168,7 +188,11 @@ def pack_blocks(
 
 
 def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
-    """Blocks to their answers: (`block`, `digest`, `answer`), the answer as `wire.encode`."""
+    """Answer a question from blocks: a row (`block`, `digest`, `answer`) for each, `answer` encoded by `wire.encode`.
+
+    Args:
+        payload: gives the question in the executor.
+    """
     schema = pa.schema([("block", pa.int64()), ("digest", pa.binary()), ("answer", pa.binary())])
 
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -182,8 +206,12 @@ def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
 
 
 def hash_block_ids(buckets: int) -> ArrowMap:
-    """Blocks (`block`, `id_ptr`, `ids`) to the hashes of their ids: (`bucket`, `hashes`: uint64, ascending), a row for
-    each bucket that has some."""
+    """Hash the ids of blocks (`block`, `id_ptr`, `ids`): a row (`bucket` int, `hashes` binary: uint64, ascending) for
+    each block and bucket that has some.
+
+    Args:
+        buckets: how many buckets the range of the hashes is divided into.
+    """
     schema = pa.schema([("bucket", pa.int32()), ("hashes", pa.binary())])
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -197,7 +225,10 @@ def hash_block_ids(buckets: int) -> ArrowMap:
 
 
 def find_repeated_hashes() -> ArrowMap:
-    """(`bucket`, `hashes`), all rows of a bucket in one partition, to the hashes that are there more than once."""
+    """Find hashes that occur more than once: rows (`bucket`, `hashes`) to `hash` (long).
+
+    All rows of a bucket have to be in one partition.
+    """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parts = [np.frombuffer(v.as_buffer(), np.uint64) for batch in batches for v in batch.column("hashes")]
@@ -207,7 +238,11 @@ def find_repeated_hashes() -> ArrowMap:
 
 
 def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
-    """Blocks (`block`, `id_ptr`, `ids`) to the ids that have one of these hashes: (`id` binary)."""
+    """Find the ids in blocks (`block`, `id_ptr`, `ids`) that have one of some hashes: a row `id` (binary) for each.
+
+    Args:
+        hashes: gives the hashes (uint64) in the executor.
+    """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         wanted = hashes()
@@ -247,7 +282,7 @@ def annotate_rows(
     with_cost: bool,
     limits: Mapping[str, Any] | None = None,
 ) -> ArrowMap:
-    """Rows through the kernels of `steps`: the columns `keep`, those `made`, and with `with_cost` why a row has no
+    """Run the kernels of `steps` over rows: to the columns `keep`, those `made`, and with `with_cost` why a row has no
     answer (`ERRORS`) and what a batch cost.
 
     The cost columns (`COST_COLUMNS`) have a batch's numbers in its first row and 0 below, so that their sums are right.
@@ -277,7 +312,8 @@ def annotate_rows(
 
 
 def count_row_tokens(tokenizer: Tokenizer) -> ArrowMap:
-    """(`text_hash`, `messages`) to (`text_hash`, `tokens` long), see `kernels.annotation.tokens.count_tokens`."""
+    """Count tokens: `text_hash` and `messages` to `text_hash` and `tokens` (long), see
+    `kernels.annotation.tokens.count_tokens`."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -288,7 +324,7 @@ def count_row_tokens(tokenizer: Tokenizer) -> ArrowMap:
 
 
 def map_labels(mapping: TagMap) -> Callable[[str], Any]:
-    """Tags to labels: a function of a column of array<string>, see `kernels.labels.vocabulary.map_arrays`.
+    """Map tags to labels: a function of a column of array<string>, see `kernels.labels.vocabulary.map_arrays`.
 
     A function of one column and not of whole rows, so that a query that needs only labels reads nothing else.
     """
@@ -303,7 +339,13 @@ def map_labels(mapping: TagMap) -> Callable[[str], Any]:
 
 
 def embed_rows(model: str, *, threads: int) -> ArrowMap:
-    """(`content_hash`, `messages`) to (`content_hash`, `text`, `vector`: floats); rows without text are left out."""
+    """Embed the texts of rows: `content_hash` and `messages` to `content_hash`, `text` and `vector` (floats).
+
+    Rows without text are left out.
+
+    Raises:
+        DependencyError: the model cannot be loaded in the executor.
+    """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -321,7 +363,7 @@ def embed_rows(model: str, *, threads: int) -> ArrowMap:
 
 
 def split_phrases() -> ArrowMap:
-    """(`cluster` int, `text`) to (`cluster`, `phrase`), one row a phrase of a text."""
+    """Split texts into phrases: `cluster` (int) and `text` to `cluster` and `phrase`, one row a phrase of a text."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -365,12 +407,12 @@ def compare_texts(ngram: int, threshold: float) -> ArrowMap:
 
 
 def count_labels_of_rows(max_labels: int) -> ArrowMap:
-    """(`labels`) to the sums of a partition, see `kernels.labels.counting.count_labels_in`."""
+    """Count labels: `labels` to the sums of a partition, see `kernels.labels.counting.count_labels_in`."""
     return lambda batches: iter([count_labels_in(batches, max_labels)])
 
 
 def count_label_pairs(vocabulary: list[str], max_labels: int) -> ArrowMap:
-    """(`labels`) to the sums of a partition, see `kernels.labels.counting.count_pairs_in`."""
+    """Count pairs of labels: `labels` to the sums of a partition, see `kernels.labels.counting.count_pairs_in`."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield count_pairs_in(batches, pa.array(vocabulary, pa.string()), max_labels)
@@ -379,9 +421,10 @@ def count_label_pairs(vocabulary: list[str], max_labels: int) -> ArrowMap:
 
 
 def embed_chunks(model: str, *, threads: int) -> ArrowMap:
-    """(`chunk` int, `texts` array<string>) to (`chunk`, `vectors` binary: float32, one row a text).
+    """Embed chunks of texts: `chunk` (int) and `texts` (array of strings) to `chunk` and `vectors`.
 
-    A chunk is embedded by itself, so its vectors do not depend on how Spark has spread the chunks.
+    `vectors` is binary: float32, one row a text, in the order of `texts`. A chunk is embedded by itself, so its vectors
+    do not depend on how Spark has spread the chunks.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -40,7 +40,7 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         counted among), `propagation_entries`, `isolated` (labels without a neighbour in P), `components`,
         `communities`, `largest_component` (labels in it), `threshold` (None where there is none: the
         user's own edges are taken as they are, and `edges: cooccurrence` has no similarity), and `engine`: graphframes
-        or kernel, what computed P, components and communities.
+        or kernel, whichever computed P, components and communities.
 
     Raises:
         InputError: there is no annotated pool, there are more labels than `graph.max_labels`, or `graph.edges_path`
