@@ -25,7 +25,8 @@ from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
 from mig_spark.selection.engines import make_phi
-from mig_spark.selection.label_parameters import located, read_parameters
+from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.settings import select_settings
 from mig_spark.selection.stage import annotated_rows
 
 if TYPE_CHECKING:
@@ -186,13 +187,14 @@ class _Story:
 
     def __init__(self, then: Store, config: Config, made: Finished, chosen: pa.Table, asked: pa.Table) -> None:
         self._config, self._chosen, self._asked = config, chosen, asked
+        self._select = select_settings(then, config)
         self._known = {row["id"]: row for row in asked.to_pylist()}
         self._made, self._then = made, then
         self._ids = chosen["id"].to_pylist()
         self.graph: LabelGraph = load_graph(then)
         self._labels = pa.array(self.graph.labels, pa.string())
         table = chosen
-        if config.select.cost or config.select.quotas:
+        if self._select.cost or self._select.quotas:
             more = _rows(then, config, self._ids)
             place = pc.index_in(pa.array(self._ids, pa.string()), value_set=more["id"].combine_chunks())
             table = more.take(place)
@@ -208,7 +210,7 @@ class _Story:
 
     def start(self) -> State:
         """The state before the first pick."""
-        select = located(self._then, self._config)
+        select = self._select
         phi = make_phi(select.phi, self.graph.labels, read_parameters(select, self._then.spark))
         state = State.start(self.graph.propagation, phi, exact=select.gain == "exact")
         if select.given is not None:
@@ -293,7 +295,7 @@ class _Story:
 
     def _full_from(self, names: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Rows whose quota class was full before the selection ended: the rank it was full at, and words."""
-        quotas = self._config.select.quotas
+        quotas = self._select.quotas
         if quotas is None:
             return {}
         of_picks = [None if v is None else str(v) for v in self._table[quotas.column].to_pylist()]

@@ -1,1 +1,1 @@
-"""From the pool to what is left out of it: copies, rows of evaluation sets."""
+"""From the pool to what is left out of it, copies and rows of evaluation sets; and groups of near duplicates."""

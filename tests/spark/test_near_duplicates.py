@@ -17,6 +17,7 @@ from mig_spark.config import NearDuplicatesConfig, OutputConfig
 from mig_spark.contracts import ANNOTATED, MESSAGES_TYPE, NEAR_BUCKETS, NEAR_EDGES, SCREENED, SELECTION
 from mig_spark.curation.replay import replay_run
 from mig_spark.errors import DependencyError
+from mig_spark.explain import explain_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.screen.components import components_of
 from mig_spark.screen.near import candidates, near_duplicates
@@ -205,6 +206,11 @@ def test_a_run_selects_so_many_of_a_group_and_its_record_says_so(spark, tmp_path
     verdict = verify_run(spark, config, str(tmp_path / "free.jsonl"), tolerance=0.0)
     assert not verdict.certified
     assert "above the most that may have one value of 'near_group'" in verdict.problems[0]
+
+    taken = {groups[i] for i in want if i in groups}
+    twin = next(i for i, g in groups.items() if g in taken and i not in want)
+    [told] = explain_rows(spark, config, [twin])
+    assert f"near_group '{groups[twin]}' may have 1 rows and had them from rank" in told.reason
 
     # other limits: the groups are those that were found
     two, unlimited = config_of(tmp_path, 2), config_of(tmp_path, None)
