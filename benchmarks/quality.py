@@ -5,7 +5,7 @@ finds a selected prompt of its own task nearest to it (in an embedding that had 
 the selected answers are, beside random selections of the same size. And of the labels themselves: what they tell of the
 task, how many are used, how many are on more than 5% of the rows.
 
-    python benchmarks/quality.py [--part judged] [--pool 50] [--embedding e5] [--cache FOLDER] [--only NAMES]
+    python benchmarks/quality.py [--part judged] [--pool 50] [--embedding e5] [--cache FOLDER] [--only WAY]
 
 Pools: T0's tasks, mathematics, code and chat of the data folder, each text once, in two parts: settings are chosen on
 one (`chosen`) and judged on the other (`judged`), which has other data sets. Everything is drawn by hashes, so a second
@@ -22,6 +22,7 @@ import sys
 sys.path.append(sys.path.pop(0))
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,12 @@ import quality_pools
 from quality_pools import Row
 
 Labels = list[list[str]]
+Edges = list[tuple[str, str, float]]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[Any]
 BUDGETS = (0.02, 0.05, 0.10)
 LENGTH_CLASSES = 20
+NAMELESS = ("100 clusters", "task names")
 #: orders of ids, for what equal gains leave to chance
 ORDERS = 5
 
@@ -138,25 +141,53 @@ def kept_vectors(name: str, texts: Sequence[str], embed: Callable[[list[str]], F
 
 def ways_to_label(rows: list[Row]) -> dict[str, Callable[[], Labels]]:
     """Taggers by name; what they need is loaded when they are called."""
+    before = {"text": "row", "hubs": 0, "top": 6}
     return {
         "distilled": lambda: tagged("distilled", rows),
+        "distilled, nearest 4": lambda: tagged("distilled", rows, hubs=0),
+        "distilled, before": lambda: tagged("distilled", rows, **before, floor=0.2, margin=0.1),
         "embedding": lambda: tagged("embedding", rows),
+        "embedding, nearest 4": lambda: tagged("embedding", rows, hubs=0),
+        "embedding, before": lambda: tagged("embedding", rows, **before, floor=0.22, margin=0.12),
+        "100 clusters": lambda: clustered(rows, 100),
         "task names": lambda: [[row.task] for row in rows],
     }
 
 
 def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
-    """Labels by a tagger of the package, in this process."""
+    """Labels by a tagger of the package, in this process, chosen by the whole pool where the tagger offers some."""
     import pyarrow as pa
 
     from mig_spark.annotation.taggers.distilled import DistilledTagger
     from mig_spark.annotation.taggers.embedding import EmbeddingTagger
+    from mig_spark.kernels.annotation.hubs import choose_labels, places_back
 
-    tagger = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options)
-    step = tagger.annotator(threads=2).step
-    assert step is not None, "these kinds have a kernel"
+    annotator = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options).annotator(threads=2)
+    assert annotator.step is not None, "these kinds have a kernel"
     batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows])
-    return step.run(batch)["labels"].to_pylist()
+    offered = annotator.step.run(batch)["labels"]
+    if annotator.among is None:
+        return offered.to_pylist()
+    counts = Counter(label for found in offered.to_pylist() for label in found)
+    back = places_back(counts, annotator.among.strength)
+    return choose_labels(offered, back, annotator.among.top).to_pylist()
+
+
+def clustered(rows: list[Row], clusters: int) -> Labels:
+    """One label a row: its cluster by k-means over what `distilled` makes of its request."""
+    from sklearn.cluster import KMeans
+
+    from mig_spark.annotation.taggers.distilled import DistilledTagger
+    from mig_spark.kernels.annotation.distilled import embed_static, load_static
+    from mig_spark.kernels.annotation.embedding import request_text
+
+    step = DistilledTagger().annotator(threads=2).step
+    assert step is not None
+    p = step.parameters
+    static = load_static(p["model"], p["vocabulary"], p["sample"], identity=p["identity"], threads=2)
+    vectors, _ = embed_static([request_text(row.prompt, row.answer) for row in rows], static, max_tokens=256)
+    found = KMeans(clusters, n_init=1, random_state=0, max_iter=50).fit_predict(vectors)
+    return [[f"cluster {k}"] for k in found]
 
 
 def label_measures(labels: Labels, tasks: Ints) -> dict[str, float]:
@@ -195,15 +226,16 @@ def _information(label: Ints, task: Ints, weight: Floats) -> float:
 
 
 def scored(rows: list[Row]) -> Floats:
-    from mig_spark.kernels.annotation.heuristics import score_rows, whole_score
+    import pyarrow as pa
 
-    quality, complexity, _ = score_rows([row.messages for row in rows])
-    return whole_score(quality, complexity)
+    from mig_spark.annotation.scorers.heuristic import heuristic_scores
+
+    return heuristic_scores(pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows]))[
+        "score"
+    ].to_numpy()
 
 
-def mig(
-    labels: Labels, scores: Floats, budget: int, edges: list[tuple[str, str, float]], order: int = 0, **options: Any
-) -> Ints:
+def mig(labels: Labels, scores: Floats, budget: int, edges: Edges, order: int = 0, **options: Any) -> Ints:
     """Rows that MIG selects; equal gains go by id, so ids in another `order` show what chance there is in that."""
     import pyarrow as pa
 
@@ -216,7 +248,7 @@ def mig(
     return np.array([place[name] for name in found.ids])
 
 
-def graph_edges(labels: Labels) -> list[tuple[str, str, float]]:
+def graph_edges(labels: Labels) -> Edges:
     """The edges that the pipeline makes of labels by default."""
     from mig_spark.config import edge_threshold
     from mig_spark.config.base import DEFAULT_MODEL
@@ -267,7 +299,7 @@ def line(name: str, found: Sequence[Found], random: Sequence[Found]) -> str:
 
 
 def strategies(
-    pool: Pool, labelled: dict[str, Labels], scores: Floats, share: float, draws: int
+    pool: Pool, labelled: dict[str, Labels], joined: dict[str, Edges], scores: Floats, share: float, draws: int
 ) -> dict[str, list[Found]]:
     budget = max(1, round(share * len(pool.rows)))
     rng = np.random.default_rng(0)
@@ -277,7 +309,7 @@ def strategies(
         "top score": [measure(pool, np.argsort(-scores, kind="stable")[:budget])],
     }
     for name, labels in labelled.items():
-        edges = [] if name == "task names" else graph_edges(labels)
+        edges = joined[name]
         for how, given in (("all scores equal", np.ones(len(scores))), ("heuristic score", scores)):
             several = [mig(labels, given, budget, edges, order) for order in range(ORDERS)]
             found[f"mig, {name}, {how}"] = [measure(pool, picked) for picked in several]
@@ -297,7 +329,7 @@ def main() -> None:
     parser.add_argument("--embedding", choices=["e5", "tfidf"], default="tfidf")
     parser.add_argument("--cache", type=Path, default=Path(".quality-cache"), help="folder that keeps vectors")
     parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
-    parser.add_argument("--only", default="", help="ways to label, by comma; default: all")
+    parser.add_argument("--only", action="append", choices=list(ways_to_label([])), help="a way to label; default: all")
     args = parser.parse_args()
 
     if absent := quality_pools.missing(args.data):
@@ -308,10 +340,10 @@ def main() -> None:
     near = by_tfidf(chosen, asked) if args.embedding == "tfidf" else by_e5(chosen, asked, args.cache)
     pool = make_pool(chosen, asked, near)
     ways = ways_to_label(chosen)
-    names = [name.strip() for name in args.only.split(",") if name.strip()] or list(ways)
-    if unknown := [name for name in names if name not in ways]:
-        parser.error(f"--only: {', '.join(unknown)} is not one of {', '.join(ways)}")
+    names = args.only or list(ways)
     labelled = {name: ways[name]() for name in names}
+    # names of clusters and tasks say nothing of which are alike
+    joined = {name: [] if name in NAMELESS else graph_edges(labels) for name, labels in labelled.items()}
     scores = scored(chosen)
     whole = measure(pool, np.arange(len(chosen)))
     print(f"{len(chosen):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(asked)} prompts kept "
@@ -324,7 +356,7 @@ def main() -> None:
         print(f"| {name} | {m['told']:.3f} | {m['labels']} | {m['hubs']} | {m['largest']:.0%} | {m['a row']:.2f} "
               f"| {m['none']:.1%} |")  # fmt: skip
     for share in BUDGETS:
-        found = strategies(pool, labelled, scores, share, args.draws)
+        found = strategies(pool, labelled, joined, scores, share, args.draws)
         print(f"\nBudget {share:.0%}, {round(share * len(chosen))} rows\n")
         print("| selection | tasks kept | of random's | nearest is of the own task | beside random (95%) "
               "| answer length / pool's |")  # fmt: skip

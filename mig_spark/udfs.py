@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
+from mig_spark.kernels.annotation.hubs import choose_labels
 from mig_spark.kernels.annotation.tokens import Tokenizer, count_tokens
 from mig_spark.kernels.ingest.arrays import too_long
 from mig_spark.kernels.ingest.names import column_names
@@ -335,6 +336,20 @@ def map_labels(mapping: TagMap) -> Callable[[str], Any]:
         return map_arrays(tags, mapping)
 
     as_column: Any = pandas_udf(mapped, ArrayType(StringType()))  # type: ignore[call-overload]
+    return as_column  # type: ignore[no-any-return]
+
+
+def choose_labels_of(back: Mapping[str, float], top: int) -> Callable[[str], Any]:
+    """Offered labels to those that a row gets: a function of a column of array<string>, see
+    `kernels.annotation.hubs.choose_labels`."""
+    from pyspark.sql.pandas.functions import pandas_udf
+    from pyspark.sql.types import ArrayType, StringType
+
+    def chosen(offered: pd.Series) -> pd.Series:
+        lists = pa.array(offered, pa.list_(pa.string()))
+        return pd.Series(choose_labels(lists, back, top).to_pylist(), index=offered.index, dtype=object)
+
+    as_column: Any = pandas_udf(chosen, ArrayType(StringType()))  # type: ignore[call-overload]
     return as_column  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.cache import joined
+from mig_spark.annotation.label_choice import chosen_labels
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts, with_tokens
@@ -34,7 +35,8 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
     Returns:
         id, labels (the tags, in the tagger's order).
     """
-    return joined(store, make_plan(store, config), "id").select("id", "labels")
+    plan = make_plan(store, config)
+    return chosen_labels(joined(store, plan, "id").select("id", "labels"), plan.tagger)
 
 
 def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
@@ -59,6 +61,7 @@ def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
         _columns(config),
     ]  # fmt: skip
     rows = joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
+    rows = chosen_labels(rows, plan.tagger)
     if config.screen.near_duplicates is None:
         return rows.withColumn("near_group", sf.lit(None).cast("string"))
     groups = store.read(SCREENED).where("near_group is not null").select("id", "near_group")

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Among:
+    """How labels are chosen among those that a tagger offers a row, see `kernels.annotation.hubs`.
+
+    Attributes:
+        top: labels of a row, at most.
+        strength: places that a label falls back for each doubling of the rows that it is offered to.
+    """
+
+    top: int
+    strength: float
+
+
+@dataclass(frozen=True)
 class Annotator:
     """A tagger or scorer, ready to run.
 
@@ -35,6 +48,8 @@ class Annotator:
         step: the kernel that executors run.
         may_fail: a row may come back without an answer, with the reason in its column of `ERRORS`.
         max_tasks: at most so many tasks ask at a time; None: as many as there are cores.
+        among: the labels are offers, of which each row gets some once all of the pool's are known; None: they are the
+            row's.
     """
 
     name: str
@@ -46,6 +61,7 @@ class Annotator:
     step: Step | None = None
     may_fail: bool = False
     max_tasks: int | None = None
+    among: Among | None = None
 
     @property
     def paid(self) -> bool:
@@ -105,7 +121,7 @@ class _Member(Section):
             version: from `version_of`.
             name: by default the kind.
             ask: what it asks an endpoint, if it does.
-            facts: further attributes of `Annotator`: `flags`, `may_fail`, `max_tasks`.
+            facts: further attributes of `Annotator`: `flags`, `may_fail`, `max_tasks`, `among`.
         """
         step = Step(kernel, self.makes, parameters or {}, cost=self.cost, ask=ask)
         shown = name or str(getattr(self, "kind", type(self).__name__))
@@ -116,6 +132,10 @@ class Tagger(_Member):
     """A kind of `annotate.tagger`: it gives a row labels."""
 
     makes: ClassVar[tuple[str, ...]] = TAGS
+
+    def alone(self) -> Tagger:
+        """The tagger for rows without a pool around them: what it gives a row are the row's labels."""
+        return self
 
 
 class Scorer(_Member):

@@ -103,12 +103,13 @@ def tag_rows(df: DataFrame, config: Tagger | None = None) -> DataFrame:
 
     Args:
         df: with `messages` (array of role, content) for taggers that read text, `given` for the column tagger.
-        config: the tagger; default: the embedded zero-shot tagger.
+        config: the tagger; default: the embedded zero-shot tagger. Rows are labelled one by one, so one that chooses
+            labels by the whole pool gives the nearest ones here (`hubs: 0`).
 
     Returns:
         `df` with the two columns. It is lazy: write it before anything else uses it, or the model runs again.
     """
-    tagger = make_tagger(config or AnnotateConfig().tagger, df.sparkSession)
+    tagger = make_tagger((config or AnnotateConfig().tagger).alone(), df.sparkSession)
     return run_annotators(df.drop(*TAGS), [tagger], [c for c in df.columns if c not in TAGS], with_cost=False)
 
 

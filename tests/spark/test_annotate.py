@@ -15,6 +15,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Row, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool
+from mig_spark.annotation.annotated import tagged_pool
 from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
 from mig_spark.annotation.scorers.heuristic import HeuristicScorer
 from mig_spark.annotation.taggers.embedding import EmbeddingTagger
@@ -140,11 +141,41 @@ def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_p
     assert found["row-0"].score == pytest.approx(by_scorer), "and not the judge's 7"
 
 
+def test_labels_near_to_many_rows_give_way_to_rarer_ones(spark: SparkSession, tmp_path: Path) -> None:
+    """What the tagger offered is in the cache; which of it a row gets follows from all rows of the pool."""
+    config = make_config(tmp_path, tagger={"kind": "embedding", "top": 2}, scorer={"kind": "heuristic"})
+    store = Store(spark, config.output)
+    tagger = make_tagger(config.annotate.tagger, spark)
+    rows = [["all", f"own {k % 20}", f"other {k % 10}"] for k in range(120)]
+    write_pool(store, [{} for _ in rows])
+    cache = [
+        (f"hash of question {k}", offered, None, None, 7.0, ["truncated"], tagger.name, tagger.version, "judge", "v1",
+         "run-0", datetime(2026, 1, 1))
+        for k, offered in enumerate(rows)
+    ]  # fmt: skip
+    store.write(ANNOTATIONS, spark.createDataFrame(cache, ANNOTATIONS.ddl()).repartition(3))
+    counts = annotate_pool(store, config, "run-1")
+    assert (counts["annotated"], counts["model_loads"]) == (120, 0)
+    assert (counts["health"]["labels_a_row"], counts["health"]["most_labels"]) == (2, 2)
+    expected = {f"row-{k}": offered[1:] for k, offered in enumerate(rows)}
+    assert {k: r.labels for k, r in by_id(store).items()} == expected
+    assert {r.id: r.labels for r in tagged_pool(store, config).collect()} == expected
+
+    # another choice among the same offers: nothing is annotated again
+    for hubs, taken in ((0.1, slice(0, 2)), (6.0, slice(1, 3))):
+        config = make_config(
+            tmp_path, tagger={"kind": "embedding", "top": 2, "hubs": hubs}, scorer={"kind": "heuristic"}
+        )
+        again = annotate_pool(store, config, f"run-{hubs}")
+        assert (again["annotated"], again["cached"]) == (0, 120)
+        assert by_id(store)["row-7"].labels == rows[7][taken]
+
+
 @pytest.mark.model
 def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps(["baking bread", "sorting algorithms", "roman history"]))
-    tagger = {"kind": "embedding", "vocabulary": str(labels), "top": 1, "floor": 0.0}
+    tagger = {"kind": "embedding", "vocabulary": str(labels), "top": 1, "floor": 0.0, "text": "row", "hubs": 0}
     config = make_config(tmp_path, tagger=tagger, scorer={"kind": "heuristic"})
     store = Store(spark, config.output)
     texts = [

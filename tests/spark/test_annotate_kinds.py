@@ -64,7 +64,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def tagger_of(kind: str, models: dict[str, str], server: Server) -> dict[str, Any]:
     near = {"model": models["embedder"], "vocabulary": models["labels"], "floor": -1.0, "margin": 2.0, "top": 2,
-            "max_tokens": 64}  # fmt: skip
+            "max_tokens": 64, "text": "row"}  # fmt: skip
     return {
         "column": {"valid_labels": models["labels"]},
         "embedding": near,

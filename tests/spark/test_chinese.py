@@ -59,7 +59,7 @@ def test_from_files_to_a_selection(spark: SparkSession, tmp_path: Path) -> None:
     listed.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
 
     for kind in ("embedding", "distilled"):
-        tagger: dict[str, Any] = {"kind": kind, "vocabulary": str(listed), "top": 3, "floor": 0.0}
+        tagger: dict[str, Any] = {"kind": kind, "vocabulary": str(listed), "top": 3, "floor": 0.0, "text": "row"}
         if kind == "distilled":
             tagger["cache_dir"] = str(tmp_path / "cache")
         config = make_config(tmp_path, annotate={"tagger": tagger})

@@ -55,7 +55,7 @@ def test_a_tagger_version_follows_what_can_change_its_tags(tmp_path: Path) -> No
     ]
     versions = [tagger_version(**base), *(tagger_version(**{**base, **change}) for change in other)]
     assert len(set(versions)) == len(versions)
-    base = {"kind": "distilled"}
+    base = {"kind": "distilled", "hubs": 0}
     assert tagger_version(**base) == tagger_version(**base, cache_dir="/elsewhere")
     sample = tmp_path / "rows.jsonl"
     sample.write_text('{"instruction": "ask", "output": "answer"}')

