@@ -131,8 +131,7 @@ def before(row: Row) -> float:
 
 def now(row: Row) -> float:
     """The score of today."""
-    quality, complexity, _ = heuristics.score_messages(row.messages)
-    return float(heuristics.whole_score(np.array([quality]), np.array([complexity]))[0])
+    return heuristics.score_messages(row.messages)[0]
 
 
 # ---- defects

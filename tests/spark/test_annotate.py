@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.errors import AnalysisException
@@ -22,7 +21,7 @@ from mig_spark.annotation.taggers.embedding import EmbeddingTagger
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
-from mig_spark.kernels.annotation.heuristics import score_messages, whole_score
+from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.labels.edges import similarity_edges
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -117,7 +116,7 @@ def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "question 0"}, {"role": "assistant", "content": "A fine answer, short."}]
     quality, complexity, flags = score_messages(talk)
     assert (row.labels, row.quality, row.complexity, row.flags) == (["x"], quality, complexity, flags)
-    assert row.score == pytest.approx(quality * (0.99 + 0.01 * complexity))
+    assert row.score == quality
 
 
 def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_path: Path) -> None:
@@ -137,8 +136,7 @@ def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_p
     found = by_id(store)
     assert {k: r.labels for k, r in found.items()} == {"row-0": ["from the cache"], "row-1": ["from the cache too"]}
     assert found["row-0"].flags == ["truncated"]
-    by_scorer = found["row-0"].quality * (0.99 + 0.01 * found["row-0"].complexity)
-    assert found["row-0"].score == pytest.approx(by_scorer), "and not the judge's 7"
+    assert found["row-0"].score == found["row-0"].quality != 7, "the judge's"
 
 
 def test_labels_near_to_many_rows_give_way_to_rarer_ones(spark: SparkSession, tmp_path: Path) -> None:
@@ -245,8 +243,7 @@ def test_scores_from_python(spark: SparkSession) -> None:
     quality, complexity, flags = score_messages([{"role": role, "content": content} for role, content in talk])
     # a score that was there is replaced
     assert scored.columns == ["n", "messages", "quality", "complexity", "score", "score_flags"]
-    score = whole_score(np.array([quality]), np.array([complexity]))[0]
-    assert scored.collect()[0][2:] == (quality, complexity, score, flags)
+    assert scored.collect()[0][2:] == (quality, complexity, quality, flags)
     with pytest.raises(ContractError, match="messages"):
         score_rows(df.drop("messages"))
 

@@ -96,7 +96,7 @@ TAGGERS = [
 ]
 SCORERS = [
     ({"kind": "column"}, "column", "90287b086663df29", "", "reads given"),
-    ({"kind": "heuristic"}, "heuristic", "bb4414c2c73f09d5", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
+    ({"kind": "heuristic"}, "heuristic", "e71e93b5ed89e7c3", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
     ({**JUDGE}, "endpoint judge", "5dae9fa75a939202", "truncated", "may fail, paid, slow"),
     ({**DEITA}, "deita m@621dc4ed35802c25 some/hub-name@v2", "3bf21dadc64b5235", "score_truncated", "may fail, slow"),
     (
@@ -132,7 +132,7 @@ SCORERS = [
     (
         {"kind": "combine", "quality": {"kind": "heuristic"}, "complexity": {"kind": "reward", **LM}},
         "combine quality: heuristic, complexity: reward m@621dc4ed35802c25",
-        "7858f14ebf9ebd0f",
+        "dc4ba98d8974c814",
         "no_answer,refusal,repetitive,cut_off,echo,garbled,score_truncated",
         "may fail, slow",
     ),
@@ -180,11 +180,11 @@ def test_the_key_of_cached_answers_stays(
 
 
 CONFIGS = [
-    ({}, "ab67675aced0c9ca"),
-    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "ef1fe6d62d61b735"),
+    ({}, "6398b67eab789924"),
+    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "37d60dcb9a3bf707"),
     (
         {"tagger": JUDGE, "scorer": {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "heuristic"}}},
-        "5b73e524de329470",
+        "47b9d06f1d6a63eb",
     ),
 ]
 

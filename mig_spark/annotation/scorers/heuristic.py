@@ -12,8 +12,8 @@ from mig_spark.kernels.annotation.annotators import ARROW_TYPES, Made
 
 
 class HeuristicScorer(Scorer):
-    """Quality and complexity, 1 to 6 each, by transparent rules over the text, without a model; score: the quality, and
-    1% more for each grade of complexity. docs/heuristics.md lists the rules."""
+    """Quality and complexity, 1 to 6 each, by transparent rules over the text, without a model; score: the
+    quality. docs/heuristics.md lists the rules."""
 
     kind: Literal["heuristic"] = "heuristic"
 
@@ -28,6 +28,6 @@ def heuristic_scores(batch: pa.RecordBatch) -> Made:
     return {
         "quality": pa.array(quality),
         "complexity": pa.array(complexity),
-        "score": pa.array(heuristics.whole_score(quality, complexity)),
+        "score": pa.array(quality),
         "score_flags": pa.array(flags, ARROW_TYPES["score_flags"]),
     }

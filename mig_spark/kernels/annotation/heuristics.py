@@ -21,15 +21,13 @@ F64: TypeAlias = npt.NDArray[np.float64]
 Message: TypeAlias = Mapping[str, str | None]
 
 #: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
-VERSION = 3
+VERSION = 4
 FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
 
 # defects show before this, and zlib's time grows with the text
 _MAX_CHARS = 20_000
 _MAX_TURNS = 16
 _ZLIB_EMPTY = len(zlib.compress(b"", 1))
-#: What one grade of complexity adds to the score: enough to put the more demanding of two flawless rows first.
-_A_GRADE = 0.01
 
 _SENTENCE_END = re.compile(r"[.!?…](?=[\s\"'”’»)\]*_]|$)|[。！？｡؟।።]")
 # 1. (2) 3、 and, in Chinese and Japanese, 一、 （二） 第三，
@@ -105,11 +103,6 @@ def score_rows(rows: Sequence[Sequence[Message] | None]) -> tuple[F64, F64, list
     quality = np.array([q for q, _, _ in scored], dtype=np.float64)
     complexity = np.array([c for _, c, _ in scored], dtype=np.float64)
     return quality, complexity, [f for _, _, f in scored]
-
-
-def whole_score(quality: F64, complexity: F64) -> F64:
-    """The score: quality, and 1% more for each grade of complexity."""
-    return quality * (1 + _A_GRADE * (complexity - 1))
 
 
 def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
