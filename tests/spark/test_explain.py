@@ -8,7 +8,10 @@ import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
+from mig_spark.curation.history import describe_run, describe_runs, past_runs, unlike_defaults
+from mig_spark.errors import InputError
 from mig_spark.explain import describe, explain_rows
+from mig_spark.lakehouse.tables import Store
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 
@@ -39,7 +42,16 @@ STAGES = ("ingest", "screen", "annotate", "graph", "select")
 
 def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     config = config_of(files)
-    run_pipeline(spark, config, STAGES)
+    done = run_pipeline(spark, config, STAGES)
+    [past] = past_runs(Store(spark, config.output))
+    assert (past.run_id, past.status, past.counts["selected"]) == (done["run_id"], "ok", 25)
+    assert unlike_defaults(past.config)["select.budget"] == 25
+    assert past.run_id in describe_runs([past])
+    assert "annotate.tagger" in describe_run(past)
+    json.dumps(past.to_dict())
+    with pytest.raises(InputError, match="no run 'nobody' is on record"):
+        past_runs(Store(spark, config.output), run_id="nobody")
+
     rows, P = make_rows(), dense_propagation(20, EDGES)
     want, gains = dense_greedy(rows, P, 25)
     over = [r.key for r in rows if r.key not in want][:3]

@@ -1,0 +1,141 @@
+"""The runs on record: what `mig-spark runs` lists, and all that is known of one for `mig-spark show`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mig_spark.config import build_config
+from mig_spark.contracts import RUNS
+from mig_spark.curation.stages import flat_counts
+from mig_spark.errors import InputError
+from mig_spark.lakehouse.tables import Store
+
+#: Sections of a config that say where a run takes place, not what it does.
+_PLACES = ("output", "spark")
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """One run on record.
+
+    Attributes:
+        run_id, status, command, error: as in the table `runs`.
+        started_at, ended_at: UTC.
+        seconds: wall seconds by stage; of stages that were skipped, 0.
+        counts: rows after each step, as the summary has them: read, pool, annotated, labels, selected, ...
+        certificate, config, versions, inputs: as in `runs`, decoded; secrets are masked there already.
+    """
+
+    run_id: str
+    status: str
+    command: str
+    error: str | None
+    started_at: dt.datetime
+    ended_at: dt.datetime | None
+    seconds: dict[str, float]
+    counts: dict[str, Any]
+    certificate: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    inputs: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        ended = None if self.ended_at is None else self.ended_at.isoformat()
+        return {**self.__dict__, "started_at": self.started_at.isoformat(), "ended_at": ended}
+
+
+def past_runs(store: Store, last: int | None = None, *, run_id: str | None = None) -> list[PastRun]:
+    """Runs on record, newest first.
+
+    Args:
+        store: the output.
+        last: how many; None: all.
+        run_id: only records of this run; a run that was tried again under its id has several.
+
+    Raises:
+        InputError: no run is on record, or none of this id.
+    """
+    from pyspark.sql import functions as sf
+
+    if not store.exists(RUNS):
+        raise InputError(f"no run is on record at {store.location(RUNS)}: is this the output of a run?")
+    rows = store.read(RUNS).orderBy(sf.col("started_at").desc())
+    if run_id is not None:
+        rows = rows.where(sf.col("run_id") == run_id)
+    found = [_past_run(row.asDict()) for row in (rows if last is None else rows.limit(last)).collect()]
+    if not found and run_id is not None:
+        raise InputError(f"no run {run_id!r} is on record: `mig-spark runs` lists those that are")
+    return found
+
+
+def _past_run(row: dict[str, Any]) -> PastRun:
+    decoded = {
+        name: json.loads(row[name] or "{}") for name in ("seconds", "certificate", "config", "versions", "inputs")
+    }
+    plain = {name: row[name] for name in ("run_id", "status", "command", "error", "started_at", "ended_at")}
+    return PastRun(**plain, **decoded, counts=flat_counts(json.loads(row["counts"] or "{}")))
+
+
+def describe_runs(runs: Sequence[PastRun]) -> str:
+    """One line a run: when, how long, what came out of it."""
+    head = ("run", "started (UTC)", "status", "took", "read", "selected", "stages")
+    lines = [head, *(_line(run) for run in runs)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _line(run: PastRun) -> tuple[str, ...]:
+    took = "" if run.ended_at is None else f"{(run.ended_at - run.started_at).total_seconds():,.0f} s"
+    numbers = ("" if run.counts.get(name) is None else f"{run.counts[name]:,}" for name in ("read", "selected"))
+    return (run.run_id, f"{run.started_at:%Y-%m-%d %H:%M:%S}", run.status, took, *numbers, run.command)
+
+
+def describe_run(run: PastRun) -> str:
+    """All that is on record of one run, and how its config differs from the defaults."""
+    lines = [f"run {run.run_id}: {run.status}"]
+    if run.error:
+        lines.append(f"  error        {run.error}")
+    lines.append(f"  started      {run.started_at:%Y-%m-%d %H:%M:%S} UTC")
+    if run.ended_at is not None:
+        lines.append(f"  ended        {run.ended_at:%Y-%m-%d %H:%M:%S} UTC")
+    lines += [
+        f"  {'stages' if k == 0 else '':<12} {name}: {took:,.1f} s"
+        for k, (name, took) in enumerate(run.seconds.items())
+    ]
+    rejected = run.counts.get("rejected") or {}
+    counts = {name: n for name, n in run.counts.items() if isinstance(n, int)}
+    lines += [f"  {'rows' if k == 0 else '':<12} {name}: {n:,}" for k, (name, n) in enumerate(counts.items())]
+    lines += [f"  {'rejected' if k == 0 else '':<12} {why}: {n:,}" for k, (why, n) in enumerate(rejected.items())]
+    told = ("strategy", "engine", "rounds", "objective", "upper_bound", "random_objective", "ids_sha256")
+    facts = [(name, run.certificate[name]) for name in told if run.certificate.get(name) is not None]
+    lines += [f"  {'certificate' if k == 0 else '':<12} {name}: {value}" for k, (name, value) in enumerate(facts)]
+    changed = unlike_defaults(run.config)
+    lines += [
+        f"  {'config' if k == 0 else '':<12} {key}: {json.dumps(v)}" for k, (key, v) in enumerate(changed.items())
+    ]
+    lines += [f"  {'versions' if k == 0 else '':<12} {name} {v}" for k, (name, v) in enumerate(run.versions.items())]
+    return "\n".join(lines)
+
+
+def unlike_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a resolved config that are not the defaults, by dotted key; where it is written is left out."""
+    usual = build_config({"pool": {"path": ""}, "output": {"path": ""}}, where="defaults").to_dict()
+    return {
+        key: value
+        for section, part in config.items()
+        if section not in _PLACES
+        for key, value in _unlike(part, usual.get(section), section)
+    }
+
+
+def _unlike(value: Any, usual: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and isinstance(usual, dict) and value.get("kind") == usual.get("kind"):
+        return [pair for name, part in value.items() for pair in _unlike(part, usual.get(name), f"{key}.{name}")]
+    return [] if value == usual else [(key, value)]
