@@ -126,7 +126,7 @@ def describe_run(run: PastRun) -> str:
 
 def unlike_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """The values of a resolved config that are not the defaults, by dotted key; where it is written is left out."""
-    usual = build_config({"pool": {"path": ""}, "output": {"path": ""}}, where="defaults").to_dict()
+    usual = build_config({"pool": {"path": "pool"}, "output": {"path": "output"}}, where="defaults").to_dict()
     return {
         key: value
         for section, part in config.items()
