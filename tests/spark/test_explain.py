@@ -1,4 +1,4 @@
-"""`mig-spark explain`: what it says of a row holds in the dense greedy."""
+"""`mig-spark explain`, `runs` and `doctor`: what they say holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
+from mig_spark.config import OutputConfig, PoolConfig
 from mig_spark.curation.history import describe_run, describe_runs, past_runs, unlike_defaults
+from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import InputError
 from mig_spark.explain import describe, explain_rows
 from mig_spark.lakehouse.tables import Store
@@ -100,3 +102,24 @@ def test_what_quotas_and_lists_decided_is_said(spark, files):
     told = explain_rows(spark, drawn, [r.key for r in rows])
     assert sum(one.status == "selected" for one in told) == 25
     assert all("strategy random chose the rows" in one.reason for one in told)
+
+
+def test_the_doctor_finds_what_a_config_names(spark, files):
+    found = {one.what: one for one in (*_session(spark), *_named_by(spark, config_of(files)))}
+    for what in (
+        "Spark session",
+        "Python of executors",
+        "packages there",
+        "clock of executors",
+        "GraphFrames",
+        "Delta",
+    ):
+        assert found[what].good, found[what]
+    assert found["pool.path"].said.startswith("1 files")
+    assert found["output.path"].good
+    assert not (files / "out").exists()
+    (files / "blocked").write_text("a file")
+    bad = config_of(files).model_copy(update={"output": OutputConfig(path=str(files / "blocked" / "out"))})
+    bad = bad.model_copy(update={"pool": PoolConfig(path=str(files / "nothing.jsonl"))})
+    found = {one.what: one for one in _named_by(spark, bad)}
+    assert (found["pool.path"].good, found["output.path"].good) == (False, False)

@@ -1,0 +1,253 @@
+"""`mig-spark doctor`: is everything there that a run needs, here, on the executors and where its config points?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mig_spark.config import Config, SparkConfig
+from mig_spark.errors import MigError
+from mig_spark.ingest.sources import find_parts
+from mig_spark.kernels.compiled import cache_folder
+from mig_spark.lakehouse.files import new_file
+from mig_spark.lakehouse.memory import available_memory, parse_bytes
+from mig_spark.lakehouse.runtime import collect_arrow, has_spark_context, task_cpus
+from mig_spark.lakehouse.session import graphframes_source, is_managed, java_home, open_session
+from mig_spark.lakehouse.spark_failures import failure_line, spark_errors
+from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.tables import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: Versions of Spark that the tests run on, and the versions of Delta for each (`make test-matrix`).
+SPARK_DELTA = {"3.5": "3.3", "4.0": "4.0", "4.1": "4.4", "4.2": "4.4"}
+#: Clocks that differ by more make leases and times of files misleading, in seconds.
+_SKEW = 30.0
+#: What Python and the JVM need beside the heap of a local session, in bytes.
+_BESIDE = 1 << 30
+_ON_EXECUTORS = ("numpy", "pyarrow", "numba", "mig_spark")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, whether it is good, what was found, and what to do where it is not.
+
+    `good`: None where it may be missing, and what then does not work is said.
+    """
+
+    what: str
+    good: bool | None
+    said: str
+    advice: str = ""
+
+
+def examine(config: Config | None = None) -> Iterator[Finding]:
+    """Look at this process, at a Spark session, and at what a config names; each finding as soon as it is there.
+
+    Args:
+        config: its session, source, output and models are looked at; None: the defaults, and no data.
+    """
+    yield from _here()
+    settings = config.spark if config is not None else SparkConfig()
+    yield from _memory(settings)
+    try:
+        with open_session(settings) as session:
+            yield from _session(session.spark)
+            if config is not None:
+                yield from _named_by(session.spark, config)
+    except MigError as e:
+        yield Finding("Spark session", False, str(e), "mend what is said above first")
+
+
+def _here() -> Iterator[Finding]:
+    version = platform.python_version()
+    known = (3, 10) <= sys.version_info[:2] < (3, 14)
+    yield Finding("Python", known, f"{version} at {sys.executable}", "use Python 3.10 to 3.13")
+    yield _java()
+    yield from _packages()
+    folder = cache_folder()
+    yield Finding(
+        "compiled code", None if folder is None else True,
+        "no folder for it, so each process compiles for half a minute" if folder is None else f"kept in {folder}",
+        "set NUMBA_CACHE_DIR to a folder that only you can write",
+    )  # fmt: skip
+
+
+def _java() -> Finding:
+    advice = "install a JDK 17 or 21 and set JAVA_HOME, or: pip install 'mig-spark[local]'"
+    home = java_home()
+    java = shutil.which("java") if home is None else str(Path(home) / "bin" / "java")
+    if java is None:
+        return Finding("Java", False, "none was found", advice)
+    try:
+        done = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as e:
+        return Finding("Java", False, f"{java} does not run ({' '.join(str(e).split())})", advice)
+    found = re.search(r'version "(\d+)', done.stderr)
+    number = int(found[1]) if found else 0
+    return Finding("Java", number in (17, 21), f"{number or 'unknown version'} at {java}", advice)
+
+
+def _packages() -> Iterator[Finding]:
+    spark, delta = _version("pyspark"), _version("delta-spark")
+    line = ".".join((spark or "").split(".")[:2])
+    yield Finding(
+        "pyspark", line in SPARK_DELTA or (None if is_managed() else False), spark or "not installed",
+        f"the tests run on {', '.join(SPARK_DELTA)}: install one of them, or see that yours does what you need",
+    )  # fmt: skip
+    fits = delta is not None and delta.startswith(SPARK_DELTA.get(line, ""))
+    yield Finding(
+        "delta-spark", fits or (None if is_managed() else False), delta or "not installed",
+        f"with pyspark {line}, delta-spark {SPARK_DELTA.get(line, 'of its own version')} is what the tests use",
+    )  # fmt: skip
+    for name, use in (
+        ("graphframes-py", "the label graph is computed by the kernels"),
+        ("sentence-transformers", "taggers embedding and distilled, and similarity of labels, cannot run"),
+    ):
+        found = _version(name)
+        yield Finding(name, True if found else None, found or f"not installed: {use}", f"pip install {name}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _memory(settings: SparkConfig) -> Iterator[Finding]:
+    if is_managed():
+        return
+    left, heap = available_memory(), parse_bytes(settings.driver_memory, "m")
+    said = f"{left / 1e9:.1f} GB free for this process, heap of the session {heap / 1e9:.1f} GB"
+    yield Finding("memory", left > heap + _BESIDE, said, "lower spark.driver_memory, or give the container more")
+
+
+def _session(spark: SparkSession) -> Iterator[Finding]:
+    classic = has_spark_context(spark)
+    kind = "classic" if classic else "Spark Connect, on which the stages do not run (select does)"
+    master = spark.sparkContext.master if classic else ""
+    yield Finding("Spark session", classic, f"Spark {spark.version}, {kind} {master}".rstrip(), "use classic compute")
+    yield from _executors(spark)
+    if not classic:
+        return
+    jar = graphframes_source(spark)
+    said = "its classes are not there: the label graph is computed by the kernels" if jar is None else jar
+    yield Finding("GraphFrames", True if jar else None, said, "see docs/deploy.md for the jar")
+    with tempfile.TemporaryDirectory(prefix="mig-spark-doctor-") as folder:
+        yield _round_trip(spark, f"file:{folder}/table") if not is_managed() else _loaded_delta(spark)
+
+
+def _executors(spark: SparkSession) -> Iterator[Finding]:
+    """Python on the executors, beside the driver's; and their clock."""
+    names = _ON_EXECUTORS
+
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            missing = [name for name in names if importlib.util.find_spec(name) is None]
+            row = {"python": platform.python_version(), "missing": ", ".join(missing), "at": time.time()}
+            yield pa.RecordBatch.from_pylist([row])
+
+    before = time.time()
+    try:
+        found = collect_arrow(spark.range(0, 1, 1, 1).mapInArrow(look, "python string, missing string, at double"))
+    except spark_errors() as e:
+        yield Finding("executors", False, failure_line(e), "see that Python of the driver's version is on every node")
+        return
+    [row] = found.to_pylist()
+    same = row["python"].split(".")[:2] == platform.python_version().split(".")[:2]
+    yield Finding(
+        "Python of executors", same, f"{row['python']}, {task_cpus(spark)} CPU a task",
+        f"the driver has {platform.python_version()}: set PYSPARK_PYTHON to the same version on every node",
+    )  # fmt: skip
+    yield Finding(
+        "packages there", not row["missing"], f"missing: {row['missing']}" if row["missing"] else ", ".join(names),
+        "install mig-spark on every node (docs/deploy.md)",
+    )  # fmt: skip
+    skew = max(before - row["at"], row["at"] - time.time(), 0.0)
+    yield Finding("clock of executors", skew < _SKEW, f"{skew:.0f} s apart", "synchronise the clocks (NTP)")
+
+
+def _round_trip(spark: SparkSession, path: str) -> Finding:
+    try:
+        spark.range(3).write.format("delta").save(path)
+        rows = spark.read.format("delta").load(path).count()
+    except spark_errors() as e:
+        return Finding("Delta", False, failure_line(e), "see docs/deploy.md for the jars and settings of Delta")
+    return Finding("Delta", rows == 3, "a table was written and read")
+
+
+def _loaded_delta(spark: SparkSession) -> Finding:
+    setting = spark.conf.get("spark.sql.extensions", "") or ""
+    there = "delta" in setting.lower() or bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
+    said = f"spark.sql.extensions = {setting or 'not set'}"
+    return Finding("Delta", True if there else None, said, "see docs/deploy.md for the jars and settings of Delta")
+
+
+def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
+    """The source, the output and the models that a config names."""
+    parts = _tried("pool.path", lambda: find_parts(spark, config.pool), "check pool.path")
+    if isinstance(parts, Finding):
+        yield parts
+    else:
+        files, size = sum(len(p.files) for p in parts), sum(f.size for p in parts for f in p.files)
+        tables = [f"{p.name} at version {p.version}" for p in parts if not p.files]
+        said = "; ".join([*([f"{files:,} files, {size / 1e6:,.1f} MB"] if files else []), *tables])
+        yield Finding("pool.path", True, said)
+    yield _output(spark, config)
+    from mig_spark.annotation.annotate import annotation_versions
+
+    made = _tried(
+        "annotators", lambda: annotation_versions(Store(spark, config.output), config), "name another kind, or install"
+    )
+    said = "" if isinstance(made, Finding) else ", ".join(f"{name} {told}" for name, told in sorted(made.items()))
+    yield made if isinstance(made, Finding) else Finding("annotators", True, said[:160])
+
+
+def _output(spark: SparkSession, config: Config) -> Finding:
+    base = config.output.path
+    if not base:
+        return Finding(
+            "output", None, f"tables of {config.output.database}: not tried", "see that you may create tables"
+        )
+    probe = f"{base.rstrip('/')}/.mig-spark-doctor-{uuid.uuid4().hex[:8]}"
+
+    def write() -> None:
+        began = not Files(spark).exists(base)
+        with new_file(probe, spark) as file:
+            file.write(b"mig-spark doctor\n")
+        Files(spark).remove_folder(probe, empty_parents=1 if began else 0)
+
+    found = _tried("output.path", write, "give output.path a place that you can write")
+    return found if isinstance(found, Finding) else Finding("output.path", True, f"{base} can be written")
+
+
+def _tried(what: str, look: Callable[[], Any], advice: str) -> Any:
+    """What `look` returns; a finding where it fails."""
+    try:
+        return look()
+    except MigError as e:
+        return Finding(what, False, str(e), advice)
+
+
+def describe_finding(one: Finding) -> str:
+    """A finding as one line, or two where something is to be done."""
+    mark = {True: "ok", False: "BAD", None: "note"}[one.good]
+    line = f"{mark:<5}{one.what:<22}{' '.join(one.said.split())}"
+    return line if one.good or not one.advice else f"{line}\n{'':<27}to do: {one.advice}"
