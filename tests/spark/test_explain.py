@@ -35,7 +35,7 @@ def config_of(files, **select):
         "output": {"path": str(files / "out")},
         "annotate": {"tagger": {"kind": "column"}, "scorer": {"kind": "column"}},
         "graph": {"edges_path": str(files / "edges.jsonl"), "threshold": 0.9},
-        "select": {"budget": 25, "upper_bound": False, **select},
+        "select": {"budget": 25, **select},
     })  # fmt: skip
 
 
