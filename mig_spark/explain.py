@@ -189,7 +189,7 @@ class _Story:
         self._config, self._chosen, self._asked = config, chosen, asked
         self._select = select_settings(then, config)
         self._known = {row["id"]: row for row in asked.to_pylist()}
-        self._made, self._then = made, then
+        self._made, self._then, self._select = made, then, select_settings(then, config)
         self._ids = chosen["id"].to_pylist()
         self.graph: LabelGraph = load_graph(then)
         self._labels = pa.array(self.graph.labels, pa.string())
@@ -202,11 +202,11 @@ class _Story:
         self.picks = self._as_rows(table)
 
     def _as_rows(self, table: pa.Table) -> Rows:
-        cost = self._config.select.cost
+        cost = self._select.cost
         if cost is not None:
             table = table.append_column("cost", table[cost.column].cast(pa.float64()))
         wanted = [name for name in ("id", "labels", "score", "cost") if name in table.column_names]
-        return rows_of_table(table.select(wanted), self._labels, norm=self._config.select.norm)
+        return rows_of_table(table.select(wanted), self._labels, norm=self._select.norm)
 
     def start(self) -> State:
         """The state before the first pick."""
@@ -234,7 +234,7 @@ class _Story:
     def _forced(self) -> int:
         """How many of the first rows were not taken for their gains."""
         kept = int(self._made.counts.get("moved", {}).get("kept") or 0)
-        where = self._config.select.include
+        where = self._select.include
         if where is None:
             return kept
         named = set(_of(read_id_frame(self._then.spark, where, "select.include"), self._ids)["id"].to_pylist())
@@ -270,7 +270,7 @@ class _Story:
     def _outdone(
         self, name: str, row: Mapping[str, Any], k: int, gain: float, taken: float, others: Rows, j: int
     ) -> Explanation:
-        unit = " a unit of cost" if self._config.select.cost else ""
+        unit = " a unit of cost" if self._select.cost else ""
         there = f"rank {k + 1:,} ({self._ids[k]})"
         if taken > gain:
             why = f"it came nearest at {there}: its gain was {gain:.4g}{unit}, that of the row taken {taken:.4g}"
@@ -278,7 +278,7 @@ class _Story:
             why = f"at {there} its gain was that of the row taken, {gain:.4g}{unit}, and its id comes later"
         else:
             why = f"at {there} its gain was {gain:.4g}{unit}, above that of the row taken, {taken:.4g}: {self._above()}"
-        linear = self._config.select.gain == "gradient" and taken >= gain
+        linear = self._select.gain == "gradient" and taken >= gain
         needed = row["score"] * taken / gain if linear else None
         if needed is not None and taken > gain:
             why += f"; with a score of {needed:.4g} in place of {row['score']:.4g} it would have been taken there"
@@ -288,7 +288,7 @@ class _Story:
         )
 
     def _above(self) -> str:
-        select = self._config.select
+        select = self._select
         if select.mode == "threshold":
             return f"mode threshold takes rows within a factor of {1 - select.epsilon:g} of the best"
         return "a quota or the cost decided there"
@@ -304,6 +304,8 @@ class _Story:
         upper = dict(zip(classes, quota_arrays(quotas, classes, len(self._ids))[1].tolist(), strict=True))
         found = {}
         for name, value in own.items():
+            if value is None:
+                continue
             at = [k for k, v in enumerate(of_picks) if v == str(value)]
             most = upper.get(str(value), len(self._ids))
             if most < len(self._ids) and len(at) >= most:
@@ -316,7 +318,7 @@ class _Story:
         state = self.start()
         before = state.h.copy()
         rescore(state, self.picks.take_rows(np.arange(k)))
-        exact = self._config.select.gain == "exact"
+        exact = self._select.gain == "exact"
         end = int(self.picks.label_ptr[k])
         found = []
         for label in row.label_ids.tolist():
