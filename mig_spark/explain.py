@@ -187,7 +187,6 @@ class _Story:
 
     def __init__(self, then: Store, config: Config, made: Finished, chosen: pa.Table, asked: pa.Table) -> None:
         self._config, self._chosen, self._asked = config, chosen, asked
-        self._select = select_settings(then, config)
         self._known = {row["id"]: row for row in asked.to_pylist()}
         self._made, self._then, self._select = made, then, select_settings(then, config)
         self._ids = chosen["id"].to_pylist()
