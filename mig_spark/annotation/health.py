@@ -155,15 +155,20 @@ def tell_what_the_score_follows(health: Health) -> None:
             )  # fmt: skip
 
 
-def check_health(health: Health, *, allow_degenerate: bool) -> None:
+def check_health(health: Health, *, allow_degenerate: bool, may_be_equal: bool = False) -> None:
     """Refuse annotations that cannot tell rows apart.
+
+    Args:
+        health: from `measure_health`.
+        allow_degenerate: `annotate.allow_degenerate`.
+        may_be_equal: equal scores are no fault: the scorer looks for defects, and the pool may have none.
 
     Raises:
         AnnotationError: the scores are (nearly) constant, or most rows have no label.
     """
     problems = []
     low, high = health.score["p01"], health.score["p99"]
-    if high - low <= _CONSTANT * abs(high):
+    if high - low <= _CONSTANT * abs(high) and not may_be_equal:
         problems.append(f"the score is (nearly) constant, 98% of the rows lie between {low:g} and {high:g}")
     if health.without_labels > _MOST * health.rows:
         problems.append(f"{health.without_labels} of {health.rows} rows have no label")
