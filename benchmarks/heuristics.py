@@ -221,17 +221,11 @@ def within_classes(scores: Floats, lengths: Floats, spread: float) -> Floats:
 
 def show_selections(rows: list[Row], budget: int) -> None:
     import pandas as pd
-    import pyarrow as pa
+    from quality import tagged
 
     import mig_spark
-    from mig_spark.annotation.taggers.distilled import DistilledTagger
 
-    step = DistilledTagger().annotator(2).step
-    assert step is not None
-    labels: list[list[str]] = []
-    for k in range(0, len(rows), 2000):
-        batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows[k : k + 2000]])
-        labels += step.run(batch)["labels"].to_pylist()
+    labels = tagged("distilled", rows)
     rows = with_damage(rows)
     tasks, lengths = np.array([row.task for row in rows]), np.array([len(row.answer) for row in rows], np.float64)
     requests, bad = np.array([len(row.asked) for row in rows]), np.array([row.defect != "" for row in rows])
