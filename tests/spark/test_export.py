@@ -17,7 +17,7 @@ from formats import ASKED, BLUE, FORMATS, LIGHT
 from pyspark.sql import SparkSession
 
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import POOL, RECORDS, REJECTED, SELECTION
+from mig_spark.contracts import POOL, RECORDS, REJECTED, SCREENED, SELECTION
 from mig_spark.errors import ExportError, InputError
 from mig_spark.export import sets, write
 from mig_spark.export.write import export_file, export_folder, format_named
@@ -88,7 +88,11 @@ def test_what_comes_out_is_what_went_in(
     spread = json.dumps(labelled(900, {"messages": [ASKED, BLUE], "tools": [LIGHT]}), separators=(",", ":"))
     written = (Path(run["files"]["selection"])).read_bytes().decode().split("\n")
     assert written.pop() == ""
-    assert sorted(written) == sorted([*lines, spread])
+    ids = {r["id"]: r["copy_of"] for r in store.read(SCREENED).collect()}
+    texts = {r["id"]: r["raw"] for r in store.read(POOL).collect()}
+    copies = [texts[name] for name, other in ids.items() if other is not None]
+    assert len(copies) == 2, "forms of the same content: one of each stays"
+    assert sorted([*written, *copies]) == sorted([*lines, spread])
 
     raws = {r["id"]: r["raw"] for r in store.read(POOL).collect()}
     ranked = [raws[r["id"]] for r in store.read(SELECTION).orderBy("rank").collect()]
@@ -168,6 +172,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.long
 def test_export_into_a_folder(
     spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
