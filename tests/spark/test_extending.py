@@ -132,9 +132,10 @@ def test_half_of_combine_may_be_one_of_them(spark: SparkSession, tmp_path: Path)
 
 
 def test_a_package_that_cannot_be_imported_ends_the_config_that_names_it(package: Path, tmp_path: Path) -> None:
-    (package / "my_package-1.0.dist-info" / "entry_points.txt").write_text(
-        (package / "my_package-1.0.dist-info" / "entry_points.txt").read_text() + "torn = no_such_module:Nothing\n"
-    )
+    points = package / "my_package-1.0.dist-info" / "entry_points.txt"
+    scorers = "[mig_spark.scorers]\n"
+    assert scorers in points.read_text()
+    points.write_text(points.read_text().replace(scorers, f"{scorers}torn = no_such_module:Nothing\n"))
     with pytest.raises(DependencyError, match=r"the scorer 'torn' of my-package.*No module named 'no_such_module'"):
         config(tmp_path, scorer={"kind": "torn"})
     assert config(tmp_path).annotate.scorer.most == 2000
