@@ -1,4 +1,5 @@
-"""Remove the secrets that this process has read from every text that leaves it: errors, records of runs, logs, answers.
+"""Keep secrets out of what people read: in errors, records of runs, logs and stored answers, every secret that this
+process has read is replaced by `MASK`.
 
 Code that reads a secret (from the environment, a secret scope or the config) calls `remember_secret` once. The errors
 of this package and the log of the command line then scrub themselves.
@@ -23,8 +24,8 @@ _known: set[str] = set()
 
 
 def remember_secret(value: str | None) -> None:
-    """Remove this value from every text that `scrub` gets from now on; values of fewer than 8 characters are not
-    remembered."""
+    """Have `scrub` replace this value in every text from now on. Values of fewer than 8 characters are left alone: they
+    cannot be told from ordinary words."""
     if value and len(value) >= _SHORTEST:
         # as it is, and as it stands in a URL or in JSON
         _known.update({value, urllib.parse.quote(value, safe=""), value.replace("\\", "\\\\").replace('"', '\\"')})

@@ -143,8 +143,8 @@ def _follows(annotated: DataFrame, rows: int) -> tuple[dict[str, float | None], 
 
 
 def tell_what_the_score_follows(health: Health) -> None:
-    """Warn of a score that follows the length of the answers, the turns or the number of labels: rows that are selected
-    by it differ from the pool in that first of all."""
+    """Warn where the rank correlation of the score with the length of the answers, the number of turns or the number of
+    labels is above `FOLLOWS`, in size: a selection by score then mostly picks long (or short) rows."""
     for name, found in health.follows.items():
         if health.rows >= _FEW_ROWS and found is not None and abs(found) > FOLLOWS:
             logger.warning(

@@ -20,7 +20,8 @@ _MOST_COLUMNS = 40
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its chart, a title and a note for people, and its colour key (class, words)."""
+    """One figure of the report: a drawn chart with its title, a sentence below that, and a legend (`key`): pairs of a
+    colour's class in the style sheet and what has that colour."""
 
     id: str
     title: str

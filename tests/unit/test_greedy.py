@@ -66,6 +66,15 @@ def test_rounds_and_local_match_the_dense_greedy(
     assert sum(certificate.certified_by_round) == len(want)
 
 
+def by_both_engines(blocks, state, limits, asked, hot, told=None):
+    """The selections of `local` and of `rounds`, and the certificate of the latter."""
+    told = offers.CLASSES_TOLD if told is None else told
+    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
+        local, _ = select_local(blocks, state.copy(), limits.copy())
+        rounds, certificate = Rounds(in_process(blocks), state, limits, candidates_asked=asked, max_rounds=1000).run()
+    return local, rounds, certificate
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     pool=pools(),
@@ -88,16 +97,9 @@ def test_quotas_are_kept_exactly(pool, budget, wanted, gain, parts, asked, hot, 
     )
     blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", "1", "2"])
 
-    def quotas():
-        return Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
-
-    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
-        local, _ = select_local(blocks, make_state(n, edges, gain=gain), quotas())
-        rounds, _ = Rounds(
-            in_process(blocks), make_state(n, edges, gain=gain), quotas(), candidates_asked=asked, max_rounds=1000
-        ).run()
-    assert ids(local) == want
-    assert ids(rounds) == want
+    quotas = Constraints(np.array(lower), np.array(upper), np.zeros(3, np.int64), budget)
+    local, rounds, _ = by_both_engines(blocks, make_state(n, edges, gain=gain), quotas, asked, hot, told=told)
+    assert ids(local) == ids(rounds) == want
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     class_of = {r.key: r.quota for r in rows}
     assert all(lower[k] <= sum(class_of[i] == k for i in want) <= upper[k] for k in range(3))
@@ -117,16 +119,10 @@ def test_so_many_of_a_group_and_others_without_a_limit(pool, budget, groups, mos
     want, _ = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain, upper=upper)
     blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", *map(str, upper)])
 
-    def limits():
-        return Constraints(np.zeros(10, np.int64), np.array([budget, *upper.values()]), np.zeros(10, np.int64), budget)
-
-    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
-        local, _ = select_local(blocks, make_state(n, edges, gain=gain), limits())
-        rounds, _ = Rounds(
-            in_process(blocks), make_state(n, edges, gain=gain), limits(), candidates_asked=asked, max_rounds=1000
-        ).run()
-    assert ids(local) == want
-    assert ids(rounds) == want
+    none = np.zeros(10, np.int64)
+    limits = Constraints(none, np.array([budget, *upper.values()]), none.copy(), budget)
+    local, rounds, _ = by_both_engines(blocks, make_state(n, edges, gain=gain), limits, asked, hot, told=told)
+    assert ids(local) == ids(rounds) == want
     assert rounds.gains.tolist() == local.gains.tolist()
 
 
@@ -145,16 +141,9 @@ def test_cost_is_kept_and_gain_counts_by_unit_of_it(pool, budget, max_cost, gain
     want, want_gains = dense_greedy(rows, dense_propagation(n, edges), budget, gain=gain, max_cost=max_cost)
     blocks = pack(rows, n, block_rows=7, parts=parts, costs=True)
 
-    def spend():
-        return Constraints(np.zeros(1, np.int64), np.full(1, budget), np.zeros(1, np.int64), budget, max_cost)
-
-    with patch.object(heap, "HOT_UNITS", hot):
-        local, _ = select_local(blocks, make_state(n, edges, gain=gain), spend())
-        rounds, certificate = Rounds(
-            in_process(blocks), make_state(n, edges, gain=gain), spend(), candidates_asked=asked, max_rounds=1000
-        ).run()
-    assert ids(local) == want
-    assert ids(rounds) == want
+    spend = Constraints(np.zeros(1, np.int64), np.full(1, budget), np.zeros(1, np.int64), budget, max_cost)
+    local, rounds, certificate = by_both_engines(blocks, make_state(n, edges, gain=gain), spend, asked, hot)
+    assert ids(local) == ids(rounds) == want
     # nothing that can be paid is left: that is an end, not one more round
     assert certificate.rounds <= len(want) + 2
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
@@ -184,17 +173,10 @@ def test_the_cost_of_each_class_is_kept(pool, budget, max_cost, room, upper, gai
     )  # fmt: skip
     blocks = pack(rows, n, block_rows=7, parts=parts, classes=["0", "1", "2"], costs=True)
 
-    def limits():
-        none = np.zeros(3, np.int64)
-        return Constraints(none, np.array(upper), none.copy(), budget, max_cost, np.array(room))
-
-    with patch.object(heap, "HOT_UNITS", hot), patch.object(offers, "CLASSES_TOLD", told):
-        local, _ = select_local(blocks, make_state(n, edges, gain=gain), limits())
-        rounds, certificate = Rounds(
-            in_process(blocks), make_state(n, edges, gain=gain), limits(), candidates_asked=asked, max_rounds=1000
-        ).run()
-    assert ids(local) == want
-    assert ids(rounds) == want
+    none = np.zeros(3, np.int64)
+    limits = Constraints(none, np.array(upper), none.copy(), budget, max_cost, np.array(room))
+    local, rounds, certificate = by_both_engines(blocks, make_state(n, edges, gain=gain), limits, asked, hot, told=told)
+    assert ids(local) == ids(rounds) == want
     assert certificate.rounds <= len(want) + 2
     assert rounds.gains.tolist() == pytest.approx(want_gains, rel=1e-12)
     for k, most in enumerate(room):
