@@ -174,7 +174,6 @@ NEAR_EDGES = Table(
     (
         Column("src", "string", "pool row"),
         Column("dst", "string", "pool row"),
-        Column("similarity", "double", "Jaccard similarity of their n-grams"),
     ),
     scratch=True,
 )

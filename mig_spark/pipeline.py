@@ -34,7 +34,7 @@ from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
-from mig_spark.screen.contamination import read_eval_sets
+from mig_spark.screen.contamination import texts_of_sets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -96,7 +96,8 @@ def run_pipeline(
     if any(ANNOTATED in stage.writes(config) for stage in planned):
         find_tokenizer(spark, config)
     if len(planned) > 1 and any(SCREENED in stage.writes(config) for stage in planned):
-        read_eval_sets(spark, config.screen.contamination)
+        for _ in texts_of_sets(spark, config.screen.contamination):
+            pass  # they can be used: said before any work
     with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
         if lease is not None:
             store.drop_left_behind()
@@ -104,6 +105,8 @@ def run_pipeline(
         for stage in STAGES.values():
             if not stage.enabled(config):  # what an earlier run had of it
                 run.counts.pop(stage.name, None)
+                if stage.forget is not None and "annotate" in {s.name for s in planned}:
+                    stage.forget(store)
         flow = _Flow(store, run, planned, fresh=len(planned) == 1 if fresh is None else fresh)
         try:
             for stage in planned:
@@ -209,7 +212,9 @@ class _Flow:
                     f"no table {table.name!r} at {store.location(table)}: run the stage `{maker}` first, or all stages "
                     "by `mig-spark run`"
                 )
-        if SCREENED in stage.reads and config.screen.enabled and "screen" not in self._planned:
+        # what reads ANNOTATED goes by what SCREENED was when that was written
+        by_screened = SCREENED in stage.reads or ANNOTATED in stage.reads
+        if by_screened and config.screen.enabled and "screen" not in self._planned:
             see_that_screened_is_fresh(store, config)
         if SELECTION in stage.writes(config) and "ingest" not in self._planned:
             see_that_the_pool_is_of_this_version(store)

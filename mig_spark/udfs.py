@@ -239,7 +239,8 @@ def find_repeated_hashes() -> ArrowMap:
 
 
 def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
-    """Find the ids in blocks (`block`, `id_ptr`, `ids`) that have one of some hashes: a row `id` (binary) for each.
+    """Look up the ids behind some hashes: packed blocks (columns `block`, `id_ptr`, `ids`) to one row `id` (binary) for
+    each row of the pool whose id has one of these hashes.
 
     Args:
         hashes: gives the hashes (uint64) in the executor.
@@ -378,7 +379,8 @@ def embed_rows(model: str, *, threads: int) -> ArrowMap:
 
 
 def split_phrases() -> ArrowMap:
-    """Split texts into phrases: `cluster` (int) and `text` to `cluster` and `phrase`, one row a phrase of a text."""
+    """Cut the texts of clusters into phrases: rows of `cluster` (its number, int) and `text` to rows of `cluster` and
+    `phrase`, one for each different phrase of a text."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -406,8 +408,8 @@ def band_texts(ngram: int, banding: Banding) -> ArrowMap:
 
 
 def compare_texts(ngram: int, threshold: float) -> ArrowMap:
-    """(`a_id`, `a_text`, `b_id`, `b_text`) to (`src`, `dst`, `similarity`) of the pairs that reach the threshold; `src`
-    is the smaller id."""
+    """(`a_id`, `a_text`, `b_id`, `b_text`) to (`src`, `dst`) of the pairs whose Jaccard similarity reaches the
+    threshold; `src` is the smaller id."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -415,8 +417,8 @@ def compare_texts(ngram: int, threshold: float) -> ArrowMap:
             similarity = jaccard(one, other)
             a, b = batch.column("a_id"), batch.column("b_id")
             kept = pa.array((similarity >= threshold) & np.asarray(pc.not_equal(a, b)))
-            pairs = [pc.min_element_wise(a, b), pc.max_element_wise(a, b), pa.array(similarity)]
-            yield pa.RecordBatch.from_arrays(pairs, names=["src", "dst", "similarity"]).filter(kept)
+            pairs = [pc.min_element_wise(a, b), pc.max_element_wise(a, b)]
+            yield pa.RecordBatch.from_arrays(pairs, names=["src", "dst"]).filter(kept)
 
     return run
 

@@ -42,6 +42,7 @@ class Stage:
         fits: whether the file that is there is of the form that the config says; None: it always is.
         of_all: it describes the whole run, so it is done again whenever another stage was.
         enabled: whether the config includes it in the flow.
+        forget: removes what it has written, where the config leaves it out; done before a run that annotates.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stage:
     fits: Callable[[Store, str], bool] | None = None
     of_all: bool = False
     enabled: Callable[[Config], bool] = _always
+    forget: Callable[[Store], None] | None = None
 
     def path(self, config: Config) -> str | None:
         """Where its file goes; None where it makes none, or only a catalog is configured."""

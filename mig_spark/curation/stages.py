@@ -47,13 +47,15 @@ def _screen(store: Store, run: Run) -> None:
     run.counts["screen"] = screen_pool(store, run.config, run.run_id)
 
 
+def _forget_screen(store: Store) -> None:
+    from mig_spark.screen.stage import forget_screened
+
+    forget_screened(store)
+
+
 def _annotate(store: Store, run: Run) -> None:
     from mig_spark.annotation.annotate import annotate_pool
 
-    if not run.config.screen.enabled:
-        from mig_spark.screen.stage import forget_rejected
-
-        forget_rejected(store)
     run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
     run.inputs.pop("vocabulary", None)
 
@@ -239,7 +241,7 @@ STAGES = {
             "screen", "Find copies, rows of your evaluation sets, and near duplicates: the table `screened`.",
             _screen,
             reads=(POOL,), writes=_screen_writes, settings=lambda config: config.screen.of_rows(), named=_screen_names,
-            enabled=lambda config: config.screen.enabled,
+            enabled=lambda config: config.screen.enabled, forget=_forget_screen,
         ),
         Stage(
             "annotate", "Label and score what is new in the pool, into the tables `annotations` and `annotated`.",

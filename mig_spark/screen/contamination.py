@@ -48,15 +48,10 @@ def read_eval_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> Eva
     texts: list[EvalText] = []
     whose: list[tuple[int, int]] = []  # set and item of each text
     counts: list[int] = []
-    for number, one in enumerate(sets):
-        found = list(_items(spark, one))
+    for number, (one, found) in enumerate(zip(sets, texts_of_sets(spark, sets), strict=True)):
         counts.append(len(found))
         texts += [EvalText(number, item, text, one.min_tokens) for item, cells in found for text in cells]
         whose += [(number, k) for k, (_, cells) in enumerate(found) for _ in cells]
-        if not any(cells for _, cells in found):
-            raise InputError(f"{_option(one)} = {one.path}: there is no text in {', '.join(one.columns)}")
-        if sum(len(text.text) for text in texts) > 20 * MOST_TOKENS:
-            raise InputError(_too_much(one))
     index = index_texts([one.name for one in sets], texts)
     if len(index.tokens.starts) > MOST_TOKENS:
         raise InputError(_too_much(sets[-1]))
@@ -70,6 +65,24 @@ def read_eval_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> Eva
                 f"or more in {', '.join(one.columns)}: name other columns, or lower min_tokens"
             )
     return EvalSets(index, {one.name: n for one, n in zip(sets, counts, strict=True)}, short)
+
+
+def texts_of_sets(spark: SparkSession, sets: Sequence[ContaminationSet]) -> Iterator[list[tuple[str, list[str]]]]:
+    """Of each set, what its items are called and their texts. Read to its end, it is a look at all sets that leaves out
+    the long part, cutting them into tokens.
+
+    Raises:
+        InputError: nothing is there, it cannot be read, a column is missing, there is no text to look for, or too much.
+    """
+    characters = 0
+    for one in sets:
+        found = list(_items(spark, one))
+        characters += sum(len(text) for _, cells in found for text in cells)
+        if not any(cells for _, cells in found):
+            raise InputError(f"{_option(one)} = {one.path}: there is no text in {', '.join(one.columns)}")
+        if characters > 20 * MOST_TOKENS:
+            raise InputError(_too_much(one))
+        yield found
 
 
 def contaminated_rows(pool: DataFrame, index: Callable[[], EvalIndex]) -> DataFrame:

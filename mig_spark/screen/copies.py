@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def with_copies(rows: DataFrame) -> DataFrame:
     """Say of each row whose copy it is, and how many copies it has.
 
-    Of a content the row with the smallest id stays; of those that brought labels or scores, where only some did, for
-    the others may have to be rejected later.
+    Of a content the row with the smallest id stays; where rows of it brought labels or a score, of those that brought
+    both, else labels, else a score, for the others may have to be rejected later.
 
     Args:
         rows: with `id`, `content_hash` and `given`, one row an id.
@@ -23,7 +23,10 @@ def with_copies(rows: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as sf
 
-    order = sf.struct(sf.col("given").isNull().alias("bare"), "id")
+    labels, score = (sf.col(f"given.{name}").isNull() for name in ("labels", "score"))
+    order = sf.struct(
+        (labels | score).alias("lacks_one"), labels.alias("lacks_labels"), score.alias("lacks_score"), "id"
+    )
     # contents that are there once, the bulk of most pools, drop out before the join
     shared = rows.groupBy("content_hash").agg(sf.min(order)["id"].alias("_stays"), sf.count("*").alias("_rows"))
     known = rows.select("id", "content_hash").join(shared.where("_rows > 1"), "content_hash", "left")

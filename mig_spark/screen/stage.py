@@ -74,10 +74,13 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     return counts
 
 
-def forget_rejected(store: Store) -> None:
-    """Remove the rows of stage `screen` from REJECTED, where screening is off by now."""
+def forget_screened(store: Store) -> None:
+    """Remove SCREENED, and the rows of stage `screen` from REJECTED, where screening is off by now. They go together:
+    else a later run that has it on would find the stage done and its rejected rows gone."""
     if _has_rejected(store):
         store.write(REJECTED, store.read(REJECTED).limit(0), replace_where=_MINE)
+    if store.exists(SCREENED):
+        store.drop(SCREENED)
 
 
 def _has_rejected(store: Store) -> bool:

@@ -102,6 +102,8 @@ def compute_selection(
         for name in ("given", "include", "exclude")
         if (where := getattr(config.select, name)) is not None
     }
+    if config.screen.copies == "once":
+        ids |= {name: _standing_for(store, ids[name]) for name in ("given", "include") if name in ids}
     select, kept = select_settings(store, config), former.kept if former else []
     if former is not None:
         select = grown(select, config.incremental, len(kept))
@@ -109,6 +111,19 @@ def compute_selection(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
     )  # fmt: skip
+
+
+def _standing_for(store: Store, listed: DataFrame) -> DataFrame:
+    """Ids, with the row that stands for a copy in place of the copy: the annotated row of the same content."""
+    from pyspark.sql import functions as sf
+
+    there = store.read(ANNOTATED).select(sf.col("id").alias("_there"), "content_hash")
+    own = listed.select("id").join(store.read(POOL).select("id", "content_hash"), "id", "left")
+    stands = own.join(there, "content_hash", "left").groupBy("id").agg(
+        sf.max(sf.col("_there") == sf.col("id")).alias("_itself"), sf.min("_there").alias("_other")
+    )  # fmt: skip
+    kept = sf.when(sf.coalesce("_itself", sf.lit(False)), sf.col("id")).otherwise(sf.coalesce("_other", "id"))
+    return stands.select(kept.alias("id")).distinct()
 
 
 def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted: dict[str, int], run_id: str) -> None:

@@ -18,7 +18,9 @@ from mig_spark.curation.stages import flat_counts
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.sql import table_properties
 from mig_spark.lakehouse.tables import Store, Writer
+from mig_spark.screen.copies import with_copies
 from mig_spark.screen.stage import screen_pool
+from mig_spark.selection.stage import _standing_for
 from mig_spark.summary import summarise
 
 FLOW = ("ingest", "screen", "annotate")
@@ -195,10 +197,48 @@ def test_an_evaluation_set_that_changed_is_looked_for_again(spark: SparkSession,
         run_pipeline(spark, config, ("annotate",))
     assert set(run_pipeline(spark, config, FLOW)["skipped"]) == {"ingest"}
     assert ids(store) == {"b", "c"}
+    # a stage that reads it through `annotated` stops too, where the section has changed
+    also = make_config(tmp_path, screen={"contamination": [one], "near_duplicates": {}})
+    with pytest.raises(InputError, match=r"with another section `screen` than the config has now"):
+        run_pipeline(spark, also, ("graph",))
     # off: nothing of it is left in `rejected`
-    run_pipeline(spark, make_config(tmp_path, screen={"copies": "keep"}), FLOW)
+    off = make_config(tmp_path, screen={"copies": "keep"})
+    run_pipeline(spark, off, FLOW)
     assert ids(store) == {"a", "b", "c"}
     assert store.read(REJECTED).isEmpty()
+    assert set(run_pipeline(spark, off, FLOW)["skipped"]) == {"ingest", "annotate"}
+    # on again: it is there again
+    run_pipeline(spark, config, FLOW)
+    assert ids(store) == {"b", "c"}
+    assert [r["id"] for r in store.read(REJECTED).collect()] == ["a"]
+
+
+def test_of_equal_rows_the_one_that_brought_most_stays_and_stands_for_the_others(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = [
+        ("a", "x", (None, None, None, 1.0, None)), ("b", "x", (["l"], None, None, None, None)),
+        ("c", "x", (["l"], None, None, 1.0, None)), ("d", "x", (["l"], None, None, 2.0, None)),
+        ("e", "y", (["l"], None, None, 1.0, None)),
+    ]  # fmt: skip
+    given = next(c.type for c in POOL.columns if c.name == "given")
+    df = spark.createDataFrame(rows, f"id string, content_hash string, given {given}")
+    assert {r["id"]: r["copy_of"] for r in with_copies(df).collect()} == {
+        "a": "c", "b": "c", "c": None, "d": "c", "e": None
+    }  # fmt: skip
+    store = Store(spark, make_config(tmp_path).output)
+    missing = [c for c in POOL.columns if c.name not in df.columns]
+    store.write(
+        POOL,
+        df.selectExpr(
+            "*", *(f"cast({'array()' if c.name == 'messages' else 'null'} as {c.type}) {c.name}" for c in missing)
+        ),
+    )
+    kept = df.where("id in ('c', 'e')").selectExpr("id", "content_hash", "given.labels labels", "given.score score")
+    more = [c for c in ANNOTATED.columns if c.name not in kept.columns]
+    store.write(ANNOTATED, kept.selectExpr("*", *(f"cast(null as {c.type}) {c.name}" for c in more)))
+    listed = spark.createDataFrame([(i,) for i in ("a", "d", "c", "e", "nobody")], "id string")
+    assert {r["id"] for r in _standing_for(store, listed).collect()} == {"c", "e", "nobody"}
 
 
 def test_rejected_of_an_earlier_version_takes_the_new_stage(

@@ -174,3 +174,13 @@ def test_a_partition_gives_its_rows_with_text_in_common() -> None:
     assert some.column("id").to_pylist() == ["b", "d"]
     [[b], [d]] = some.column("contamination").to_pylist()
     assert (b["name"], b["item"], b["tokens"], d["span"]) == ("set", "item", 31, b["span"])
+
+
+def test_a_run_that_many_items_of_several_sets_share_is_kept_once_a_set() -> None:
+    shared = " ".join(f"shared{k}" for k in range(GRAM))
+    texts = [EvalText(of, f"{of}.{k}", f"{shared} own{of}x{k}", 8) for of in (1, 0) for k in range(50)]
+    index = index_texts(["zero", "one"], texts)
+    found = find_overlaps([shared], np.array([0, 1]), index)
+    assert {(o.name, o.item, o.tokens) for o in found} == {("one", "1.0", GRAM), ("zero", "0.0", GRAM)}
+    # the shared run once a set, and of each text the run that ends with its own token
+    assert len(index.hashes) == 2 + 100

@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.screen.tokens import I32, I64, U64, Tokens, mix, tokenise
+from mig_spark.kernels.screen.tokens import BASE, I32, I64, U64, Tokens, mix, tokenise
 
 #: Tokens in a row that count as text in common.
 GRAM = 13
-#: Base of the rolling hash; odd, so that no bit of a token is lost.
-_BASE = 0x9E3779B97F4A7C15
 #: Bits of the filter for each hash: so few other hashes pass it that the search behind it costs nothing.
 _FILTER_BITS = 16
 #: Characters that are tokenised at a time, so that the arrays stay small.
@@ -95,9 +93,10 @@ def index_texts(names: Sequence[str], texts: Sequence[EvalText]) -> EvalIndex:
     places = np.arange(len(text)) - first[text] + tokens.ptr[:-1][text]
     sizes = size[text]
     hashes = _hashes_at(tokens.hashes, places, sizes)
-    order = np.lexsort((places, hashes))
-    hashes, places, text, sizes = hashes[order], places[order], text[order], sizes[order]
     text_set = np.array([t.of for t in texts], np.int32)
+    # those that are compared with one another stand together
+    order = np.lexsort((places, text_set[text], hashes))
+    hashes, places, text, sizes = hashes[order], places[order], text[order], sizes[order]
     kept = _first_of_each(hashes, places, sizes, text_set[text], tokens.points, tokens.starts, tokens.ends)
     hashes, places, text, sizes = hashes[kept], places[kept], text[kept], sizes[kept]
     power = max(6, int(len(hashes) * _FILTER_BITS - 1).bit_length())
@@ -176,7 +175,7 @@ def _hashes_at(hashes: Any, places: Any, sizes: Any) -> Any:
     for k in range(len(places)):
         value = np.uint64(0)
         for i in range(places[k], places[k] + sizes[k]):
-            value = value * np.uint64(_BASE) + hashes[i]
+            value = value * np.uint64(BASE) + hashes[i]
         out[k] = _finished(value, sizes[k])
     return out
 
@@ -193,14 +192,14 @@ def _is_same(points: Any, start: int, end: int, others: Any, start2: int, end2: 
 
 @njit(cache=True)
 def _first_of_each(hashes: Any, places: Any, sizes: Any, sets: Any, points: Any, starts: Any, ends: Any) -> Any:
-    """Whether a run is the first of its set with these tokens; the runs are in order of hash."""
+    """Whether a run is the first of its set with these tokens; the runs are in order of hash, then of set."""
     kept = np.ones(len(hashes), np.bool_)
     begin = 0
     for k in range(1, len(hashes)):
-        if hashes[k] != hashes[begin]:
+        if hashes[k] != hashes[begin] or sets[k] != sets[begin]:
             begin = k
         for j in range(begin, k):
-            if kept[j] and sets[j] == sets[k] and sizes[j] == sizes[k]:
+            if kept[j] and sizes[j] == sizes[k]:
                 same = True
                 for t in range(sizes[k]):
                     a, b = places[j] + t, places[k] + t
@@ -221,7 +220,7 @@ def _scan(
     at: Any, text: Any, size: Any,
 ) -> None:  # fmt: skip
     """Fill `at` (first token in common), `text` (whose) and `size` (tokens in common), (rows, sets); -1: none."""
-    one, low, six, base = np.uint64(1), np.uint64(63), np.uint64(6), np.uint64(_BASE)
+    one, low, six, base = np.uint64(1), np.uint64(63), np.uint64(6), np.uint64(BASE)
     for k in range(len(ptr) - 1):
         row, begin, stop = rows[k], ptr[k], ptr[k + 1]
         for n in lengths:

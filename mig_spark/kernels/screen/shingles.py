@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.screen.tokens import mix, tokenise
+from mig_spark.kernels.screen.tokens import BASE, mix, tokenise
 
 I64: TypeAlias = npt.NDArray[np.int64]
 U64: TypeAlias = npt.NDArray[np.uint64]
@@ -59,7 +59,7 @@ def _shingles(token_ptr, tokens, ngram):
     n = len(token_ptr) - 1
     ptr = np.zeros(n + 1, np.int64)
     hashes = np.empty(len(tokens), np.uint64)
-    base = np.uint64(0x9E3779B97F4A7C15)
+    base = np.uint64(BASE)
     oldest = np.uint64(1)
     for _ in range(ngram):
         oldest *= base

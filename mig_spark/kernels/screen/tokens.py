@@ -25,6 +25,9 @@ U32: TypeAlias = npt.NDArray[np.uint32]
 U64: TypeAlias = npt.NDArray[np.uint64]
 
 
+#: Base of the rolling hashes over runs of tokens; odd, so that no bit of a token is lost.
+BASE = 0x9E3779B97F4A7C15
+
 SEPARATOR, IN_WORD, ALONE = range(3)
 #: Code points of scripts without spaces between words, first and last of each block.
 _WITHOUT_SPACES = (
