@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import pyarrow.compute as pc
 
 from mig_spark.config import Config
 from mig_spark.contracts import POOL, REJECTED, SCREENED, SELECTION
-from mig_spark.curation.finished import Finished, last_finished
+from mig_spark.curation.finished import Finished, last_finished, stage_key
+from mig_spark.curation.stages import STAGES
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.passed_over import nearest_steps
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.usable import first_reasons
 from mig_spark.labels.label_graph import LabelGraph, load_graph
 from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
@@ -27,6 +30,7 @@ from mig_spark.selection.constraints import quota_arrays
 from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.settings import select_settings
+from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows
 
 if TYPE_CHECKING:
@@ -91,16 +95,23 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
     at the driver, which holds the selected rows: the pool's size does not matter.
 
     Raises:
-        InputError: there is no selection.
+        InputError: there is no selection, or it was made by another config.
     """
     store = Store(spark, config.output)
     made = last_finished(store, "select")
     if made is None or not store.exists(SELECTION):
         raise InputError(f"no selection at {store.location(SELECTION)}: run the stage `select` first")
+    if stage_key(config, STAGES["select"], made.reads) != made.key:
+        raise InputError(
+            f"run {made.run_id} has selected with another section `select` than the config has now (or `mode`, `seed`, "
+            "gates or near duplicates), or by another version of this package: give the config of that run, or run the "
+            "stage `select` again"
+        )
     asked = list(dict.fromkeys(ids))
     then = store.pinned({**made.reads["tables"], **made.writes})
     chosen = collect_arrow(then.read(SELECTION).select("rank", "id", "gain", "labels", "score")).sort_by("rank")
-    there = _rows(then, config, asked)
+    rows = SparkRows.of(annotated_rows(then, config), select_settings(then, config))
+    there = _usable(rows, asked)
     known = {row["id"]: row for row in there.to_pylist()}
     ranks = {name: k for k, name in enumerate(chosen["id"].to_pylist())}
     taken = [name for name in asked if name in ranks]
@@ -108,7 +119,7 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
     over = [name for name in asked if name in known and name not in ranks and name not in kept_out]
     found = {name: Explanation(name, *said, *_facts(known[name])) for name, said in kept_out.items()}
     if made.certificate.get("strategy", "mig") == "mig":
-        story = _Story(then, config, made, chosen, there)
+        story = _Story(then, config, made, chosen, rows, there)
         found |= {name: story.selected(ranks[name]) for name in taken}
         found |= story.passed_over(over)
     else:
@@ -134,9 +145,11 @@ def _of(df: DataFrame, names: Sequence[str]) -> pa.Table:
     return collect_arrow(df.join(sf.broadcast(wanted), "id"))
 
 
-def _rows(then: Store, config: Config, names: Sequence[str]) -> pa.Table:
-    """id, labels, score, and class and cost where they matter, of rows of the annotated pool."""
-    return _of(annotated_rows(then, config), names)
+def _usable(rows: SparkRows, names: Sequence[str]) -> pa.Table:
+    """Those of some rows that can be selected: id, labels, score, and quota and cost where they matter. The others have
+    been rejected, and are found there."""
+    found, _ = rows.find(list(names), "--id")
+    return found.filter(pa.array(first_reasons(found) < 0))
 
 
 def _named_by_config(spark: SparkSession, config: Config, names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -185,8 +198,10 @@ def _elsewhere(store: Store, names: Sequence[str]) -> dict[str, Explanation]:
 class _Story:
     """One exact selection, followed pick by pick."""
 
-    def __init__(self, then: Store, config: Config, made: Finished, chosen: pa.Table, asked: pa.Table) -> None:
-        self._config, self._chosen, self._asked = config, chosen, asked
+    def __init__(
+        self, then: Store, config: Config, made: Finished, chosen: pa.Table, rows: SparkRows, asked: pa.Table
+    ) -> None:
+        self._chosen, self._rows, self._asked = chosen, rows, asked
         self._known = {row["id"]: row for row in asked.to_pylist()}
         self._made, self._then, self._select = made, then, select_settings(then, config)
         self._ids = chosen["id"].to_pylist()
@@ -194,27 +209,28 @@ class _Story:
         self._labels = pa.array(self.graph.labels, pa.string())
         table = chosen
         if self._select.cost or self._select.quotas:
-            more = _rows(then, config, self._ids)
+            more = _usable(rows, self._ids)
             place = pc.index_in(pa.array(self._ids, pa.string()), value_set=more["id"].combine_chunks())
             table = more.take(place)
         self._table = table
         self.picks = self._as_rows(table)
 
     def _as_rows(self, table: pa.Table) -> Rows:
-        cost = self._select.cost
-        if cost is not None:
-            table = table.append_column("cost", table[cost.column].cast(pa.float64()))
         wanted = [name for name in ("id", "labels", "score", "cost") if name in table.column_names]
         return rows_of_table(table.select(wanted), self._labels, norm=self._select.norm)
 
     def start(self) -> State:
-        """The state before the first pick."""
+        """The state before the first pick, a copy to be moved along."""
+        return self._start.copy()
+
+    @cached_property
+    def _start(self) -> State:
         select = self._select
         phi = make_phi(select.phi, self.graph.labels, read_parameters(select, self._then.spark))
         state = State.start(self.graph.propagation, phi, exact=select.gain == "exact")
         if select.given is not None:
-            frame = read_id_frame(self._then.spark, select.given, "select.given")
-            given = collect_arrow(annotated_rows(self._then, self._config).join(frame, "id")).sort_by("id")
+            listed = read_id_frame(self._then.spark, select.given, "select.given")
+            given, _ = self._rows.usable().find(listed, "select.given")
             rescore(state, self._as_rows(given))
         return state
 
@@ -229,7 +245,7 @@ class _Story:
         parts = self._parts(k, self.picks.take_rows(np.array([k])))
         return Explanation(row["id"], "selected", why, *_facts(row), row["rank"], row["gain"], parts=parts)
 
-    @property
+    @cached_property
     def _forced(self) -> int:
         """How many of the first rows were not taken for their gains."""
         kept = int(self._made.counts.get("moved", {}).get("kept") or 0)
@@ -297,16 +313,18 @@ class _Story:
         quotas = self._select.quotas
         if quotas is None:
             return {}
-        of_picks = [None if v is None else str(v) for v in self._table[quotas.column].to_pylist()]
-        own = {name: self._known[name][quotas.column] for name in names}
-        classes = sorted({str(v) for v in [*of_picks, *own.values()] if v is not None})
+        if quotas.unit == "cost":
+            # a class has room there for a row of one cost and none for one of another
+            return {}
+        quotas = quotas.of(max(self._select.budget or 0, len(self._ids)))
+        of_picks = self._table["quota"].to_pylist()
+        own = {name: self._known[name]["quota"] for name in names}
+        classes = sorted({*of_picks, *own.values()})
         upper = dict(zip(classes, quota_arrays(quotas, classes, len(self._ids))[1].tolist(), strict=True))
         found = {}
         for name, value in own.items():
-            if value is None:
-                continue
-            at = [k for k, v in enumerate(of_picks) if v == str(value)]
-            most = upper.get(str(value), len(self._ids))
+            at = [k for k, v in enumerate(of_picks) if v == value]
+            most = upper[value]
             if most < len(self._ids) and len(at) >= most:
                 rank = at[most - 1] + 1 if most else 0
                 found[name] = rank, f"{quotas.column} {value!r} may have {most:,} rows and had them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
@@ -47,6 +48,9 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     done = run_pipeline(spark, config, STAGES)
     [past] = past_runs(Store(spark, config.output))
     assert (past.run_id, past.status, past.counts["selected"]) == (done["run_id"], "ok", 25)
+    now = dt.datetime.now(dt.timezone.utc)
+    assert dt.timedelta(0) <= now - past.started_at < dt.timedelta(minutes=30)
+    assert past.to_dict()["started_at"].endswith("+00:00")
     assert unlike_defaults(past.config)["select.budget"] == 25
     assert past.run_id in describe_runs([past])
     assert "annotate.tagger" in describe_run(past)
@@ -87,13 +91,16 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
 def test_what_quotas_and_lists_decided_is_said(spark, files):
     rows = make_rows()
     (files / "exclude.txt").write_text(f"{rows[3].key}\n")
-    quotas = {"column": "source", "limits": {"source-1": {"max": 2}}}
+    quotas = {"column": "source", "limits": {"source-1": {"max_share": 0.08}}}
     config = config_of(files, quotas=quotas, exclude=str(files / "exclude.txt"), gain="exact")
     run_pipeline(spark, config, STAGES)
     full = [r.key for r in rows if int(r.key[-1]) % 3 == 1]
     found = {one.id: one for one in explain_rows(spark, config, [rows[3].key, *full])}
     assert found.pop(rows[3].key).status == "excluded"
     assert sum(one.status == "selected" for one in found.values()) == 2
+    other = config_of(files, quotas=quotas, exclude=str(files / "exclude.txt"))
+    with pytest.raises(InputError, match="has selected with another section `select`"):
+        explain_rows(spark, other, [rows[3].key])
     over = [one for one in found.values() if one.status == "passed over"]
     assert all("'source-1' may have 2 rows and had them from rank" in one.reason for one in over)
 
