@@ -61,6 +61,10 @@ class ScoreConfig(Section):
             raise ValueError("weights must be numbers from 0 on, or a score could be negative")
         if self.per_source and self.normalize == "none":
             raise ValueError("per_source has no effect without normalize: set it to rank, z or min-max")
+        if not self.controls and self.spread != type(self).model_fields["spread"].default:
+            raise ValueError(
+                "spread has no effect without control: say what the score is ranked within, or leave it out"
+            )
         if isinstance(self.control, list) and len(set(self.control)) < len(self.control):
             raise ValueError(f"control names one twice: {', '.join(self.control)}")
         return self

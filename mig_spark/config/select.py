@@ -54,7 +54,8 @@ class QuotaLimit(Section):
 
     @model_validator(mode="after")
     def _in_order(self) -> QuotaLimit:
-        given = [n for n in ("min", "max", "min_share", "max_share") if getattr(self, n) not in (None, 0)]
+        given = [n for n in ("max", "min_share", "max_share") if getattr(self, n) is not None]
+        given += ["min"] if self.min else []
         if self.share is not None and given:
             raise ValueError(f"share says both the least and the most: leave out {', '.join(given)}")
         if self.min and self.min_share is not None:
@@ -86,6 +87,9 @@ class QuotaLimit(Section):
             budget: in rows, or in units of the cost.
             whole: round to rows: what is least up, what is most down; the two sides of `share` the other way round.
 
+        Raises:
+            ConfigError: rounded, what is least is above what is most.
+
         >>> QuotaLimit(share=0.25).of(10)
         QuotaLimit(min=2, max=3, min_share=None, max_share=None, share=None)
         >>> QuotaLimit(min_share=0.25, max_share=0.29).of(100)
@@ -98,10 +102,15 @@ class QuotaLimit(Section):
         if self.share is not None:
             return QuotaLimit(min=math.floor(part(self.share)), max=math.ceil(part(self.share)))
         least = self.min if self.min_share is None else math.ceil(part(self.min_share))
-        if self.max_share is None:
-            return QuotaLimit(min=least, max=self.max)
-        most = part(self.max_share)
-        return QuotaLimit(min=least, max=math.floor(most) if whole else float(most))
+        most: float | None = self.max
+        if self.max_share is not None:
+            most = math.floor(part(self.max_share)) if whole else float(part(self.max_share))
+        if most is not None and least > most:
+            raise ConfigError(
+                f"a quota of at least {least:,} and at most {most:,g} rows, once its shares of a budget of {budget:,} "
+                "are rounded, cannot be met: widen it, or give share, which takes the whole row below or above"
+            )
+        return QuotaLimit(min=least, max=most)
 
 
 class QuotaConfig(Section):
@@ -271,6 +280,8 @@ class SelectConfig(Section):
                 "quotas with shares are shares of select.budget, which is null; give a number of rows, or quotas.unit: "
                 "cost for shares of the cost's budget"
             )
+        if self.quotas and self.quotas.unit == "rows" and self.budget is not None:
+            self.quotas.of(self.budget)
         if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
             raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":

@@ -198,6 +198,9 @@ def test_shares_are_rounded_to_rows_as_decimals(parts, places, budget):
     ("select", "told"),
     [
         ({"quotas": {"each": {"share": 0.1, "max": 5}}}, "share says both the least and the most: leave out max"),
+        ({"quotas": {"each": {"share": 0.1, "max": 0}}}, "share says both the least and the most: leave out max"),
+        ({"budget": 10, "quotas": {"each": {"min_share": 0.25, "max_share": 0.25}}}, "at least 3 and at most 2 rows"),
+        ({"budget": 10, "quotas": {"each": {"min": 60, "max_share": 0.5}}}, "at least 60 and at most 5 rows"),
         ({"quotas": {"each": {"min": 1, "min_share": 0.1}}}, "min and min_share both say the least"),
         ({"quotas": {"each": {"max": 1, "max_share": 0.1}}}, "max and max_share both say the most"),
         ({"quotas": {"each": {"min_share": 0.2, "max_share": 0.1}}}, r"min_share 0\.2 is above max_share 0\.1"),
