@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_annotated
+from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_rows
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
@@ -22,6 +22,7 @@ from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
 from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
+from mig_spark.kernels.annotation.tokens import Tokenizer
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         Counts: `pool` (rows that screening keeps), `rejected` by reason, `annotated` now, `cached`, `waiting` (without
         an answer, asked again next time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`,
         `requests`, `retries`, `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable`
-        answers), `health`, and `tokens`, as `write_annotated` has it, where they are counted here.
+        answers), `health`, and `tokens`, as `write_rows` has it, where they are counted here.
 
     Raises:
         InputError: there is no pool, or no table SCREENED where screening is on, or a list of labels or the tokenizer
@@ -62,17 +63,22 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
-    with _to_score(store, plan, config) as rows:
+    with _rows_to_score(store, plan, config) as (rows, tokenizer):
         check_scores(rows, config.annotate.score)
+        rows = combine_scores(rows, config.annotate.score)
         health = measure_health(
-            combine_scores(rows, config.annotate.score),
-            plan.flags,
-            reads_given=plan.tagger.reads_given,
-            unanswered=unanswered,
-            unparsable=unparsable,
+            rows, plan.flags, reads_given=plan.tagger.reads_given, unanswered=unanswered, unparsable=unparsable
         )
-    if health.rows == 0:
-        raise AnnotationError(_nothing_left(rejected, unanswered))
+        if health.rows == 0:
+            raise AnnotationError(_nothing_left(rejected, unanswered))
+        tell_what_the_score_follows(health)
+        least, sound = health.score["p01"], plan.scorer.sound_above
+        check_health(
+            health,
+            allow_degenerate=config.annotate.allow_degenerate,
+            may_be_equal=sound is not None and least > sound,
+        )
+        written = {} if config.vocabulary.enabled else write_rows(store, rows, tokenizer)
     used = health.rows + sum(rejected.values())
     waiting = to_annotate(store, plan, store.read(POOL).select("id")).count() - used if unanswered else 0
     counts = {
@@ -91,23 +97,18 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     }
     if waiting:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
-    tell_what_the_score_follows(health)
-    flawless = plan.scorer.name == "heuristic" and health.score["p01"] > 1
-    check_health(health, allow_degenerate=config.annotate.allow_degenerate, may_be_equal=flawless)
-    if not config.vocabulary.enabled:
-        written = write_annotated(store, config, plan)
-        counts |= {"tokens": written["tokens"]} if "tokens" in written else {}
-    return counts
+    return counts | ({"tokens": written["tokens"]} if "tokens" in written else {})
 
 
 @contextlib.contextmanager
-def _to_score(store: Store, plan: Plan, config: Config) -> Iterator[DataFrame]:
-    """The annotated rows, with tokens where the score needs them: counting takes time."""
-    if "tokens" not in config.annotate.score.controls:
-        yield rows_to_write(store, plan, config)
+def _rows_to_score(store: Store, plan: Plan, config: Config) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
+    """The annotated rows, and what counted their tokens: where the rows are written here or the score goes by them, for
+    counting takes time."""
+    if config.vocabulary.enabled and "tokens" not in config.annotate.score.controls:
+        yield rows_to_write(store, plan, config), None
         return
-    with rows_with_tokens(store, plan, config) as (rows, _):
-        yield rows
+    with rows_with_tokens(store, plan, config) as found:
+        yield found
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:

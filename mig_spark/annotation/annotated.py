@@ -85,18 +85,14 @@ def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple
             counted.unpersist()
 
 
-def write_annotated(
-    store: Store, config: Config, plan: Plan | None = None, *, to_labels: Callable[[DataFrame], DataFrame] | None = None
-) -> dict[str, Any]:
-    """Bring ANNOTATED to what POOL, SCREENED, ANNOTATIONS and the config say now, in one commit; none where nothing
-    differs.
+def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFrame], DataFrame]) -> dict[str, Any]:
+    """Bring ANNOTATED to what POOL, SCREENED, ANNOTATIONS and the config say now, with labels in place of tags.
 
     Args:
-        plan: the annotators, where the caller has them and has checked their scores; by default the config's.
-        to_labels: gives the rows with labels in place of tags (column `labels`); by default the tags are the labels.
+        to_labels: gives the rows with labels in place of tags (column `labels`).
 
     Returns:
-        Rows: `inserted`, `updated`, `deleted`; and `tokens`, as `token_counts` says, where they are counted.
+        As `write_rows`.
 
     Raises:
         ContractError: `select.quotas` or `select.cost` names a column that no record has.
@@ -105,13 +101,22 @@ def write_annotated(
     """
     check_columns(store, config)
     score = config.annotate.score
-    with rows_with_tokens(store, plan or make_plan(store, config), config) as (rows, tokenizer):
-        if plan is None:
-            check_scores(rows, score)
-        rows = combine_scores(rows, score)
-        if to_labels is not None:
-            rows = to_labels(rows)
-        counts = write_changes(store, ANNOTATED, rows)
+    with rows_with_tokens(store, make_plan(store, config), config) as (rows, tokenizer):
+        check_scores(rows, score)
+        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer)
+
+
+def write_rows(store: Store, rows: DataFrame, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Bring ANNOTATED to these rows, in one commit; none where nothing differs.
+
+    Args:
+        rows: as `rows_with_tokens` gives them, scored.
+        tokenizer: what has counted their tokens, if anything has.
+
+    Returns:
+        Rows: `inserted`, `updated`, `deleted`; and `tokens`, as `token_counts` says, where they are counted.
+    """
+    counts = write_changes(store, ANNOTATED, rows)
     logger.info(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )

@@ -48,6 +48,8 @@ class Annotator:
         step: the kernel that executors run.
         may_fail: a row may come back without an answer, with the reason in its column of `ERRORS`.
         max_tasks: at most so many tasks ask at a time; None: as many as there are cores.
+        sound_above: of a scorer that looks for faults: rows above this score have few or none, so that a pool of them,
+            all equal, is no failure of the scorer. None: equal scores are one.
         among: the labels are offers, of which each row gets some once all of the pool's are known; None: they are the
             row's.
     """
@@ -62,6 +64,7 @@ class Annotator:
     may_fail: bool = False
     max_tasks: int | None = None
     among: Among | None = None
+    sound_above: float | None = None
 
     @property
     def paid(self) -> bool:
@@ -121,7 +124,7 @@ class _Member(Section):
             version: from `version_of`.
             name: by default the kind.
             ask: what it asks an endpoint, if it does.
-            facts: further attributes of `Annotator`: `flags`, `may_fail`, `max_tasks`, `among`.
+            facts: further attributes of `Annotator`, such as `flags`, `may_fail`, `max_tasks`.
         """
         step = Step(kernel, self.makes, parameters or {}, cost=self.cost, ask=ask)
         shown = name or str(getattr(self, "kind", type(self).__name__))

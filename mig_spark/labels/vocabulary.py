@@ -54,7 +54,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
 
     Returns:
         Counts: `raw_tags`, `labels` (kept), `merged`, `dropped`, `edited` rows, `outside` (raw tags that the table does
-        not have), `rows_without_labels`, `map`, the hash of the map, and `tokens` as `write_annotated` has it.
+        not have), `rows_without_labels`, `map`, the hash of the map, and `tokens` as `write_rows` has it.
 
     Raises:
         InputError: there is no annotated pool, edits contradict each other, or more labels than `graph.max_labels` are

@@ -19,7 +19,8 @@ class HeuristicScorer(Scorer):
 
     def annotator(self, threads: int) -> Annotator:
         """See `Scorer`."""
-        return self.by_kernel(heuristic_scores, version=version_of(rules=heuristics.VERSION), flags=heuristics.FLAGS)
+        version = version_of(rules=heuristics.VERSION)
+        return self.by_kernel(heuristic_scores, version=version, flags=heuristics.FLAGS, sound_above=heuristics.WORST)
 
 
 def heuristic_scores(batch: pa.RecordBatch) -> Made:

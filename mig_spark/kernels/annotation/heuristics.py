@@ -37,6 +37,8 @@ _GARBLED = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]|Ã[\x80-\xbf]|â€|&(?:amp|lt|gt|nbsp|quot|#\d+);"
     r"|</?(?:br|p|div|span|font)\b[^>]*>"
 )
+#: The quality of a row without an answer, the least there is.
+WORST = 1.0
 _DEMANDS = (
     re.compile(r"\d"),
     re.compile(r"```|[{}\[\]<>;]|\w\(\w*\)|</\w"),
@@ -93,7 +95,7 @@ def score_messages(messages: Sequence[Message] | None) -> tuple[float, float, li
     if not turns or not any(answer for _, answer in turns):
         flags.add("no_answer")
     graded = turns[:_MAX_TURNS]
-    quality = sum(_quality(asked, answer, flags) for asked, answer in graded) / len(graded) if graded else 1.0
+    quality = sum(_quality(asked, answer, flags) for asked, answer in graded) / len(graded) if graded else WORST
     return quality, _complexity(turns), sorted(flags)
 
 
