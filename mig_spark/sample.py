@@ -25,6 +25,7 @@ from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.export.lines import one_line
+from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of
@@ -88,8 +89,12 @@ class _Input:
     rejected: dict[str, int]
 
 
-def files_for(options: SampleOptions) -> list[PoolFiles] | None:
+def files_for(options: SampleOptions, also: Sequence[str] = ()) -> list[PoolFiles] | None:
     """The sources, where this process can read them without Spark; None where it cannot, or an engine is asked for.
+
+    Args:
+        options: sources, engine, and the files beside them.
+        also: further files that are to be written.
 
     Raises:
         InputError: a source is not there, or is no data file.
@@ -101,7 +106,7 @@ def files_for(options: SampleOptions) -> list[PoolFiles] | None:
     if graph is not None and not Path(local_path(graph)).expanduser().is_file():
         # a table, or nothing: the reader of lists says which
         return None
-    return find_files(options.sources, [path for path in beside if path is not None])
+    return find_files(options.sources, [*also, *(path for path in beside if path is not None)])
 
 
 def sample(
@@ -258,7 +263,8 @@ def _table_input(spark: SparkSession, part: Part, base: int) -> tuple[_Input, in
     if len(part.files) == 1:
         key = sf.lit(base * _STRIDE) + sf.col("_metadata.row_index")
         return _Input(_rows(df, key), df.select(key.alias("key"), record), {}), 1
-    found = sorted(r[0] for r in df.select(file).distinct().collect())
+    # in the order of their names as people see them; Spark has them with some characters escaped
+    found = sorted((r[0] for r in df.select(file).distinct().collect()), key=plain_path)
     places = pa.table({"_file": pa.array(found, pa.string()), "_place": pa.array(range(len(found)), pa.int64())})
     key = (sf.lit(base) + sf.col("_place")) * sf.lit(_STRIDE) + sf.col("_row")
     placed = df.select("*", file.alias("_file"), sf.col("_metadata.row_index").alias("_row")).join(

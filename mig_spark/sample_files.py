@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +31,9 @@ from mig_spark.ingest.sources import Part, disk_pieces, find_parts, local_path
 from mig_spark.kernels.ingest.annotated_files import read_annotated
 from mig_spark.kernels.ingest.records import Piece
 from mig_spark.lakehouse.files import is_remote
+from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import may_be_table
-from mig_spark.lakehouse.memory import available_memory
+from mig_spark.lakehouse.memory import available_cores, available_memory
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ _FOR_A_LABEL, _FOR_A_ROW = 60, 120
 #: Smaller inputs are parsed by this process alone.
 _ALONE_BYTES = 32 << 20
 _ROWS = 65_536
+#: Bytes that a process which parses may take, its libraries included.
+_FOR_A_WORKER = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,16 @@ def _files_of(source: str) -> list[PoolFiles]:
 def _json_files(parts: Sequence[Part]) -> JsonFiles:
     pieces: list[Piece] = []
     for part in parts:
-        whole = [Piece(_here(f.path, part), "auto") for f in part.files] if part.kind == "files" else None
+        whole = [Piece(_here(f), "auto") for f in part.files] if part.kind == "files" else None
         pieces += disk_pieces(part, "auto") if whole is None else whole
     size = sum(f.size * _FOR_A_BYTE[f.name.lower().endswith(".gz")] for part in parts for f in part.files)
     return JsonFiles(tuple(sorted(pieces, key=lambda p: (p.path, p.start))), int(size))
 
 
-def _here(path: str, part: Part) -> str:
-    found = next((local_path(f) for f in part.files if f.path == path), None)
+def _here(file: FileInfo) -> str:
+    found = local_path(file)
     if found is None:
-        raise _NeedsSparkError(f"{path} is not a local file")
+        raise _NeedsSparkError(f"{file.path} is not a local file")
     return found
 
 
@@ -140,8 +142,7 @@ def _parquet_files(part: Part) -> ParquetFiles:
 
     if part.kind != "parquet" or part.base is not None:
         raise _NeedsSparkError(f"{part.name} is a table")
-    # in the order of the names that Spark has for them
-    paths = sorted((_here(f.path, part) for f in part.files), key=quote)
+    paths = sorted(map(_here, part.files))
     try:
         schemas = [pq.read_schema(path).remove_metadata() for path in paths]
     except (pa.ArrowException, OSError):
@@ -247,7 +248,7 @@ def _load_json(files: JsonFiles, scratch: Path) -> Iterator[_Loaded]:
     scratch.mkdir(parents=True)
     limits = limits_of(PoolConfig(path=""))._replace(kinds=None)
     tasks = [(piece, str(scratch / f"{k}.arrow"), limits) for k, piece in enumerate(files.pieces)]
-    workers = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(len(tasks), available_cores(), available_memory() // _FOR_A_WORKER)
     if files.bytes < _ALONE_BYTES or workers < 2:
         yield from map(read_annotated, *zip(*tasks, strict=True))
         return

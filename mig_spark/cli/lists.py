@@ -124,7 +124,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
     )
     with watch_memory() as peak:
         started = time.perf_counter()
-        files = files_for(options)
+        files = files_for(options, [stats] if stats else ())
         with _session_unless(files is not None, given["driver_memory"]) as spark:
             ready = time.perf_counter() - started
             done = run_sample(spark, options, files)

@@ -1,8 +1,9 @@
-"""How much memory the driver may still take, and the peak use of this process and all it started."""
+"""How much memory and how many cores this process may take, and the peak memory of it and all it started."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +34,23 @@ def available_memory(setting: Callable[[str, str], str | None] | None = None, *,
     return max(0, min(left))
 
 
+def available_cores(*, root: Path = Path("/")) -> int:
+    """Cores that this process may keep busy, at least one: the least of those it may run on and of what each control
+    group (cgroup version 1 or 2) that contains it allows.
+
+    Args:
+        root: folder that contains `proc` and `sys`.
+    """
+    cores = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
+    for folder in _cgroups(root, "cpu"):
+        # version 2 has quota and period in one line, "max" for no limit; version 1 a file each, -1 for none
+        names = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        told = " ".join(line for name in names for line in _lines(folder / name)[:1]).split()
+        if len(told) == 2 and all(part.isdigit() and int(part) for part in told):
+            cores.append(int(told[0]) / int(told[1]))
+    return max(1, int(min(cores)))
+
+
 def parse_bytes(text: str, unit: str = "") -> int:
     """A size as Spark writes it (`512m`, `2g`, `0`) in bytes; `unit` is the unit of a plain number.
 
@@ -58,19 +76,11 @@ def _driver_room(setting: Callable[[str, str], str | None]) -> int:
 def _cgroup_room(root: Path) -> list[int]:
     """What the control groups of this process and those above them leave; nothing where there is no limit."""
     room = []
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers:
-            mount, limit, usage, cache = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            mount, cache = "sys/fs/cgroup/memory", "total_inactive_file"
-            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        # in a container the path may be the host's and not exist here: then the mount itself is our group
-        parts = [p for p in path.split("/") if p not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            folder = (root / mount).joinpath(*parts[:depth])
+    for folder in _cgroups(root, "memory"):
+        for limit, usage, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
             most, taken = _number(folder / limit), _number(folder / usage)
             if most is None or taken is None:
                 continue
@@ -78,6 +88,20 @@ def _cgroup_room(root: Path) -> list[int]:
             # cached pages of files count as used, although they are freed when memory is needed
             room.append(most - taken + int(stat.get(cache, 0)))
     return room
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups and of those above them, of version 2 and, for this controller, of
+    version 1."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = f"sys/fs/cgroup/{controller}" if controllers else "sys/fs/cgroup"
+        # in a container the path may be the host's and not exist here: then the mount itself is our group
+        parts = [p for p in path.split("/") if p not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            yield (root / mount).joinpath(*parts[:depth])
 
 
 def _lines(path: Path) -> list[str]:

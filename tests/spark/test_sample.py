@@ -85,8 +85,11 @@ def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows
     first = data[int(want[0])]
     assert (got[0]["labels"], got[0]["score"], got[0]["note"]) == (first[1], first[2], first[3])
 
-    # one file without partitions is read without Spark too
-    spark.createDataFrame(data, schema).coalesce(1).write.parquet(str(tmp_path / "q"))
+    # files without partitions are read without Spark too; in the order of their names as people see them
+    table = spark.createDataFrame(data, schema).toPandas()
+    (tmp_path / "q").mkdir()
+    for k, name in enumerate(("é", "a b", "a=1", "a0")):
+        table[30 * k : 30 * k + 30].to_parquet(tmp_path / "q" / f"{name}.parquet")
     whole = options(tmp_path, [tmp_path / "q"])
     as_without_spark(tmp_path, whole, sample(spark, whole))
 

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from mig_spark.errors import ConfigError
-from mig_spark.lakehouse.memory import available_memory, parse_bytes
+from mig_spark.lakehouse.memory import available_cores, available_memory, parse_bytes
 
 GB = 1 << 30
 
@@ -53,6 +53,24 @@ def large_machine(monkeypatch):
 )  # fmt: skip
 def test_the_least_of_machine_and_control_groups(tmp_path, files, left):
     assert available_memory(root=tree(tmp_path, files)) == left * GB
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "250000 100000"}, 2),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, 8),
+        ({"proc/self/cgroup": "0::/pods/one", "sys/fs/cgroup/pods/cpu.max": "50000 100000"}, 1),
+        ({"proc/self/cgroup": "4:cpu,cpuacct:/docker/0a", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": 300_000,
+          "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100_000}, 3),
+        ({"proc/self/cgroup": "4:cpu,cpuacct:/", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": -1,
+          "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100_000}, 8),
+    ],
+)  # fmt: skip
+def test_the_least_of_cores_and_what_control_groups_allow(tmp_path, monkeypatch, files, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores(root=tree(tmp_path, files)) == cores
 
 
 def test_a_driver_in_cluster_mode_has_its_overhead(tmp_path):

@@ -87,6 +87,17 @@ def test_a_large_file_is_read_in_pieces(tmp_path, edges, monkeypatch):
     assert (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines() == [lines[int(k)] for k in want]
 
 
+def test_parquet_files_go_by_their_plain_names(tmp_path, edges):
+    names = ["é.parquet", "a b.parquet", "a=1.parquet", "a0.parquet", "z%20.parquet"]
+    for name in names:
+        table = pa.table({"id": [name], "labels": [["label 0"]], "score": [1.0]})
+        pq.write_table(table, tmp_path / name)
+    given = options(tmp_path, [tmp_path / "*.parquet"], budget=5)
+    sample(None, given, files_for(given))
+    got = [json.loads(x)["id"] for x in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert got == sorted(names), "equal rows, so that ties go by the order of the files"
+
+
 def test_values_of_parquet_as_json(tmp_path, edges):
     table = pa.table(
         {
