@@ -229,10 +229,12 @@ def _output(spark: SparkSession, config: Config) -> Finding:
     probe = f"{base.rstrip('/')}/.mig-spark-doctor-{uuid.uuid4().hex[:8]}"
 
     def write() -> None:
-        began = not Files(spark).exists(base)
+        files, parts = Files(spark), base.rstrip("/").split("/")
+        # the folders that the file brings into being, which go with it
+        new = sum(not files.exists("/".join(parts[:k])) for k in range(2, len(parts) + 1))
         with new_file(probe, spark) as file:
             file.write(b"mig-spark doctor\n")
-        Files(spark).remove_folder(probe, empty_parents=1 if began else 0)
+        files.remove_folder(probe, empty_parents=new)
 
     found = _tried("output.path", write, "give output.path a place that you can write")
     return found if isinstance(found, Finding) else Finding("output.path", True, f"{base} can be written")

@@ -77,7 +77,9 @@ def _past_run(row: dict[str, Any]) -> PastRun:
     decoded = {
         name: json.loads(row[name] or "{}") for name in ("seconds", "certificate", "config", "versions", "inputs")
     }
-    plain = {name: row[name] for name in ("run_id", "status", "command", "error", "started_at", "ended_at")}
+    plain = {name: row[name] for name in ("run_id", "status", "command", "error")}
+    # Spark gives times as the driver's clock on the wall has them, without a zone
+    plain |= {name: row[name] and row[name].astimezone(dt.timezone.utc) for name in ("started_at", "ended_at")}
     return PastRun(**plain, **decoded, counts=flat_counts(json.loads(row["counts"] or "{}")))
 
 

@@ -124,7 +124,7 @@ def nice_step(span: float) -> float:
 
 
 def curves(lines: Sequence[Line], x: Axis, y: Axis, *, form: Form = "number") -> Chart:
-    """Curves over two axes; points that are not finite are left out.
+    """Curves over two axes; points that have no place there are left out.
 
     Args:
         lines: in drawing order.
@@ -132,7 +132,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, *, form: Form = "number") ->
         form: of the values in words.
     """
     drawn, hover = [], []
-    for line in (_finite(line) for line in lines):
+    for line in (_drawable(line, x, y) for line in lines):
         at, up = x.place(line.x), 1 - y.place(line.y)
         if line.steps:
             at, up = np.repeat(at, 2)[1:-1], np.repeat(up, 2)
@@ -150,7 +150,7 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, *, form: Form = "number") ->
     bounds = {"low": x.low, "high": x.high, "log": x.log}
     return Chart(
         _area(x, y, "".join(drawn)),
-        _curve_numbers([_finite(line) for line in lines], x, form),
+        _curve_numbers([_drawable(line, x, y) for line in lines], x, form),
         {"x": bounds, "title": x.title, "form": form, "lines": hover},
     )
 
@@ -234,10 +234,12 @@ def _inside(axis: Axis) -> list[float]:
     return [float(p) for p in axis.place([value for value, _ in axis.ticks])] if axis.ticks else []
 
 
-def _finite(line: Line) -> Line:
-    good = np.isfinite(line.y)
-    if line.steps or good.all():
+def _drawable(line: Line, x: Axis, y: Axis) -> Line:
+    """The points that have a place: those that are finite, and on a logarithmic axis above 0."""
+    if line.steps:
         return line
+    with np.errstate(divide="ignore", invalid="ignore"):
+        good = np.isfinite(x.place(line.x)) & np.isfinite(y.place(line.y))
     return Line(line.name, line.x[good], line.y[good], line.tint, line.style)
 
 

@@ -116,6 +116,10 @@ def test_a_curve_is_where_its_numbers_say() -> None:
     chart = curves([stairs], linear_axis("x", 0, 2), linear_axis("y", 0, 4))
     assert 'points="0.0,750.0 500.0,750.0 500.0,250.0 1000.0,250.0"' in chart.html
     assert chart.numbers[1] == [["0 to 1", "1"], ["1 to 2", "3"]]
+    zero = Line("zero", np.array([1.0, 10.0]), np.array([0.0, 5.0]), "muted")
+    drawn = curves([zero], log_axis("Rank", [zero.x]), log_axis("Gain", [zero.y])).html
+    assert "inf" not in drawn
+    assert "nan" not in drawn
     alone = Line("alone", np.array([3.0]), np.array([2.0]), "selection")
     assert "dot-alone" in curves([alone], linear_axis("x", 0, 4), linear_axis("y", 0, 4)).html
 
