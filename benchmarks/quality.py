@@ -162,7 +162,7 @@ def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
     from mig_spark.annotation.taggers.embedding import EmbeddingTagger
     from mig_spark.kernels.annotation.hubs import choose_labels, places_back
 
-    annotator = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options).annotator(threads=2)
+    annotator = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options).annotator(2, None)
     assert annotator.step is not None, "these kinds have a kernel"
     batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows])
     offered = annotator.step.run(batch)["labels"]
@@ -181,7 +181,7 @@ def clustered(rows: list[Row], clusters: int) -> Labels:
     from mig_spark.kernels.annotation.distilled import embed_static, load_static
     from mig_spark.kernels.annotation.embedding import request_text
 
-    step = DistilledTagger().annotator(threads=2).step
+    step = DistilledTagger().annotator(2, None).step
     assert step is not None
     p = step.parameters
     static = load_static(p["model"], p["vocabulary"], p["sample"], identity=p["identity"], threads=2)

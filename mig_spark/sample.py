@@ -201,7 +201,9 @@ class GraphMaker:
     def source(self) -> Graph:
         """The graph over the valid tags, where a list of them is given; else what makes it over the labels in use."""
         path = self.options.valid_tag_path
-        return self.over if path is None else KnownGraph(lambda: self.over(sorted(set(read_label_list(path)))))
+        if path is None:
+            return self.over
+        return KnownGraph(lambda: self.over(sorted(set(read_label_list(path, self.spark)))))
 
     def over(self, labels: list[str]) -> LabelGraph:
         """The graph over sorted labels. P is computed here and not by GraphFrames, which gives the same bits."""

@@ -18,7 +18,7 @@ from mig_spark.kernels.annotation.annotators import SCORES, TAGS, CostKind, Kern
 from mig_spark.kernels.annotation.endpoint import Ask
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,12 @@ class _Member(Section):
         return cls.cost
 
     @abstractmethod
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """What this section of the config stands for, ready to run.
 
         Args:
             threads: cores that one task may use.
+            spark: the session whose file systems and credentials count, for files that it names.
 
         Raises:
             DependencyError: its library or model is not there.

@@ -33,7 +33,7 @@ def make_tagger(config: Tagger, spark: SparkSession | None = None) -> Annotator:
         DependencyError: its library or model is not there.
         InputError: its list of labels cannot be read.
     """
-    return config.annotator(1 if spark is None else task_cpus(spark))
+    return config.annotator(1 if spark is None else task_cpus(spark), spark)
 
 
 def make_scorer(config: Scorer, spark: SparkSession | None = None) -> Annotator:
@@ -42,7 +42,7 @@ def make_scorer(config: Scorer, spark: SparkSession | None = None) -> Annotator:
     Raises:
         DependencyError: its library or model is not there.
     """
-    return config.annotator(1 if spark is None else task_cpus(spark))
+    return config.annotator(1 if spark is None else task_cpus(spark), spark)
 
 
 def run_annotators(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.files import read_bytes
-from mig_spark.lakehouse.session import active_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
-def vocabulary_labels(name: str) -> list[str]:
+def vocabulary_labels(name: str, spark: SparkSession | None = None) -> list[str]:
     """The labels of a vocabulary: `builtin`, or a JSON list at a path.
 
     Raises:
@@ -19,17 +22,17 @@ def vocabulary_labels(name: str) -> list[str]:
         from mig_spark.data import load_vocabulary
 
         return list(load_vocabulary())
-    return read_label_list(name)
+    return read_label_list(name, spark)
 
 
-def read_label_list(path: str) -> list[str]:
+def read_label_list(path: str, spark: SparkSession | None = None) -> list[str]:
     """Labels from a JSON list of strings, each once, in order.
 
     Raises:
         InputError: no such file, or something else in it.
     """
     try:
-        found = json.loads(read_bytes(path, active_session()))
+        found = json.loads(read_bytes(path, spark))
     except InputError as e:
         raise InputError(f"no list of labels: {e}; give a JSON file with a list of strings") from None
     except ValueError as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mig_spark.data import sample_paths
 from mig_spark.errors import InputError
@@ -13,13 +14,15 @@ from mig_spark.kernels.ingest.names import Names
 from mig_spark.kernels.ingest.records import iter_file
 from mig_spark.kernels.ingest.staged import parse_item
 from mig_spark.lakehouse.files import read_bytes
-from mig_spark.lakehouse.session import active_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 #: more rows improve the fit little and cost the model's time
 MOST_ROWS = 2_000
 
 
-def sample_texts(name: str) -> list[str]:
+def sample_texts(name: str, spark: SparkSession | None = None) -> list[str]:
     """The texts of a sample of rows, as the tagger sees them: each once, at most `MOST_ROWS`, picked by their hash.
 
     Args:
@@ -29,15 +32,15 @@ def sample_texts(name: str) -> list[str]:
         InputError: there is no such file, or no row with text in it.
     """
     files = [str(path) for path in sample_paths()] if name == "builtin" else [name]
-    texts = dict.fromkeys(text for file in files for text in _texts(file))
+    texts = dict.fromkeys(text for file in files for text in _texts(file, spark))
     if not texts:
         raise InputError(f"no row with text in {name}: annotate.tagger.sample is a JSONL or JSON file of rows")
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "replace")).digest())[:MOST_ROWS]
 
 
-def _texts(file: str) -> Iterable[str]:
+def _texts(file: str, spark: SparkSession | None) -> Iterable[str]:
     try:
-        content = read_bytes(file, active_session())
+        content = read_bytes(file, spark)
     except InputError as e:
         raise InputError(f"annotate.tagger.sample: {e}; give a JSONL or JSON file of rows, or builtin") from None
     for item in iter_file(content, "auto"):

@@ -110,23 +110,13 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
         session.close()
 
 
-def active_session() -> SparkSession | None:
-    """The session of this thread; None where there is none, or no pyspark. For what is not handed one: a tagger makes
-    itself from its section of the config alone, and reads the label list that it names."""
-    if "pyspark" not in sys.modules:
-        return None
-    from pyspark.sql import SparkSession
-
-    return SparkSession.getActiveSession()
-
-
 def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mapping[str, str] | None = None) -> Session:
     """The active session, the platform's, or a new local one, in this order."""
     try:
         from pyspark.sql import SparkSession
     except ImportError:
         raise DependencyError(f"pyspark is not installed: {LOCAL_HINT}, or run on Databricks or EMR") from None
-    active = active_session()
+    active = SparkSession.getActiveSession()
     if active is not None:
         return Session(active, owned=False)
     if is_managed():

@@ -23,7 +23,7 @@ def test_equal_scores_are_refused_unless_they_mean_that_there_are_no_faults() ->
 
 
 def test_the_heuristic_scorer_says_which_scores_mean_so() -> None:
-    sound = HeuristicScorer().annotator(1).sound_above
+    sound = HeuristicScorer().annotator(1, None).sound_above
     assert sound is not None
     worst = score_messages([{"role": "user", "content": "Hello?"}])[0]
     good = score_messages(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 class ColumnScorer(Scorer):
@@ -17,7 +17,7 @@ class ColumnScorer(Scorer):
 
     kind: Literal["column"] = "column"
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         return Annotator("column", version_of(rule=1), self.makes, reads_given=True, columns=given_scores)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from mig_spark.config.kinds import OneOf
 from mig_spark.errors import ConfigError
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, CostKind, Made, Step, placed
 from mig_spark.plugins import SCORERS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _ROLES = ("quality", "complexity")
 
@@ -42,9 +45,10 @@ class CombineScorer(Scorer):
         """See `Scorer`."""
         return "as its dearer half"
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
-        parts = {"quality": self.quality.annotator(threads), "complexity": self.complexity.annotator(threads)}
+        halves = {"quality": self.quality, "complexity": self.complexity}
+        parts = {role: half.annotator(threads, spark) for role, half in halves.items()}
         steps = {role: part.step for role, part in parts.items() if part.step is not None}
         if len(steps) < len(parts):
             raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from mig_spark.annotation.annotator import Annotator, Scorer, version_of
 from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class DeitaScorer(LanguageModelConfig, Scorer):
@@ -37,7 +40,7 @@ class DeitaScorer(LanguageModelConfig, Scorer):
         check_prompt("complexity_prompt", self.complexity_prompt, "instruction")
         return self
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         causal_lm.check_transformers()
         models = [self.quality_model, self.complexity_model]

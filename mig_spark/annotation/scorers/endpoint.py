@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -11,6 +11,9 @@ from mig_spark.annotation.endpoints import EndpointConfig
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import Ask, Task, ask_rows, read_answer, why_unread
 from mig_spark.kernels.annotation.prompts import PROMPT_VERSION, judge_prompt, read_scores
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # what a judgement usually takes in an answer
 _TOKENS_A_JUDGEMENT = 20
@@ -22,7 +25,7 @@ class EndpointScorer(EndpointConfig, Scorer):
 
     kind: Literal["endpoint"] = "endpoint"
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         return self.by_kernel(
             endpoint_scores,

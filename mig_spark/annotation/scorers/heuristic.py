@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
 from mig_spark.kernels.annotation import heuristics
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, Made
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class HeuristicScorer(Scorer):
@@ -17,7 +20,7 @@ class HeuristicScorer(Scorer):
 
     kind: Literal["heuristic"] = "heuristic"
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         version = version_of(rules=heuristics.VERSION)
         return self.by_kernel(heuristic_scores, version=version, flags=heuristics.FLAGS, sound_above=heuristics.WORST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from mig_spark.annotation.language_models import LanguageModelConfig
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 
 class IfdScorer(LanguageModelConfig, Scorer):
     """Instruction-following difficulty, as complexity and score: a causal language model's loss on the answer with the
@@ -23,7 +26,7 @@ class IfdScorer(LanguageModelConfig, Scorer):
     model: str = Field(description="causal language model: a name on the hub, or a folder that every node has")
     chat: bool = Field(True, description="put the talk into the model's chat template, where it has one")
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         causal_lm.check_transformers()
         identity = self.identity(self.model)

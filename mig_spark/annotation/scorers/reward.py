@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from mig_spark.annotation.annotator import Annotator, Scorer, version_of
 from mig_spark.annotation.language_models import LanguageModelConfig
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class RewardScorer(LanguageModelConfig, Scorer):
@@ -25,7 +28,7 @@ class RewardScorer(LanguageModelConfig, Scorer):
         "sigmoid", description="sigmoid: scores between 0 and 1; none: the reward as it is, which must not be negative"
     )
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Scorer`."""
         causal_lm.check_transformers()
         identity = self.identity(self.model)

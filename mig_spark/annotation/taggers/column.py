@@ -14,7 +14,7 @@ from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, OUTSIDE, Made
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 class ColumnTagger(Tagger):
@@ -28,9 +28,9 @@ class ColumnTagger(Tagger):
         description="path of a JSON list of labels: others are left out, the row is flagged label_outside; null: all",
     )
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Tagger`."""
-        valid = read_label_list(self.valid_labels) if self.valid_labels else None
+        valid = read_label_list(self.valid_labels, spark) if self.valid_labels else None
         version = version_of(rule=1, valid=valid)
         if valid is None:
             return Annotator("column", version, self.makes, reads_given=True, columns=given_labels)

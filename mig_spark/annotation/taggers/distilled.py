@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -16,6 +16,9 @@ from mig_spark.annotation.taggers.embedding import NearestTagger, nearest
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, Made
 from mig_spark.kernels.annotation.embedding import TextOf
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class DistilledTagger(NearestTagger):
@@ -38,15 +41,15 @@ class DistilledTagger(NearestTagger):
             raise ValueError("cache_dir is a folder that Python opens on every node, for example /Volumes/... or /tmp")
         return self
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Tagger`."""
         from mig_spark.kernels.annotation import distilled
 
-        labels = vocabulary_labels(self.vocabulary)
+        labels = vocabulary_labels(self.vocabulary, spark)
         embedding.check_installed()
         identity = embedding.model_identity(self.model)
         said = self.said()
-        fitted = {"vocabulary": labels, "sample": sample_texts(self.sample)}
+        fitted = {"vocabulary": labels, "sample": sample_texts(self.sample, spark)}
         parameters = {**said, **fitted, "model": self.model, "identity": identity, "cache_dir": self.cache_dir}
         parameters["text"] = self.text
         return self.by_kernel(

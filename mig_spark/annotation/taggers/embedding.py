@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from mig_spark.config.base import DEFAULT_MODEL
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, CostKind, Made
 from mig_spark.kernels.annotation.embedding import TextOf
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class NearestTagger(Tagger):
@@ -75,10 +78,10 @@ class EmbeddingTagger(NearestTagger):
     kind: Literal["embedding"] = "embedding"
     batch_tokens: int = Field(8192, ge=64, description="tokens in one batch of the model, padding included")
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Tagger`."""
         embedding.check_installed()
-        labels = vocabulary_labels(self.vocabulary)
+        labels = vocabulary_labels(self.vocabulary, spark)
         identity = embedding.model_identity(self.model)
         said = self.said()
         parameters = {**said, "model": self.model, "vocabulary": labels, "batch_tokens": self.batch_tokens}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -13,6 +13,9 @@ from mig_spark.annotation.label_lists import vocabulary_labels
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, OUTSIDE, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import Ask, Task, ask_rows, read_answer, why_unread
 from mig_spark.kernels.annotation.prompts import PROMPT_VERSION, read_labels, tag_prompt
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # what a label usually takes in an answer
 _TOKENS_A_LABEL = 6
@@ -31,9 +34,9 @@ class EndpointTagger(EndpointConfig, Tagger):
     )
     language: str | None = Field("English", description="language of free labels; null: that of the conversation")
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Tagger`."""
-        vocabulary = vocabulary_labels(self.vocabulary) if self.vocabulary else None
+        vocabulary = vocabulary_labels(self.vocabulary, spark) if self.vocabulary else None
         # a list's labels are in the list's language
         language = self.language if vocabulary is None else None
         own = {"top": self.top, "vocabulary": vocabulary, "language": language}

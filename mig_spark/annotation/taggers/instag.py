@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -13,6 +13,9 @@ from mig_spark.kernels.annotation import causal_lm, instag
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import UNPARSABLE
 from mig_spark.kernels.annotation.spend import SPENT
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class InstagTagger(LanguageModelConfig, Tagger):
@@ -31,7 +34,7 @@ class InstagTagger(LanguageModelConfig, Tagger):
         check_prompt("prompt", self.prompt, "text")
         return self
 
-    def annotator(self, threads: int) -> Annotator:
+    def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:
         """See `Tagger`."""
         causal_lm.check_transformers()
         identity = self.identity(self.model)
