@@ -115,9 +115,9 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
     known = {row["id"]: row for row in there.to_pylist()}
     ranks = {name: k for k, name in enumerate(chosen["id"].to_pylist())}
     taken = [name for name in asked if name in ranks]
-    kept_out = _named_by_config(spark, config, [name for name in asked if name in known and name not in ranks])
-    over = [name for name in asked if name in known and name not in ranks and name not in kept_out]
-    found = {name: Explanation(name, *said, *_facts(known[name])) for name, said in kept_out.items()}
+    named = _named_by_config(spark, config, [name for name in asked if name in known and name not in ranks])
+    over = [name for name in asked if name in known and name not in ranks and name not in named]
+    found = {name: Explanation(name, *said, *_facts(known[name])) for name, said in named.items()}
     if made.certificate.get("strategy", "mig") == "mig":
         story = _Story(then, config, made, chosen, rows, there)
         found |= {name: story.selected(ranks[name]) for name in taken}
@@ -129,7 +129,7 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
             row = chosen.slice(ranks[name], 1).to_pylist()[0]
             found[name] = Explanation(name, "selected", f"rank {row['rank']:,}; {why}", *_facts(row), row["rank"])
         found |= {name: Explanation(name, "passed over", why, *_facts(known[name])) for name in over}
-    found |= _elsewhere(store, [name for name in asked if name not in found])
+    found |= kept_out(store, [name for name in asked if name not in found])
     return [found[name] for name in asked]
 
 
@@ -137,7 +137,7 @@ def _facts(row: Mapping[str, Any]) -> tuple[float, tuple[str, ...]]:
     return row["score"], tuple(row["labels"])
 
 
-def _of(df: DataFrame, names: Sequence[str]) -> pa.Table:
+def rows_of(df: DataFrame, names: Sequence[str]) -> pa.Table:
     """The rows of a table with these ids."""
     from pyspark.sql import functions as sf
 
@@ -162,27 +162,27 @@ def _named_by_config(spark: SparkSession, config: Config, names: Sequence[str]) 
     for key, told in said.items():
         where = getattr(config.select, key)
         if where is not None and names:
-            listed = _of(read_id_frame(spark, where, f"select.{key}"), names)["id"].to_pylist()
+            listed = rows_of(read_id_frame(spark, where, f"select.{key}"), names)["id"].to_pylist()
             found = {**dict.fromkeys(listed, told), **found}
     return found
 
 
-def _elsewhere(store: Store, names: Sequence[str]) -> dict[str, Explanation]:
+def kept_out(store: Store, names: Sequence[str]) -> dict[str, Explanation]:
     """Rows that are not in the annotated pool that the selection was made from."""
     if not names:
         return {}
     found: dict[str, Explanation] = {}
     if store.exists(REJECTED):
-        for row in _of(store.read(REJECTED).select("id", "stage", "reason", "detail"), names).to_pylist():
+        for row in rows_of(store.read(REJECTED).select("id", "stage", "reason", "detail"), names).to_pylist():
             detail = f": {row['detail']}" if row["detail"] else ""
             why = f"by the stage {row['stage']}: {row['reason']}{detail}"
             found.setdefault(row["id"], Explanation(row["id"], "rejected", why))
     if store.exists(SCREENED):
         copies = store.read(SCREENED).where("copy_of is not null").select("id", "copy_of")
-        for row in _of(copies, [name for name in names if name not in found]).to_pylist():
+        for row in rows_of(copies, [name for name in names if name not in found]).to_pylist():
             why = f"it has the same content as {row['copy_of']}, which stands for it: ask for that row"
             found[row["id"]] = Explanation(row["id"], "a copy", why)
-    pool = set(_of(store.read(POOL).select("id"), names)["id"].to_pylist()) if store.exists(POOL) else set()
+    pool = set(rows_of(store.read(POOL).select("id"), names)["id"].to_pylist()) if store.exists(POOL) else set()
     for name in names:
         if name in found:
             continue
@@ -252,7 +252,7 @@ class _Story:
         where = self._select.include
         if where is None:
             return kept
-        named = set(_of(read_id_frame(self._then.spark, where, "select.include"), self._ids)["id"].to_pylist())
+        named = set(rows_of(read_id_frame(self._then.spark, where, "select.include"), self._ids)["id"].to_pylist())
         forced = kept
         while forced < len(self._ids) and self._ids[forced] in named:
             forced += 1

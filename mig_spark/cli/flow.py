@@ -249,6 +249,26 @@ def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> Non
     click.echo("\n".join(json.dumps(run.to_dict()) for run in found) if as_json else describe_runs(found))
 
 
+@cli.command(epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml")
+@click.argument("a")
+@click.argument("b")
+@click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON instead.")
+def compare(a: str, b: str, config_path: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Compare two selections: rows in common, why the others are in one alone, what each of them covers.
+
+    A and B are ids of runs, or lists of ids in order of rank: a file, a folder or a table with `id`.
+    """
+    from mig_spark.compare import compare_selections, describe_comparison
+    from mig_spark.lakehouse.session import open_session
+
+    settings = read_config(config_path, overrides)
+    with open_session(settings.spark) as session:
+        found = compare_selections(session.spark, settings, a, b)
+    click.echo(json.dumps(found.to_dict()) if as_json else describe_comparison(found))
+
+
 @cli.command()
 @click.argument("run_id")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")

@@ -73,7 +73,7 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     """
     store = Store(spark, config.output)
     record = find_run(store, run_id)
-    made = _selection_of(store, record)
+    made = selection_of(store, record)
     recorded = _config_of(record, config)
     pins = {name: int(version) for name, version in made.reads["tables"].items()}
     if ANNOTATED.name not in pins:
@@ -160,7 +160,7 @@ def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
         )
 
 
-def _selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
+def selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
     """The record of the stage that made the run's selection."""
     from pyspark.sql import functions as sf
 

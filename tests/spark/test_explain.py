@@ -9,7 +9,9 @@ import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
+from mig_spark.compare import compare_selections, describe_comparison
 from mig_spark.config import OutputConfig, PoolConfig
+from mig_spark.contracts import ANNOTATED, SELECTION
 from mig_spark.curation.history import describe_run, describe_runs, past_runs, unlike_defaults
 from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import InputError
@@ -130,3 +132,43 @@ def test_the_doctor_finds_what_a_config_names(spark, files):
     bad = bad.model_copy(update={"pool": PoolConfig(path=str(files / "nothing.jsonl"))})
     found = {one.what: one for one in _named_by(spark, bad)}
     assert (found["pool.path"].good, found["output.path"].good) == (False, False)
+
+
+def test_two_selections_are_compared(spark, files):
+    config = config_of(files)
+    one = run_pipeline(spark, config, STAGES)["run_id"]
+    first = [row["id"] for row in Store(spark, config.output).read(SELECTION).orderBy("rank").collect()]
+    pool = {row["id"] for row in Store(spark, config.output).read(ANNOTATED).collect()}
+    other = run_pipeline(spark, config_of(files, budget=10, gain="exact"), STAGES)["run_id"]
+    second = [row["id"] for row in Store(spark, config.output).read(SELECTION).orderBy("rank").collect()]
+
+    found = compare_selections(spark, config, one, other)
+    assert (found.a.rows, found.b.rows, found.common) == (25, 10, len(set(first) & set(second)))
+    assert found.prefixes[-1] == (10, len(set(first[:10]) & set(second)))
+    assert found.config == {"select.budget": (25, 10), "select.gain": ("default", "exact")}
+    assert found.pool is None
+    [why] = found.only_a
+    assert (why.rows, why.examples) == (25 - found.common, tuple([i for i in first if i not in second][:3]))
+    assert "the same labels and score" in why.reason
+    assert found.a.measures["objective"] > found.b.measures["objective"] > 0
+
+    listed = files / "listed.jsonl"
+    ids = [*reversed(first[:5]), "zz-copy", "silent", "nobody"]
+    listed.write_text("\n".join(json.dumps({"id": i}) for i in ids))
+    again = compare_selections(spark, config, str(listed), one)
+    assert (again.a.rows, again.a.measures["found"], again.common) == (8, 5, 5)
+    assert {one.reason.partition(" (")[0]: one.examples for one in again.only_a} == {
+        "it is a copy of a row that stands for it": ("zz-copy",),
+        "it is rejected": ("silent",),
+        "it is not in the pool": ("nobody",),
+    }
+    assert again.config is None
+    assert sum(again.b.sources.values()) == 25
+    assert set(first) <= pool
+    assert "it is a copy of a row" in describe_comparison(again)
+    json.dumps(again.to_dict())
+    with pytest.raises(InputError, match=r"'nowhere' is neither a run on record .* nor a list of ids"):
+        compare_selections(spark, config, one, "nowhere")
+    listed.write_text("\n".join(json.dumps({"id": i}) for i in "aba"))
+    with pytest.raises(InputError, match="'a' is there more than once"):
+        compare_selections(spark, config, one, str(listed))
