@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mig_spark.kernels.ingest.rejects import TURN_NOT_OBJECT, UNKNOWN_ROLE, BadRecord, show
-from mig_spark.kernels.ingest.turns import CALLS, REASONING, ROLE_NAMES, compact, further_of, is_empty, read_content
+from mig_spark.kernels.ingest.turns import CALLS, REASONING, compact, further_of, head_of, is_empty, read_content
 
 Message = dict[str, Any]
 
@@ -24,15 +23,7 @@ def as_message(item: Any, where: str) -> Message | None:
     Raises:
         BadRecord: it is no message.
     """
-    if not isinstance(item, dict):
-        raise BadRecord(TURN_NOT_OBJECT, f"{where} is {show(item)}")
-    role_key = "from" if item.get("role") is None else "role"
-    named = item.get(role_key)
-    said = named.strip().lower() if isinstance(named, str) else ""
-    role = ROLE_NAMES.get(said)
-    if role is None:
-        raise BadRecord(UNKNOWN_ROLE, f"{where} has {'no role' if named is None else f'role {show(named)}'}")
-    content_key = "value" if item.get("content") is None else "content"
+    role_key, said, role, content_key = head_of(item, where)
     content = item.get(content_key)
     further = further_of(item, role_key, role, content_key)
     text, whole = read_content(content, role, where)

@@ -72,6 +72,27 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def head_of(item: Any, where: str) -> tuple[str, str, str, str]:
+    """Where a message has its role and its content, and which role that is.
+
+    Returns:
+        The key of the role (`role` or `from`), the role as it is written, in small letters, the role's name in the
+        view, and the key of the content (`content` or `value`).
+
+    Raises:
+        BadRecord: not an object, or an unknown role.
+    """
+    if not isinstance(item, dict):
+        raise BadRecord(TURN_NOT_OBJECT, f"{where} is {show(item)}")
+    role_key = "from" if item.get("role") is None else "role"
+    named = item.get(role_key)
+    said = named.strip().lower() if isinstance(named, str) else ""
+    role = ROLE_NAMES.get(said)
+    if role is None:
+        raise BadRecord(UNKNOWN_ROLE, f"{where} has {'no role' if named is None else f'role {show(named)}'}")
+    return role_key, said, role, "value" if item.get("content") is None else "content"
+
+
 def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
     """One message, with its role under `role` or `from` and its content under `content` or `value`.
 
@@ -82,15 +103,7 @@ def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
     Raises:
         BadRecord: not an object, an unknown role, a content that is empty or cannot be read.
     """
-    if not isinstance(item, dict):
-        raise BadRecord(TURN_NOT_OBJECT, f"{where} is {show(item)}")
-    role_key = "from" if item.get("role") is None else "role"
-    named = item.get(role_key)
-    said = named.strip().lower() if isinstance(named, str) else ""
-    role = ROLE_NAMES.get(said)
-    if role is None:
-        raise BadRecord(UNKNOWN_ROLE, f"{where} has {'no role' if named is None else f'role {show(named)}'}")
-    content_key = "value" if item.get("content") is None else "content"
+    role_key, said, role, content_key = head_of(item, where)
     content = item.get(content_key)
     further = further_of(item, role_key, role, content_key) if len(item) > 2 or content_key not in item else {}
     if said in _OWN_ROLES:
