@@ -252,6 +252,14 @@ def test_sharegpt() -> None:
     ]  # fmt: skip
 
 
+def test_a_tool_may_answer_a_call_that_is_kept_as_text() -> None:
+    said = [("human", "Lights on."), ("function_call", "lights(on)"), ("observation", "on"), ("gpt", "Done.")]
+    record = {"conversations": [{"from": who, "value": text} for who, text in said]}
+    assert line("sharegpt", record) == record
+    del record["conversations"][1]
+    assert reason("sharegpt", record) == "turn 2: a tool's answer after a user turn"
+
+
 def test_trl() -> None:
     got = line("trl", {"messages": CALLED, "functions": [LIGHT["function"]], "enable_thinking": False})
     called = {"type": "function", "function": {"name": "control_light", "arguments": {"room": "living room"}}}

@@ -68,8 +68,8 @@ def _wrong_after(before: Message, here: Message) -> str | None:
     if role in ("system", "developer"):
         return f"a {role} prompt in the middle"
     if role == "tool":
-        # the call may be in the assistant's text, as Hermes and Llama 3 write it
-        return None if last in ("assistant", "tool") else f"a tool's answer after {_who(before)}"
+        # the call may be in the assistant's text, as Hermes and Llama 3 write it, or a text of its own
+        return None if last in ("assistant", "tool", "function_call") else f"a tool's answer after {_who(before)}"
     if role == "user":
         return "two user turns in a row" if last == "user" else _unanswered(before)
     if last == "assistant":
