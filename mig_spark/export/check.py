@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mig_spark.errors import InputError
-from mig_spark.export.convert import Further
+from mig_spark.export.convert import Further, problem_of
 from mig_spark.export.format import Format, LineFormat
 from mig_spark.export.sets import SKIPPED, phrase
 from mig_spark.lakehouse.files import is_remote, local_path
@@ -119,7 +119,4 @@ def _problem(line: bytes, form: LineFormat, further: Further | None) -> str | No
         return f"not JSON: {e}"
     if not isinstance(record, dict):
         return "not an object"
-    wrong = list(form.problems(record))
-    if not wrong and further is not None:
-        wrong = further(form, record)
-    return wrong[0] if wrong else None
+    return problem_of(form, record, further)

@@ -32,12 +32,33 @@ def convert(form: LineFormat, row: SelectedRow, further: Further | None = None) 
         further: more to keep to; None: nothing.
     """
     try:
-        if (refused := form.refusal(row)) is not None:
-            return Converted(reason=refused)
-        record = form.record(row)
-        wrong = form.problems(record) or (further(form, record) if further is not None else ())
-        if wrong:
-            return Converted(reason=wrong[0])
-        return Converted(form.set_of(row), form.line(row, record), tuple(sorted(record)))
+        refused = form.refusal(row)
+        if refused is None:
+            record = form.record(row)
+            refused = problem_of(form, record, further)
+            if refused is None:
+                return Converted(form.set_of(row), form.line(row, record), tuple(sorted(record)))
     except Unfit as e:
-        return Converted(reason=str(e))
+        refused = str(e)
+    return Converted(reason=_in_one_line(refused))
+
+
+def problem_of(form: LineFormat, record: dict[str, Any], further: Further | None = None) -> str | None:
+    """The first thing that is wrong with a record, in one line of text; None where nothing is.
+
+    Args:
+        form: the format that it should have.
+        record: any JSON object.
+        further: asked only where the format finds nothing.
+    """
+    try:
+        wrong = form.problems(record) or (further(form, record) if further is not None else ())
+    except RecursionError:
+        return "nested too deeply"
+    return _in_one_line(wrong[0]) if wrong else None
+
+
+def _in_one_line(words: str) -> str:
+    """Words that quote a record, as a file or a terminal can have them: what they quote may have line ends, and half of
+    a character pair."""
+    return " ".join(words.split()).encode("utf-8", "backslashreplace").decode()

@@ -24,7 +24,7 @@ from mig_spark.config import build_config
 from mig_spark.contracts import KINDS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
-from mig_spark.export.convert import convert
+from mig_spark.export.convert import convert, problem_of
 from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
 from mig_spark.export.lengths import Lengths
 from mig_spark.kernels.export.dialogue import Dialogue
@@ -431,6 +431,8 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("alpaca", {"instruction": "a"}, "`output` is no text"),
     ("alpaca", {"instruction": "a", "output": " "}, "turn 2 (assistant) is empty"),
     ("alpaca", {"instruction": "a", "output": "b", "history": [["x"]]}, "`history` is not"),
+    ("alpaca", {"instruction": "a", "output": "b", "history": 5}, "`history` is not a list"),
+    ("alpaca", {"instruction": "a", "output": "b", "system": {}}, "`system` is no text"),
     ("sharegpt", {"conversations": []}, "no messages"),
     ("sharegpt", {"conversations": [{"from": "human", "value": "a"}]}, "ends with a user turn"),
     ("sharegpt", {"conversations": [{"from": "gpt", "value": "a"}]}, "begins with an assistant turn"),
@@ -457,6 +459,25 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "on()"}]},
         "a function_call that is not the JSON text",
     ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "tool_calls": "x"}]},
+        "the tool calls of turn 2 are no list of functions with names",
+    ),
+    ("sharegpt", {"conversations": [ASKED, BLUE], "tools": "[5]"}, "`tools` is not the JSON text of a list of objects"),
+    ("trl", {"messages": [ASKED, BLUE], "tools": "oops"}, "`tools` is no list of objects"),
+    ("trl", {"prompt": "a", "completions": ["b"], "labels": [True], "tools": "oops"}, "`tools` is no list of objects"),
+    ("trl", {"messages": [ASKED, BLUE], "chat_template_kwargs": [1]}, "`chat_template_kwargs` is no object"),
+    ("trl", {"messages": [ASKED, {**BLUE, "content": 5}]}, "the content of turn 2 is neither a text nor parts"),
+    ("axolotl", {"messages": [ASKED, BLUE], "tools": "oops"}, "`tools` is no list of objects"),
+    ("axolotl", {"messages": [ASKED, {**BLUE, "tool_calls": [{}]}]}, "the tool calls of turn 2 are no list"),
+    ("axolotl", {"messages": [ASKED, {**BLUE, "tool_calls": "x"}]}, "the tool calls of turn 2 are no list"),
+    (
+        "axolotl",
+        {"messages": [ASKED, {**BLUE, "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}]},
+        "the arguments of a tool call (turn 2) are not the JSON text of an object",
+    ),
+    ("axolotl", {"prompt": "a", "completion": "b", "label": True, "system": 5}, "`system` is no text"),
     ("axolotl", {"messages": [ASKED]}, "ends with a user turn"),
     ("axolotl", {"messages": [ASKED], "chosen": BLUE}, "are not a message each"),
     ("axolotl", {"prompt": "a", "completion": "", "label": True}, "a kto row has"),
@@ -466,6 +487,54 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("form", "record", "words"), BROKEN)
 def test_what_a_trainer_would_refuse_is_found(form: str, record: dict[str, Any], words: str) -> None:
     assert words in " ".join(FORMS[form].problems(record))
+
+
+#: Records that are near to those that trainers take: their keys, with any value in any place.
+ODD_MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(
+                ("role", "from"), st.sampled_from(["user", "assistant", "tool", "gpt", "human"]) | json_values
+            ),
+            **dict.fromkeys(("content", "value"), st.text() | json_values),
+            "tool_calls": json_values | st.just(CALLS) | st.lists(st.fixed_dictionaries({"function": json_values})),
+            "name": json_values,
+        },
+    )
+    | json_values
+)
+ODD_RECORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("messages", "conversations", "prompt", "completion", "chosen", "rejected", "completions", "labels"),
+            ODD_MESSAGES | json_values | st.text(),
+        ),
+        **dict.fromkeys(
+            ("instruction", "input", "output", "history", "system", "label", "kto_tag", "tools", "images",
+             "chat_template_kwargs"),
+            json_values | st.text(),
+        ),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(ODD_RECORDS | st.builds(lambda a, b: {**a, **b}, dialogues, ODD_RECORDS))
+def test_whatever_a_record_has_is_told_in_words(record: dict[str, Any]) -> None:
+    for form in FORMS.values():
+        told = problem_of(form, record)
+        assert told is None or told.strip()
+        if told is None:
+            form.dialogues(record)
+
+
+def test_words_that_quote_a_record_fit_into_a_line_of_a_file() -> None:
+    told = problem_of(FORMS["trl"], {"messages": [{**ASKED, "role": "\ud800\n"}, BLUE]})
+    assert told == "begins with a \\ud800 turn, not with a user turn"
+    parts = [{"type": ["x"], "text": "a"}]
+    assert reason("trl", {"messages": [{**ASKED, "content": parts}, BLUE]}).startswith("content in parts")
 
 
 def test_files_that_are_there_are_held_against_a_format(export: Callable[..., Any], tmp_path: Path) -> None:

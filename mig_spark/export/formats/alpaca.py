@@ -40,10 +40,11 @@ class Alpaca(LineFormat):
         missing = [key for key in ("instruction", "output") if not isinstance(record.get(key), str)]
         if missing:
             return [f"`{missing[0]}` is no text"]
-        if not isinstance(record.get("input", ""), str | None):
-            return ["`input` is no text"]
+        odd = [key for key in ("input", "system") if not isinstance(record.get(key), str | None)]
+        if odd:
+            return [f"`{odd[0]}` is no text"]
         history = record.get("history") or []
-        if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(t, str) for t in p) for p in history):
+        if not isinstance(history, list) or not all(map(_is_exchange, history)):
             return ["`history` is not a list of [question, answer]"]
         return list(turn_problems(self.dialogues(record)[0][0]))
 
@@ -54,6 +55,10 @@ class Alpaca(LineFormat):
         for question, answer in [*(record.get("history") or ()), (asked, record["output"])]:
             turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return [(turns, None)]
+
+
+def _is_exchange(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def _as_it_came(row: SelectedRow, asked: str) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from mig_spark.export.format import LineFormat, Message, SelectedRow, Told, Unfit, Written
 from mig_spark.kernels.export.dialogue import Dialogue
-from mig_spark.kernels.export.tools import as_json, tools_list, tools_of
-from mig_spark.kernels.export.turns import turn_problems
+from mig_spark.kernels.export.messages import parsed
+from mig_spark.kernels.export.tools import are_tools, as_json, tools_list, tools_of
+from mig_spark.kernels.export.turns import shape_problem, turn_problems
 
 #: Keys of a turn by which axolotl learns from it or not.
 _WEIGHTS = ("weight", "train", "train_detail")
@@ -68,14 +69,18 @@ class Axolotl(LineFormat):
             texts = [record.get("prompt"), record["completion"]]
             if not all(isinstance(t, str) and t.strip() for t in texts) or not isinstance(record.get("label"), bool):
                 return ["a kto row has a prompt and a completion as texts, and true or false as label"]
-            return []
-        messages = record.get("messages")
-        if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
-            return ["`messages` is no list of messages"]
+            return [] if isinstance(record.get("system"), str | None) else ["`system` is no text"]
+        if wrong := shape_problem(record.get("messages"), "messages"):
+            return [wrong]
+        messages: list[Message] = record["messages"]
         if "chosen" not in record and "rejected" not in record:
-            return list(turn_problems(messages))
+            if record.get("tools") and not are_tools(record["tools"]):
+                return ["`tools` is no list of objects"]
+            return [*_argument_problems(messages), *turn_problems(messages)]
         if not all(isinstance(record.get(key), dict) for key in ("chosen", "rejected")):
             return ["`chosen` and `rejected` are not a message each"]
+        if wrong := shape_problem([record["chosen"]], "chosen") or shape_problem([record["rejected"]], "rejected"):
+            return [wrong]
         return [
             f"{key}: {problem}" for key in ("chosen", "rejected") for problem in turn_problems([*messages, record[key]])
         ]
@@ -133,10 +138,20 @@ def _with_objects(message: Message) -> Message:
         return message
     calls = []
     for call in message["tool_calls"]:
-        arguments = call["function"]["arguments"]
-        with_object = json.loads(arguments) if isinstance(arguments, str) and arguments.startswith("{") else arguments
-        calls.append({**call, "function": {**call["function"], "arguments": with_object}})
+        function = call["function"]
+        if isinstance(function.get("arguments"), str):
+            function = {**function, "arguments": json.loads(function["arguments"])}
+        calls.append({**call, "function": function})
     return {**message, "tool_calls": calls}
+
+
+def _argument_problems(messages: Sequence[Message]) -> Iterator[str]:
+    """Arguments that are a text have to be that of an object: axolotl stops where it cannot read them."""
+    for number, message in enumerate(messages, 1):
+        for call in message.get("tool_calls") or ():
+            arguments = call["function"].get("arguments")
+            if isinstance(arguments, str) and not isinstance(parsed(arguments), dict):
+                yield f"the arguments of a tool call (turn {number}) are not the JSON text of an object"
 
 
 def _answer(messages: Sequence[Message]) -> Message:

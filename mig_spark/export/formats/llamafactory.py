@@ -14,8 +14,9 @@ from mig_spark.export.format import Message, SelectedRow, Told, Unfit, Written
 from mig_spark.export.formats.sharegpt import Turns
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.messages import as_messages
-from mig_spark.kernels.export.tools import is_list, tools_of, tools_text
-from mig_spark.kernels.ingest.rejects import BadRecord
+from mig_spark.kernels.export.tools import are_tools_as_text, tools_of, tools_text
+from mig_spark.kernels.export.turns import shape_problem
+from mig_spark.kernels.ingest.rejects import BadRecord, show
 
 _ODD, _EVEN = ("human", "observation"), ("gpt", "function_call")
 _MEDIA = {"images": ("images", "image"), "videos": ("videos", "video"), "audios": ("audios", "audio")}
@@ -66,10 +67,10 @@ class LlamaFactory(Turns):
                 turn["value"].strip() or turn.get("from") == "observation"
             ):
                 return [f"turn {number} has no text"]
-        places = [turn.get("from") for turn in turns]
-        for number, place in enumerate(places, 1):
+        for number, place in enumerate((turn.get("from") for turn in turns), 1):
             if place not in (_ODD if number % 2 else _EVEN):
-                return [f"turn {number} is {place}, where {' or '.join(_ODD if number % 2 else _EVEN)} has to be"]
+                said = place if place in (*_ODD, *_EVEN, "system") else show(place)
+                return [f"turn {number} is {said}, where {' or '.join(_ODD if number % 2 else _EVEN)} has to be"]
         if len(turns) % 2 != ranking or not turns:
             return [f"{len(turns)} turns: the number has to be {'odd' if ranking else 'even, and some'}"]
         if any(answer.get("from") not in _EVEN for answer in answers):
@@ -96,12 +97,16 @@ class LlamaFactory(Turns):
         return self.turns(messages)[0]
 
     def _other_problems(self, record: Mapping[str, Any], texts: Sequence[str]) -> list[str]:
-        if record.get("tools") and not is_list(record["tools"]):
-            return ["`tools` is not the JSON text of a list"]
+        if record.get("tools") and not are_tools_as_text(record["tools"]):
+            return ["`tools` is not the JSON text of a list of objects"]
+        if not isinstance(record.get("system"), str | None):
+            return ["`system` is no text"]
         try:
             calls = [m for m, _ in self.dialogues(record)]
         except BadRecord as e:
             return [f"{e.reason}: {e.detail}"]
+        if wrong := next(filter(None, (shape_problem(messages, "conversations") for messages in calls)), None):
+            return [wrong]
         if any(m["role"] == "function_call" for messages in calls for m in messages):
             return ["a function_call that is not the JSON text of a name with arguments"]
         if not isinstance(record.get("kto_tag", True), bool):

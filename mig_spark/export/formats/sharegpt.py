@@ -9,8 +9,8 @@ from pydantic import Field
 
 from mig_spark.export.format import LineFormat, Message, SelectedRow, Unfit
 from mig_spark.kernels.export.messages import as_messages
-from mig_spark.kernels.export.tools import as_json, is_list, tools_of, tools_text
-from mig_spark.kernels.export.turns import answers_in_order, says_something, turn_problems
+from mig_spark.kernels.export.tools import are_tools_as_text, as_json, tools_of, tools_text
+from mig_spark.kernels.export.turns import answers_in_order, says_something, shape_problem, turn_problems
 from mig_spark.kernels.ingest.rejects import BadRecord
 from mig_spark.kernels.ingest.turns import REASONING
 
@@ -78,9 +78,11 @@ class Sharegpt(Turns):
             messages = as_messages(record.get("conversations"))
         except BadRecord as e:
             return [f"{e.reason}: {e.detail}"]
+        if wrong := shape_problem(messages, "conversations"):
+            return [wrong]
         tools = record.get("tools")
-        if tools and not is_list(tools):
-            return ["`tools` is not the JSON text of a list"]
+        if tools and not are_tools_as_text(tools):
+            return ["`tools` is not the JSON text of a list of objects"]
         return list(turn_problems(messages))
 
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:

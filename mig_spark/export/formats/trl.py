@@ -13,8 +13,8 @@ from pydantic import Field
 from mig_spark.contracts import KINDS
 from mig_spark.export.format import LineFormat, Message, SelectedRow, Unfit
 from mig_spark.kernels.export.dialogue import Dialogue
-from mig_spark.kernels.export.tools import tools_list, tools_of
-from mig_spark.kernels.export.turns import is_silent, turn_problems
+from mig_spark.kernels.export.tools import are_tools, are_tools_as_text, tools_list, tools_of
+from mig_spark.kernels.export.turns import is_silent, shape_problem, turn_problems
 
 #: The columns by which TRL's trainers tell the type of a set.
 _TYPES: dict[frozenset[str], str] = {
@@ -76,14 +76,16 @@ class TrlTypes(LineFormat):
         columns = frozenset(record) & _COLUMNS
         if columns not in _TYPES:
             return [f"no type of TRL has the columns {', '.join(sorted(columns)) or 'that there are'}"]
+        tools = record.get("tools")
+        if tools and not are_tools(tools) and not are_tools_as_text(tools):
+            return ["`tools` is no list of objects"]
+        if not isinstance(record.get("chat_template_kwargs"), dict | None):
+            return ["`chat_template_kwargs` is no object"]
         if columns == {"prompt", "completions", "labels"}:
             return list(_stepwise_problems(record))
-        for column in columns - {"label"}:
-            if not _is_conversation(record[column]):
-                return [f"`{column}` is no list of messages"]
-        tools = record.get("tools")
-        if tools is not None and not isinstance(tools, list | str):
-            return ["`tools` is no list"]
+        for column in sorted(columns - {"label"}):
+            if wrong := shape_problem(record[column], column):
+                return [wrong]
         if not isinstance(record.get("label", True), bool):
             return ["`label` is neither true nor false"]
         return list(_problems_of(record))
@@ -153,10 +155,6 @@ def _template(found: Dialogue) -> dict[str, Any]:
     apart = ("enable_thinking", "reasoning_effort", "model_identity")
     merged = {**{key: found.further[key] for key in apart if key in found.further}, **given}
     return {"chat_template_kwargs": merged} if merged else {}
-
-
-def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(m, dict) and "role" in m for m in value)
 
 
 def _problems_of(record: Mapping[str, Any]) -> Sequence[str]:

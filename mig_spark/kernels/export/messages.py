@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from mig_spark.kernels.ingest.rejects import show
 from mig_spark.kernels.ingest.turns import CALLS, REASONING, compact, further_of, head_of, is_empty, read_content
 
 Message = dict[str, Any]
@@ -108,6 +109,11 @@ def parsed(text: str) -> Any:
         return None
 
 
+def _kind(part: Any) -> str | None:
+    kind = part.get("type") if isinstance(part, dict) else "text"
+    return kind if isinstance(kind, str | None) else show(kind)
+
+
 def features_of(message: Message) -> Iterator[tuple[str, str]]:
     """What a message has beyond a text of user or assistant (`export.format.FEATURES`), each with words for it."""
     role = message["role"]
@@ -122,7 +128,7 @@ def features_of(message: Message) -> Iterator[tuple[str, str]]:
         yield ("calls", "a tool call") if read else ("unread calls", "`tool_calls` that are not names with arguments")
     content = message["content"]
     if isinstance(content, list):
-        kinds = {part.get("type") if isinstance(part, dict) else "text" for part in content}
+        kinds = {_kind(part) for part in content}
         media = sorted(str(k) for k in kinds if k in _MEDIA_PARTS)
         if media:
             yield "media parts", f"a part of type {media[0]}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mig_spark.kernels.export.messages import parsed
 from mig_spark.kernels.export.row import Unfit
 
 
@@ -42,14 +43,16 @@ def tools_list(tools: Any) -> list[Any]:
 
 
 def tools_of(record: Mapping[str, Any]) -> Any:
-    """The tools of a record as a list; None where it has none."""
+    """The tools of a record, which are a list or the JSON text of one, as a list; None where it has none."""
     tools = record.get("tools") or None
     return json.loads(tools) if isinstance(tools, str) else tools
 
 
-def is_list(tools: Any) -> bool:
-    """Whether a value is the JSON text of a list."""
-    try:
-        return isinstance(json.loads(tools), list)
-    except (TypeError, ValueError, RecursionError):
-        return False
+def are_tools(value: Any) -> bool:
+    """Whether a value is a list of objects."""
+    return isinstance(value, list) and all(isinstance(tool, dict) for tool in value)
+
+
+def are_tools_as_text(value: Any) -> bool:
+    """Whether a value is the JSON text of a list of objects."""
+    return isinstance(value, str) and are_tools(parsed(value))

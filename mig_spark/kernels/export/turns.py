@@ -8,6 +8,32 @@ from typing import Any
 from mig_spark.kernels.export.messages import Message
 
 
+def shape_problem(value: Any, key: str) -> str | None:
+    """Why a value is no list of messages in OpenAI's form, in words; None where it is one. The other functions here,
+    and a format's `dialogues`, are given messages of which this is known.
+
+    Args:
+        value: whatever a record has; each message should have a text as `role`, a text, a list of parts or null as
+            `content`, and as `tool_calls` null or a list of calls, each an object whose `function` has a name.
+        key: where the record has it.
+    """
+    if not isinstance(value, list) or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
+        return f"`{key}` is no list of messages"
+    for number, message in enumerate(value, 1):
+        content, calls = message.get("content"), message.get("tool_calls")
+        parts = isinstance(content, list) and all(isinstance(part, str | dict) for part in content)
+        if not (parts or isinstance(content, str | None)):
+            return f"`{key}`: the content of turn {number} is neither a text nor parts"
+        if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
+            return f"`{key}`: the tool calls of turn {number} are no list of functions with names"
+    return None
+
+
+def _is_call(value: Any) -> bool:
+    function = value.get("function") if isinstance(value, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
+
+
 def turn_problems(messages: Sequence[Message], *, answered: bool = True) -> Iterator[str]:
     """What a chat template would refuse or render as nothing, in words.
 
