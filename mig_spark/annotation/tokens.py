@@ -44,7 +44,7 @@ def find_tokenizer(spark: SparkSession | None, config: Config) -> Tokenizer | No
     if not config.counts_tokens():
         return None
     named = str(config.annotate.tokenizer)
-    found = _of_embedding_model(spark, config) if named == "auto" else _at(spark, named)
+    found = _of_embedding_model(spark, config) if named == "auto" else read_tokenizer(spark, named)
     found.check()
     return found
 
@@ -121,7 +121,8 @@ def _of_embedding_model(spark: SparkSession | None, config: Config) -> Tokenizer
         if folder is None and model in BUNDLED_NAMES:
             raise DependencyError(HINT)
         path = _from_hub(model) if folder is None else _in_folder(folder)
-        return _at(spark, str(path), name=BUNDLED_NAMES[0] if model in BUNDLED_NAMES else model.rpartition("/")[2])
+        name = BUNDLED_NAMES[0] if model in BUNDLED_NAMES else model.rpartition("/")[2]
+        return read_tokenizer(spark, str(path), name=name)
     except (DependencyError, InputError) as e:
         raise DependencyError(
             f"a column `tokens` is asked for, and the tokenizer of the embedding model {model} is not here ({e}): "
@@ -148,8 +149,21 @@ def _from_hub(model: str) -> Path:
         raise DependencyError(str(e).strip().splitlines()[0]) from None
 
 
-def _at(spark: SparkSession | None, path: str, *, name: str | None = None) -> Tokenizer:
-    """The tokenizer at a path: a file, or a folder with `tokenizer.json` and what says its chat template."""
+def read_tokenizer(
+    spark: SparkSession | None, path: str, *, name: str | None = None, told: str | None = None
+) -> Tokenizer:
+    """The tokenizer at a path; its own `check` tries it.
+
+    Args:
+        spark: the session whose file systems and credentials count; None: those that Python and pyarrow know.
+        path: a file `*.json`, or a folder with `tokenizer.json` and what says its chat template.
+        name: what people call it; None: the folder's name, or the file's.
+        told: what errors call the place; None: as `annotate.tokenizer` names it.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
+    """
+    told = told or f"annotate.tokenizer = {path}"
     alone = path.rstrip("/").endswith(".json")
     folder = path.rstrip("/").rpartition("/")[0] if alone else path.rstrip("/")
     file = path if alone else f"{folder}/{_FILE}"
@@ -157,17 +171,17 @@ def _at(spark: SparkSession | None, path: str, *, name: str | None = None) -> To
         content = read_bytes(file, spark).decode()
     except InputError as e:
         raise InputError(
-            f"annotate.tokenizer = {path}: {e}; give a tokenizer.json of the library tokenizers, or a folder with one "
+            f"{told}: {e}; give a tokenizer.json of the library tokenizers, or a folder with one "
             "(save_pretrained of a tokenizer writes it)"
         ) from None
     except UnicodeDecodeError:
-        raise InputError(f"annotate.tokenizer = {path}: {file} is not text, so it is no tokenizer.json") from None
+        raise InputError(f"{told}: {file} is not text, so it is no tokenizer.json") from None
     shown = name or (file.rpartition("/")[2] if alone and not file.endswith(_FILE) else folder.rpartition("/")[2])
     if alone:
         return Tokenizer(shown or _FILE, content)
-    settings = _json(spark, f"{folder}/tokenizer_config.json", path)
+    settings = _json(spark, f"{folder}/tokenizer_config.json", told)
     template = _optional(spark, f"{folder}/chat_template.jinja") or _template(settings.get("chat_template"))
-    special = {**_json(spark, f"{folder}/special_tokens_map.json", path), **settings}
+    special = {**_json(spark, f"{folder}/special_tokens_map.json", told), **settings}
     texts = {key: _text(special[key]) for key in _SPECIAL if special.get(key)}
     return Tokenizer(shown, content, template, texts if template is not None else {})
 
@@ -191,10 +205,10 @@ def _optional(spark: SparkSession | None, file: str) -> str | None:
         return None
 
 
-def _json(spark: SparkSession | None, file: str, path: str) -> dict[str, Any]:
+def _json(spark: SparkSession | None, file: str, told: str) -> dict[str, Any]:
     text = _optional(spark, file)
     try:
         found = {} if text is None else json.loads(text)
     except ValueError as e:
-        raise InputError(f"annotate.tokenizer = {path}: {file} is not JSON ({e})") from None
+        raise InputError(f"{told}: {file} is not JSON ({e})") from None
     return found if isinstance(found, dict) else {}

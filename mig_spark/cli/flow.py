@@ -148,15 +148,13 @@ def export(
 
 
 def _lengths(tokenizer: str | None, max_tokens: int | None) -> Lengths | None:
-    from mig_spark.export.lengths import Lengths
+    from mig_spark.export.lengths import lengths_of
 
     if tokenizer is None:
         if max_tokens is not None:
             raise InputError(f"--max-tokens {max_tokens}: say which tokenizer counts them: --tokenizer DIR")
         return None
-    lengths = Lengths(tokenizer, max_tokens)
-    lengths.check()
-    return lengths
+    return lengths_of(tokenizer, max_tokens)
 
 
 def _check_files(path: str, form: str | None, tokenizer: str | None, max_tokens: int | None, as_json: bool) -> None:

@@ -110,15 +110,20 @@ class LineFormat(Format):
         """
 
     def problems(self, record: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002
-        """What the trainer would refuse in a record or drop it for, in words; empty where it takes it.
+        """What the trainer would refuse in a record or drop it for, in words; empty where it takes it. It raises nothing,
+        whatever the record has.
 
         Args:
-            record: as `record` makes it, or as it stands in a file that somebody has.
+            record: as `record` makes it, or any JSON object, as it stands in a file that somebody has.
         """
         return ()
 
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:  # noqa: ARG002
-        """The conversations that the trainer makes of a record, each with its tools, for chat templates and lengths."""
+        """The conversations that the trainer makes of a record, each with its tools, for chat templates and lengths.
+
+        Args:
+            record: one in which `problems` finds nothing.
+        """
         return ()
 
     def set_of(self, row: SelectedRow) -> str:  # noqa: ARG002

@@ -26,7 +26,7 @@ from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert, problem_of
 from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
-from mig_spark.export.lengths import Lengths
+from mig_spark.export.lengths import Lengths, lengths_of
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
@@ -520,14 +520,25 @@ ODD_RECORDS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> list[Lengths]:
+    """Without a chat template, and with one that looks into tools and calls."""
+    folder = tmp_path_factory.mktemp("tokenizers")
+    save_tokenizer(folder / "chat", template=True)
+    (folder / "chat" / "chat_template.jinja").write_text(
+        "{{ tools[0].function.name }}{% for m in messages %}{{ m.content + '' }}{% for call in m.tool_calls or [] %}"
+        "{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}"
+    )
+    return [lengths_of(str(folder / "chat" / "tokenizer.json")), lengths_of(str(folder / "chat"), 100)]
+
+
 @settings(max_examples=500)
 @given(ODD_RECORDS | st.builds(lambda a, b: {**a, **b}, dialogues, ODD_RECORDS))
-def test_whatever_a_record_has_is_told_in_words(record: dict[str, Any]) -> None:
+def test_whatever_a_record_has_is_told_in_words(record: dict[str, Any], tokenizers: list[Lengths]) -> None:
     for form in FORMS.values():
-        told = problem_of(form, record)
-        assert told is None or told.strip()
-        if told is None:
-            form.dialogues(record)
+        for lengths in [None, *tokenizers]:
+            told = problem_of(form, record, lengths)
+            assert told is None or told.strip()
 
 
 def test_words_that_quote_a_record_fit_into_a_line_of_a_file() -> None:
@@ -567,31 +578,42 @@ def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp
     record = json.loads(convert(FORMS["trl"], row).line)
     size = len(chat.apply_chat_template(record["messages"], return_dict=False))
     for form in (FORMS["trl"], FORMS["sharegpt"], FORMS["alpaca"], FORMS["llamafactory"], FORMS["axolotl"]):
-        assert convert(form, row, Lengths(str(tmp_path / "chat"), size)).reason is None
-        told = convert(form, row, Lengths(str(tmp_path / "chat"), size - 1)).reason
+        assert convert(form, row, lengths_of(str(tmp_path / "chat"), size)).reason is None
+        told = convert(form, row, lengths_of(str(tmp_path / "chat"), size - 1)).reason
         assert told == f"{size} tokens, more than {size - 1}"
     texts = sum(len(chat(m["content"])["input_ids"]) for m in record["messages"])
     for tokenizer in (tmp_path / "plain", tmp_path / "plain" / "tokenizer.json"):
-        assert convert(FORMS["trl"], row, Lengths(str(tokenizer), texts)).reason is None
-        assert convert(FORMS["trl"], row, Lengths(str(tokenizer), texts - 1)).reason is not None
+        assert convert(FORMS["trl"], row, lengths_of(str(tokenizer), texts)).reason is None
+        assert convert(FORMS["trl"], row, lengths_of(str(tokenizer), texts - 1)).reason is not None
 
-    chat.chat_template = "{{ raise_exception('no ' + messages[0]['role']) }}"
-    chat.save_pretrained(tmp_path / "strict")
-    assert (
-        convert(FORMS["trl"], row, Lengths(str(tmp_path / "strict"))).reason == "the chat template refuses it: no user"
+    chat.chat_template = (
+        "{% if messages[0]['content'] == 'What color is the sky?' %}{{ raise_exception('no ' + messages[0]['role']) }}"
+        "{% endif %}{{ tools | tojson }} {{ thinking }}"
     )
+    chat.save_pretrained(tmp_path / "strict")
+    strict = lengths_of(str(tmp_path / "strict"))
+    told = "the chat template refuses it: TemplateError: no user"
+    assert convert(FORMS["trl"], row, strict).reason == told
     (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
-    done = check_files(str(tmp_path / "a.jsonl"), FORMS["trl"], Lengths(str(tmp_path / "strict")))
-    assert dict(done.problems) == {"the chat template refuses it: no user": 1}
-    with pytest.raises(InputError, match="is no tokenizer that transformers can load"):
-        Lengths(str(tmp_path / "a.jsonl")).check()
+    done = check_files(str(tmp_path / "a.jsonl"), FORMS["trl"], strict)
+    assert dict(done.problems) == {told: 1}
+    # a template is given tools and settings
+    other = {"messages": [*HISTORY], "tools": [LIGHT], "chat_template_kwargs": {"thinking": "a lot"}}
+    size = len(chat(chat.apply_chat_template(HISTORY, tools=[LIGHT], thinking="a lot", tokenize=False))["input_ids"])
+    assert convert(FORMS["trl"], row_of(other), lengths_of(str(tmp_path / "strict"), size)).reason is None
+    assert convert(FORMS["trl"], row_of(other), lengths_of(str(tmp_path / "strict"), size - 1)).reason is not None
+    with pytest.raises(InputError, match=r"--tokenizer .*a\.jsonl: cannot read"):
+        lengths_of(str(tmp_path / "a.jsonl"))
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(InputError, match=r"a\.json is not a tokenizer: tokenizers cannot read its tokenizer\.json"):
+        lengths_of(str(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["--check", "DIR", "--to", "trl", "--max-tokens", "5"], "say which tokenizer counts them"),
-        (["--check", "DIR", "--to", "trl", "--tokenizer", "none"], "--tokenizer none: nothing there"),
+        (["--check", "DIR", "--to", "trl", "--tokenizer", "none"], "--tokenizer none: cannot read none/tokenizer.json"),
         (["--check", "DIR", "--to", "records", "--tokenizer", "TOKENIZER"], "does not say what a trainer renders"),
         (["--check", "DIR", "--to", "trll"], "did you mean 'trl'"),
         (["--check", "DIR", "--to", "parquet"], "tables have their types"),

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError, InputError
 from mig_spark.kernels.annotation.models import quiet
+from mig_spark.kernels.ingest.rejects import encodable
 
 HINT = "install the embed extra: pip install 'mig-spark[embed]'"
 #: Changes with what is counted, so that counts of older rules are made anew.
@@ -103,6 +104,34 @@ def count_tokens(messages: pa.ListArray, tokenizer: Tokenizer) -> pa.Array:
     return pa.array(counts, mask=np.array([text is None for text in rendered], bool))
 
 
+def measure(
+    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], tools: Any, settings: Mapping[str, Any]
+) -> tuple[int | None, str]:
+    """Tokens of one conversation with all that its messages have: rendered, where there is a chat template; else of the
+    contents that are texts, each by itself.
+
+    Args:
+        tokenizer: from `Tokenizer`; built once a process.
+        messages: in OpenAI's form.
+        tools: the tools that the template is given; None: none.
+        settings: what it is given beside them, by name (`chat_template_kwargs`).
+
+    Returns:
+        The number; or None, and why there is none: the template refuses the conversation, or a text is not Unicode.
+    """
+    built = _built(tokenizer)
+    if built.chat is None:
+        texts = [content for message in messages if isinstance(content := message.get("content"), str)]
+    else:
+        text, why = built.render_or_why(messages, tools, settings)
+        if text is None:
+            return None, f"the chat template refuses it: {why}"
+        texts = [text]
+    if not all(map(encodable, texts)):
+        return None, "a text has half of a character pair"
+    return int(built.lengths(texts).sum()), ""
+
+
 def as_chat(turns: Sequence[Mapping[str, str | None]]) -> list[dict[str, str]]:
     """A row's turns as chat templates take them: a tool call is what the assistant says, together with the words that
     stand before it.
@@ -136,17 +165,28 @@ class _Built:
             found += [len(e) for e in self.plain.encode_batch_fast(part, add_special_tokens=False)]
         return np.array(found, np.int64)
 
-    def render_or_why(self, chat: Sequence[Mapping[str, str]]) -> tuple[str | None, str]:
-        """The dialogue as the template writes it; or None, and why not."""
+    def render_or_why(
+        self, chat: Sequence[Mapping[str, Any]], tools: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> tuple[str | None, str]:
+        """The dialogue as the template writes it, see `measure`; or None, and why not."""
         from jinja2 import TemplateError
 
         if not chat:
             return None, "there is no turn"
         try:
-            return str(self.chat.apply_chat_template(list(chat), tokenize=False)), ""
+            given = {"tools": tools or None, "tokenize": False}
+            return str(self.chat.apply_chat_template(list(chat), **given, **(settings or {}))), ""
         # what a template does with values that it did not expect
-        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as e:
-            return None, f"{type(e).__name__}: {e}"
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as e:
+            return None, f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
 
 
 def _in_parts(texts: Sequence[str]) -> Iterator[list[str]]:
