@@ -110,8 +110,8 @@ class LineFormat(Format):
         """
 
     def problems(self, record: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002
-        """What the trainer would refuse in a record or drop it for, in words; empty where it takes it. It raises nothing,
-        whatever the record has.
+        """What the trainer would refuse in a record or drop it for, in words; empty where it takes it. Whatever the
+        record has, this raises nothing.
 
         Args:
             record: as `record` makes it, or any JSON object, as it stands in a file that somebody has.

@@ -307,6 +307,28 @@ def test_llamafactory() -> None:
     )
 
 
+def test_a_prompt_beside_answers_that_begin_with_theirs() -> None:
+    system, other = ({"role": "system", "content": text} for text in ("Be brief.", "Be long."))
+    green = {**BLUE, "content": "It is green."}
+    pair = {"chosen": [ASKED, BLUE], "rejected": [ASKED, green]}
+    for key, beside in (("prompt", [system]), ("prompt", [system, ASKED]), ("messages", [system, ASKED])):
+        record = {key: beside, **pair}
+        assert line("trl", record) == {"prompt": [system, ASKED], "chosen": [BLUE], "rejected": [green]}
+        got = line("llamafactory", record)
+        assert (got["system"], got["conversations"][0]["from"], key in got) == ("Be brief.", "human", False)
+        assert [m["role"] for m in line("axolotl", record)["messages"]] == ["system", "user"]
+    assert line("trl", {"prompt": [ASKED], **pair})["prompt"] == [ASKED]
+    same = {"chosen": [system, ASKED, BLUE], "rejected": [system, ASKED, green]}
+    assert line("trl", {"prompt": [system, ASKED], **same})["prompt"] == [system, ASKED]
+    for record in (
+        {"prompt": HISTORY, **pair},
+        {"prompt": [other, ASKED], **same},
+        {"prompt": [other], "system": "x", **pair},
+    ):
+        for form in ("llamafactory", "trl", "axolotl"):
+            assert reason(form, record).startswith("a conversation under `prompt` beside that of the answers")
+
+
 def test_axolotl() -> None:
     got = line("axolotl", {"messages": [CALLED[0], {**CALLED[1], "weight": 0}, *CALLED[2:]], "tools": [LIGHT]})
     arguments = got["messages"][1]["tool_calls"][0]["function"]["arguments"]

@@ -14,7 +14,7 @@ from typing import Any
 from mig_spark.kernels.export.messages import Message, as_messages, features_of, parsed
 from mig_spark.kernels.ingest.chat import DECODER
 from mig_spark.kernels.ingest.extras import extras_of, with_system
-from mig_spark.kernels.ingest.forms import PROMPT, SFT, Reading, kind_of, read, recognise
+from mig_spark.kernels.ingest.forms import PREFERENCE, PROMPT, SFT, Reading, kind_of, read, recognise
 from mig_spark.kernels.ingest.names import Names, first_of
 from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
 from mig_spark.kernels.ingest.turns import (
@@ -114,6 +114,8 @@ def dialogue(raw: str, schema: str | None, names: Names) -> Dialogue:
     found = Dialogue(kind, label=reading.extras.get("@label"))
     _READERS.get(schema, _one_conversation)(found, record, reading, names)
     _add_system(found, record, names)
+    if kind == PREFERENCE:
+        _take_prompt_beside(found, further, names)
     if "@system" in reading.extras:
         found.odd.append("a system prompt beside another one in the conversation")
     inside = reading.extras.get("@input")
@@ -268,6 +270,29 @@ def _add_system(found: Dialogue, record: Mapping[str, Any], names: Names) -> Non
         found.messages = [{"role": "system", "content": system}, *found.messages]
         if found.prompt is not None:
             found.prompt += 1
+
+
+def _take_prompt_beside(found: Dialogue, further: dict[str, Any], names: Names) -> None:
+    """Of a conversation that stands beside answers which begin with theirs: its system prompt, where the answers have
+    none and the rest of it is what they begin with. Any other conversation there is one too many."""
+    keys = (*names.conversations, *names.messages, *names.prompt)
+    key = next((k for k in keys if is_conversation(further.get(k))), None)
+    if key is None:
+        return
+    before, asked = _parted(as_messages(further[key]))
+    own, mine = _parted(found.messages)
+    if mine[: len(asked)] != asked or (before and own and before != own):
+        found.odd.append(f"a conversation under `{key}` beside that of the answers")
+        return
+    del further[key]
+    found.messages = [*(own or before), *mine]
+    found.prompt = len(found.messages)
+
+
+def _parted(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """The system prompt, as a list of one or none, and the turns after it."""
+    size = int(bool(messages) and messages[0]["role"] in ("system", "developer"))
+    return messages[:size], messages[size:]
 
 
 _READERS = {
