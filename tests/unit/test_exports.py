@@ -344,6 +344,32 @@ def test_axolotl() -> None:
     )
 
 
+def test_axolotl_reads_role_and_content_of_preference_rows() -> None:
+    pair = {"chosen": [BLUE], "rejected": [{**BLUE, "content": "It is green."}]}
+    for prompt, words in (
+        ([HISTORY[0], {**HISTORY[1], "weight": 0}, ASKED], "`weight` (turn 2): axolotl's preference type has"),
+        ([*CALLED, ASKED], "`tool_calls` (turn 2): axolotl's preference type has role and content alone"),
+        ([HISTORY[0], {**HISTORY[1], "reasoning_content": "r"}, ASKED], "`reasoning_content` (turn 2)"),
+        ([{"role": "developer", "content": "a"}, ASKED], "a turn of the role 'developer'"),
+    ):
+        assert reason("axolotl", {"prompt": prompt, **pair}).startswith(words)
+        found = row_of({"prompt": prompt, **pair}).dialogue
+        record = {"messages": found.messages, "chosen": found.chosen[0], "rejected": found.rejected[0]}
+        assert (problem_of(FORMS["axolotl"], record) or "").startswith(words)
+    named = {"role": "system", "content": "a", "name": "b"}
+    assert reason("axolotl", {"prompt": [named, ASKED], "completion": [BLUE], "label": True}).startswith(
+        "a turn is more"
+    )
+    # a table fills in keys that a message does not have
+    record = line("axolotl", {"prompt": [*HISTORY, ASKED], **pair})
+    record["messages"][0]["weight"] = None
+    assert problem_of(FORMS["axolotl"], record) is None
+    # arguments that are no object stop it
+    bad = [{"type": "function", "function": {"name": "f", "arguments": "oops"}}]
+    told = reason("axolotl", {"messages": [CALLED[0], {**CALLED[1], "tool_calls": bad}, *CALLED[2:]]})
+    assert told == "the arguments of a tool call (turn 2) are not the JSON text of an object"
+
+
 @pytest.fixture
 def export(tmp_path: Path) -> Callable[[LineFormat], dict[str, list[dict[str, Any]]]]:
     """Writes what a format holds of all documented records into a folder, as an export does; the records by set."""

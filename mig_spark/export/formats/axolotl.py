@@ -11,9 +11,12 @@ from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.messages import parsed
 from mig_spark.kernels.export.tools import are_tools, as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import shape_problem, turn_problems
+from mig_spark.kernels.ingest.rejects import show
+from mig_spark.kernels.ingest.turns import is_empty
 
 #: Keys of a turn by which axolotl learns from it or not.
 _WEIGHTS = ("weight", "train", "train_detail")
+_PREFERENCE_ROLES = ("system", "user", "assistant", "tool")
 _TYPES = {
     "sft": "    type: chat_template\n    field_messages: messages\n    message_field_training: train\n"
     "    message_field_training_detail: train_detail\n",
@@ -49,7 +52,10 @@ class Axolotl(LineFormat):
             if found.tools is not None:
                 raise Unfit("tools: axolotl's preference type has no place for them")
             answers = {"chosen": _answer(found.chosen), "rejected": _answer(found.rejected)}
-            return {"messages": found.messages, **answers, **found.notes()}
+            pair = {"messages": found.messages, **answers}
+            if wrong := _preference_problem(pair):
+                raise Unfit(wrong)
+            return {**pair, **found.notes()}
         record: dict[str, Any] = {"messages": [_turn(m, n) for n, m in enumerate(found.messages, 1)]}
         if "boundary" in found.features() and found.prompt is not None:
             for number, message in enumerate(record["messages"]):
@@ -81,6 +87,8 @@ class Axolotl(LineFormat):
             return ["`chosen` and `rejected` are not a message each"]
         if wrong := shape_problem([record["chosen"]], "chosen") or shape_problem([record["rejected"]], "rejected"):
             return [wrong]
+        if wrong := _preference_problem(record):
+            return [wrong]
         return [
             f"{key}: {problem}" for key in ("chosen", "rejected") for problem in turn_problems([*messages, record[key]])
         ]
@@ -94,10 +102,9 @@ class Axolotl(LineFormat):
             )
             system = [{"role": "system", "content": record["system"]}] if record.get("system") else []
             return [([*system, asked, told], None)]
-        messages = [_with_objects(message) for message in record["messages"]]
         if "chosen" in record:
-            return [([*messages, record[key]], None) for key in ("chosen", "rejected")]
-        return [(messages, tools_of(record))]
+            return [([*record["messages"], record[key]], None) for key in ("chosen", "rejected")]
+        return [([_with_objects(message) for message in record["messages"]], tools_of(record))]
 
     def beside(self, sets: Sequence[Written], told: Told) -> Mapping[str, str]:  # noqa: ARG002
         """See `LineFormat.beside`: a file of lines to paste for each set."""
@@ -157,10 +164,19 @@ def _argument_problems(messages: Sequence[Message]) -> Iterator[str]:
 def _answer(messages: Sequence[Message]) -> Message:
     if len(messages) != 1:
         raise Unfit(f"an answer of {len(messages)} messages: axolotl compares one with one")
-    other = sorted(messages[0].keys() - {"role", "content"})
-    if other:
-        raise Unfit(f"`{other[0]}` in an answer: axolotl's preference type has role and content")
     return messages[0]
+
+
+def _preference_problem(record: Mapping[str, Any]) -> str | None:
+    """axolotl reads role and content of each message of a preference row, prompt and answers alike, and no other key; a
+    role that it does not know stops it."""
+    for number, message in enumerate([*record["messages"], record["chosen"], record["rejected"]], 1):
+        other = sorted(key for key in message.keys() - {"role", "content"} if not is_empty(message[key]))
+        if other:
+            return f"`{other[0]}` (turn {number}): axolotl's preference type has role and content alone"
+        if message["role"] not in _PREFERENCE_ROLES:
+            return f"a turn of the role {show(message['role'])}: axolotl's preference type has no such role"
+    return None
 
 
 def _kto(found: Dialogue) -> dict[str, Any]:
@@ -169,7 +185,7 @@ def _kto(found: Dialogue) -> dict[str, Any]:
     turns = [*prompt[len(system) :], *completion]
     if [m["role"] for m in turns] != ["user", "assistant"] or found.tools is not None:
         raise Unfit("axolotl's kto type has a prompt and a completion of one text each")
-    if any(m.keys() - {"role", "content"} for m in turns):
+    if any(m.keys() - {"role", "content"} for m in found.messages):
         raise Unfit("a turn is more than a text: axolotl's kto type has texts")
     asked, told = (m["content"] for m in turns)
     return {"prompt": asked, "completion": told, "label": found.label, **({"system": system[0]} if system else {})}
