@@ -123,6 +123,10 @@ def export(
     if out is None:
         if form is not None or first is not None or strict:
             raise click.UsageError("Missing option '--out'.")
+        if tokenizer is not None or max_tokens is not None:
+            raise click.UsageError(
+                "--tokenizer and --max-tokens leave rows out of a folder, or look at files: give --out DIR, or --check"
+            )
         run_stages(loaded_config(config, overrides, as_json, run_id), ("export",), as_json=as_json, run_id=run_id)
         return
     from mig_spark.export.write import describe_export, export_file, export_folder, format_named, names_file

@@ -670,6 +670,8 @@ def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp
         (["--check", "s3://b/c", "--to", "trl"], "files are checked on this machine"),
         (["DIR", "--to", "trl", "--out", "x"], "DIR"),
         (["DIR", "--to", "trl"], "Missing option '--out'"),
+        (["config.yaml", "--tokenizer", "TOKENIZER"], "give --out DIR, or --check"),
+        (["config.yaml", "--max-tokens", "5"], "give --out DIR, or --check"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
