@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Your own pool
-# The whole flow as `mig-spark run` does it: read, annotate, label graph, select, report. Set `pool_path` to your file,
+# The whole flow as `mig-spark run` does it: ingest, screen, annotate, graph, select, report. Set `pool_path` to your file,
 # folder, glob or catalog table and `output_path` to a folder that the executors see too; nothing else is needed.
 # With `annotation` empty, labels come from a small embedding model and scores from rules over the text.
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @stage_options
 @click.option("--fresh", is_flag=True, help="Do every stage, also where nothing has changed since it was done.")
 def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, fresh: bool) -> None:
-    """Run the whole flow on your pool: ingest, screen, annotate, vocabulary (where on), label graph, select, report.
+    """Run the whole flow on your pool: ingest, screen, annotate, graph, select, export, report.
+
+    Between annotate and graph, vocabulary, where the config has it on; export, where output.exports names formats.
 
     A stage that was done before from the same inputs, with the same config and code, is passed over: start a run that
     died again, and it goes on where it was.
