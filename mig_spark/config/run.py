@@ -88,7 +88,9 @@ class OutputConfig(Section):
     catalog: str | None = Field(None, description="catalog of the database; null: the session's current one")
     database: str | None = Field(None, description="database that takes the tables; null: they are folders of path")
     annotate_records: bool = Field(
-        False, description="selection.jsonl: add id, rank, gain, labels and score to each record, under the key _mig"
+        False,
+        description="selection.jsonl, and the formats records and parquet: add id, rank, gain, labels and score to "
+        "each record, under the key _mig",
     )
     exports: list[Annotated[Any, OneOf(EXPORTS, by_name=True)]] = Field(
         default_factory=list,

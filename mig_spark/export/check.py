@@ -51,10 +51,7 @@ def check_files(path: str, form: Format, further: Further | None = None) -> Chec
     Raises:
         InputError: there are no such files, or the format has no lines.
     """
-    if not isinstance(form, LineFormat):
-        raise InputError(
-            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
-        )
+    form = as_lines(form)
     if further is not None:
         see_that_it_has_dialogues(form)
     done = Checked()
@@ -68,6 +65,19 @@ def check_files(path: str, form: Format, further: Further | None = None) -> Chec
                 if len(done.places) < _KEPT:
                     done.places.append(f"{file}:{number}: {wrong}")
     return done
+
+
+def as_lines(form: Format) -> LineFormat:
+    """The format, as one whose records can be checked.
+
+    Raises:
+        InputError: it has tables.
+    """
+    if not isinstance(form, LineFormat):
+        raise InputError(
+            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
+        )
+    return form
 
 
 def see_that_it_has_dialogues(form: Format) -> None:

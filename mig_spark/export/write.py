@@ -9,11 +9,11 @@ from typing import Any
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
 from mig_spark.errors import ConfigError, ContractError, ExportError, InputError
-from mig_spark.export.check import check_files, see_that_it_has_dialogues
+from mig_spark.export.check import as_lines, check_files, see_that_it_has_dialogues
 from mig_spark.export.convert import Further
 from mig_spark.export.folder import new_folder, see_that_it_is_free
 from mig_spark.export.format import Format, LineFormat, TableFormat, Told
-from mig_spark.export.formats.records import Records
+from mig_spark.export.formats.records import Records, RecordsWithAdded
 from mig_spark.export.rows import OF_SELECTION, in_order, names_of, selected, selected_rows
 from mig_spark.export.sets import ONE_FILE_ROWS, SKIPPED, Sets
 from mig_spark.export.tables import write_table
@@ -64,7 +64,7 @@ def export_selection(store: Store, path: str) -> int:
         LeaseError: another run has the lease by now.
     """
     store.check_lease()
-    form = Records(annotate=store.output.annotate_records)
+    form = RecordsWithAdded() if store.output.annotate_records else Records()
     return write_lines((form.line(row, {}) for row in in_order(selected_rows(store))), path, store.spark)
 
 
@@ -94,8 +94,8 @@ def format_named(name: str, config: Config | None = None) -> Format:
             form = EXPORTS.get(name)()
         except ConfigError as e:
             raise InputError(f"--to {name}: {e}") from None
-    if isinstance(form, Records) and config is not None and config.output.annotate_records:
-        return form.model_copy(update={"annotate": True})
+    if type(form) is Records and config is not None and config.output.annotate_records:
+        return RecordsWithAdded()
     return form
 
 
@@ -201,10 +201,7 @@ def _write_lines(
 
 
 def _see_that_it_can_be_checked(form: Format, out: str, store: Store) -> None:
-    if not isinstance(form, LineFormat):
-        raise InputError(
-            f"--check --to {form.kind}: tables have their types, and no trainer's rules to be held against"
-        )
+    as_lines(form)
     if Files(store.spark).os_path(out) is None:
         raise InputError(f"--check --out {out}: files are checked on this machine: name a folder of its own")
 

@@ -27,6 +27,7 @@ from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert, problem_of
 from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
 from mig_spark.export.lengths import Lengths, lengths_of
+from mig_spark.export.write import format_named
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
@@ -694,12 +695,22 @@ def test_a_stage_without_formats_has_nothing_to_do(caplog: pytest.LogCaptureFixt
     assert summarise(done, ("export",)) == "run r  (0 s)"
 
 
+@pytest.mark.parametrize("added", [False, True])
+def test_one_key_of_a_config_adds_what_the_selection_says(added: bool) -> None:
+    output = {"path": "o", "annotate_records": added, "exports": ["records"]}
+    form = format_named("records", build_config({"pool": {"path": "p"}, "output": output}, where="test"))
+    record = json.loads(convert(form, row_of({"messages": [ASKED, BLUE]})).line)
+    assert record.get("_mig") == ({"id": "a", "rank": 1, "gain": None, "labels": [], "score": 0.0} if added else None)
+    assert (form.kind, form.holds_all) == ("records", True)
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [
         ({"path": "o", "exports": ["trll"]}, "did you mean 'trl'"),
         ({"path": "o", "exports": ["trl", {"kind": "trl", "sft": "messages"}]}, "names trl twice"),
         ({"path": "o", "exports": [{"kind": "trl", "stf": "messages"}]}, "stf"),
+        ({"path": "o", "exports": [{"kind": "records", "annotate": True}]}, "output.exports.0.annotate"),
         ({"database": "d", "exports": ["trl"]}, "folders below output.path"),
     ],
 )
