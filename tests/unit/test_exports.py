@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -25,12 +27,14 @@ from mig_spark.contracts import KINDS
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.export.check import check_files
 from mig_spark.export.convert import convert, problem_of
+from mig_spark.export.folder import new_folder
 from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
 from mig_spark.export.lengths import Lengths, lengths_of
 from mig_spark.export.write import format_named
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
+from mig_spark.lakehouse.storage import Files
 from mig_spark.pipeline import run_pipeline
 from mig_spark.plugins import EXPORTS
 from mig_spark.summary import summarise
@@ -657,6 +661,50 @@ def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InputError, match=r"a\.json is not a tokenizer: tokenizers cannot read its tokenizer\.json"):
         lengths_of(str(tmp_path / "a.json"))
+
+
+def write_into(place: Path, text: str, *, replace: bool = False) -> None:
+    with new_folder(place, None, replace=replace) as folder:  # type: ignore[arg-type]
+        Path(folder).mkdir()
+        (Path(folder) / "a").write_text(text)
+
+
+def test_what_a_killed_process_left_beside_a_folder_is_put_in_order(tmp_path: Path) -> None:
+    gone = max(psutil.pids()) + 1_000_000
+    for name in (f".out.{gone}.part", f".out.{os.getppid()}.part", f".out.more.{gone}.part", f".out.{gone}.replaced"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+    write_into(tmp_path / "out", "new", replace=True)
+    assert (tmp_path / "out" / "a").read_text() == "new"
+    # of a process that still runs, and of another place
+    left = [f".out.{os.getppid()}.part", f".out.more.{gone}.part", "out"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(left)
+    # what was moved aside, and not replaced, is there again: it is not to be replaced
+    (tmp_path / "out").rename(tmp_path / f".out.{gone}.replaced")
+    with pytest.raises(InputError, match="out is not empty"):
+        write_into(tmp_path / "out", "newer")
+    assert (tmp_path / "out" / "a").read_text() == "new"
+
+
+def test_a_folder_that_cannot_be_published_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_into(tmp_path / "out", "old")
+    move = Files.move
+
+    def fails(self: Files, source: str, target: str) -> None:
+        if source.endswith(".part"):
+            raise InputError("no room")
+        move(self, source, target)
+
+    with monkeypatch.context() as then:
+        then.setattr(Files, "move", fails)
+        with pytest.raises(InputError, match="no room"):
+            write_into(tmp_path / "out", "new", replace=True)
+    assert [(p.name, (p / "a").read_text()) for p in tmp_path.iterdir()] == [("out", "old")]
+    # a place that was free, and is taken meanwhile
+    with pytest.raises(InputError, match="other is not empty"), new_folder(tmp_path / "other", None):  # type: ignore[arg-type]
+        write_into(tmp_path / "other", "theirs")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
+    assert (tmp_path / "other" / "a").read_text() == "theirs"
 
 
 @pytest.mark.parametrize(
