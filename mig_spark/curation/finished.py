@@ -1,6 +1,7 @@
 """Which stages can be skipped, because an earlier run has done them: keys of stages, and their records in `stages`.
 
-A stage is skipped when a record has its key and the tables that it wrote are unchanged since. The key is a hash of the
+A stage is skipped when a record has its key and the tables that it wrote are unchanged since; one that writes only
+files, when its newest record has its key. The key is a hash of the
 sections of the config that the stage uses, the Delta versions (or file listings) of what it reads, the versions of
 models, and this package's code.
 """
@@ -113,12 +114,16 @@ def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
 
 
 def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finished | None:
-    """The newest record with this key whose tables are unchanged since; None where there is none.
+    """The newest record with this key whose tables are unchanged since; None where there is none. Of a stage without
+    tables, the newest record of all, if it has this key: whichever run came last has replaced the files of the others.
 
     Up to `_LOOKED_AT` records with the key are compared, since a clock that was set back puts them in a wrong order.
     """
     from pyspark.sql import functions as sf
 
+    if not stage.writes(config):
+        last = last_finished(store, stage.name)
+        return last if last is not None and last.key == key else None
     mine = _newest(store, sf.col("stage") == stage.name, sf.col("key") == key)
     records = [as_finished(row) for row in mine.limit(_LOOKED_AT).collect()]
     newest = {t.name: store.newest(t) for t in stage.writes(config) if records and store.exists(t)}

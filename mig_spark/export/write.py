@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,7 +135,6 @@ def export_folder(
     strict: bool = False,
     check: bool = False,
     further: Further | None = None,
-    replace: bool = False,
 ) -> Exported:
     """Write the selection that is published into a folder, in order of rank: a file or a folder of shards for each set
     of rows, what the trainer reads beside them, and `SKIPPED` where the format cannot hold a row.
@@ -149,7 +149,6 @@ def export_folder(
         check: read what was written again before it is published, and hold it against the format; a folder on this
             machine.
         further: more that a record has to keep to, see `convert`.
-        replace: what is at `out` is replaced.
 
     Raises:
         ExportError: `strict`, and the format cannot hold a row; nothing is written.
@@ -159,21 +158,33 @@ def export_folder(
         see_that_it_has_dialogues(form)
     if check:
         _see_that_it_can_be_checked(form, out, store)
-    if not replace:
-        see_that_it_is_free(out, store.spark)
+    see_that_it_is_free(out, store.spark)
     with spark_failures("export"):
         chosen = selected(store, first)
-        with new_folder(out, store.spark, replace=replace) as folder:
-            if isinstance(form, TableFormat):
-                rows, files = write_table(chosen, config, form, folder, first=first)
-                done = Exported({"train": rows}, {}, [files])
-            else:
-                assert isinstance(form, LineFormat), form
-                done = _write_lines(chosen, config, form, folder, first=first, strict=strict, further=further)
-                if check:
-                    _see_that_it_is_whole(folder, form, further, sum(done.rows.values()))
+        with new_folder(out, store.spark) as folder:
+            done = _fill(chosen, config, form, folder, first=first, strict=strict, further=further)
+            if check:
+                _see_that_it_is_whole(folder, as_lines(form), further, sum(done.rows.values()))
             store.check_lease()
     return done
+
+
+def _fill(
+    store: Store,
+    config: Config,
+    form: Format,
+    folder: str,
+    *,
+    first: int | None = None,
+    strict: bool = False,
+    further: Further | None = None,
+) -> Exported:
+    """Write the rows of `selected` tables into a folder; see `export_folder`."""
+    if isinstance(form, TableFormat):
+        rows, files = write_table(store, config, form, folder, first=first)
+        return Exported({"train": rows}, {}, [files])
+    assert isinstance(form, LineFormat), form
+    return _write_lines(store, config, form, folder, first=first, strict=strict, further=further)
 
 
 def _write_lines(
@@ -219,11 +230,14 @@ def _see_that_it_is_whole(folder: str, form: LineFormat, further: Further | None
 
 def export_all(store: Store, config: Config, path: str) -> dict[str, Any]:
     """Write the selection in every format of `output.exports`, each into its folder below `path`, in place of what an
-    earlier run wrote there; what was written, by format."""
+    earlier run wrote there: all of them, or after an error none; what was written, by format."""
     done = {}
-    for form in config.output.exports:
-        chosen = format_named(form.kind, config)
-        done[form.kind] = export_folder(store, config, chosen, f"{path}/{form.kind}", replace=True).to_dict()
+    with spark_failures("export"), contextlib.ExitStack() as folders:
+        chosen = selected(store)
+        for form in config.output.exports:
+            folder = folders.enter_context(new_folder(f"{path}/{form.kind}", store.spark, replace=True))
+            done[form.kind] = _fill(chosen, config, format_named(form.kind, config), folder).to_dict()
+        store.check_lease()
     return done
 
 

@@ -17,6 +17,7 @@ from formats import ASKED, BLUE, FORMATS, LIGHT
 from pyspark.sql import SparkSession
 
 from mig_spark.config import Config, build_config
+from mig_spark.config.run import OutputConfig
 from mig_spark.contracts import POOL, RECORDS, REJECTED, SCREENED, SELECTION
 from mig_spark.errors import ExportError, InputError
 from mig_spark.export import sets, write
@@ -159,6 +160,34 @@ def test_export_into_a_file(spark: SparkSession, tmp_path: Path, done: tuple[Con
     run_pipeline(spark, config, ("ingest",))
     export("records", "c.jsonl")
     assert (tmp_path / "c.jsonl").read_bytes() == everything
+
+
+def test_the_stage_is_passed_over_only_where_it_wrote_last(
+    spark: SparkSession, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = done
+
+    def export(*forms: Any) -> bool:
+        """Run the stage for these formats; whether it was passed over."""
+        output = OutputConfig.model_validate({**config.output.model_dump(), "exports": list(forms)})
+        run = run_pipeline(spark, config.model_copy(update={"output": output}), ("export",), fresh=False)
+        return "export" in run["skipped"]
+
+    folder = Path(str(config.output.path)) / "exports"
+    assert not export("trl")
+    first = contents(folder)
+    assert export("trl")
+    assert not export({"kind": "trl", "sft": "messages"})
+    assert contents(folder) != first
+    assert not export("trl")
+    assert contents(folder) == first
+    # all formats or none: what a run wrote that failed is not what the one before it is on record for
+    with monkeypatch.context() as then:
+        then.setattr(write, "write_table", lambda *_args, **_more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export({"kind": "trl", "sft": "messages"}, "parquet")
+    assert contents(folder) == first
+    assert export("trl")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
