@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Columns while rows are written; no column of a source has such a name.
-_RAW, _RANK, _SHARD = "_mig_raw", "_mig_rank", "_mig_shard"
+_RAW, _RANK, _SHARD, _TOLD = "_mig_raw", "_mig_rank", "_mig_shard", "_mig_told"
 
 
 def write_table(
@@ -45,17 +45,17 @@ def write_table(
         The number of rows, and a pattern of the files.
 
     Raises:
-        InputError: the source has no longer a row that is selected.
+        InputError: the source has no longer a row that is selected, or has a column `_mig` of its own where the format
+            puts what the selection says.
         ReplayError: the source's files or table versions, that the pool was read from, are gone.
     """
     from pyspark.sql import functions as sf
 
-    told = sf.struct(*OF_SELECTION).alias(ADDED_KEY)
+    told = sf.struct(*OF_SELECTION).alias(_TOLD)
     chosen = store.read(SELECTION).select(sf.col("rank").alias(_RANK), told, "id")
     if first is not None:
         chosen = chosen.where(f"{_RANK} <= {int(first)}")
-    added = store.output.annotate_records or not form.has_order
-    rows = _with_columns(store, config, chosen, added=added).persist()
+    rows = _with_columns(store, config, chosen, form).persist()
     try:
         count = rows.count()
         wanted = chosen.count()
@@ -78,26 +78,31 @@ def write_table(
         rows.unpersist()
 
 
-def _with_columns(store: Store, config: Config, chosen: DataFrame, *, added: bool) -> DataFrame:
+def _with_columns(store: Store, config: Config, chosen: DataFrame, form: TableFormat) -> DataFrame:
     """The chosen rows with their columns: those of the source, where it is one table; else those of the pool."""
     from pyspark.sql import functions as sf
 
     pool = store.read(POOL)
     part = _table_part(store, config)
+    added = [sf.col(_TOLD).alias(ADDED_KEY)] if store.output.annotate_records or not form.has_order else []
     if part is None:
-        more = [] if added else [sf.col(f"{ADDED_KEY}.{name}") for name in OF_SELECTION if name != "id"]
+        more = [] if added else [sf.col(f"{_TOLD}.{name}") for name in OF_SELECTION if name != "id"]
         own = [sf.col(name) for name in ("id", "messages", "source", "kind", "schema")]
         both = chosen.join(pool, "id")
-        return both.select(*own, *more, sf.col("raw"), _RANK, *([ADDED_KEY] if added else []))
+        return both.select(*own, *more, sf.col("raw"), _RANK, *added)
     source = read_table_part(store.spark, part)
+    # Spark does not tell small letters in names from capital ones
+    mine = next((name for name in source.columns if name.lower() == ADDED_KEY), None)
+    if added and mine is not None:
+        raise InputError(
+            f"--to {form.kind}: the source has a column `{mine}` of its own, where the format puts rank, gain, labels "
+            "and score: export as parquet with output.annotate_records off, or as records; or rename the column"
+        )
     # rows whose JSON text is the same are one row of the pool, whatever else they are
     typed = source.withColumn(_RAW, json_records(source)).dropDuplicates([_RAW])
-    if ADDED_KEY in source.columns:
-        typed = typed.drop(ADDED_KEY)
     names = [name for name in typed.columns if name != _RAW]
-    raws = chosen.join(pool.select("id", sf.col("raw").alias(_RAW)), "id").select(_RAW, _RANK, ADDED_KEY)
-    kept = raws.join(typed, _RAW).select(*(_quoted(name) for name in names), _RANK, ADDED_KEY)
-    return kept if added else kept.drop(ADDED_KEY)
+    raws = chosen.join(pool.select("id", sf.col("raw").alias(_RAW)), "id").select(_RAW, _RANK, _TOLD)
+    return raws.join(typed, _RAW).select(*(_quoted(name) for name in names), _RANK, *added)
 
 
 def _table_part(store: Store, config: Config) -> Part | None:

@@ -20,7 +20,7 @@ from mig_spark.config import Config, build_config
 from mig_spark.config.run import OutputConfig
 from mig_spark.contracts import POOL, RECORDS, REJECTED, SCREENED, SELECTION
 from mig_spark.errors import ExportError, InputError
-from mig_spark.export import sets, write
+from mig_spark.export import sets, tables, write
 from mig_spark.export.write import export_file, export_folder, format_named
 from mig_spark.ingest import incremental
 from mig_spark.ingest.again import pool_again
@@ -188,6 +188,26 @@ def test_the_stage_is_passed_over_only_where_it_wrote_last(
             export({"kind": "trl", "sft": "messages"}, "parquet")
     assert contents(folder) == first
     assert export("trl")
+
+
+def test_a_column_mig_of_the_sources_own_is_kept_or_refused(
+    spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = done
+    store = Store(spark, config.output)
+    source = store.read(POOL).selectExpr("raw as text", "struct(5 as mine) as _MIG")
+    monkeypatch.setattr(tables, "_table_part", lambda *_args: "part")
+    monkeypatch.setattr(tables, "read_table_part", lambda *_args: source)
+    monkeypatch.setattr(tables, "json_records", lambda df: df["text"])
+    made = export_folder(store, config, format_named("parquet", config), str(tmp_path / "kept"), first=3)
+    back = pq.read_table(tmp_path / "kept" / "part-00000.parquet")
+    assert (made.rows, back.column_names) == ({"train": 3}, ["text", "_MIG"])
+    assert back["_MIG"].to_pylist() == [{"mine": 5}] * 3
+    added = Store(spark, config.output.model_copy(update={"annotate_records": True}))
+    for into, kind in ((store, "delta"), (added, "parquet")):
+        with pytest.raises(InputError, match=f"--to {kind}: the source has a column `_MIG` of its own"):
+            export_folder(into, config, format_named(kind, config), str(tmp_path / kind))
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
