@@ -116,6 +116,8 @@ def export(
     """Write the selected rows for people and trainers, in order of rank.
 
     Rows that a format cannot hold, or that its trainer would drop, are listed in export_skipped.jsonl with the reason.
+    Keys of a record that no trainer reads (ids, dates, URLs and the like) stay out of trainers' formats, and are
+    counted; records, parquet and delta have every key.
     Without --to and --out it is the stage `export`: the formats of output.exports, into folders below output.path.
     With --check DIR --to FORMAT, files that are there are held against the format: exit code 1 where it finds anything.
     """

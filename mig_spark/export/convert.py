@@ -15,11 +15,13 @@ Further = Callable[[LineFormat, dict[str, Any]], list[str]]
 
 @dataclass(frozen=True)
 class Converted:
-    """A row's line, the set that it belongs to and the keys of its record; or the reason why there is no line."""
+    """A row's line, the set that it belongs to, the keys of its record, and those of the original record that stay out
+    of it as metadata; or the reason why there is no line."""
 
     set: str = ""
     line: str = ""
     keys: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     reason: str | None = None
 
 
@@ -37,7 +39,9 @@ def convert(form: LineFormat, row: SelectedRow, further: Further | None = None) 
             record = form.record(row)
             refused = problem_of(form, record, further)
             if refused is None:
-                return Converted(form.set_of(row), form.line(row, record), tuple(sorted(record)))
+                line, left_out = form.line(row, record), () if form.holds_all else row.dialogue.left_out
+                stay_out = tuple(_in_one_line(key) for key in left_out if key not in record)
+                return Converted(form.set_of(row), line, tuple(sorted(record)), stay_out)
     except Unfit as e:
         refused = str(e)
     return Converted(reason=_in_one_line(refused))

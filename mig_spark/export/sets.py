@@ -30,16 +30,18 @@ ONE_FILE_ROWS = 100_000
 #: The file with the rows that a format cannot hold.
 SKIPPED = "export_skipped.jsonl"
 _SHARDS = ".shards"
-#: Sources that are counted, the largest ones: a pool may have one for each row.
-_SOURCES = 1000
+#: Sources, and keys that stay out, that are counted, the most frequent ones: a pool may have one for each row.
+_MOST = 1000
 
 _LINE_DDL = (
-    "set string, line string, keys array<string>, reason string, phrase string, id string, rank int, source string"
+    "set string, line string, keys array<string>, left_out array<string>, reason string, phrase string, id string, "
+    "rank int, source string"
 )
 _LINE_SCHEMA = pa.schema(
     [
-        ("set", pa.string()), ("line", pa.string()), ("keys", pa.list_(pa.string())), ("reason", pa.string()),
-        ("phrase", pa.string()), ("id", pa.string()), ("rank", pa.int32()), ("source", pa.string()),
+        ("set", pa.string()), ("line", pa.string()), ("keys", pa.list_(pa.string())),
+        ("left_out", pa.list_(pa.string())), ("reason", pa.string()), ("phrase", pa.string()),
+        ("id", pa.string()), ("rank", pa.int32()), ("source", pa.string()),
     ]
 )  # fmt: skip
 
@@ -54,6 +56,7 @@ class Sets:
         self.rows: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.files: list[str] = []
 
     def by_driver(self, rows: Iterable[SelectedRow], further: Further | None) -> None:
@@ -76,6 +79,7 @@ class Sets:
                 self.rows[made.set] += 1
                 self.sources[row.source or ""] += 1
                 self._keys[made.set].update(made.keys)
+                self.left_out.update(made.left_out)
                 write(f"{made.set}.jsonl", made.line)
 
     def by_executors(self, df: DataFrame, names: Names, further: Further | None) -> None:
@@ -93,8 +97,11 @@ class Sets:
             made = lines.where("reason is null")
             for row in made.select("set", sf.explode("keys").alias("key")).distinct().collect():
                 self._keys[row["set"]].add(row["key"])
-            most = made.groupBy("source").count().orderBy(sf.desc("count"), "source").limit(_SOURCES).collect()
+            most = made.groupBy("source").count().orderBy(sf.desc("count"), "source").limit(_MOST).collect()
             self.sources.update({row["source"]: row["count"] for row in most})
+            named = made.select(sf.explode("left_out").alias("key")).groupBy("key").count()
+            most = named.orderBy(sf.desc("count"), "key").limit(_MOST).collect()
+            self.left_out.update({row["key"]: row["count"] for row in most})
             if self.skipped:
                 left_out = lines.where("reason is not null").select("id", "rank", "reason").orderBy("rank")
                 found = (_skipped_line(r["id"], r["rank"], r["reason"]) for r in left_out.toLocalIterator())
@@ -165,7 +172,8 @@ def _line_of(form: LineFormat, names: Names, further: Further | None, plain: dic
     made = convert(form, as_row(plain, names), further)
     told = {"id": plain["id"], "rank": plain["rank"], "source": plain["source"] or "", "reason": made.reason}
     counted = None if made.reason is None else phrase(made.reason)
-    return {**told, "set": made.set, "line": made.line, "keys": list(made.keys), "phrase": counted}
+    return {**told, "set": made.set, "line": made.line, "keys": list(made.keys), "left_out": list(made.left_out),
+            "phrase": counted}  # fmt: skip
 
 
 def _skipped_line(row: str, rank: int, reason: str) -> str:

@@ -38,17 +38,20 @@ class Exported:
     Attributes:
         rows: number of records by set.
         skipped: number of rows by the reason why the format could not hold them.
+        keys_left_out: rows that were written, by a key of their records that stays out; the most frequent keys.
         files: the files, relative to the folder; shards as a pattern.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    keys_left_out: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         total = {"written": sum(self.rows.values()), "left_out": sum(self.skipped.values())}
-        return {**total, "rows": self.rows, "skipped": self.skipped, "files": self.files}
+        told = {"rows": self.rows, "skipped": self.skipped, "keys_left_out": self.keys_left_out}
+        return {**total, **told, "files": self.files}
 
 
 def export_selection(store: Store, path: str) -> int:
@@ -208,7 +211,8 @@ def _write_lines(
     for name, text in form.beside(sets.written(), told).items() if sets.rows else ():
         write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
         sets.files.append(name)
-    return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files))
+    left_out = dict(sorted(sets.left_out.items(), key=lambda kv: (-kv[1], kv[0])))
+    return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files), left_out)
 
 
 def _see_that_it_can_be_checked(form: Format, out: str, store: Store) -> None:
@@ -242,7 +246,7 @@ def export_all(store: Store, config: Config, path: str) -> dict[str, Any]:
 
 
 def describe_export(done: Exported, out: str) -> str:
-    """What was written, in a line; its end counts what was left out."""
+    """What was written, in a line; its end counts rows, and keys of records, that were left out."""
     total, left_out = sum(done.rows.values()), sum(done.skipped.values())
     line = f"  {total:,} rows in {out}"
     if len(done.rows) > 1:
@@ -250,6 +254,10 @@ def describe_export(done: Exported, out: str) -> str:
     if left_out:
         why = "; ".join(f"{n:,} {reason}" for reason, n in list(done.skipped.items())[:3])
         line += f"; {left_out:,} left out, listed in {SKIPPED} ({why})"
+    if done.keys_left_out:
+        most = [f"{key} ({n:,} rows)" for key, n in done.keys_left_out.items()]
+        more = f" and {len(most) - 3:,} more" if len(most) > 3 else ""
+        line += f"; keys that no trainer reads stay out: {', '.join(most[:3])}{more}"
     return line
 
 

@@ -244,6 +244,8 @@ def test_export_into_a_folder(
     monkeypatch.setattr(write, "ONE_FILE_ROWS", 5)
     spread = export_folder(store, config, form, str(tmp_path / "many"))
     assert (spread.rows, spread.skipped) == (made.rows, made.skipped)
+    assert spread.keys_left_out == made.keys_left_out
+    assert made.keys_left_out.keys() >= {"votes", "größe"}
     names = sorted(p.name for p in (tmp_path / "many" / "messages").iterdir())
     assert names == [f"part-{k:05d}.jsonl" for k in range(len(names))]
     assert len(names) > 1

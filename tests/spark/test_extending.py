@@ -110,7 +110,7 @@ def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, 
     done = run_pipeline(spark, settings, ("graph", "select", "export"))
     assert done["counts"]["export"]["qa"] == {
         "written": 2, "left_out": 1, "rows": {"train": 2}, "skipped": {"a longer answer than is wanted": 1},
-        "files": ["export_skipped.jsonl", "train.jsonl"],
+        "keys_left_out": {}, "files": ["export_skipped.jsonl", "train.jsonl"],
     }  # fmt: skip
     lines = (tmp_path / "out" / "exports" / "qa" / "train.jsonl").read_text().splitlines()
     assert sorted((record["question"], record["answer"]) for record in map(json.loads, lines)) == [

@@ -30,7 +30,7 @@ from mig_spark.export.convert import convert, problem_of
 from mig_spark.export.folder import new_folder
 from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Written
 from mig_spark.export.lengths import Lengths, lengths_of
-from mig_spark.export.write import format_named
+from mig_spark.export.write import Exported, describe_export, format_named
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
@@ -221,6 +221,38 @@ def test_alpaca() -> None:
     assert reason("alpaca", {"messages": [ASKED, BLUE, BLUE]}) == "the turns are not questions and answers in pairs"
     assert reason("alpaca", {"messages": [ASKED, BLUE], "instruction": "x"}).startswith("`instruction` beside the conv")
     assert reason("alpaca", {"prompt": [*HISTORY, ASKED], "completion": [BLUE]}).startswith("answers in the prompt")
+
+
+def test_keys_that_no_trainer_reads_stay_out_and_are_told() -> None:
+    found = {known.name: row_of(known.record).dialogue.left_out for known in FORMATS}
+    assert {name: keys for name, keys in found.items() if keys} == {
+        "hermes function calling": ["category"],
+        "ultrafeedback binarized": ["prompt_id", "score_chosen", "score_rejected"],
+        "rlvr with messages": ["dataset"],
+        "verl": ["ability", "data_source", "extra_info"],
+        "llama-nemotron": ["category", "generator", "license", "used_in_training", "version"],
+    }
+    told = {
+        "id": "a",
+        "source": "b",
+        "labels": ["c"],
+        "date": "2026-01-01",
+        "url\n\ud800": "x",
+        "none": None,
+        "margin": 2,
+    }
+    row = row_of({"messages": [{**ASKED, "timestamp": 5}, BLUE], **told})
+    for form in TRAINERS.values():
+        made = convert(form, row)
+        assert made.left_out == ("date", "url \\ud800")
+        assert json.loads(made.line)["margin"] == 2
+    for name in ("records", "messages"):
+        assert convert(FORMS[name], row).left_out == ()
+    done = Exported({"train": 2}, {}, [], {"date": 2, "url": 1})
+    assert describe_export(done, "x") == (
+        "  2 rows in x; keys that no trainer reads stay out: date (2 rows), url (1 rows)"
+    )
+    assert done.to_dict()["keys_left_out"] == {"date": 2, "url": 1}
 
 
 def test_sharegpt() -> None:

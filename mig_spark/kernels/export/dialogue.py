@@ -13,7 +13,7 @@ from typing import Any
 
 from mig_spark.kernels.export.messages import Message, as_messages, features_of, parsed
 from mig_spark.kernels.ingest.chat import DECODER
-from mig_spark.kernels.ingest.extras import extras_of, with_system
+from mig_spark.kernels.ingest.extras import extras_of, left_out_of, with_system
 from mig_spark.kernels.ingest.forms import PREFERENCE, PROMPT, SFT, Reading, kind_of, read, recognise
 from mig_spark.kernels.ingest.names import Names, first_of
 from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
@@ -47,6 +47,7 @@ class Dialogue:
         tools: the tools, as a list where they can be read as one, else as they stand; None where there are none.
         further: what else of the record a trainer may read, by its own keys.
         odd: what of the record has no place in a conversation, in words; empty almost always.
+        left_out: keys of the record that are metadata, see `extras.left_out_of`.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Dialogue:
     tools: Any = None
     further: dict[str, Any] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def split(self) -> tuple[list[Message], list[Message]]:
         """Prompt and answer: where the record tells them apart, else before the last turn."""
@@ -89,7 +91,8 @@ class Dialogue:
         return found
 
     def notes(self) -> dict[str, Any]:
-        """Keys of the record that are no part of the conversation: references, tests, margins. They go along."""
+        """Keys of the record that are no part of the conversation and that a trainer may read (`names.TRAINER_KEYS`):
+        references, tests, margins. They go along; every other key is in `left_out`."""
         read_apart = MEDIA | TEMPLATE | WEIGHTS | _CALLS
         return {key: value for key, value in self.further.items() if key not in read_apart}
 
@@ -111,7 +114,7 @@ def dialogue(raw: str, schema: str | None, names: Names) -> Dialogue:
     turns = with_system(reading, record, names)
     further = {k: v for k, v in extras_of(record, reading, turns, names).items() if not k.startswith("@")}
     kind = kind_of(schema, reading)
-    found = Dialogue(kind, label=reading.extras.get("@label"))
+    found = Dialogue(kind, label=reading.extras.get("@label"), left_out=left_out_of(record, reading, names))
     _READERS.get(schema, _one_conversation)(found, record, reading, names)
     _add_system(found, record, names)
     if kind == PREFERENCE:

@@ -56,6 +56,13 @@ def extras_of(record: Mapping[str, Any], reading: Reading, turns: list[Turn], na
     return extras
 
 
+def left_out_of(record: Mapping[str, Any], reading: Reading, names: Names) -> list[str]:
+    """The keys of a record that neither its dialogue nor `extras_of` has: metadata, which no trainer reads. The id, the
+    source, the labels and the scores, by whichever keys, are not among them."""
+    aside = reading.used | names.aside | TRAINER_KEYS
+    return sorted(key for key, value in record.items() if key not in aside and not is_empty(value))
+
+
 def _is_in_view(value: Any, turns: list[Turn]) -> bool:
     """Whether a value of a dialogue's key only repeats the view: the text of a turn, or the whole conversation."""
     if isinstance(value, str):

@@ -236,7 +236,7 @@ def _stepwise(record: Mapping[str, Any], names: Names) -> Reading:
     key, prompt = _text(record, names.prompt, required=True)
     steps = record["completions"]
     turns = none_empty([("user", prompt), ("assistant", "\n".join(steps))])
-    return Reading(turns, {key, "completions"}, {"@steps": steps, "@labels": record["labels"]})
+    return Reading(turns, {key, "completions", "labels"}, {"@steps": steps, "@labels": record["labels"]})
 
 
 def _conversation(keys: Callable[[Names], tuple[str, ...]]) -> Reader:
