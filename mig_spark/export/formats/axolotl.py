@@ -14,8 +14,7 @@ from mig_spark.kernels.export.turns import shape_problem, turn_problems
 from mig_spark.kernels.ingest.rejects import show
 from mig_spark.kernels.ingest.turns import is_empty
 
-#: Keys of a turn by which axolotl learns from it or not.
-_WEIGHTS = ("weight", "train", "train_detail")
+#: Roles that axolotl's preference type knows.
 _PREFERENCE_ROLES = ("system", "user", "assistant", "tool")
 _TYPES = {
     "sft": "    type: chat_template\n    field_messages: messages\n    message_field_training: train\n"
