@@ -135,6 +135,7 @@ STRATEGIES: Registry[Any] = Registry(
     {
         "mig": "mig_spark.selection.strategies.mig:Mig",
         "random": "mig_spark.selection.strategies.random:Random",
+        "top": "mig_spark.selection.strategies.top:Top",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

@@ -240,7 +240,7 @@ class SelectConfig(Section):
     def columns(self) -> list[str]:
         """The columns of the annotated pool that quotas, cost and the strategy name, beside id, labels and score."""
         named = [part.column for part in (self.quotas, self.cost) if part is not None]
-        return list(dict.fromkeys([*named, *self.strategy.columns]))
+        return list(dict.fromkeys([*named, *self.strategy.reads_columns()]))
 
     @model_validator(mode="after")
     def _strategy_goes_by_what_is_set(self) -> SelectConfig:
@@ -257,7 +257,7 @@ class SelectConfig(Section):
 
     @model_validator(mode="after")
     def _strategy_names_columns_of_the_pool(self) -> SelectConfig:
-        if own := sorted({"quota", "cost"} & {*self.strategy.columns}):
+        if own := sorted({"quota", "cost"} & {*self.strategy.reads_columns()}):
             raise ValueError(
                 f"strategy: {self.strategy.kind} needs the column {own[0]!r}, which is the name of what select.quotas "
                 "and select.cost bring; its author should take another name"

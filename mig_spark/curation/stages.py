@@ -227,7 +227,7 @@ def _select_settings(config: Config) -> dict[str, Any]:
 def _select_names(config: Config) -> list[str]:
     chosen = config.select
     own = None if chosen.label_parameters == LABELS.name else chosen.label_parameters
-    return [p for p in (chosen.given, chosen.include, chosen.exclude, own) if p]
+    return [p for p in (chosen.given, chosen.include, chosen.exclude, own, *chosen.strategy.lists().values()) if p]
 
 
 STAGES = {

@@ -40,7 +40,7 @@ class SparkRows:
             ContractError: a column is missing or of another type.
         """
         named = with_roles(df, config)
-        wanted = [c for c in config.strategy.columns if c not in ROLES]
+        wanted = [c for c in config.strategy.reads_columns() if c not in ROLES]
         if missing := [repr(c) for c in wanted if c not in named.columns]:
             raise ContractError(
                 f"strategy {config.strategy.kind} needs the column {', '.join(missing)} (there are "

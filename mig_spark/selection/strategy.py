@@ -98,6 +98,11 @@ class Context:
             self._counts = self.work.rows.counts()
         return self._counts
 
+    def rows_to_take(self, budget: int | None) -> int:
+        """The budget that `Strategy.select` was given, or the number of rows that may be taken, where that is less."""
+        there: int = self.counts()["rows"]
+        return there if budget is None else min(budget, there)
+
     def label_graph(self, labels: Sequence[str] | None = None) -> LabelGraph:
         """The label graph, made or loaded when it is first asked for.
 
@@ -141,7 +146,8 @@ class Strategy(Section, ABC):
         goes_by: keys of the section `select` that it goes by, beside `budget`, `include` and `exclude`, which every
             strategy keeps to. Others are refused where they are set.
         reads_graph: whether it reads the label graph (`context.label_graph`).
-        columns: columns of the annotated pool that it needs beside id, labels and score.
+        columns: columns of the annotated pool that it needs beside id, labels and score, whatever its options
+            (`reads_columns` has those that its options name too).
         version: to be changed with everything that changes what it chooses: a run with another version of a strategy
             selects anew.
     """
@@ -152,6 +158,14 @@ class Strategy(Section, ABC):
     reads_graph: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[str] = "1"
+
+    def reads_columns(self) -> tuple[str, ...]:
+        """The columns of the annotated pool that it needs beside id, labels and score, with the options it has."""
+        return self.columns
+
+    def lists(self) -> dict[str, str]:
+        """Files and tables that it reads, by the option that names them: a run selects anew when one has changed."""
+        return {}
 
     @abstractmethod
     def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:

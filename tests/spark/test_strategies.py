@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyspark.sql import functions as sf
 from test_curation import STAGES_RUN, chosen, make_config, some_records, write
 
 from mig_spark import run_pipeline, select
@@ -43,6 +46,36 @@ def test_random_rows_are_the_same_with_and_without_spark(spark, integers):
         assert there.to_arrow()["labels"].to_pylist() == [["a"]] * 30
     with pytest.raises(ConfigError, match="does not read the label graph"):
         select(df, 3, strategy="random", edges=[("a", "b", 1.0)])
+
+
+def same_rows(spark, table, budget, strategy, **options):
+    """The selection in this process, which is that of Spark with its rows in other partitions and another order."""
+    here = select(table, budget, strategy=strategy, **options)
+    rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
+    there = select(rows, budget, strategy=strategy, **options)
+    assert there.ids == here.ids
+    assert there.notes == here.notes
+    return here
+
+
+def mixed_rows(n=300, seed=0):
+    rng = random.Random(seed)
+    rows = [
+        {"id": f"r{k}", "labels": rng.sample("abcdefgh", rng.randint(0, 4)), "score": rng.randint(0, 9) / 3,
+         "kind": rng.choice("xxy"), "length": rng.choice([None, float("nan"), -0.0, 0.0, 3.5, 7.0]),
+         "size": rng.choice(["12", "1e1", "1d", " 3", "NaN", None, "7."])}
+        for k in range(n)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
+def test_top_rows_are_the_same_with_and_without_spark(spark):
+    table = mixed_rows()
+    quotas = {"column": "kind", "limits": {"x": {"max": 9}}}
+    got = same_rows(spark, table, 250, {"kind": "top", "by": "length"}, include=["r5"])
+    assert "have no number in length" in got.notes[0]
+    same_rows(spark, table, 40, {"kind": "top", "by": "labels"}, quotas=quotas, exclude=["r5"])
+    same_rows(spark, table, 200, {"kind": "top", "by": "size"})
 
 
 @pytest.mark.long

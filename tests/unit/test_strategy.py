@@ -133,7 +133,7 @@ def test_quotas_are_those_of_a_walk_over_the_rows(budget, low, high, each, seed)
         ({"gain": "exact", "norm": True}, "does not go by gain, norm"),
         ({"edges": [("a", "b", 1.0)]}, "edges, and strategy random does not read the label graph"),
         ({"model": "some-model"}, "a model, and strategy random does not read"),
-        ({"strategy": "rundom"}, "no strategy has this name: known are mig, random; did you mean 'random'"),
+        ({"strategy": "rundom"}, "no strategy has this name: known are mig, random, .*; did you mean 'random'"),
         ({"strategy": {"kind": "random", "depth": 2}}, "unknown key 'strategy.depth'"),
     ],
 )
