@@ -136,6 +136,7 @@ STRATEGIES: Registry[Any] = Registry(
         "mig": "mig_spark.selection.strategies.mig:Mig",
         "random": "mig_spark.selection.strategies.random:Random",
         "top": "mig_spark.selection.strategies.top:Top",
+        "matched": "mig_spark.selection.strategies.matched:Matched",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

@@ -69,7 +69,7 @@ def select_rows(
     rows: PoolRows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
     spark = None if isinstance(df, ArrowRows) else df.sparkSession
     work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
-    context = Context(config, work, spark, graph, on_round)
+    context = Context(config, work, spark, graph, rows, on_round)
     start = time.perf_counter()
     budget = None if config.budget is None else max(0, work.constraints.rows)
     ranked = strategy.select(work.rows.usable(), budget, context)

@@ -70,6 +70,7 @@ class Context:
             (`given`) and rows that come first (`first`).
         spark: the session of the rows; None where they are in this process.
         graph: where the label graph comes from; `label_graph` makes or loads it.
+        pool: all rows of the pool: also those that cannot be used or may not be taken.
         on_round: to be called with all ids taken so far after each step of a long selection, which goes on from there
             when it is started again (they come back in `work.first`); None where nothing is saved.
     """
@@ -78,6 +79,7 @@ class Context:
     work: Prepared
     spark: SparkSession | None
     graph: Graph | None
+    pool: PoolRows
     on_round: Callable[[Sequence[Any]], None] | None = None
     _loaded: LabelGraph | None = field(default=None, init=False)
     _counts: dict[str, Any] | None = field(default=None, init=False)

@@ -78,6 +78,13 @@ def test_top_rows_are_the_same_with_and_without_spark(spark):
     same_rows(spark, table, 200, {"kind": "top", "by": "size"})
 
 
+def test_matched_rows_are_the_same_with_and_without_spark(spark, tmp_path):
+    (tmp_path / "like.txt").write_text("\n".join(f"r{k}" for k in range(0, 90, 2)))
+    matched = {"kind": "matched", "like": str(tmp_path / "like.txt"), "by": "size"}
+    got = same_rows(spark, mixed_rows(), 60, matched, include=["r2"], seed=5)
+    assert "have no number in size" in got.notes[0]
+
+
 @pytest.mark.long
 def test_a_run_by_a_strategy_without_gains(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
