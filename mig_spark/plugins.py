@@ -137,6 +137,7 @@ STRATEGIES: Registry[Any] = Registry(
         "random": "mig_spark.selection.strategies.random:Random",
         "top": "mig_spark.selection.strategies.top:Top",
         "matched": "mig_spark.selection.strategies.matched:Matched",
+        "instag": "mig_spark.selection.strategies.instag:Instag",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

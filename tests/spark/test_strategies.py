@@ -78,6 +78,12 @@ def test_top_rows_are_the_same_with_and_without_spark(spark):
     same_rows(spark, table, 200, {"kind": "top", "by": "size"})
 
 
+def test_instag_rows_are_the_same_with_and_without_spark(spark):
+    table = mixed_rows()
+    got = same_rows(spark, table, 290, "instag", given=["r1"], include=["r2"], exclude=["r3"])
+    assert "no other row has a label" in got.notes[0]
+
+
 def test_matched_rows_are_the_same_with_and_without_spark(spark, tmp_path):
     (tmp_path / "like.txt").write_text("\n".join(f"r{k}" for k in range(0, 90, 2)))
     matched = {"kind": "matched", "like": str(tmp_path / "like.txt"), "by": "size"}
