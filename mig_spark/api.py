@@ -154,7 +154,7 @@ def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame
                 f"select(): quotas, cost or the strategy ask for the column {role!r}, which is a name of select's own "
                 f"while {role}={name!r} is given: rename the column"
             )
-    wanted = {**names, **{name: name for name in more}}
+    wanted = {**names, **{name: name for name in (*more, *config.strategy.may_read)}}
     spark = hasattr(df, "sparkSession")
     table = df if spark else as_arrow(df, set(wanted.values()))
     columns = table.columns if spark else table.column_names

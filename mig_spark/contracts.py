@@ -310,6 +310,16 @@ ROW_VECTORS = Table(
     scratch=True,
 )
 
+VECTORS = Table(
+    "vectors",
+    "Vectors of texts, for strategies that compare rows: each text is embedded once by a model",
+    (
+        Column("text_hash", "string", "the pool's text_hash", nullable=False),
+        Column("vector", "array<float>", "of length 1; null: there is no text to embed"),
+        Column("model", "string", "what made it: kind, model, and a version that changes with either", nullable=False),
+    ),
+)
+
 CLUSTERS = Table(
     "clusters",
     "Clusters of rows found by `induce`, and the phrases that distinguish each from the others",
@@ -472,6 +482,7 @@ TABLES = {
         ANNOTATION_FAILURES,
         ANNOTATED,
         VOCABULARY,
+        VECTORS,
         CLUSTERS,
         CLUSTER_ROWS,
         LABELS,

@@ -27,6 +27,7 @@ from mig_spark.curation.stage import Stage
 from mig_spark.curation.stages import STAGES, flat_counts
 from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
 from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.kernels.annotation.embedding import model_identity
 from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
@@ -35,6 +36,7 @@ from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.screen.contamination import texts_of_sets
+from mig_spark.selection.strategy import ByVectors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -190,7 +192,10 @@ class _Flow:
         if ANNOTATED in stage.writes(run.config):
             more["made_with"] = made_with(run.config)
         if SELECTION in stage.writes(run.config):
-            more["strategy"] = run.config.select.strategy.version
+            strategy = run.config.select.strategy
+            more["strategy"] = strategy.version
+            if isinstance(strategy, ByVectors):
+                more["vectors"] = model_identity(strategy.model)
             if run.config.mode == "incremental":
                 run.extends = published(store)
                 more["extends"] = run.extends.version

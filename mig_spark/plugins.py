@@ -138,6 +138,7 @@ STRATEGIES: Registry[Any] = Registry(
         "top": "mig_spark.selection.strategies.top:Top",
         "matched": "mig_spark.selection.strategies.matched:Matched",
         "instag": "mig_spark.selection.strategies.instag:Instag",
+        "deita": "mig_spark.selection.strategies.deita:Deita",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
 from mig_spark.kernels.annotation.hubs import choose_labels
+from mig_spark.kernels.annotation.row_vectors import Embedder
 from mig_spark.kernels.annotation.tokens import Tokenizer, count_tokens
 from mig_spark.kernels.ingest.arrays import too_long
 from mig_spark.kernels.ingest.names import column_names
@@ -374,6 +375,21 @@ def embed_rows(model: str, *, threads: int) -> ArrowMap:
                 pa.array(list(vectors), pa.list_(pa.float32())),
             ]
             yield pa.RecordBatch.from_arrays(arrays, names=["content_hash", "text", "vector"])
+
+    return run
+
+
+def vectors_of_rows(embedder: Embedder) -> ArrowMap:
+    """Embed rows: `text_hash` and `messages` to `text_hash` and `vector` (floats; null without text).
+
+    Raises:
+        DependencyError: the model cannot be loaded in the executor.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            vectors = embedder.embed(batch.column("messages"))
+            yield pa.RecordBatch.from_arrays([batch.column("text_hash"), vectors], names=["text_hash", "vector"])
 
     return run
 

@@ -45,6 +45,7 @@ class ArrowRows:
         roles |= {"quota": config.quotas.column} if config.quotas else {}
         roles |= {"cost": config.cost.column} if config.cost else {}
         roles |= {name: name for name in config.strategy.reads_columns() if name not in roles}
+        roles |= {name: name for name in config.strategy.may_read if name in table.column_names}
         have = ", ".join(table.column_names)
         missing = [repr(name) for name in roles.values() if name not in table.column_names]
         if missing:

@@ -21,7 +21,7 @@ from mig_spark.selection.constraints import (
 )
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.spark_rows import SparkRows
-from mig_spark.selection.strategy import Context, Graph, Ranked, check_ranking
+from mig_spark.selection.strategy import ByVectors, Context, Graph, Ranked, check_ranking
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -38,6 +38,7 @@ def select_rows(
     keep: Sequence[Any] = (),
     resume: Sequence[Any] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
+    vectors: Callable[[ByVectors], DataFrame] | None = None,
 ) -> Selection:
     """Select `config.budget` rows by the strategy that `config.strategy` names: exact MIG selection by default.
 
@@ -58,6 +59,8 @@ def select_rows(
             them.
         on_round: called with the ids taken so far by strategies that take many steps (`mig` with engine `rounds`),
             after each of them.
+        vectors: gives `id` and `vector` of the rows by what a strategy says of the model; None: rows that are compared
+            have the column `vector`, or in this process `messages`.
 
     Raises:
         ConfigError: the strategy reads the label graph, and there is none.
@@ -69,7 +72,7 @@ def select_rows(
     rows: PoolRows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
     spark = None if isinstance(df, ArrowRows) else df.sparkSession
     work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
-    context = Context(config, work, spark, graph, rows, on_round)
+    context = Context(config, work, spark, graph, rows, on_round, vectors)
     start = time.perf_counter()
     budget = None if config.budget is None else max(0, work.constraints.rows)
     ranked = strategy.select(work.rows.usable(), budget, context)

@@ -46,6 +46,7 @@ class SparkRows:
                 f"strategy {config.strategy.kind} needs the column {', '.join(missing)} (there are "
                 f"{', '.join(named.columns)})"
             )
+        wanted += [c for c in config.strategy.may_read if c in named.columns and c not in (*ROLES, *wanted)]
         return SparkRows(typed(named, keep=wanted))
 
     @property

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mig_spark.annotation.vectors import row_vectors
 from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
@@ -110,6 +111,7 @@ def compute_selection(
     return select_rows(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
+        vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model),
     )  # fmt: skip
 
 

@@ -6,16 +6,18 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from mig_spark.config.base import Section
+from pydantic import Field
+
+from mig_spark.config.base import DEFAULT_MODEL, Section
 from mig_spark.errors import ConfigError, ContractError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from mig_spark.config import SelectConfig
     from mig_spark.kernels.selection.rounds import Certificate
@@ -73,6 +75,8 @@ class Context:
         pool: all rows of the pool: also those that cannot be used or may not be taken.
         on_round: to be called with all ids taken so far after each step of a long selection, which goes on from there
             when it is started again (they come back in `work.first`); None where nothing is saved.
+        vectors: gives `id` and `vector` of the rows of a run, see `selection.row_vectors`; None where rows bring
+            their own.
     """
 
     config: SelectConfig
@@ -81,6 +85,7 @@ class Context:
     graph: Graph | None
     pool: PoolRows
     on_round: Callable[[Sequence[Any]], None] | None = None
+    vectors: Callable[[ByVectors], DataFrame] | None = None
     _loaded: LabelGraph | None = field(default=None, init=False)
     _counts: dict[str, Any] | None = field(default=None, init=False)
 
@@ -150,6 +155,7 @@ class Strategy(Section, ABC):
         reads_graph: whether it reads the label graph (`context.label_graph`).
         columns: columns of the annotated pool that it needs beside id, labels and score, whatever its options
             (`reads_columns` has those that its options name too).
+        may_read: columns that it takes where the rows have them.
         version: to be changed with everything that changes what it chooses: a run with another version of a strategy
             selects anew.
     """
@@ -159,6 +165,7 @@ class Strategy(Section, ABC):
     goes_by: ClassVar[frozenset[str]] = frozenset()
     reads_graph: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
+    may_read: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[str] = "1"
 
     def reads_columns(self) -> tuple[str, ...]:
@@ -182,6 +189,26 @@ class Strategy(Section, ABC):
         Returns:
             The ranking as a whole: it begins with `context.first`.
         """
+
+
+class ByVectors(Strategy):
+    """A strategy that compares rows by vectors: a run makes those of its rows once and keeps them in the table
+    `vectors`; rows that are given from Python have a column `vector` (numbers, brought to length 1) or, in this
+    process, `messages`. Rows without text have no vector and are not taken.
+
+    The embeddings are those of a sentence-transformers model (Reimers and Gurevych 2019, arXiv 1908.10084).
+    """
+
+    embedding: Literal["distilled", "model"] = Field(
+        "distilled",
+        description="what makes the vectors: distilled: static token vectors, made from the model once, for CPUs; "
+        "model: the model itself",
+    )
+    model: str = Field(
+        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
+    )
+
+    may_read: ClassVar[tuple[str, ...]] = ("vector", "messages")
 
 
 def check_ranking(ranked: Ranked, strategy: Strategy, context: Context) -> None:

@@ -9,18 +9,21 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from pyspark.sql import functions as sf
 from test_curation import STAGES_RUN, chosen, make_config, some_records, write
+from tiny_models import save_embedder
 
 from mig_spark import run_pipeline, select
-from mig_spark.contracts import SELECTION
+from mig_spark.contracts import ANNOTATED, SELECTION, VECTORS
 from mig_spark.curation.replay import describe_replay, replay_run
-from mig_spark.errors import ConfigError, InputError
+from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.plugins import STRATEGIES
+from mig_spark.selection import row_vectors
 from mig_spark.summary import summarise
 from mig_spark.verify import verify_run
 
@@ -69,6 +72,19 @@ def mixed_rows(n=300, seed=0):
     return pa.Table.from_pylist(rows)
 
 
+def rows_with_vectors(n, seed, groups=8):
+    """Rows around some directions, one in ten without a vector."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(groups, 9))[rng.integers(groups, size=n)] + 0.35 * rng.normal(size=(n, 9))
+    none = rng.random(n) < 0.1
+    rows = [
+        {"id": f"r{k:04d}", "labels": ["a"], "score": float(rng.integers(8)),
+         "vector": None if none[k] else vectors[k].tolist()}
+        for k in range(n)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
 def test_top_rows_are_the_same_with_and_without_spark(spark):
     table = mixed_rows()
     quotas = {"column": "kind", "limits": {"x": {"max": 9}}}
@@ -82,6 +98,42 @@ def test_instag_rows_are_the_same_with_and_without_spark(spark):
     table = mixed_rows()
     got = same_rows(spark, table, 290, "instag", given=["r1"], include=["r2"], exclude=["r3"])
     assert "no other row has a label" in got.notes[0]
+
+
+def test_rows_by_vectors_are_the_same_with_and_without_spark(spark, monkeypatch):
+    monkeypatch.setattr(row_vectors, "FIRST_PAGE", 20)
+    table = rows_with_vectors(150, 1)
+    same_rows(spark, table, 25, {"kind": "deita", "threshold": 0.8}, given=["r0003"], include=["r0001"])
+    got = same_rows(spark, table, 150, {"kind": "deita", "threshold": 0.8}, exclude=["r0003"])
+    assert "rows of the budget are left over" in got.notes[0]
+    with pytest.raises(ContractError, match=r"give the column 'vector' .array of numbers."):
+        select(spark.createDataFrame(table).drop("vector"), 5, strategy="deita")
+
+
+@pytest.mark.long
+def test_a_run_embeds_each_text_once_and_can_be_replayed(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 30))
+    strategy = {"kind": "deita", "threshold": 0.99, "embedding": "model", "model": save_embedder(tmp_path / "model")}
+    config = make_config(tmp_path, select={"strategy": strategy, "budget": 10})
+    store = Store(spark, config.output)
+    run_pipeline(spark, config, STAGES_RUN, run_id="first")
+    vectors = {r["text_hash"]: r["vector"] for r in store.read(VECTORS).collect()}
+    assert len(vectors) == 30
+    rows = store.read(ANNOTATED).select("id", "labels", "score", "text_hash").collect()
+    frame = pd.DataFrame([{**r.asDict(), "vector": vectors[r["text_hash"]]} for r in rows])
+    assert chosen(store) == select(frame, 10, strategy={"kind": "deita", "threshold": 0.99}).ids
+    assert replay_run(spark, config, "first").same
+
+    more = make_config(tmp_path, select={"strategy": {**strategy, "threshold": 0.5}, "budget": 10})
+    write(tmp_path / "in", "b.jsonl", some_records(30, 5, seed=2))
+    run_pipeline(spark, more, STAGES_RUN, run_id="second")
+    assert len(store.read(VECTORS).collect()) == 35
+    assert {
+        h: v for h, v in ((r["text_hash"], r["vector"]) for r in store.read(VECTORS).collect()) if h in vectors
+    } == vectors
+    store.drop(VECTORS)
+    with pytest.raises(InputError, match="35 texts have no vector by model"):
+        replay_run(spark, config, "second")
 
 
 def test_matched_rows_are_the_same_with_and_without_spark(spark, tmp_path):

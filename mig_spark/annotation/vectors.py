@@ -1,0 +1,114 @@
+"""Vectors of rows, for strategies that compare rows by what they say: made once for each text, and kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mig_spark.annotation.annotator import version_of
+from mig_spark.annotation.label_lists import vocabulary_labels
+from mig_spark.annotation.sample_rows import sample_texts
+from mig_spark.contracts import ANNOTATED, POOL, VECTORS
+from mig_spark.errors import AnnotationError, InputError
+from mig_spark.kernels.annotation import embedding
+from mig_spark.lakehouse.runtime import task_cpus
+from mig_spark.lakehouse.spark_failures import executor_failures
+from mig_spark.lakehouse.tables import Store
+from mig_spark.udfs import vectors_of_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+    from mig_spark.kernels.annotation.row_vectors import Embedder
+
+logger = logging.getLogger(__name__)
+
+#: `distilled`: static token vectors made from the model; `model`: the model itself.
+By: TypeAlias = Literal["distilled", "model"]
+# rows a partition: by the rows and not by the cores, so that texts are embedded in the same batches on every cluster
+_ROWS = 2_000
+
+
+def make_embedder(by: By, model: str, *, threads: int | None, spark: SparkSession | None) -> Embedder:
+    """What makes vectors.
+
+    Args:
+        by: the model itself, or what is distilled from it (with the bundled labels and rows, so that the tagger
+            `distilled` with its defaults has made it already).
+        model: a sentence-transformers model: a name on the hub, or a folder that every node has.
+        threads: torch threads.
+        spark: None: without Spark.
+
+    Raises:
+        DependencyError: sentence-transformers is not installed, or there is no such model.
+    """
+    from mig_spark.kernels.annotation.row_vectors import Embedder
+
+    embedding.check_installed()
+    identity, labels, sample = embedding.model_identity(model), None, None
+    if by == "distilled":
+        labels, sample = tuple(vocabulary_labels("builtin", spark)), tuple(sample_texts("builtin", spark))
+    return Embedder(model, identity, labels, sample, threads)
+
+
+def embedder_version(embedder: Embedder) -> str:
+    """A text that changes with everything that can change a vector."""
+    from mig_spark.kernels.annotation import distilled
+    from mig_spark.kernels.annotation.row_vectors import MAX_TOKENS
+
+    more = {} if embedder.vocabulary is None else {
+        "vocabulary": embedder.vocabulary, "sample": embedder.sample, "rule": distilled.VERSION
+    }  # fmt: skip
+    version = version_of(model=embedder.identity, text=embedding.TEXT_RULE, max_tokens=MAX_TOKENS, **more)
+    return f"{'model' if embedder.vocabulary is None else 'distilled'} {embedder.identity} {version}"
+
+
+def vectors_here(messages: pa.ListArray, by: By, model: str) -> pa.ListArray:
+    """Vectors of the rows of a column `messages`, in this process; null where a row has no text.
+
+    Raises:
+        DependencyError: the model cannot be loaded.
+    """
+    return make_embedder(by, model, threads=None, spark=None).embed(messages)
+
+
+def row_vectors(store: Store, by: By, model: str) -> DataFrame:
+    """The vector of each row of ANNOTATED: `id`, `vector`; rows without text are left out.
+
+    Texts that have no vector by this model in the table VECTORS are embedded and added to it.
+
+    Args:
+        store: has POOL and ANNOTATED.
+
+    Raises:
+        DependencyError: the model cannot be loaded.
+        AnnotationError: an executor failed.
+        InputError: vectors are missing, and the store is pinned to old versions, so that nothing can be written.
+    """
+    from pyspark.sql import functions as sf
+
+    spark = store.spark
+    embedder = make_embedder(by, model, threads=task_cpus(spark), spark=spark)
+    name = embedder_version(embedder)
+    rows = store.read(ANNOTATED).select("id", sf.coalesce("text_hash", "content_hash").alias("text_hash"))
+    wanted = rows.select("text_hash").distinct()
+    if store.exists(VECTORS):
+        kept = store.read(VECTORS).where(sf.col("model") == name)
+        wanted = wanted.join(kept, "text_hash", "left_anti")
+    missing = wanted.count()
+    if missing and store.pins:
+        raise InputError(
+            f"{missing:,} texts have no vector by {name} in the table {VECTORS.name}, which a run makes and keeps: it "
+            "was dropped, or the model is another one by now"
+        )
+    if missing:
+        logger.info("vectors: %d texts are embedded by %s", missing, name)
+        texts = store.read(POOL).select("text_hash", "messages").dropDuplicates(["text_hash"]).join(wanted, "text_hash")
+        texts = texts.repartition(max(2, math.ceil(missing / _ROWS)), "text_hash").sortWithinPartitions("text_hash")
+        made = texts.mapInArrow(vectors_of_rows(embedder), "text_hash string, vector array<float>")
+        with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
+            store.write(VECTORS, made.withColumn("model", sf.lit(name)), mode="append")
+    vectors = store.read(VECTORS).where((sf.col("model") == name) & sf.col("vector").isNotNull())
+    return rows.join(vectors.drop("model"), "text_hash").select("id", "vector")
