@@ -139,6 +139,7 @@ STRATEGIES: Registry[Any] = Registry(
         "matched": "mig_spark.selection.strategies.matched:Matched",
         "instag": "mig_spark.selection.strategies.instag:Instag",
         "deita": "mig_spark.selection.strategies.deita:Deita",
+        "k_center": "mig_spark.selection.strategies.k_center:KCenter",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

@@ -41,6 +41,7 @@ from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
 from mig_spark.kernels.screen.shingles import shingles_of
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
+from mig_spark.kernels.selection.vectors import Picks, chosen_in_parts
 from mig_spark.kernels.selection.wire import BlockTask
 
 #: Rows of one partition that can be numbered apart from those of the next.
@@ -252,6 +253,23 @@ def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
         for batch in batches:
             for row in blocks_in(batch):
                 yield pa.RecordBatch.from_arrays([pa.array(ids_hashed_to(row, wanted), pa.binary())], ["id"])
+
+    return run
+
+
+def picks_of_parts(picks: Callable[[], Picks]) -> ArrowMap:
+    """Choose rows in parts: (`id`, `score`, `vector`, `part`) to the `id`, `score` and `vector` of the rows chosen.
+
+    All rows of a part have to be in one partition, which may have other parts too.
+
+    Args:
+        picks: gives what chooses in the executor.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        whole = list(batches)
+        if whole:
+            yield from chosen_in_parts(pa.Table.from_batches(whole), picks()).to_batches()
 
     return run
 

@@ -44,7 +44,7 @@ def with_hash(rows: PoolRows, seed: int) -> PoolRows:
         hashes = pa.array(xxhash64(one_chunk(rows.table["id"]), seed))
         return ArrowRows(rows.table.append_column(HASH, hashes))
     assert isinstance(rows, SparkRows)
-    return SparkRows(rows.df.withColumn(HASH, _hash(seed)))
+    return SparkRows(rows.df.withColumn(HASH, id_hash(seed)))
 
 
 def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFrame:
@@ -53,7 +53,7 @@ def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFram
     Args:
         rows: how many rows `df` has.
     """
-    return _near(df.withColumn(HASH, _hash(seed)), budget, rows).orderBy(HASH, "id").limit(budget)
+    return _near(df.withColumn(HASH, id_hash(seed)), budget, rows).orderBy(HASH, "id").limit(budget)
 
 
 def _near(df: DataFrame, budget: int, rows: int) -> DataFrame:
@@ -64,7 +64,8 @@ def _near(df: DataFrame, budget: int, rows: int) -> DataFrame:
     return df.where(sf.col(HASH) < sf.lit(int(-(2**63) + share * 2**64))) if share < 1.0 else df
 
 
-def _hash(seed: int) -> Column:
+def id_hash(seed: int) -> Column:
+    """Spark's xxhash64 of the column `id` as text and the seed."""
     from pyspark.sql import functions as sf
 
     return sf.xxhash64(sf.col("id").cast("string"), sf.lit(seed))

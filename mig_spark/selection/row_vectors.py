@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,11 +12,21 @@ import pyarrow.compute as pc
 from mig_spark.annotation.vectors import vectors_here
 from mig_spark.errors import ContractError, InputError
 from mig_spark.kernels.selection.usable import one_chunk
-from mig_spark.kernels.selection.vectors import F32, F64, unit_vectors
+from mig_spark.kernels.selection.vectors import F32, Picks, Vectors, chosen_in_parts, unit_vectors
+from mig_spark.kernels.selection.xxhash import xxhash64
 from mig_spark.lakehouse.memory import available_memory
-from mig_spark.lakehouse.runtime import collect_arrow, describe_job, from_arrow, has_spark_context, result_limit
+from mig_spark.lakehouse.runtime import (
+    collect_arrow,
+    describe_job,
+    from_arrow,
+    has_spark_context,
+    result_limit,
+    shipped,
+)
 from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.drawing import id_hash
 from mig_spark.selection.spark_rows import SparkRows
+from mig_spark.udfs import picks_of_parts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -31,26 +40,6 @@ FIRST_PAGE, PAGE_BYTES = 4096, 1 << 28
 COPIES = 3
 #: Share of the free memory that they may take.
 SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Rows with their vectors.
-
-    Attributes:
-        ids: of n rows, integers or text.
-        scores: float64 (n,).
-        matrix: float32 (n, d), of length 1.
-    """
-
-    ids: pa.Array
-    scores: F64
-    matrix: F32
-
-    def ids_at(self, places: Any) -> list[Any]:
-        """The ids at some places."""
-        found: list[Any] = self.ids.take(pa.array(places, pa.int64())).to_pylist()
-        return found
 
 
 class PoolVectors:
@@ -91,7 +80,7 @@ class PoolVectors:
     def best_first(self) -> Iterator[Vectors]:
         """All rows in order of falling score, then of id, in pages that are made when they are asked for."""
         if isinstance(self._rows, ArrowRows):
-            yield _vectors(self._rows.table.sort_by([("score", "descending"), ("id", "ascending")]))
+            yield Vectors.of(self._rows.table.sort_by([("score", "descending"), ("id", "ascending")]))
             return
         from pyspark.sql import functions as sf
 
@@ -102,7 +91,7 @@ class PoolVectors:
             page = collect_arrow(left.orderBy(sf.col("score").desc(), "id").limit(size))
             if page.num_rows:
                 page = page.sort_by([("score", "descending"), ("id", "ascending")])
-                found = _vectors(self._joined(page))
+                found = Vectors.of(self._joined(page))
                 yield found
                 after = (page["score"][-1].as_py(), page["id"][-1].as_py())
             if page.num_rows < size:
@@ -112,12 +101,14 @@ class PoolVectors:
 
     def _joined(self, page: pa.Table) -> pa.Table:
         """The rows of a page that have a vector, in the page's order, with it."""
-        df = cast(SparkRows, self._rows).df
-        source = df.select("id", "vector") if self._made is None else self._made
-        found = collect_arrow(self._of(one_chunk(page["id"]), source))
+        found = collect_arrow(self._of(one_chunk(page["id"]), self._source()))
         place = pc.index_in(page["id"].combine_chunks(), value_set=one_chunk(found["id"]))
         kept = page.filter(place.is_valid())
         return kept.append_column("vector", found["vector"].take(place.drop_null()))
+
+    def _source(self) -> DataFrame:
+        """`id` and `vector`, of the rows that may be taken at least."""
+        return cast(SparkRows, self._rows).df.select("id", "vector") if self._made is None else self._made
 
     def _of(self, ids: pa.Array, source: DataFrame) -> DataFrame:
         from pyspark.sql import functions as sf
@@ -132,41 +123,73 @@ class PoolVectors:
             return df.select("id", "score", "vector").where("vector is not null")
         return df.select("id", "score").join(self._made, "id")
 
-    def everything(self, advice: str) -> Vectors:
-        """All rows in order of id, at the driver.
+    def choose(self, picks: Picks, part_rows: int | None, budget: int, *, more: int = 0) -> list[Any]:
+        """The ids of the rows that `picks` chooses among all; with `part_rows`, among those that it chooses in parts of
+        about so many rows, into which rows go by the hash of their id.
 
         Args:
-            advice: what to do where they do not fit.
+            picks: chooses at most `budget` rows.
+            more: bytes that it needs for a row, beside the vectors.
 
         Raises:
-            InputError: they do not fit the driver's memory; it is said before they are asked for.
+            InputError: the vectors do not fit the driver's memory, which is said before they are asked for.
         """
-        if isinstance(self._rows, ArrowRows):
-            return _vectors(self._rows.table.sort_by("id"))
-        frame = self.frame()
-        self.see_that_they_fit(self._context.counts()["rows"], advice)
-        return _vectors(collect_arrow(frame).sort_by("id"))
+        rows: int = self._context.counts()["rows"]
+        if part_rows is None or rows <= part_rows:
+            self._see_that_they_fit(rows, more, part_rows)
+            found = self._everything()
+            return found.ids_at(picks.pick(found))
+        parts = -(-rows // part_rows)
+        self._see_that_they_fit(min(rows, parts * budget), more, part_rows)
+        found = self._of_parts(picks, parts)
+        return found.ids_at(picks.pick(found))
 
-    def see_that_they_fit(self, rows: int, advice: str) -> None:
-        """See that so many vectors have room at the driver.
+    def _everything(self) -> Vectors:
+        """All rows in order of id."""
+        if isinstance(self._rows, ArrowRows):
+            return Vectors.of(self._rows.table.sort_by("id"))
+        return Vectors.of(collect_arrow(self.frame()).sort_by("id"))
+
+    def _of_parts(self, picks: Picks, parts: int) -> Vectors:
+        """The rows that are chosen in each part, together, in order of id."""
+        seed = self._context.seed
+        if isinstance(self._rows, ArrowRows):
+            table = self._rows.table.select(["id", "score", "vector"])
+            part = xxhash64(one_chunk(table["id"]), seed) % parts
+            chosen = chosen_in_parts(table.append_column("part", pa.array(part)), picks)
+            return Vectors.of(chosen.sort_by("id"))
+        from pyspark.sql import functions as sf
+
+        frame = self.frame()
+        parted = frame.withColumn("part", sf.pmod(id_hash(seed), sf.lit(parts))).repartition(parts, "part")
+        describe_job(frame.sparkSession, f"mig-spark select: choose in {parts:,} parts")
+        with shipped(frame.sparkSession, picks) as payload:
+            chosen = parted.mapInArrow(picks_of_parts(payload), parted.drop("part").schema)
+            return Vectors.of(collect_arrow(chosen).sort_by("id"))
+
+    def _see_that_they_fit(self, rows: int, more: int, part_rows: int | None) -> None:
+        """See that so many rows have room at the driver.
 
         Raises:
             InputError: they have not.
         """
         if isinstance(self._rows, ArrowRows):
             return
-        frame = self.frame()
-        spark, one = frame.sparkSession, frame.select("vector").first()
+        source = self._source()
+        spark, one = source.sparkSession, source.select("vector").where("vector is not null").first()
         size = rows * 4 * (0 if one is None else len(one["vector"]))
         room = SHARE * available_memory(spark.conf.get if has_spark_context(spark) else None)
         limit = result_limit(spark)
-        if COPIES * size > room or (limit is not None and size > limit):
-            most = "no limit" if limit is None else f"{limit / 1e9:,.1f} GB"
-            raise InputError(
-                f"strategy {self._context.config.strategy.kind} holds the vectors of {rows:,} rows at the driver: "
-                f"{size / 1e9:,.1f} GB, about {COPIES} times while they arrive. {room / 1e9:,.1f} GB have room, and "
-                f"spark.driver.maxResultSize is {most}. {advice}"
-            )
+        if COPIES * size + more * rows <= room and (limit is None or size <= limit):
+            return
+        most = "no limit" if limit is None else f"{limit / 1e9:,.1f} GB"
+        less = "set part_rows, so that rows are first chosen in parts" if part_rows is None else "lower the budget"
+        raise InputError(
+            f"strategy {self._context.config.strategy.kind} compares {rows:,} rows at the driver, whose vectors have "
+            f"{size / 1e9:,.1f} GB, about {COPIES} times while they arrive, and {more * rows / 1e9:,.1f} GB more; "
+            f"{room / 1e9:,.1f} GB have room there, and spark.driver.maxResultSize is {most}: {less}, or give the "
+            "driver more memory"
+        )
 
     def _with_vector(self, table: pa.Table) -> pa.Table:
         """A table of this process with the column `vector`."""
@@ -184,13 +207,6 @@ def _lacking(context: Context, what: str) -> str:
         f"strategy {context.config.strategy.kind} compares rows by vectors, and these rows have none: give {what}; "
         "`mig-spark run` makes them itself"
     )
-
-
-def _vectors(table: pa.Table) -> Vectors:
-    """The rows of a table that have a vector."""
-    matrix, there = unit_vectors(table["vector"])
-    kept = table.filter(pa.array(there))
-    return Vectors(one_chunk(kept["id"]), kept["score"].to_numpy(), matrix)
 
 
 def _follows(score: float, row_id: Any) -> Column:

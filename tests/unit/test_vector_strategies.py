@@ -15,6 +15,7 @@ from mig_spark import select
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection import apart
 from mig_spark.kernels.selection.vectors import cosine, unit_vectors
+from mig_spark.kernels.selection.xxhash import xxhash64
 
 DIMENSION = 11
 
@@ -24,8 +25,8 @@ def pool(n, seed=0, groups=6, spread=0.35):
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(groups, DIMENSION))
     vectors = centers[rng.integers(groups, size=n)] + spread * rng.normal(size=(n, DIMENSION))
-    vectors[rng.random(n) < 0.1] = centers[0]
     vectors *= rng.uniform(0.1, 9, (n, 1))
+    vectors[rng.random(n) < 0.1] = centers[0]
     rows = [
         {"id": f"r{k:04d}", "labels": ["a"], "score": float(rng.integers(8)), "vector": vectors[k].tolist()}
         for k in range(n)
@@ -38,13 +39,10 @@ def pool(n, seed=0, groups=6, spread=0.35):
 
 
 def with_vector(table):
-    """Rows that have one, by id: (score, float64 vector of length 1)."""
-    found = {}
-    for row in table.to_pylist():
-        if row["vector"] is not None and any(row["vector"]):
-            vector = np.array(row["vector"], np.float32).astype(float)
-            found[row["id"]] = row["score"], vector / np.linalg.norm(vector)
-    return found
+    """Rows that have one, by id: (score, their float32 vector of length 1 as float64)."""
+    matrix, there = unit_vectors(table["vector"])
+    kept = table.filter(pa.array(there)).to_pylist()
+    return {row["id"]: (row["score"], vector) for row, vector in zip(kept, matrix.astype(float), strict=True)}
 
 
 def shuffled(table, seed=1):
@@ -117,6 +115,55 @@ def test_deita_keeps_away_from_rows_that_are_there_already():
     assert got.ids == [*first, *apart_from(rows, left, 30 - len(first), 0.8, first)]
     got = select(table, 30, strategy={"kind": "deita", "threshold": 0.8}, given=there)
     assert got.ids == apart_from(rows, left, 30, 0.8, first)
+
+
+def farthest(rows, budget, seed, near=()):
+    near = [*near]
+    names, taken = sorted(rows), []
+    hashes = dict(zip(names, xxhash64(pa.array(names), seed).tolist(), strict=True))
+    while len(taken) < min(budget, len(rows)):
+        left = [i for i in names if i not in taken]
+        if near:
+            # equal vectors have equal cosines, which a product of matrices need not give
+            cosines = {i: max(round(float(v @ rows[i][1]), 12) for v in near) for i in left}
+            taken.append(min(left, key=lambda i: (cosines[i], i)))
+        else:
+            taken.append(min(left, key=lambda i: (hashes[i], i)))
+        near.append(rows[taken[-1]][1])
+    return taken
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 60), st.integers(0, 10**6), st.integers(0, 30))
+def test_k_center_takes_the_farthest_row_each_time(n, seed, budget):
+    table = pool(n, seed, groups=20)
+    rows = with_vector(table)
+    got = select(table, budget, strategy="k_center", seed=seed)
+    assert got.ids == farthest(rows, budget, seed)
+    assert got.ids == select(shuffled(table), budget, strategy="k_center", seed=seed).ids
+    some = sorted(rows)[:3]
+    if some and n > 3:
+        left = {i: row for i, row in rows.items() if i not in some}
+        near = [rows[i][1] for i in some]
+        assert select(table, budget, strategy="k_center", given=some).ids == farthest(left, budget, 0, near)
+
+
+def test_k_center_in_parts_chooses_among_what_parts_choose():
+    table = pool(120, 8, groups=30)
+    rows, ids = with_vector(table), table["id"].to_pylist()
+    part = dict(zip(ids, (xxhash64(pa.array(ids), 4) % 3).tolist(), strict=True))
+    union = {}
+    for k in range(3):
+        own = {i: row for i, row in rows.items() if part[i] == k}
+        union |= {i: own[i] for i in farthest(own, 9, 4)}
+    strategy = {"kind": "k_center", "part_rows": 40}
+    got = select(table, 9, strategy=strategy, seed=4)
+    assert got.ids == farthest(union, 9, 4)
+    assert got.ids == select(shuffled(table), 9, strategy=strategy, seed=4).ids
+    assert got.ids != select(table, 9, strategy="k_center", seed=4).ids
+    radius = [max(min(1 - row[1] @ rows[i][1] for i in taken) for row in rows.values())
+              for taken in (got.ids, select(table, 9, strategy="k_center", seed=4).ids)]  # fmt: skip
+    assert np.sqrt(radius[0]) <= 4 * np.sqrt(radius[1])
 
 
 def test_rows_without_vectors_are_refused():

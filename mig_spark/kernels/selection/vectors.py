@@ -6,7 +6,8 @@ they decide only where they are far from the limit (`MARGIN`); what is nearer is
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,41 @@ MARGIN = 1e-3
 BLOCK, OTHERS = 1024, 8192
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """Rows with their vectors.
+
+    Attributes:
+        ids: of n rows, integers or text.
+        scores: float64 (n,).
+        matrix: float32 (n, d), of length 1.
+    """
+
+    ids: pa.Array
+    scores: F64
+    matrix: F32
+
+    @staticmethod
+    def of(table: pa.Table) -> Vectors:
+        """The rows of a table (`id`, `score`, `vector`) that have a vector, in its order; see `unit_vectors`."""
+        matrix, there = unit_vectors(table["vector"])
+        kept = table.filter(pa.array(there))
+        scores = one_chunk(kept["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return Vectors(one_chunk(kept["id"]), scores, matrix)
+
+    def ids_at(self, places: Any) -> list[Any]:
+        """The ids at some places."""
+        found: list[Any] = self.ids.take(pa.array(places, pa.int64())).to_pylist()
+        return found
+
+
+class Picks(Protocol):
+    """What chooses among rows whose vectors are at hand, here or in an executor."""
+
+    def pick(self, rows: Vectors) -> I64:
+        """The places of the rows that are chosen, best first; `rows` are in order of id."""
+
+
 def unit_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[F32, Bool]:
     """Vectors of length 1 of a column of lists.
 
@@ -43,6 +79,8 @@ def unit_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[F32, Bool]:
         InputError: the lists are not of one length, or hold something else than numbers.
     """
     lists = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_null(lists.type):
+        lists = lists.cast(pa.list_(pa.float32()))
     if not (
         pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type) or pa.types.is_fixed_size_list(lists.type)
     ):
@@ -62,6 +100,28 @@ def unit_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[F32, Bool]:
     good = _normalise(matrix)
     there[there] = good
     return matrix[good], there
+
+
+def chosen_in_parts(table: pa.Table, picks: Picks) -> pa.Table:
+    """The rows that are chosen in each part.
+
+    Args:
+        table: `id`, `score`, `vector` and `part` (the number of each row's part), in any order.
+        picks: chooses in a part.
+
+    Returns:
+        `id`, `score`, `vector`.
+    """
+    table = table.combine_chunks().sort_by([("part", "ascending"), ("id", "ascending")])
+    part = table["part"].to_numpy()
+    ends = np.flatnonzero(np.append(part[1:] != part[:-1], True)) + 1 if len(part) else []
+    names, chosen, start = ["id", "score", "vector"], [table.slice(0, 0).select(["id", "score", "vector"])], 0
+    for end in ends:
+        own = table.slice(start, end - start).select(names)
+        own = own.filter(pa.array(unit_vectors(own["vector"])[1]))
+        chosen.append(own.take(pa.array(picks.pick(Vectors.of(own)), pa.int64())))
+        start = int(end)
+    return pa.concat_tables(chosen)
 
 
 @njit(cache=True)
