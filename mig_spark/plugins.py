@@ -140,6 +140,8 @@ STRATEGIES: Registry[Any] = Registry(
         "instag": "mig_spark.selection.strategies.instag:Instag",
         "deita": "mig_spark.selection.strategies.deita:Deita",
         "k_center": "mig_spark.selection.strategies.k_center:KCenter",
+        "car": "mig_spark.selection.strategies.car:Car",
+        "qdit": "mig_spark.selection.strategies.qdit:Qdit",
     },
     base="mig_spark.selection.strategy:Strategy",
 )

@@ -40,6 +40,7 @@ from mig_spark.kernels.screen.minhash import Banding, buckets_of, jaccard
 from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
 from mig_spark.kernels.screen.shingles import shingles_of
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
+from mig_spark.kernels.selection.clusters import cluster_numbers
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.vectors import Picks, chosen_in_parts
 from mig_spark.kernels.selection.wire import BlockTask
@@ -270,6 +271,22 @@ def picks_of_parts(picks: Callable[[], Picks]) -> ArrowMap:
         whole = list(batches)
         if whole:
             yield from chosen_in_parts(pa.Table.from_batches(whole), picks()).to_batches()
+
+    return run
+
+
+def clusters_of_rows(centers: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
+    """(`id`, `score`, `vector`) to `id`, `score` and `cluster` (the number of the nearest center, as text) of the rows
+    that have a vector.
+
+    Args:
+        centers: gives them in the executor, as `kernels.selection.clusters.nearest_centers` takes them.
+    """
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        known = centers()
+        for batch in batches:
+            yield from cluster_numbers(pa.Table.from_batches([batch]), known).to_batches()
 
     return run
 

@@ -74,18 +74,19 @@ def vectors_here(messages: pa.ListArray, by: By, model: str) -> pa.ListArray:
     return make_embedder(by, model, threads=None, spark=None).embed(messages)
 
 
-def row_vectors(store: Store, by: By, model: str) -> DataFrame:
+def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
     """The vector of each row of ANNOTATED: `id`, `vector`; rows without text are left out.
-
-    Texts that have no vector by this model in the table VECTORS are embedded and added to it.
 
     Args:
         store: has POOL and ANNOTATED.
+        by, model: see `make_embedder`.
+        make: texts that have no vector by this model in the table VECTORS are embedded and added to it; False: they
+            are an error, and nothing is written.
 
     Raises:
         DependencyError: the model cannot be loaded.
         AnnotationError: an executor failed.
-        InputError: vectors are missing, and the store is pinned to old versions, so that nothing can be written.
+        InputError: vectors are missing, and may not be made.
     """
     from pyspark.sql import functions as sf
 
@@ -98,7 +99,7 @@ def row_vectors(store: Store, by: By, model: str) -> DataFrame:
         kept = store.read(VECTORS).where(sf.col("model") == name)
         wanted = wanted.join(kept, "text_hash", "left_anti")
     missing = wanted.count()
-    if missing and store.pins:
+    if missing and not make:
         raise InputError(
             f"{missing:,} texts have no vector by {name} in the table {VECTORS.name}, which a run makes and keeps: it "
             "was dropped, or the model is another one by now"

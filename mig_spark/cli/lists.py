@@ -82,7 +82,7 @@ _SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --lab
 )
 @click.option(
     "--sampler-type", default="mig", show_default=True, metavar="NAME",
-    help="How records are chosen: mig, random, or another strategy (docs/algorithm.md).",
+    help="How records are chosen: mig, random, or another strategy (docs/strategies.md).",
 )  # fmt: skip
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
 @click.option(

@@ -198,7 +198,7 @@ class SelectConfig(Section):
     epsilon: float = Field(
         0.1, gt=0, le=0.999999, description="of threshold: a row may have so much less (relative) than the best gain"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="of strategies that draw at random, such as random")
+    seed: int = Field(0, ge=0, lt=2**63, description="of strategies that draw at random or in parts, such as random")
     phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
     gain: Literal["gradient", "exact"] = Field(
         "gradient",

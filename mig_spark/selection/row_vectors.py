@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from mig_spark.annotation.vectors import vectors_here
 from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.selection.clusters import cluster_numbers
 from mig_spark.kernels.selection.usable import one_chunk
 from mig_spark.kernels.selection.vectors import F32, Picks, Vectors, chosen_in_parts, unit_vectors
 from mig_spark.kernels.selection.xxhash import xxhash64
@@ -24,9 +26,10 @@ from mig_spark.lakehouse.runtime import (
     shipped,
 )
 from mig_spark.selection.arrow_rows import ArrowRows
-from mig_spark.selection.drawing import id_hash
+from mig_spark.selection.drawing import HASH, id_hash, with_hash
+from mig_spark.selection.ordering import Order, first_rows
 from mig_spark.selection.spark_rows import SparkRows
-from mig_spark.udfs import picks_of_parts
+from mig_spark.udfs import clusters_of_rows, picks_of_parts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -123,6 +126,47 @@ class PoolVectors:
             return df.select("id", "score", "vector").where("vector is not null")
         return df.select("id", "score").join(self._made, "id")
 
+    def sample(self, count: int) -> F32:
+        """The vectors of the `count` rows with the smallest hashes of their ids (rows without one left out), in this
+        order: float32 (at most `count`, d).
+
+        Raises:
+            InputError: they do not fit the driver's memory.
+        """
+        count = self._context.rows_to_take(count)
+        order: Order = [(HASH, "ascending"), ("id", "ascending")]
+        hashed = with_hash(self._rows, self._context.seed)
+        if isinstance(hashed, ArrowRows):
+            return unit_vectors(hashed.table.sort_by(list(order)).slice(0, count)["vector"])[0]
+        self._see_that_they_fit(count, 0, "lower the rows of the sample")
+        drawn = first_rows(hashed, order[:1], count)
+        return unit_vectors(self._joined(drawn)["vector"])[0]
+
+    def best_score(self) -> float:
+        """The largest score."""
+        if isinstance(self._rows, ArrowRows):
+            return float(pc.max(self._rows.table["score"]).as_py())
+        from pyspark.sql import functions as sf
+
+        return float(cast(SparkRows, self._rows).df.agg(sf.max("score").alias("best")).collect()[0]["best"])
+
+    @contextlib.contextmanager
+    def clustered(self, centers: F32) -> Iterator[PoolRows]:
+        """Within a `with` block, the rows that have a vector: `id`, `score`, and `cluster`, the number of the nearest
+        center, as text."""
+        if isinstance(self._rows, ArrowRows):
+            yield ArrowRows(cluster_numbers(self._rows.table, centers))
+            return
+        frame = self.frame()
+        describe_job(frame.sparkSession, "mig-spark select: find the nearest of the clusters")
+        with shipped(frame.sparkSession, centers) as payload:
+            kind = dict(frame.dtypes)["id"]
+            found = frame.mapInArrow(clusters_of_rows(payload), f"id {kind}, score double, cluster string").persist()
+            try:
+                yield SparkRows(found)
+            finally:
+                found.unpersist()
+
     def choose(self, picks: Picks, part_rows: int | None, budget: int, *, more: int = 0) -> list[Any]:
         """The ids of the rows that `picks` chooses among all; with `part_rows`, among those that it chooses in parts of
         about so many rows, into which rows go by the hash of their id.
@@ -136,11 +180,12 @@ class PoolVectors:
         """
         rows: int = self._context.counts()["rows"]
         if part_rows is None or rows <= part_rows:
-            self._see_that_they_fit(rows, more, part_rows)
+            less = "set part_rows, so that rows are first chosen in parts" if part_rows is None else "lower part_rows"
+            self._see_that_they_fit(rows, more, less)
             found = self._everything()
             return found.ids_at(picks.pick(found))
         parts = -(-rows // part_rows)
-        self._see_that_they_fit(min(rows, parts * budget), more, part_rows)
+        self._see_that_they_fit(min(rows, parts * budget), more, "lower the budget, or raise part_rows")
         found = self._of_parts(picks, parts)
         return found.ids_at(picks.pick(found))
 
@@ -167,28 +212,30 @@ class PoolVectors:
             chosen = parted.mapInArrow(picks_of_parts(payload), parted.drop("part").schema)
             return Vectors.of(collect_arrow(chosen).sort_by("id"))
 
-    def _see_that_they_fit(self, rows: int, more: int, part_rows: int | None) -> None:
-        """See that so many rows have room at the driver.
+    def _see_that_they_fit(self, rows: int, more: int, less: str) -> None:
+        """See that so many rows have room at the driver, with `more` bytes for each beside its vector.
+
+        Args:
+            less: what to do where they have not.
 
         Raises:
             InputError: they have not.
         """
         if isinstance(self._rows, ArrowRows):
-            return
-        source = self._source()
-        spark, one = source.sparkSession, source.select("vector").where("vector is not null").first()
-        size = rows * 4 * (0 if one is None else len(one["vector"]))
-        room = SHARE * available_memory(spark.conf.get if has_spark_context(spark) else None)
-        limit = result_limit(spark)
+            size, setting, limit = 0, None, None
+        else:
+            source = self._source()
+            spark, one = source.sparkSession, source.select("vector").where("vector is not null").first()
+            size = rows * 4 * (0 if one is None else len(one["vector"]))
+            setting, limit = spark.conf.get if has_spark_context(spark) else None, result_limit(spark)
+        room = SHARE * available_memory(setting)
         if COPIES * size + more * rows <= room and (limit is None or size <= limit):
             return
-        most = "no limit" if limit is None else f"{limit / 1e9:,.1f} GB"
-        less = "set part_rows, so that rows are first chosen in parts" if part_rows is None else "lower the budget"
+        most = "" if limit is None else f", and spark.driver.maxResultSize is {limit / 1e9:,.1f} GB"
         raise InputError(
             f"strategy {self._context.config.strategy.kind} compares {rows:,} rows at the driver, whose vectors have "
             f"{size / 1e9:,.1f} GB, about {COPIES} times while they arrive, and {more * rows / 1e9:,.1f} GB more; "
-            f"{room / 1e9:,.1f} GB have room there, and spark.driver.maxResultSize is {most}: {less}, or give the "
-            "driver more memory"
+            f"{room / 1e9:,.1f} GB have room{most}: {less}, or give the driver more memory"
         )
 
     def _with_vector(self, table: pa.Table) -> pa.Table:

@@ -63,7 +63,13 @@ def select_pool(
     former = former_selection(store, config, last)
     saved = _Checkpoint(store, config, key, former)
     selection = compute_selection(
-        store, config, annotated, former=former, resume=saved.load() if resume else (), on_round=saved.save
+        store,
+        config,
+        annotated,
+        former=former,
+        resume=saved.load() if resume else (),
+        on_round=saved.save,
+        make_vectors=True,
     )
     _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
     chosen = selection.to_df(store.spark).drop("labels")
@@ -89,14 +95,17 @@ def compute_selection(
     former: Former | None = None,
     resume: Sequence[str] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
+    make_vectors: bool = False,
 ) -> Selection:
-    """Select from the annotated pool by the label graph of the tables; nothing is written.
+    """Select from the annotated pool by the label graph of the tables; nothing is written, but VECTORS where that is
+    asked for.
 
     Args:
         annotated: as `annotated_rows` gives it.
         former: the selection that an incremental run begins with.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
+        make_vectors: see `row_vectors`, for strategies that compare rows.
     """
     ids = {
         name: read_id_frame(store.spark, where, f"select.{name}")
@@ -111,7 +120,7 @@ def compute_selection(
     return select_rows(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
-        vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model),
+        vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model, make=make_vectors),
     )  # fmt: skip
 
 

@@ -101,13 +101,38 @@ def test_instag_rows_are_the_same_with_and_without_spark(spark):
 
 
 def test_rows_by_vectors_are_the_same_with_and_without_spark(spark, monkeypatch):
-    monkeypatch.setattr(row_vectors, "FIRST_PAGE", 20)
+    monkeypatch.setattr(row_vectors, "FIRST_PAGE", 60)
     table = rows_with_vectors(150, 1)
-    same_rows(spark, table, 25, {"kind": "deita", "threshold": 0.8}, given=["r0003"], include=["r0001"])
-    got = same_rows(spark, table, 150, {"kind": "deita", "threshold": 0.8}, exclude=["r0003"])
+    got = same_rows(spark, table, 150, {"kind": "deita", "threshold": 0.8}, given=["r0003"], include=["r0001"])
     assert "rows of the budget are left over" in got.notes[0]
     with pytest.raises(ContractError, match=r"give the column 'vector' .array of numbers."):
         select(spark.createDataFrame(table).drop("vector"), 5, strategy="deita")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"kind": "k_center"},
+        {"kind": "k_center", "part_rows": 50},
+        {"kind": "car", "clusters": 7, "each": 2, "sample": 60},
+        {"kind": "qdit", "reference": 40},
+        {"kind": "qdit", "reference": 40, "part_rows": 50},
+    ],
+    ids=str,
+)
+def test_rows_compared_at_the_driver_and_in_parts_are_the_same_with_and_without_spark(spark, strategy):
+    table = rows_with_vectors(150, 2)
+    same_rows(spark, table, 25, strategy, given=["r0003"], include=["r0001"], seed=4)
+
+
+@pytest.mark.long
+def test_rows_that_do_not_fit_the_driver_are_told_before(spark, monkeypatch):
+    monkeypatch.setattr(row_vectors, "available_memory", lambda _setting: 20_000)
+    df = spark.createDataFrame(rows_with_vectors(150, 2))
+    with pytest.raises(InputError, match=r"strategy k_center compares 150 rows at the driver.*: set part_rows"):
+        select(df, 5, strategy="k_center")
+    assert len(select(df, 5, strategy={"kind": "k_center", "part_rows": 50})) == 5
 
 
 @pytest.mark.long

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from mig_spark import select
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection import apart
+from mig_spark.kernels.selection.clusters import find_centers, nearest_centers
 from mig_spark.kernels.selection.vectors import cosine, unit_vectors
 from mig_spark.kernels.selection.xxhash import xxhash64
+from mig_spark.selection import row_vectors
 
 DIMENSION = 11
 
@@ -164,6 +166,104 @@ def test_k_center_in_parts_chooses_among_what_parts_choose():
     radius = [max(min(1 - row[1] @ rows[i][1] for i in taken) for row in rows.values())
               for taken in (got.ids, select(table, 9, strategy="k_center", seed=4).ids)]  # fmt: skip
     assert np.sqrt(radius[0]) <= 4 * np.sqrt(radius[1])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 10**6))
+def test_centers_are_means_of_the_rows_that_are_nearest_to_them(n, k, seed):
+    points, _ = unit_vectors(pool(n + 30, seed)["vector"])
+    centers = find_centers(points, k, seed)
+    own = nearest_centers(points, centers)
+    distances = ((points[:, None].astype(float) - centers[None]) ** 2).sum(axis=2)
+    assert (distances[np.arange(len(points)), own] <= distances.min(axis=1) + 1e-6).all()
+    for j in set(own.tolist()):
+        np.testing.assert_allclose(centers[j], points[own == j].mean(axis=0), atol=1e-6)
+    assert len(centers) == min(k, len(points))
+
+
+def test_centers_of_equal_points_and_of_groups_far_apart():
+    same = np.ones((5, 4), np.float32) / 2
+    assert find_centers(same, 3, 0).tolist() == same[:3].tolist()
+    assert nearest_centers(same, same[:3]).tolist() == [0] * 5
+    groups = np.repeat(np.eye(6, dtype=np.float32), 20, axis=0)
+    assert sorted(nearest_centers(groups, find_centers(groups, 6, 1)).tolist()) == sorted(np.repeat(range(6), 20))
+
+
+def test_car_takes_the_best_of_each_cluster_and_of_all():
+    table = pool(300, 2, groups=12)
+    rows = with_vector(table)
+    names = sorted(rows)
+    hashes = dict(zip(names, xxhash64(pa.array(names), 7).tolist(), strict=True))
+    every = dict(zip(table["id"].to_pylist(), xxhash64(table["id"].combine_chunks(), 7).tolist(), strict=True))
+    drawn = [i for i in sorted(every, key=every.__getitem__)[:90] if i in hashes]
+    points = np.array([rows[i][1] for i in drawn], np.float32)
+    centers = find_centers(points, 10, 7)
+    order = sorted(rows, key=lambda i: (-rows[i][0], i))
+    best, counts = [], dict.fromkeys(range(10), 0)
+    for name in order:
+        own = int(np.argmin(((rows[name][1] - centers) ** 2).sum(axis=1)))
+        if counts[own] < 2:
+            counts[own] += 1
+            best.append(name)
+    taken = {*best, *[i for i in order if i not in best][: 40 - len(best)]}
+    strategy = {"kind": "car", "clusters": 10, "each": 2, "sample": 90}
+    got = select(table, 40, strategy=strategy, seed=7)
+    assert got.ids == [i for i in order if i in taken]
+    assert got.ids == select(shuffled(table), 40, strategy=strategy, seed=7).ids
+    assert len(select(table, 300, strategy="car").ids) == len(rows)
+    assert select(table, 1, strategy={"kind": "car", "each": 2}).ids == select(table, 1, strategy="top").ids
+    with pytest.raises(InputError, match="30 clusters with 2 rows of each, and no more than 40 rows"):
+        select(table, 40, strategy={**strategy, "clusters": 30})
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(20, 70), st.integers(0, 10**6), st.integers(1, 20), st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+def test_qdit_rows_each_add_most(n, seed, budget, alpha):
+    table = pool(n, seed, groups=20)
+    rows = with_vector(table)
+    every = dict(zip(table["id"].to_pylist(), xxhash64(table["id"].combine_chunks(), seed).tolist(), strict=True))
+    reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__)[:15] if i in rows])
+    strategy = {"kind": "qdit", "alpha": alpha, "reference": 15}
+    first = [i for i in sorted(rows) if i.endswith("5")][:1]
+    got = select(table, budget + len(first), strategy=strategy, seed=seed, given=first)
+    most = min(budget + len(first), n - len(first))
+    best = max(row["score"] for row in table.to_pylist() if row["id"] not in first) or 1.0
+    if first:
+        every = {i: h for i, h in every.items() if i not in first}
+        reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__)[:15] if i in rows])
+    near = {i: reference @ rows[i][1] for i in rows}
+    covered = np.max([np.zeros(len(reference)), *(near[i] for i in first)], axis=0)
+    left = {i for i in rows if i not in first}
+    for name in got.ids:
+        gains = {
+            i: (1 - alpha) * np.maximum(near[i] - covered, 0).mean() + alpha * rows[i][0] / best / most for i in left
+        }
+        assert gains[name] >= max(gains.values()) - 1e-6
+        covered = np.maximum(covered, near[name])
+        left.remove(name)
+    assert len(got) == min(most, len(rows) - len(first))
+    assert got.ids == select(shuffled(table), budget + len(first), strategy=strategy, seed=seed, given=first).ids
+
+
+def test_qdit_in_parts_is_nearly_as_good_as_at_once():
+    table = pool(400, 8, groups=30)
+    rows = with_vector(table)
+    covers = []
+    for strategy in ({"kind": "qdit", "alpha": 0.2, "part_rows": 100}, {"kind": "qdit", "alpha": 0.2}):
+        got = select(table, 20, strategy=strategy, seed=4)
+        assert got.ids == select(shuffled(table), 20, strategy=strategy, seed=4).ids
+        near = np.array([row[1] for row in rows.values()]) @ np.array([rows[i][1] for i in got.ids]).T
+        covers.append(0.8 * np.maximum(near.max(axis=1), 0).mean() + 0.2 * np.mean([rows[i][0] for i in got.ids]) / 7)
+    assert covers[1] >= covers[0] >= 0.95 * covers[1]
+
+
+def test_rows_that_do_not_fit_are_told_before(monkeypatch):
+    monkeypatch.setattr(row_vectors, "available_memory", lambda _setting: 50_000)
+    with pytest.raises(
+        InputError, match=r"strategy qdit compares 100 rows at the driver.*: set part_rows, so that rows"
+    ):
+        select(pool(100), 10, strategy="qdit")
+    assert len(select(pool(100), 10, strategy={"kind": "qdit", "reference": 50})) == 10
 
 
 def test_rows_without_vectors_are_refused():

@@ -114,7 +114,7 @@ def chosen_in_parts(table: pa.Table, picks: Picks) -> pa.Table:
     """
     table = table.combine_chunks().sort_by([("part", "ascending"), ("id", "ascending")])
     part = table["part"].to_numpy()
-    ends = np.flatnonzero(np.append(part[1:] != part[:-1], True)) + 1 if len(part) else []
+    ends = np.flatnonzero(np.append(part[1:] != part[:-1], [True] * bool(len(part)))) + 1
     names, chosen, start = ["id", "score", "vector"], [table.slice(0, 0).select(["id", "score", "vector"])], 0
     for end in ends:
         own = table.slice(start, end - start).select(names)
