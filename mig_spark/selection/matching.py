@@ -84,7 +84,7 @@ def class_ends(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def shares(weights: npt.NDArray[np.int64], total: int, most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """`total` in parts proportional to the weights, in whole numbers: the largest remainders are rounded up, the first
-    of equal ones. What a part cannot take goes to the others in the same way.
+    of equal ones. Parts that cannot take their share are full, and the others have what is left in proportion.
 
     Args:
         weights: int64 (c,), 0 or more.
@@ -93,15 +93,15 @@ def shares(weights: npt.NDArray[np.int64], total: int, most: npt.NDArray[np.int6
     >>> shares(np.array([1, 1, 2]), 6, np.array([9, 9, 2])).tolist()
     [2, 2, 2]
     """
-    out = np.zeros(len(weights), np.int64)
-    while (left := total - int(out.sum())) > 0:
-        # Python's integers: the products may be above 64 bits
-        own = np.where(out < most, weights, 0).astype(object)
-        if not own.sum():
-            break
-        part, over = own * left // own.sum(), own * left % own.sum()
+    # Python's integers: the products may be above 64 bits
+    open_, out, left = weights.astype(object), np.zeros(len(weights), np.int64), total
+    while (whole := open_.sum()) and ((full := (open_ > 0) & (open_ * left >= most * whole)).any()):
+        out[full], open_[full] = most[full], 0
+        left = total - int(out.sum())
+    if whole:
+        part, over = open_ * left // whole, open_ * left % whole
         part[np.argsort(-over, kind="stable")[: left - part.sum()]] += 1
-        out = np.minimum(out + part.astype(np.int64), most)
+        out += part.astype(np.int64)
     return out
 
 

@@ -91,7 +91,7 @@ def test_shares_add_up_and_are_near_the_weights(parts, total):
     free = shares(weights, total, np.full(len(weights), total))
     if weights.sum():
         assert (abs(free - total * weights / weights.sum()) < 1).all()
-        assert (got[(got < most) & (weights > 0)] >= free[(got < most) & (weights > 0)]).all()
+        assert (got[(got < most) & (weights > 0)] >= free[(got < most) & (weights > 0)] - 1).all()
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=300))
