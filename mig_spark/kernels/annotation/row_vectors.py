@@ -49,6 +49,6 @@ class Embedder:
             )  # fmt: skip
             vectors, _ = embed_static(texts, static, max_tokens=MAX_TOKENS)
         there = np.array([bool(text) for text in texts], bool) & vectors.any(axis=1)
-        offsets = np.arange(len(texts) + 1, dtype=np.int32) * vectors.shape[1]
-        values = pa.array(vectors.ravel(), pa.float32())
-        return pa.ListArray.from_arrays(pa.array(offsets, mask=np.append(~there, False)), values)
+        offsets = np.append(0, np.cumsum(there * vectors.shape[1])).astype(np.int32)
+        values = pa.array(vectors[there].ravel(), pa.float32())
+        return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~there))
