@@ -32,8 +32,7 @@ def find_centers(points: F32, k: int, seed: int) -> F32:
         own = nearest_centers(points, centers)
         if before is not None and np.array_equal(own, before):
             break
-        sizes, sums = np.bincount(own, minlength=len(centers)), np.zeros(centers.shape)
-        np.add.at(sums, own, points)
+        sizes, sums = np.bincount(own, minlength=len(centers)), _sums(points, own, len(centers))
         there = sizes > 0
         centers[there] = sums[there] / sizes[there, None]
         before = own
@@ -90,6 +89,15 @@ def _cosines(rows: Any, one: Any) -> Any:
     out = np.empty(len(rows))
     for i in range(len(rows)):
         out[i] = cosine(rows[i], one)
+    return out
+
+
+@njit(cache=True)
+def _sums(points: Any, own: Any, k: int) -> F64:
+    out = np.zeros((k, points.shape[1]))
+    for i in range(len(points)):
+        for j in range(points.shape[1]):
+            out[own[i], j] += points[i, j]
     return out
 
 
