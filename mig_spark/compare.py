@@ -1,4 +1,4 @@
-"""`mig-spark compare`: two selections beside each other: rows in common, why others are in one alone, what each covers."""
+"""`mig-spark compare`: two selections beside each other: rows in common, why others are in one alone, and coverage."""
 
 from __future__ import annotations
 

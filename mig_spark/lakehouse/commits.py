@@ -17,13 +17,15 @@ _NO_ROWS = {
 
 @dataclass
 class Writer:
-    """The run that writes, and its current step. The metadata of each of its commits names both, and Delta's
-    transaction id makes a commit that is sent twice take effect once (idempotent commits).
+    """The run that writes, and its current step; the metadata of each of its commits names both.
+
+    No commit is sent twice: a run that is started again is another attempt, which goes by the stages on record and
+    overwrites what was under way. So commits carry no transaction ids of Delta (`txnAppId`), which would only make each
+    take three times as long: Delta looks them up in the table's whole state.
 
     Attributes:
         run_id: the run.
-        attempt: differs each time a run is started again under its old id: the new attempt writes other rows, so it
-            must not reuse the transaction ids of the one before.
+        attempt: differs each time a run is started again under its old id.
         guard: raises where the run may not write any more; None where nothing guards the tables.
     """
 
@@ -34,11 +36,11 @@ class Writer:
     seen: set[str] = field(default_factory=set)
     guard: Callable[[], None] | None = None
 
-    def next_commit(self, table: str) -> tuple[str, int]:
-        """txnAppId and txnVersion of the next commit of this step to a table."""
+    def next_commit(self, table: str) -> str:
+        """The mark of the next commit of this step to a table, which no other commit has."""
         app = self._app(table)
         self.commits[app] = self.commits.get(app, 0) + 1
-        return app, self.commits[app]
+        return f"{app}#{self.commits[app]}"
 
     def last_commit(self, table: str) -> str | None:
         """The mark of this step's last commit to a table, as its metadata has it; None where there is none."""

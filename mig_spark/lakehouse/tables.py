@@ -16,6 +16,7 @@ from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.commits import Commit, Writer, said_in
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, relaxed_columns, with_later_columns
+from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.local_files import PART
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
 from mig_spark.lakehouse.storage import Files, absolute_path
@@ -137,21 +138,21 @@ class Store:
         return self.commits(table, 1)[0]
 
     def newest_of_step(self, table: Table) -> Commit:
-        """The table's newest commit at the end of this step.
-
-        Delta silently skips a commit whose transaction id it has seen before (idempotent commits). If this step's last
-        commit is not in the table's history, a warning is logged.
-        """
+        """The table's newest commit at the end of this step; a warning is logged where this step's last commit is not
+        in the table's history."""
         newest, mark = self.newest(table), self.writer.last_commit(table.name)
         if mark and mark != newest.mark and mark not in (c.mark for c in self.commits(table, _FOLLOWING)):
             logger.warning(
-                "%s: commit %s is not among the last %d, the newest is version %d: Delta has had its number and passed "
-                "over it, or others write this table", table.name, mark, _FOLLOWING, newest.version,
+                "%s: commit %s is not among the last %d, the newest is version %d: others write this table",
+                table.name, mark, _FOLLOWING, newest.version,
             )  # fmt: skip
         return newest
 
     def commits(self, table: Table, last: int) -> list[Commit]:
         """The last commits, newest first."""
+        found = newest_commits(Files(self.spark), self.location(table), last) if self.by_path else None
+        if found is not None:
+            return found
         rows = history(self.spark, self.sql_name(table), last).collect()
         return [Commit(int(r["version"]), said_in(r["userMetadata"]), r["operation"], int(r["ms"])) for r in rows]
 
@@ -183,9 +184,10 @@ class Store:
             raise ContractError(f"table {table.name!r} is pinned to a version, so it cannot be written")
         self._check_lease_for(table)
         check_contract(df, table)
-        self._make_ready(table)
-        app, number = self.writer.next_commit(table.name)
-        options = {"txnAppId": app, "txnVersion": str(number), "userMetadata": self._metadata(table, told)}
+        if self._make_ready(table):
+            # into a table that was empty a moment ago both write the same, and to overwrite takes three times as long
+            mode, replace_where = "append", None
+        options = {"userMetadata": self._metadata(table, told)}
         rows, where = df.select(*table.names), self.location(table)
         if self.by_path:
             options |= {} if replace_where is None else {"replaceWhere": replace_where}
@@ -220,15 +222,9 @@ class Store:
         self._make_ready(table)
         given = f"mig_merge_{uuid.uuid4().hex}"
         names = [quote(name) for name in table.names]
-        app, number = self.writer.next_commit(table.name)
-        # MERGE reads these settings only from the session
-        conf = {
-            "spark.databricks.delta.commitInfo.userMetadata": self._metadata(table, told),
-            "spark.databricks.delta.write.txnAppId": app,
-            "spark.databricks.delta.write.txnVersion": str(number),
-        }
-        for key, value in conf.items():
-            self.spark.conf.set(key, value)
+        # MERGE takes the metadata only from the session
+        key = "spark.databricks.delta.commitInfo.userMetadata"
+        self.spark.conf.set(key, self._metadata(table, told))
         source.createOrReplaceTempView(given)
         try:
             self.spark.sql(
@@ -240,11 +236,11 @@ class Store:
             ).collect()
         finally:
             self.spark.catalog.dropTempView(given)
-            for key in conf:
-                self.spark.conf.unset(key)
+            self.spark.conf.unset(key)
 
     def _metadata(self, table: Table, told: dict[str, Any] | None) -> str:
-        who = {"run_id": self.writer.run_id, "step": self.writer.step, "commit": self.writer.last_commit(table.name)}
+        mark = self.writer.next_commit(table.name)
+        who = {"run_id": self.writer.run_id, "step": self.writer.step, "commit": mark}
         return json.dumps({"by": "mig-spark", **who, **(told or {})})
 
     def drop(self, table: Table) -> None:
@@ -317,15 +313,17 @@ class Store:
             return [f.name for f in found if f.is_dir]
         return [row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {'.'.join(self._database())}").collect()]
 
-    def _make_ready(self, table: Table) -> None:
-        """Once a run: create the table, or bring it up to its contract."""
-        if not self.exists(table):
+    def _make_ready(self, table: Table) -> bool:
+        """Once a run: create the table, or bring it up to its contract; whether it was created."""
+        created = not self.exists(table)
+        if created:
             self._create(table)
             if not self.by_path:
                 self._bring_up_to_date(table)
         elif table.name not in self.writer.seen:
             self._bring_up_to_date(table)
         self.writer.seen.add(table.name)
+        return created
 
     def _bring_up_to_date(self, table: Table) -> None:
         """Bring a table that an older version of this package created up to its contract: add columns and constraints,

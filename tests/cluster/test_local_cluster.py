@@ -32,6 +32,7 @@ print(json.dumps({**out, "workers": hosts}))
 """
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_two_executors_select_what_the_dense_greedy_selects(run_script, tmp_path):
     import json

@@ -106,6 +106,7 @@ def test_what_the_pool_brought(spark: SparkSession, tmp_path: Path) -> None:
     assert store.read(REJECTED).where("stage = 'annotate'").isEmpty()
 
 
+@pytest.mark.long
 def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path, tagger=COLUMN, scorer={"kind": "heuristic"})
     store = Store(spark, config.output)
@@ -119,6 +120,7 @@ def test_kinds_mix(spark: SparkSession, tmp_path: Path) -> None:
     assert row.score == quality
 
 
+@pytest.mark.long
 def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path, scorer={"kind": "heuristic"})
     store = Store(spark, config.output)
@@ -139,6 +141,7 @@ def test_labels_are_not_paid_again_for_another_scorer(spark: SparkSession, tmp_p
     assert found["row-0"].score == found["row-0"].quality != 7, "the judge's"
 
 
+@pytest.mark.long
 def test_labels_near_to_many_rows_give_way_to_rarer_ones(spark: SparkSession, tmp_path: Path) -> None:
     """What the tagger offered is in the cache; which of it a row gets follows from all rows of the pool."""
     config = make_config(tmp_path, tagger={"kind": "embedding", "top": 2}, scorer={"kind": "heuristic"})
@@ -248,6 +251,7 @@ def test_scores_from_python(spark: SparkSession) -> None:
         score_rows(df.drop("messages"))
 
 
+@pytest.mark.long
 def test_degenerate_annotations_stop_the_run_but_stay_written(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN)
     store = Store(spark, config.output)

@@ -63,6 +63,7 @@ def state(store: Store) -> tuple[int, dict[str, tuple[float, dict[str, str] | No
     return store.version(ANNOTATED), {r["id"]: (r["score"], r["columns"]) for r in rows}
 
 
+@pytest.mark.long
 def test_only_what_changed_is_written_and_nothing_is_no_commit(spark: SparkSession, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     store = Store(spark, config.output)

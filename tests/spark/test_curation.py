@@ -34,9 +34,11 @@ from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
 from mig_spark.ingest.again import PoolAgain
+from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.files import read_bytes
 from mig_spark.lakehouse.leases import leased
-from mig_spark.lakehouse.sql import days_kept, table_properties
+from mig_spark.lakehouse.sql import days_kept, history, table_properties
+from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.masking import MASK
 
@@ -408,21 +410,28 @@ def test_what_others_write_while_a_stage_runs_is_not_read_and_without_the_lease_
     assert not {ids[0], ids[1]} & set(chosen(store))
 
 
-def test_a_commit_that_delta_passes_over_is_told(spark, tmp_path, caplog):
-    store = Store(spark, make_config(tmp_path).output, Writer("twice"))
-
-    def put(text):
-        row = (text, *[None] * (len(ANNOTATED_CHUNK.columns) - 1))
-        store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
-        return store.newest_of_step(ANNOTATED_CHUNK).version
-
-    store.writer.next_commit(ANNOTATED_CHUNK.name)
-    assert put("first") == 1
+def test_commits_are_read_from_the_log_as_delta_tells_them(spark, tmp_path, caplog):
+    store = Store(spark, make_config(tmp_path).output, Writer("one"))
+    rows = spark.createDataFrame([("first", *[None] * (len(ANNOTATED_CHUNK.columns) - 1))], ANNOTATED_CHUNK.ddl())
+    # its metadata is longer than what is read of a commit first
+    store.write(ANNOTATED_CHUNK, rows, told={"long": "x" * 100_000})
+    assert store.newest_of_step(ANNOTATED_CHUNK).version == 1
     assert not caplog.records
-    store.writer.commits.clear()  # a commit with a number that Delta has had
-    assert put("second") == 1
-    assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == ["first"]
-    assert "Delta has had its number and passed over it" in caplog.text
+    for _ in range(6):
+        rows.write.format("delta").mode("append").save(store.location(ANNOTATED_CHUNK))
+    assert store.newest_of_step(ANNOTATED_CHUNK).version == 7
+    assert "others write this table" in caplog.text
+
+    found = store.commits(ANNOTATED_CHUNK, 20)
+    told = history(spark, store.sql_name(ANNOTATED_CHUNK), 20).collect()
+    assert [(c.version, c.operation, c.ms) for c in found] == [(r["version"], r["operation"], r["ms"]) for r in told]
+    assert [bool(c.told) for c in found] == [False] * 6 + [True, False]
+    # other forms of the log are left to Delta
+    spark.sql(
+        f"ALTER TABLE {store.sql_name(ANNOTATED_CHUNK)} SET TBLPROPERTIES ('delta.enableInCommitTimestamps'='true')"
+    )
+    assert newest_commits(Files(spark), store.location(ANNOTATED_CHUNK), 1) is None
+    assert store.newest(ANNOTATED_CHUNK).version == 8
 
 
 @pytest.mark.long

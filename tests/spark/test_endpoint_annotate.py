@@ -123,6 +123,7 @@ def asked_twice(server: Server) -> dict[int, int]:
     return {row_of(text): n for text, n in server.asked.items() if n > 1}
 
 
+@pytest.mark.long
 def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Server, tmp_path: Path) -> None:
     # answers under way go into the folder of the tables, the pool among them
     tables = tmp_path / "out" / "tables"
@@ -210,6 +211,7 @@ def test_rows_without_an_answer_are_tried_again_then_rejected(
     assert (row.labels, row.quality, row.complexity, row.score) == (["label 3"], 4.0, 2.0, 8.0)
 
 
+@pytest.mark.long
 def test_a_key_from_a_secret_scope_is_written_nowhere(
     store: Store, server: Server, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

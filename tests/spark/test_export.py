@@ -107,6 +107,7 @@ def test_what_comes_out_is_what_went_in(
     assert f"kinds      {kinds['sft']} sft, {kinds['preference']} preference" in summarise(run, STAGES_RUN)
 
 
+@pytest.mark.long
 def test_what_the_selection_says_can_be_added_and_taken_away_again(
     spark: SparkSession, done: tuple[Config, dict[str, Any]]
 ) -> None:
@@ -125,6 +126,7 @@ def test_what_the_selection_says_can_be_added_and_taken_away_again(
     assert file.read_bytes() == before
 
 
+@pytest.mark.long
 def test_export_into_a_file(spark: SparkSession, tmp_path: Path, done: tuple[Config, dict[str, Any]]) -> None:
     config, run = done
     store = Store(spark, config.output)
@@ -292,6 +294,7 @@ def test_export_into_a_folder(
     assert contents(tmp_path / "one") == one
 
 
+@pytest.mark.long
 def test_kinds_that_are_not_wanted_go_to_rejected(spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     config = make_config(folder, tmp_path / "out", pool={"kinds": ["sft", "kto"]})
     store = Store(spark, config.output)

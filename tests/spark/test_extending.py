@@ -89,6 +89,7 @@ def test_kinds_of_a_package_are_in_the_schema_the_example_and_the_help() -> None
         jsonschema.validate({"pool": {"path": "p"}, "output": {"exports": [{"kind": "qa", "longest": 0}]}}, schema)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("package")
 def test_a_run_annotates_by_them_and_caches_what_they_said(spark: SparkSession, tmp_path: Path) -> None:
     settings = config(tmp_path)

@@ -332,6 +332,7 @@ def test_parquet_edges_keep_their_weights(spark: SparkSession, tmp_path: Path) -
     ]
 
 
+@pytest.mark.long
 def test_cooccurrence_alone_by_kernels_keeps_what_a_hand_put_into_labels(
     built: tuple[Store, Config, dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +357,7 @@ def test_cooccurrence_alone_by_kernels_keeps_what_a_hand_put_into_labels(
     np.testing.assert_allclose(dense(graph), dense_propagation(len(label_ids), edges, "receiver"), rtol=1e-15)
 
 
+@pytest.mark.long
 def test_a_pool_without_labels_has_an_empty_graph(spark: SparkSession, tmp_path: Path) -> None:
     column = {"kind": "column"}
     plain = {"pool": {"path": "unused"}, "screen": {"copies": "keep"}, "output": {"path": str(tmp_path)}}

@@ -73,6 +73,7 @@ def drop_blocks(spark):
     return found
 
 
+@pytest.mark.long
 def test_blocks_that_are_made_again_from_rows_in_another_order_are_the_same(spark):
     df = in_another_order(frame(spark).repartition(3))
     want, _ = dense_greedy(rows(), dense_propagation(12, []), BUDGET)
@@ -98,6 +99,7 @@ def test_an_id_that_is_there_twice_is_refused_when_packing(spark, engine):
         select_rows(frame(spark, twice).repartition(3), GRAPH, config)
 
 
+@pytest.mark.long
 def test_the_search_for_repeated_ids_goes_over_the_executors_where_there_are_many(spark, monkeypatch):
     from mig_spark.selection import packing
 

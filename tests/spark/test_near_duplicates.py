@@ -99,6 +99,7 @@ def test_a_large_bucket_gives_few_pairs(spark, tmp_path):
     assert found == sorted(want | {(5, 9), (5, 50), (9, 50)})
 
 
+@pytest.mark.long
 def test_both_engines_give_the_components_of_networkx(spark, tmp_path):
     """Chains, stars and rings, ids of any length; the smallest id by its bytes names the group."""
     rng = random.Random(4)

@@ -177,6 +177,7 @@ def test_a_stage_without_its_input_says_which_to_run_first(spark, config):
             run_pipeline(spark, config, (stage,))
 
 
+@pytest.mark.long
 def test_a_pool_without_a_usable_row_writes_nothing(spark, config, tmp_path):
     (tmp_path / "bad.jsonl").write_text("{broken\n[]\n")
     bad = config.model_copy(update={"pool": config.pool.model_copy(update={"path": str(tmp_path / "bad.jsonl")})})

@@ -51,6 +51,7 @@ def collect(df: DataFrame) -> list[dict[str, Any]]:
     return [row.asDict(recursive=True) for row in df.collect()]
 
 
+@pytest.mark.long
 def test_every_format_in_one_folder_tree(spark: SparkSession, tmp_path: Path) -> None:
     root = tmp_path / "pool 100% #1 [x] ä"
     write(root / "lines.jsonl", pair("lines", ODD), "", pair("lines-2"))

@@ -241,6 +241,7 @@ def test_of_equal_rows_the_one_that_brought_most_stays_and_stands_for_the_others
     assert {r["id"] for r in _standing_for(store, listed).collect()} == {"c", "e", "nobody"}
 
 
+@pytest.mark.long
 def test_rejected_of_an_earlier_version_takes_the_new_stage(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

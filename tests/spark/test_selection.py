@@ -192,6 +192,7 @@ def varied(n=200):
     return [Row(r.key, r.labels, r.score, rng.choice([0, 0, 0, 1, 2]), rng.choice([1.0, 2.0, 5.0])) for r in medium(n)]
 
 
+@pytest.mark.long
 def test_quotas_and_cost_by_columns_of_the_users_own(spark):
     rows = varied()
     P = dense_propagation(30, [])
@@ -224,6 +225,7 @@ def test_one_large_row_may_beat_gain_per_cost(spark):
     assert "one row alone" in got.certificate.notes[0]
 
 
+@pytest.mark.long
 def test_one_row_alone_keeps_to_what_the_selection_must_keep_to(spark):
     big = [("b2", ["a"], 100.0, 10.0, "x"), ("b1", ["b"], 100.0, 10.0, "y"), ("b0", ["c"], 100.0, 10.0, "z")]
     small = [("s1", ["d"], 1.0, 0.01, "w"), ("s2", ["e"], 2.0, 0.01, "w"), ("s3", ["f"], 1.5, 0.01, "w")]
@@ -260,6 +262,7 @@ def test_one_row_alone_keeps_to_what_the_selection_must_keep_to(spark):
     assert ids_of(only, resume=["s2"]) == ids_of(only) == ["b0"]
 
 
+@pytest.mark.long
 def test_a_resumed_run_spends_the_cost_as_the_whole_one_does(spark):
     """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 are two numbers: which row still fits must not depend on it."""
     rng = random.Random(4)

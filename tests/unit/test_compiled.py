@@ -76,6 +76,7 @@ def test_a_read_only_package_without_a_home_keeps_code_in_a_private_folder(packa
     assert [f.stat().st_mtime_ns for f in sorted(folder.rglob("*.nbc"))] == before
 
 
+@pytest.mark.long
 def test_a_folder_that_others_may_have_filled_is_not_read(package):
     folder = run_kernel(package)
     assert folder is not None
@@ -104,6 +105,7 @@ def test_the_folder_that_is_set_comes_first(package):
     assert folder.parent == given
 
 
+@pytest.mark.long
 def test_another_state_of_the_kernels_has_another_folder(package):
     """A function that is compiled into another module's function is not looked for by numba."""
     before = run_kernel(package)
