@@ -51,6 +51,7 @@ def by_id(store: Store) -> dict[str, Row]:
     return {row["id"]: row for row in store.read(ANNOTATED).collect()}
 
 
+@pytest.mark.long
 def test_what_the_pool_brought(spark: SparkSession, tmp_path: Path) -> None:
     valid = tmp_path / "valid.json"
     valid.write_text(json.dumps(["a", "b", "c"]))

@@ -134,6 +134,7 @@ def test_the_doctor_finds_what_a_config_names(spark, files):
     assert (found["pool.path"].good, found["output.path"].good) == (False, False)
 
 
+@pytest.mark.long
 def test_two_selections_are_compared(spark, files):
     config = config_of(files)
     one = run_pipeline(spark, config, STAGES)["run_id"]

@@ -164,6 +164,7 @@ def test_export_into_a_file(spark: SparkSession, tmp_path: Path, done: tuple[Con
     assert (tmp_path / "c.jsonl").read_bytes() == everything
 
 
+@pytest.mark.long
 def test_the_stage_is_passed_over_only_where_it_wrote_last(
     spark: SparkSession, done: tuple[Config, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,7 @@ def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(
         assert not output.exists(), message
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pools in ../shared/data are not here")
 def test_real_pools(spark: SparkSession, tmp_path: Path) -> None:
     names = ["t0_tasks.jsonl.gz", "gsm8k_train.jsonl.gz", "codegen_instruct.json.gz", "alpaca_en_demo.json.gz",

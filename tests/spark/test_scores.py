@@ -112,6 +112,7 @@ def controlled(score: np.ndarray, sources: np.ndarray | None, sizes: list[np.nda
     return 1 / spread + (1 - 1 / spread) * place
 
 
+@pytest.mark.long
 def test_ranked_within_classes_whatever_the_partitioning(spark: SparkSession) -> None:
     n, rng = 1300, np.random.default_rng(1)
     sources = np.array(["a", "b", "rare", None], dtype=object)[rng.choice(4, n, p=[0.6, 0.29, 0.01, 0.1])]

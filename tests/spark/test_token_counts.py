@@ -77,6 +77,7 @@ def named(config: Config) -> Tokenizer:
     return found
 
 
+@pytest.mark.long
 def test_only_new_texts_are_counted_and_another_tokenizer_counts_all(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -178,6 +178,7 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
     assert labels_of(store)["row-0"] == ["Python"]
 
 
+@pytest.mark.long
 def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) -> None:
     rows = [["a", "b", "c"]] * 9 + [["a", "b"], ["b"], ["c", "d"], ["d", "e"], ["d", "e", "f"], ["f"]]
     df = spark.createDataFrame([(r,) for r in rows], "labels array<string>")
