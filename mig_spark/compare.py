@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
@@ -196,22 +197,16 @@ def _side(store: Store, config: Config, side: _Found) -> Side:
     facts = side.facts
     rows = facts.num_rows
 
-    def mean(name: str) -> float | None:
-        values = facts[name].drop_null().to_numpy()
-        return float(values.mean()) if len(values) else None
-
-    counts = np.diff(facts["labels"].combine_chunks().offsets.to_numpy()) if rows else np.zeros(0)
     answers = facts["answer_characters"].drop_null().to_numpy()
-    tokens = facts["tokens"].drop_null().to_numpy()
     measures = {
         "found": rows,
-        "labels": len(set(facts["labels"].combine_chunks().flatten().to_pylist())) if rows else 0,
+        "labels": len(pc.unique(pc.list_flatten(facts["labels"]))),
         "objective": _objective(store, config, side) if rows else 0.0,
-        "mean_score": mean("score"),
-        "mean_labels": float(counts.mean()) if rows else None,
-        "mean_turns": mean("turns"),
+        "mean_score": pc.mean(facts["score"]).as_py(),
+        "mean_labels": pc.mean(pc.list_value_length(facts["labels"])).as_py(),
+        "mean_turns": pc.mean(facts["turns"]).as_py(),
         "median_answer_characters": float(np.median(answers)) if len(answers) else None,
-        "tokens": int(tokens.sum()) if len(tokens) else None,
+        "tokens": pc.sum(facts["tokens"]).as_py(),
     }
     sources = Counter(name or "(none)" for name in facts["source"].to_pylist())
     run_id = None if side.made is None else side.made.run_id
@@ -253,15 +248,15 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
     if here is None:
         return "it could be taken, and was not"
     changed = [
-        name
-        for name, differs in (
-            ("labels", sorted(here["labels"]) != sorted(there["labels"])),
-            ("score", abs(here["score"] - there["score"]) > _SAME_SCORE * max(here["score"], there["score"])),
+        words
+        for words, differs in (
+            ("other labels", sorted(here["labels"]) != sorted(there["labels"])),
+            ("another score", abs(here["score"] - there["score"]) > _SAME_SCORE * max(here["score"], there["score"])),
         )
         if differs
     ]
     if changed:
-        return f"it had other {' and another '.join(changed)} there, and was not taken"
+        return f"it had {' and '.join(changed)} there, and was not taken"
     return "it had the same labels and score there, and other rows were taken"
 
 
@@ -274,7 +269,8 @@ def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _pool_changes(store: Store, before: int, after: int) -> dict[str, int]:
-    """How the annotated pool of one version differs from another."""
+    """Count the rows that differ between two versions of ANNOTATED: `new` in the second, `gone` from it, and those of
+    both that have `other_labels` or `other_score`."""
     from pyspark.sql import functions as sf
 
     then, now = (store.read(ANNOTATED, version=v).select("id", "labels", "score") for v in (before, after))

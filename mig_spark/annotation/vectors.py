@@ -105,7 +105,8 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
             "was dropped, or the model is another one by now"
         )
     if missing:
-        logger.info("vectors: %d texts are embedded by %s", missing, name)
+        once = "" if by == "model" else ", which makes its static vectors from the model the first time"
+        logger.info("vectors: %d texts are embedded by %s of %s%s", missing, by, embedder.identity, once)
         texts = store.read(POOL).select("text_hash", "messages").dropDuplicates(["text_hash"]).join(wanted, "text_hash")
         texts = texts.repartition(max(2, math.ceil(missing / _ROWS)), "text_hash").sortWithinPartitions("text_hash")
         made = texts.mapInArrow(vectors_of_rows(embedder), "text_hash string, vector array<float>")

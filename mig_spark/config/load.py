@@ -137,6 +137,8 @@ def _number(value: Any) -> Any:
     return value
 
 
+#: Keys of a section up to which a message lists them.
+_FEW_KEYS = 12
 #: keys of the config whose wrong values are not shown
 _MAY_BE_A_KEY = frozenset({"base_url", "api_key_env", "api_key_secret", "auth_header", "body"})
 
@@ -145,8 +147,7 @@ def _explain(err: dict[str, Any], kind: type[Section]) -> str:
     whole = [str(p) for p in err["loc"]]
     name = ".".join(whole) or "config"
     if err["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(whole[-1], _known_keys(kind), n=1)
-        return f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        return f"unknown key {name!r}{_hint(whole, kind)}"
     if err["type"] == "missing":
         return f"{name!r} is missing"
     return f"{name}{_given(name, whole, err.get('input'))}: {err['msg'].removeprefix('Value error, ')}"
@@ -164,17 +165,40 @@ def _given(name: str, loc: list[str], value: Any) -> str:
     return f" = {shown if len(shown) < 80 else shown[:77] + '...'}"
 
 
-def _known_keys(kind: type[Section]) -> set[str]:
-    keys: set[str] = set()
+def _hint(whole: list[str], kind: type[Section]) -> str:
+    """What the user may have meant by an unknown key: the nearest key of its section; of all sections, where it stands
+    at the top; else the keys that the section has, if they are few."""
+    paths = _key_paths(kind)
+    section: tuple[str, ...] = ()
+    for part in whole[:-1]:
+        # numbers of list items and names of kinds are no keys
+        section = (*section, part) if (*section, part) in paths else section
+    here = sorted(path[-1] for path in paths if path[:-1] == section)
+    if near := difflib.get_close_matches(whole[-1], here, n=1):
+        return f", did you mean {near[0]!r}?"
+    if section:
+        return f": {'.'.join(section)} has {', '.join(here)}" if 0 < len(here) <= _FEW_KEYS else ""
+    places = {path[-1]: ".".join(path) for path in sorted(paths, key=lambda path: (-len(path), path))}
+    near = difflib.get_close_matches(whole[-1], places, n=1)
+    return f", did you mean {places[near[0]]!r}?" if near else ""
 
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            keys.update(node.get("properties", {}))
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
 
-    walk(kind.model_json_schema(by_alias=True))
-    return keys
+def _key_paths(kind: type[Section]) -> set[tuple[str, ...]]:
+    """Every key of a section and of the sections in it, as the names that lead to it."""
+    schema = kind.model_json_schema(by_alias=True)
+    found: set[tuple[str, ...]] = set()
+
+    def walk(node: Mapping[str, Any], path: tuple[str, ...], within: frozenset[str]) -> None:
+        ref = node.get("$ref")
+        if ref is not None and ref not in within:
+            walk(schema["$defs"][ref.rpartition("/")[2]], path, within | {ref})
+        for name, value in node.get("properties", {}).items():
+            found.add((*path, name))
+            walk(value, (*path, name), within)
+        inner = [*node.get("anyOf", ()), *node.get("oneOf", ()), node.get("items"), node.get("additionalProperties")]
+        for value in inner:
+            if isinstance(value, dict):
+                walk(value, path, within)
+
+    walk(schema, (), frozenset())
+    return found

@@ -76,11 +76,6 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     made = selection_of(store, record)
     recorded = _config_of(record, config)
     pins = {name: int(version) for name, version in made.reads["tables"].items()}
-    if ANNOTATED.name not in pins:
-        raise ReplayError(
-            f"run {run_id} was selected by mig-spark {made.reads.get('code', '')}, before there was a table "
-            f"{ANNOTATED.name!r}: replay it with that version of the package"
-        )
     if not from_source:
         pins.pop(POOL.name, None)  # the rows' texts and records decide nothing
     see_that_versions_are_there(store, pins)
@@ -161,7 +156,11 @@ def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
 
 
 def selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
-    """The record of the stage that made the run's selection."""
+    """The record of the stage that made the run's selection.
+
+    Raises:
+        ReplayError: the run made none, or it was made by a version of this package that did not record what it read.
+    """
     from pyspark.sql import functions as sf
 
     wanted = json.loads(record["certificate"] or "{}").get("ids_sha256")
@@ -174,8 +173,14 @@ def selection_of(store: Store, record: Mapping[str, Any]) -> Finished:
         mine = sf.col("run_id") == record["run_id"]
         for row in rows.orderBy(mine.desc(), sf.col("ended_at").desc()).toLocalIterator():
             found = as_finished(row)
-            if found.certificate.get("ids_sha256") == wanted:
-                return found
+            if found.certificate.get("ids_sha256") != wanted:
+                continue
+            if ANNOTATED.name not in found.reads["tables"]:
+                raise ReplayError(
+                    f"run {record['run_id']} was selected by mig-spark {found.reads.get('code', '')}, before there was "
+                    f"a table {ANNOTATED.name!r}: take that version of the package for it"
+                )
+            return found
     raise ReplayError(
         f"run {record['run_id']} was made before this package kept the versions that a run reads (table stages): it "
         "cannot be replayed"

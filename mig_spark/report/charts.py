@@ -124,7 +124,8 @@ def nice_step(span: float) -> float:
 
 
 def curves(lines: Sequence[Line], x: Axis, y: Axis, *, form: Form = "number") -> Chart:
-    """Curves over two axes; points that have no place there are left out.
+    """Draw curves over two axes. Points with a value that is not finite, or on a logarithmic axis not above 0, are left
+    out.
 
     Args:
         lines: in drawing order.

@@ -161,9 +161,7 @@ def scores(facts: ScoreFacts) -> Figure:
         linear_axis("Share of rows", 0, 1.05 * highest, form="percent"),
         form="percent",
     )
-    note = (
-        "Selection weighs score against what is already covered, so it leans to high scores without taking only those."
-    )
+    note = "How many rows have which score, in the pool and in the selection."
     return Figure("scores", "Scores before and after", note, chart, key=(POOL, SELECTION))
 
 

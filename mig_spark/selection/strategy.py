@@ -211,6 +211,20 @@ class ByVectors(Strategy):
     may_read: ClassVar[tuple[str, ...]] = ("vector", "messages")
 
 
+class InParts(ByVectors):
+    """A strategy by vectors that compares all rows with each other at the driver, or where they do not fit chooses in
+    parts of the pool first, and then among the rows of all parts."""
+
+    part_rows: int | None = Field(
+        None,
+        ge=2,
+        description="rows of one part, about, where rows are first chosen in parts by the executors; null: all rows "
+        "are compared at the driver",
+    )
+
+    goes_by: ClassVar[frozenset[str]] = frozenset({"given", "seed"})
+
+
 def check_ranking(ranked: Ranked, strategy: Strategy, context: Context) -> None:
     """See that a strategy kept to what it must: the rows that come first, the budget, no id twice.
 

@@ -83,6 +83,12 @@ def test_the_schema_accepts_the_example_and_refuses_a_typo():
     ("change", "words"),
     [
         ({"pool": {"path": "x", "fromat": "json"}}, "unknown key 'pool.fromat', did you mean 'format'?"),
+        ({"budget": 5}, "unknown key 'budget', did you mean 'select.budget'?"),
+        (
+            {"screen": {"near_duplicates": {"enabled": True}}},
+            "unknown key 'screen.near_duplicates.enabled': screen.near_duplicates has engine, max_per_group, ngram, "
+            "threshold (",
+        ),
         ({"select": {"budget": "many"}}, "select.budget = 'many'"),
         ({"select": {"budget": -1}}, "select.budget = -1"),
         ({"select": {"phi": {"b": 1.5}}}, "select.phi.b = 1.5"),

@@ -49,10 +49,10 @@ def tools_of(record: Mapping[str, Any]) -> Any:
 
 
 def are_tools(value: Any) -> bool:
-    """Whether a value is a list of objects."""
+    """Whether a value has the form of a record's tools: a list of JSON objects."""
     return isinstance(value, list) and all(isinstance(tool, dict) for tool in value)
 
 
 def are_tools_as_text(value: Any) -> bool:
-    """Whether a value is the JSON text of a list of objects."""
+    """Whether a value is the JSON text of tools, as `are_tools` has them."""
     return isinstance(value, str) and are_tools(parsed(value))

@@ -57,8 +57,13 @@ def extras_of(record: Mapping[str, Any], reading: Reading, turns: list[Turn], na
 
 
 def left_out_of(record: Mapping[str, Any], reading: Reading, names: Names) -> list[str]:
-    """The keys of a record that neither its dialogue nor `extras_of` has: metadata, which no trainer reads. The id, the
-    source, the labels and the scores, by whichever keys, are not among them."""
+    """The keys of a record that only describe it, such as dates and URLs: no trainer reads them, so files for trainers
+    leave them out.
+
+    Returns:
+        Those that have a value, sorted. Not among them: what the conversation is read from, what `extras_of` keeps
+        (`TRAINER_KEYS`), and the keys of the id, the source, the labels and the scores.
+    """
     aside = reading.used | names.aside | TRAINER_KEYS
     return sorted(key for key, value in record.items() if key not in aside and not is_empty(value))
 

@@ -70,14 +70,14 @@ def nearest_centers(rows: F32, centers: F32) -> I64:
 
 
 def cluster_numbers(table: pa.Table, centers: F32) -> pa.Table:
-    """The rows that have a vector, with the number of the nearest center.
+    """Assign rows to clusters: each row that has a vector goes to the cluster whose center is nearest to it.
 
     Args:
         table: `id`, `score`, `vector`.
         centers: as `nearest_centers` takes them.
 
     Returns:
-        `id`, `score`, `cluster` (text).
+        `id`, `score`, and `cluster`, the number of the center as text; rows without a vector are left out.
     """
     matrix, there = unit_vectors(table["vector"])
     kept = table.filter(pa.array(there)).select(["id", "score"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from mig_spark.selection.strategy import ByVectors
+from mig_spark.selection.strategy import InParts
 
 if TYPE_CHECKING:
     from mig_spark.selection.constraints import PoolRows
     from mig_spark.selection.strategy import Context, Ranked
 
 
-class KCenter(ByVectors):
+class KCenter(InParts):
     """Farthest first: each row is the one that is farthest, by the cosine, from all rows taken before it.
 
     The greedy core set of Sener and Savarese 2018 (arXiv 1708.00489), by Gonzalez 1985: the largest distance of a row
@@ -25,14 +23,6 @@ class KCenter(ByVectors):
     """
 
     kind: Literal["k_center"] = "k_center"
-    part_rows: int | None = Field(
-        None,
-        ge=2,
-        description="rows of one part, about, where rows are first chosen in parts by the executors; null: all rows "
-        "are compared at the driver",
-    )
-
-    goes_by: ClassVar[frozenset[str]] = frozenset({"given", "seed"})
 
     def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:
         """See `Strategy.select`.

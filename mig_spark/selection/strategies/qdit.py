@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from mig_spark.selection.strategy import ByVectors
+from mig_spark.selection.strategy import InParts
 
 if TYPE_CHECKING:
     from mig_spark.selection.constraints import PoolRows
     from mig_spark.selection.strategy import Context, Ranked
 
 
-class Qdit(ByVectors):
+class Qdit(InParts):
     """Quality and diversity: each row is the one that adds most to (1 - alpha) x coverage + alpha x quality.
 
     Bukharin et al. 2024 (arXiv 2311.14736), greedily. Coverage is their facility location function as a mean: of the
@@ -27,14 +27,6 @@ class Qdit(ByVectors):
     kind: Literal["qdit"] = "qdit"
     alpha: float = Field(0.5, ge=0, le=1, description="what quality counts; what is left to 1, coverage counts")
     reference: int = Field(1000, ge=1, description="rows of the pool whose coverage counts, drawn at random")
-    part_rows: int | None = Field(
-        None,
-        ge=2,
-        description="rows of one part, about, where rows are first chosen in parts by the executors; null: all rows "
-        "are compared at the driver",
-    )
-
-    goes_by: ClassVar[frozenset[str]] = frozenset({"given", "seed"})
 
     def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:
         """See `Strategy.select`.
