@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-unit test-faults test-matrix docs lint format bench clean
+.PHONY: help setup quickstart test test-unit test-faults test-matrix docs report-picture lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,10 @@ test-matrix: setup ## the tests on Spark 3.5, 4.0, 4.1 and 4.2, each in an envir
 
 docs: setup ## write docs/configuration.md and the tables of kinds from the config models
 	@$(BIN)/python -m mig_spark.config.describe docs
+
+report-picture: ## docs/report.png from the report of `make quickstart`, by chromium
+	@folder=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
+		--user-data-dir=$$folder --window-size=1280,1180 --screenshot=docs/report.png mig-quickstart/report.html && rm -r $$folder
 
 lint: setup ## style, types
 	@$(BIN)/ruff check .

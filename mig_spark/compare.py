@@ -18,7 +18,7 @@ from mig_spark.curation.finished import Finished
 from mig_spark.curation.history import unlike_defaults
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import InputError
-from mig_spark.explain import kept_out, rows_of
+from mig_spark.explain import kept_out
 from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
@@ -28,6 +28,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.settings import select_settings
+from mig_spark.selection.story import rows_of
 from mig_spark.verify import read_ranked_ids
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.kernels.annotation.embedding import model_identity
 from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.leases import leased
+from mig_spark.lakehouse.progress import progress
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
-from mig_spark.lakehouse.runtime import has_spark_context
+from mig_spark.lakehouse.runtime import describe_job, has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -120,6 +121,13 @@ def run_pipeline(
             if not flow.recorded and (flow.done or store.exists(RUNS)):
                 flow.record(error=f"{type(e).__name__} in {flow.stage}: {e}")
             raise
+        except KeyboardInterrupt:
+            logger.warning(
+                "stopped in the stage %s; finished before: %s. The same command goes on from there: finished stages "
+                "are passed over, and annotation and selection begin with what they had committed",
+                flow.stage, ", ".join(flow.done) or "none",
+            )  # fmt: skip
+            raise
         if not flow.recorded:
             flow.record()
         if "select" in flow.done:
@@ -166,7 +174,8 @@ class _Flow:
                 return
             store.check_lease()
             run.stage_key = key
-            with run.timed(stage.name):
+            describe_job(store.spark, stage.name)
+            with run.timed(stage.name), progress(store.spark, stage.name):
                 # what the stage reads is what its key and its record say, whatever others write meanwhile
                 stage.run(store.pinned(reads["tables"]), run)
             self.done.append(stage.name)

@@ -220,7 +220,7 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
     """Write the rows to annotate into a table partitioned by chunk, so that reading a chunk does not scan the pool."""
     from pyspark.sql import functions as sf
 
-    describe_job(work.store.spark, f"annotate: sort {missing.count} rows into {chunks} chunks")
+    describe_job(work.store.spark, "annotate", f"sort {missing.count:,} rows into {chunks:,} chunks")
     chunk = sf.pmod(sf.xxhash64("content_hash"), sf.lit(chunks)).cast("int")
     rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
     tasks = min(chunks, task_count(work.store, missing.count))
@@ -246,7 +246,7 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
     work.store.check_lease()
     todo = work.store.read(ANNOTATE_TODO).where(sf.col("chunk").between(first, last - 1))
     todo = todo.withColumnRenamed("content_hash", "_key").drop("chunk")
-    describe_job(work.store.spark, f"annotate: chunk {last} of {chunks}")
+    describe_job(work.store.spark, "annotate", f"chunk {last:,} of {chunks:,}")
     rows, count = todo, about
     while True:
         tasks = _asking_tasks(work, count)

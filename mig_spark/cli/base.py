@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -18,6 +19,7 @@ import click
 from mig_spark.config import Config, SparkConfig, load_config, parse_config
 from mig_spark.errors import MigError
 from mig_spark.lakehouse.files import is_remote, local_path, read_bytes
+from mig_spark.lakehouse.live_line import LINE
 from mig_spark.scrub import Scrubbed, scrub
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -53,17 +55,46 @@ class PicksKinds(click.Command):
 @click.version_option(package_name="mig-spark")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-def cli(verbose: bool, quiet: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="MIG_SPARK_LOG_FORMAT",
+    help="json: each line on stderr an object with time, level, logger, message; also by MIG_SPARK_LOG_FORMAT.",
+)
+def cli(verbose: bool, quiet: bool, log_format: str) -> None:
     """Select the rows of an instruction-tuning pool that carry the most information (MIG), exactly, with Spark.
 
     First time: mig-spark quickstart. Your own pool: mig-spark config > config.yaml, edit, mig-spark run config.yaml.
     """
-    _set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    _set_up_logging(level, as_json=log_format == "json")
 
 
-def _set_up_logging(level: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Scrubbed("%(asctime)s  %(message)s", "%H:%M:%S"))
+class _JsonLines(Scrubbed):
+    """Each record as an object in one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging; without secrets."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        told = {"time": when, "level": record.levelname, "logger": record.name, "message": super().format(record)}
+        return json.dumps(told)
+
+
+class _BesideTheLine(logging.StreamHandler):  # type: ignore[type-arg]
+    """A handler that first erases the line of progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging."""
+        LINE.erase()
+        super().emit(record)
+
+
+def _set_up_logging(level: int, *, as_json: bool = False) -> None:
+    handler = _BesideTheLine(sys.stderr)
+    handler.setFormatter(_JsonLines() if as_json else Scrubbed("%(asctime)s  %(message)s", "%H:%M:%S"))
+    if as_json:
+        LINE.is_live = False
     root = logging.getLogger("mig_spark")
     root.handlers[:] = [handler]
     root.propagate = False

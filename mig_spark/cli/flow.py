@@ -97,6 +97,13 @@ def select(config: str, overrides: Sequence[str], as_json: bool, run_id: str | N
 @click.option(
     "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Rows with more, by --tokenizer, are left out."
 )
+@click.option(
+    "--push-to-hub",
+    "hub",
+    metavar="NAME",
+    help="With --to huggingface: put the folder on the Hub as data set owner/name.",
+)
+@click.option("--public", is_flag=True, help="With --push-to-hub: a new data set can be read by all. Default: private.")
 @click.option("--strict", is_flag=True, help="Exit code 3, with nothing written, where the format cannot hold a row.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON, as stdout's last line.")
 @click.option("--run-id", metavar="ID", help="Without --out: the scheduler's name for this run. Default: a new one.")
@@ -109,6 +116,8 @@ def export(
     check: bool,
     tokenizer: str | None,
     max_tokens: int | None,
+    hub: str | None,
+    public: bool,
     strict: bool,
     as_json: bool,
     run_id: str | None,
@@ -121,11 +130,15 @@ def export(
     Without --to and --out it is the stage `export`: the formats of output.exports, into folders below output.path.
     With --check DIR --to FORMAT, files that are there are held against the format: exit code 1 where it finds anything.
     """
+    if public and hub is None:
+        raise click.UsageError("--public says who may read what --push-to-hub makes: give that too")
     if check and out is None:
+        if hub is not None:
+            raise click.UsageError("--push-to-hub puts on the Hub what an export writes: name its folder with --out")
         _check_files(config, form, tokenizer, max_tokens, as_json)
         return
     if out is None:
-        if form is not None or first is not None or strict:
+        if form is not None or first is not None or strict or hub is not None:
             raise click.UsageError("Missing option '--out'.")
         if tokenizer is not None or max_tokens is not None:
             raise click.UsageError(
@@ -133,6 +146,7 @@ def export(
             )
         run_stages(loaded_config(config, overrides, as_json, run_id), ("export",), as_json=as_json, run_id=run_id)
         return
+    from mig_spark.export.hub import push_folder, see_that_it_can_be_pushed
     from mig_spark.export.write import describe_export, export_file, export_folder, format_named, names_file
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
@@ -140,6 +154,8 @@ def export(
     with failure_told(as_json, None):
         settings = read_config(config, overrides)
         chosen, lengths = format_named(form or "records", settings), _lengths(tokenizer, max_tokens)
+        if hub is not None:
+            see_that_it_can_be_pushed(hub, chosen, out)
         with open_session(settings.spark) as session:
             store = Store(session.spark, settings.output)
             if names_file(out):
@@ -150,9 +166,12 @@ def export(
                 done = export_folder(
                     store, settings, chosen, out, first=first, strict=strict, check=check, further=lengths
                 )
+        pushed = None if hub is None else push_folder(out, hub, public=public)
     click.echo(describe_export(done, out))
+    if pushed is not None:
+        click.echo(f"  on the Hub: {pushed}")
     if as_json:
-        click.echo(json.dumps(done.to_dict()))
+        click.echo(json.dumps({**done.to_dict(), **({} if pushed is None else {"hub": pushed})}))
 
 
 def _lengths(tokenizer: str | None, max_tokens: int | None) -> Lengths | None:

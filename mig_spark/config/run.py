@@ -113,6 +113,16 @@ class OutputConfig(Section):
         return self
 
 
+class ReportConfig(Section):
+    """The report."""
+
+    excerpts: Literal["text", "ids", "none"] = Field(
+        "text",
+        description="what it quotes of rows, rejected ones too. text: how they begin; ids: ids, labels and scores; "
+        "none: no row at all",
+    )
+
+
 class SparkConfig(Section):
     """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
 
@@ -179,6 +189,7 @@ class Config(Section):
         IncrementalConfig(), description="with mode: incremental, what becomes of the last selection"
     )
     gates: GatesConfig = Field(GatesConfig(), description="what must hold before a selection is published")
+    report: ReportConfig = Field(ReportConfig(), description="what the report shows")
     lock: LockConfig = Field(LockConfig(), description="one run at a time into the same tables")
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
     seed: int = Field(
@@ -224,6 +235,7 @@ class Config(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def hash(self) -> str:
-        """sha256 of everything that can change a result: all but the session, the lock, and where output goes."""
-        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock")}
+        """sha256 of everything that can change a result: all but the session, the lock, the report, and where output
+        goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock", "report")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

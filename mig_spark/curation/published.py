@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 
+from mig_spark.config import Config
 from mig_spark.contracts import FINISHED, SELECTION
+from mig_spark.curation.finished import Finished
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.extend import Published
+from mig_spark.selection.story import Story
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,18 @@ def published(store: Store) -> Published:
     none = before < 0 or store.read(SELECTION, version=before).isEmpty()
     logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
     return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
+
+
+def story_of(store: Store, config: Config, made: Finished) -> Story:
+    """How the selection that a finished stage made came about, by the tables that it read.
+
+    Args:
+        config: what it was made by.
+        made: the record of the stage `select`.
+    """
+    then = store.pinned({**made.reads["tables"], **made.writes})
+    kept = int(made.counts.get("moved", {}).get("kept") or 0)
+    return Story(then, config, strategy=made.certificate.get("strategy", "mig"), kept=kept)
 
 
 def _finished(store: Store) -> set[tuple[int, str | None]] | None:

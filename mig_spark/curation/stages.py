@@ -27,8 +27,12 @@ from mig_spark.curation.stage import Stage
 if TYPE_CHECKING:
     from mig_spark.lakehouse.runs import Run
     from mig_spark.lakehouse.tables import Store
+    from mig_spark.selection.story import Story
 
 logger = logging.getLogger(__name__)
+
+#: Selected rows that a report follows pick by pick, at the driver.
+MOST_FOLLOWED = 200_000
 
 
 def _ingest(store: Store, run: Run) -> None:
@@ -123,10 +127,34 @@ def _report(store: Store, run: Run) -> None:
     plain = run.as_dict()
     health = plain["counts"].get("annotate", {}).get("health")
     told = {**plain, "counts": flat_counts(plain["counts"]), "health": health}
-    data = collect_report_data(store, store.read(ANNOTATED), told)
+    data = collect_report_data(
+        store, store.read(ANNOTATED), told, story=_story(store, run), excerpts=run.config.report.excerpts
+    )
     page = render_report(data)
     store.check_lease()
     write_report(page, path, store.spark)
+
+
+def _story(store: Store, run: Run) -> Story | None:
+    """How the selection came about, for a report that quotes rows; None where it was made by other settings than the
+    run's, or has more rows than are followed for a report."""
+    from mig_spark.curation.finished import last_finished, stage_key
+    from mig_spark.curation.published import story_of
+
+    made = last_finished(store, "select")
+    if run.config.report.excerpts == "none" or made is None:
+        return None
+    if stage_key(run.config, STAGES["select"], made.reads) != made.key:
+        logger.info("report: the selection was made by other settings than these; rows are quoted without reasons")
+        return None
+    selected = int(made.counts.get("selected") or 0)
+    if selected > MOST_FOLLOWED:
+        logger.info(
+            f"report: {selected:,} rows were selected, more than the {MOST_FOLLOWED:,} that a report follows; rows are "
+            "quoted without reasons, which `mig-spark explain` tells"
+        )
+        return None
+    return story_of(store, run.config, made)
 
 
 def _write_selection(store: Store, path: str) -> None:
@@ -272,7 +300,8 @@ STAGES = {
         Stage(
             "report", "Write report.html from the tables.", _report,
             reads=(POOL, REJECTED, ANNOTATED, LABELS, LABEL_EDGES, SELECTION), writes=_writes(),
-            settings=_sections("annotate", "vocabulary", "graph", "select", "output.path"), file="report.html",
+            settings=_sections("annotate", "vocabulary", "graph", "select", "output.path", "report"),
+            file="report.html",
             of_all=True,
         ),
     )

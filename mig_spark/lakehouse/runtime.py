@@ -81,10 +81,25 @@ def schema_of(spark: SparkSession, ddl: str) -> StructType:
     return spark.createDataFrame([], ddl).schema
 
 
-def describe_job(spark: SparkSession, text: str) -> None:
-    """Set the description of the following jobs in the Spark UI."""
+#: What the jobs of this process are for, as `describe_job` was told last.
+_UNDER_WAY: list[str] = [""]
+
+
+def describe_job(spark: SparkSession, stage: str, text: str = "") -> None:
+    """Set the description of the following jobs in the Spark UI, and of the line of progress.
+
+    Args:
+        stage: its name.
+        text: what the jobs are for; empty: the stage as a whole.
+    """
+    _UNDER_WAY[0] = text
     if has_spark_context(spark):
-        spark.sparkContext.setJobDescription(text)
+        spark.sparkContext.setJobDescription(f"mig-spark {stage}: {text}" if text else f"mig-spark {stage}")
+
+
+def job_under_way() -> str:
+    """What the jobs under way are for; empty where nobody said."""
+    return _UNDER_WAY[0]
 
 
 def task_cpus(spark: SparkSession) -> int:

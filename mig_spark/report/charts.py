@@ -71,11 +71,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart: HTML, what the page's script needs for the pointer, and its numbers as (columns, rows)."""
+    """A drawn chart: HTML, what the page's script needs for the pointer, and its numbers as (columns, rows);
+    `controls` are buttons and fields that stand above it."""
 
     html: str
     numbers: tuple[Sequence[str], Sequence[Sequence[str]]]
     hover: dict[str, Any] = field(default_factory=dict)
+    controls: str = ""
 
 
 def linear_axis(title: str, low: float, high: float, *, form: Form = "number", whole: bool = False) -> Axis:

@@ -23,11 +23,13 @@ from mig_spark.report.data import (
     Floats,
     GraphFacts,
     LabelFacts,
+    LabelNode,
+    LengthFacts,
     ReportData,
     ScoreFacts,
     Share,
 )
-from mig_spark.report.excerpts import rejected_examples, rows_to_read
+from mig_spark.report.excerpts import Excerpts, rejected_examples, rows_to_read
 from mig_spark.report.labels import label_facts, largest_communities
 
 if TYPE_CHECKING:
@@ -35,14 +37,26 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from mig_spark.lakehouse.tables import Store
+    from mig_spark.selection.story import Story
 
 SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
+#: Labels and edges of the drawn graph.
+DRAWN_LABELS, DRAWN_EDGES = 300, 900
+#: Bins of the lengths of answers, for each doubling.
+_BINS_A_DOUBLING = 2
 UNKNOWN = "unknown"
 _GROUPS = ("component", "community")
 _JSON_KEYS = ("counts", "health", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
 
 
-def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, Any]) -> ReportData:
+def collect_report_data(
+    store: Store,
+    annotated: DataFrame,
+    run: Mapping[str, Any],
+    *,
+    story: Story | None = None,
+    excerpts: Excerpts = "text",
+) -> ReportData:
     """Read a run's tables and aggregate what its report shows.
 
     `annotated` is read about five times, a few columns each: hand over a table or a cached DataFrame, not a chain of
@@ -54,6 +68,8 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
         run: run_id, started_at, counts, health (of the annotation), seconds, certificate, config, random_curve,
             versions, inputs, each plain or as the JSON text that RUNS holds; what is missing is counted from the tables
             or left out.
+        story: says of each quoted row why it was selected or not; None: that is left out.
+        excerpts: what is quoted of rows, as `report.excerpts` of the config.
 
     Raises:
         InputError: SELECTION is not there: the selection has not run yet.
@@ -65,8 +81,8 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
     scores, rows = _score_facts(annotated, selection, selected)
     label_table = _label_table(store, selection)
     facts = _label_facts(label_table, rows, selected)
-    first, last, passed = rows_to_read(store, annotated, selection, selected, rows, label_table)
-    rejected, examples = rejected_examples(store, str(run.get("run_id", "")))
+    read = rows_to_read(store, annotated, selection, selected, rows, label_table, story=story, excerpts=excerpts)
+    rejected, examples = rejected_examples(store, str(run.get("run_id", "")), excerpts=excerpts)
     objective, gains = _curves(selection, selected)
     return ReportData(
         run_id=str(run.get("run_id", "unknown run")),
@@ -78,11 +94,13 @@ def collect_report_data(store: Store, annotated: DataFrame, run: Mapping[str, An
         labels=facts,
         sources=_sources(annotated, selection, rows, selected),
         scores=scores,
+        lengths=_length_facts(annotated, selection),
         health=run.get("health") or {},
         graph=_graph_facts(store, label_table),
-        first=first,
-        last=last,
-        passed_over=passed,
+        first=read.first,
+        last=read.last,
+        passed_over=read.passed_over,
+        browse=read.browse,
         rejected_examples=examples,
         seconds=run.get("seconds") or {},
         certificate=run.get("certificate") or {},
@@ -132,6 +150,42 @@ def _histogram(df: DataFrame, edges: Floats) -> Floats:
     for line in counted:
         rows[line.bin] = line["count"]
     return rows
+
+
+def _length_facts(annotated: DataFrame, selection: DataFrame) -> LengthFacts:
+    """Lengths before and after, in one pass: rows by bin of the length of their answers, selected or not."""
+    from pyspark.sql import functions as sf
+
+    if "answer_characters" not in annotated.columns:
+        return LengthFacts()
+    chosen = selection.select("id", sf.lit(True).alias("chosen"))
+    bins = sf.floor(sf.log2(sf.greatest("answer_characters", sf.lit(1))) * _BINS_A_DOUBLING).cast("int")
+    sums = {"answers": "answer_characters", "turns": "turns", "tokens": "tokens"}
+    found = {name: column for name, column in sums.items() if column in annotated.columns}
+    grouped = annotated.join(chosen, "id", "left").groupBy(sf.coalesce("chosen", sf.lit(False)).alias("chosen"),
+                                                           bins.alias("bin"))  # fmt: skip
+    lines = grouped.agg(
+        sf.count(sf.lit(1)).alias("rows"),
+        *(sf.sum(column).alias(name) for name, column in found.items()),
+        *(sf.count(column).alias(f"{name}_known") for name, column in found.items()),
+    ).collect()
+    counted = [line for line in lines if line.bin is not None]
+    if not counted:
+        return LengthFacts()
+    last = max(line.bin for line in counted)
+    pool, picked = np.zeros(last + 1), np.zeros(last + 1)
+    for line in counted:
+        pool[line.bin] += line.rows
+        picked[line.bin] += line.rows * line.chosen
+    means = {}
+    for name in found:
+        whole, part = ((sum(one[name] or 0 for one in of), sum(one[f"{name}_known"] for one in of))
+                       for of in (lines, [line for line in lines if line.chosen]))  # fmt: skip
+        if whole[1] and part[1]:
+            means[name] = (whole[0] / whole[1], part[0] / part[1])
+    edges = 2.0 ** (np.arange(last + 2) / _BINS_A_DOUBLING)
+    first = int(np.flatnonzero(pool)[0])
+    return LengthFacts(edges[first:], pool[first:], picked[first:], means)
 
 
 def _label_table(store: Store, selection: DataFrame) -> pd.DataFrame:
@@ -199,9 +253,14 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
     degrees, many = np.unique(used["degree"].to_numpy(dtype=np.float64), return_counts=True)
     groups = (used[c].to_numpy(dtype=np.int64) for c in ("community", "frequency", "uses"))
     kinds: dict[str, int] = {}
-    strongest = []
+    strongest, lines = [], []
+    heaviest = used.sort_values(["frequency", "label"], ascending=[False, True]).head(DRAWN_LABELS)
+    heaviest = heaviest[["label", "frequency", "uses", "community"]]
     if store.exists(LABEL_EDGES):
         edges = store.read(LABEL_EDGES)
+        drawn = heaviest["label"].tolist()
+        between = edges.where(sf.col("src").isin(drawn) & sf.col("dst").isin(drawn) & (sf.col("kind") != "propagation"))
+        lines = between.orderBy(sf.desc("weight"), "src", "dst").limit(DRAWN_EDGES).collect()
         kinds = {line.kind: line["count"] for line in edges.groupBy("kind").count().collect()}
         similar = edges.where(sf.col("kind") == "similarity")
         strongest = similar.orderBy(sf.desc("weight"), "src", "dst").limit(STRONGEST_EDGES).collect()
@@ -215,6 +274,11 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
         components=int(used.loc[used["component"] >= 0, "component"].nunique()),
         communities=int(used.loc[used["community"] >= 0, "community"].nunique()),
         largest=largest_communities(used["label"].tolist(), *groups),
+        component_labels=int(used.loc[used["component"] >= 0, "component"].value_counts().max() or 0)
+        if (used["component"] >= 0).any()
+        else 0,
+        drawn=tuple(LabelNode(*line) for line in heaviest.itertuples(index=False, name=None)),
+        lines=tuple(Edge(e.src, e.dst, e.weight, e.kind) for e in lines),
     )
 
 

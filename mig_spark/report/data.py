@@ -90,12 +90,36 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
+class LengthFacts:
+    """How long the answers are, in characters: `edges` (ascending, by factors) has one entry more than the two arrays
+    of row counts. `means` has, for answers (characters), turns and tokens, the mean in the pool and in the selection;
+    what is not known is left out."""
+
+    edges: Floats = field(default_factory=_empty)
+    pool: Floats = field(default_factory=_empty)
+    selection: Floats = field(default_factory=_empty)
+    means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Edge:
-    """A similarity edge of the label graph."""
+    """An edge of the label graph: similarity or co-occurrence."""
 
     src: str
     dst: str
     weight: float
+    kind: str = "similarity"
+
+
+@dataclass(frozen=True)
+class LabelNode:
+    """A label of the drawn graph: rows of the pool and of the selection that carry it, and its community (-1: none is
+    known)."""
+
+    name: str
+    rows: int
+    selected: int
+    community: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +133,11 @@ class Community:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """The label graph; `degree_labels[i]` labels have `degrees[i]` neighbours."""
+    """The label graph; `degree_labels[i]` labels have `degrees[i]` neighbours.
+
+    `component_labels`: labels of the largest component. `drawn` and `lines`: the most frequent labels, and the
+    heaviest edges between them.
+    """
 
     labels: int = 0
     edges: int = 0
@@ -120,21 +148,30 @@ class GraphFacts:
     components: int = 0
     communities: int = 0
     largest: tuple[Community, ...] = ()
+    component_labels: int = 0
+    drawn: tuple[LabelNode, ...] = ()
+    lines: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True)
 class RowExcerpt:
-    """One pool row, cut for reading. `uses[i]` selected rows carry `labels[i]` (empty where it does not matter)."""
+    """One pool row, cut for reading; `prompt` and `answer` are None where the report must not quote them.
+
+    `uses[i]` selected rows carry `labels[i]` (before this one, where `why` says what became of the row; empty where it
+    does not matter), and `parts[i]` is what that label is of the row's gain (empty where that is not known).
+    """
 
     id: str
-    prompt: str
-    answer: str
+    prompt: str | None
+    answer: str | None
     labels: tuple[str, ...] = ()
     score: float | None = None
     source: str | None = None
     rank: int | None = None
     gain: float | None = None
     uses: tuple[int, ...] = ()
+    parts: tuple[float, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,11 +203,13 @@ class ReportData:
     labels: LabelFacts = LabelFacts()
     sources: tuple[Share, ...] = ()
     scores: ScoreFacts = ScoreFacts()
+    lengths: LengthFacts = LengthFacts()
     health: Mapping[str, Any] = field(default_factory=dict)
     graph: GraphFacts = GraphFacts()
     first: tuple[RowExcerpt, ...] = ()
     last: tuple[RowExcerpt, ...] = ()
     passed_over: tuple[RowExcerpt, ...] = ()
+    browse: tuple[RowExcerpt, ...] = ()
     rejected_examples: tuple[RejectedExample, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     certificate: Mapping[str, Any] = field(default_factory=dict)

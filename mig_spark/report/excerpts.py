@@ -1,9 +1,12 @@
-"""The rows that a report quotes: first and last selected, passed over, rejected. A few dozen, cut in Spark."""
+"""The rows that a report quotes: selected, passed over, rejected. Some hundred, cut in Spark."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from mig_spark.contracts import POOL, REJECTED
 from mig_spark.report.data import RejectedExample, RowExcerpt
@@ -13,17 +16,42 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from mig_spark.lakehouse.tables import Store
+    from mig_spark.selection.story import Explanation, Story
 
 FIRST_ROWS, LAST_ROWS, PASSED_OVER_ROWS = 8, 5, 5
+#: Rows to browse: the first of the selection, others evenly from there to its end; the highest scores that were passed
+#: over, and others drawn by the hash of the id.
+BROWSE_FIRST, BROWSE_MORE, BROWSE_OVER, BROWSE_DRAWN = 50, 100, 50, 50
 REJECTED_REASONS = 12
 # enough for an excerpt after its white space is gone; longer turns stay in Spark
 TURN_CHARS = 1000
 
+#: Of rows: what was asked and answered, their ids alone (with labels and scores), or nothing.
+Excerpts = Literal["text", "ids", "none"]
+
+
+@dataclass(frozen=True)
+class RowsToRead:
+    """Rows for the report: the first and the last selected, the highest scores passed over, and all to browse."""
+
+    first: tuple[RowExcerpt, ...] = ()
+    last: tuple[RowExcerpt, ...] = ()
+    passed_over: tuple[RowExcerpt, ...] = ()
+    browse: tuple[RowExcerpt, ...] = ()
+
 
 def rows_to_read(
-    store: Store, annotated: DataFrame, selection: DataFrame, selected: int, rows: int, table: pd.DataFrame
-) -> tuple[tuple[RowExcerpt, ...], tuple[RowExcerpt, ...], tuple[RowExcerpt, ...]]:
-    """The first and the last selected rows, and the highest scores that were not selected.
+    store: Store,
+    annotated: DataFrame,
+    selection: DataFrame,
+    selected: int,
+    rows: int,
+    table: pd.DataFrame,
+    *,
+    story: Story | None = None,
+    excerpts: Excerpts = "text",
+) -> RowsToRead:
+    """The first and the last selected rows, the highest scores that were not selected, and more of both to browse.
 
     Args:
         store: where POOL is.
@@ -32,25 +60,67 @@ def rows_to_read(
         selected: its rows.
         rows: the rows of `annotated`.
         table: one line a label, with `label` and `uses`.
+        story: says why each row was selected or not.
+        excerpts: see `Excerpts`.
     """
     from pyspark.sql import functions as sf
 
-    ends = selection.where((sf.col("rank") <= FIRST_ROWS) | (sf.col("rank") > max(selected - LAST_ROWS, FIRST_ROWS)))
+    if excerpts == "none":
+        return RowsToRead()
+    ranks = _ranks_to_browse(selected)
     columns = ["id", "labels", "score", "source"]
-    chosen = ends.select(*columns, "rank", "gain").orderBy("rank").collect()
+    chosen = selection.where(sf.col("rank").isin(ranks)).select(*columns, "rank", "gain").orderBy("rank").collect()
     over = []
     if 0 < selected < rows:
-        left = annotated.join(selection.select("id"), "id", "left_anti").where(~sf.isnan("score"))
-        over = left.select(*columns).orderBy(sf.desc("score"), "id").limit(PASSED_OVER_ROWS).collect()
-    turns = _turns(store, [line.id for line in (*chosen, *over)])
+        left = annotated.join(selection.select("id"), "id", "left_anti").where(~sf.isnan("score")).select(*columns)
+        highest = left.orderBy(sf.desc("score"), "id").limit(BROWSE_OVER)
+        drawn = left.orderBy(sf.xxhash64("id"), "id").limit(BROWSE_DRAWN)
+        found = {line.id: line for part in (highest, drawn) for line in part.collect()}
+        over = list(found.values())
+    turns = _turns(store, [line.id for line in (*chosen, *over)]) if excerpts == "text" else None
     uses = dict(zip(table["label"], table["uses"], strict=True)) if over else {}
-    excerpts = [_excerpt(r, turns, rank=r["rank"], gain=r.gain) for r in chosen]
+    picked = [_excerpt(r, turns, rank=r["rank"], gain=r.gain) for r in chosen]
     passed = [_excerpt(r, turns, uses=tuple(int(uses.get(v, 0)) for v in r.labels or ())) for r in over]
-    return tuple(excerpts[:FIRST_ROWS]), tuple(excerpts[FIRST_ROWS:]), tuple(passed)
+    return RowsToRead(
+        tuple(r for r in picked if (r.rank or 0) <= FIRST_ROWS),
+        tuple(r for r in picked if (r.rank or 0) > max(selected - LAST_ROWS, FIRST_ROWS)),
+        tuple(sorted(passed, key=lambda r: (-(r.score or 0.0), r.id))[:PASSED_OVER_ROWS]),
+        tuple(_explained(picked, passed, story)),
+    )
 
 
-def _excerpt(line: Any, turns: Mapping[str, tuple[str, str]], **more: Any) -> RowExcerpt:
-    prompt, answer = turns.get(line.id, ("", ""))
+def _ranks_to_browse(selected: int) -> list[int]:
+    """The first ranks, ranks evenly from there to the end, and the last ones."""
+    first = np.arange(1, min(BROWSE_FIRST, selected) + 1)
+    more = np.linspace(BROWSE_FIRST, selected, BROWSE_MORE + 1).astype(int) if selected > BROWSE_FIRST else first
+    last = np.arange(max(selected - LAST_ROWS, 0) + 1, selected + 1)
+    return [int(rank) for rank in np.unique(np.concatenate([first, more, last]))]
+
+
+def _explained(picked: Sequence[RowExcerpt], passed: Sequence[RowExcerpt], story: Story | None) -> Iterable[RowExcerpt]:
+    """The same rows with what became of each, where `story` tells."""
+    told: dict[str, Explanation] = {}
+    if story is not None:
+        told = {one.id: one for one in story.selected([r.rank for r in picked if r.rank])}
+        told |= story.others([r.id for r in passed])
+    for row in (*picked, *passed):
+        one = told.get(row.id)
+        if one is None:
+            yield row
+            continue
+        parts = [part for part in one.parts if part.gain is not None]
+        yield replace(
+            row,
+            why=one.reason,
+            gain=one.gain,
+            labels=tuple(part.label for part in one.parts) or row.labels,
+            uses=tuple(part.carried for part in one.parts) if one.parts else row.uses,
+            parts=tuple(part.gain for part in parts if part.gain is not None),
+        )
+
+
+def _excerpt(line: Any, turns: Mapping[str, tuple[str, str]] | None, **more: Any) -> RowExcerpt:
+    prompt, answer = (None, None) if turns is None else turns.get(line.id, ("", ""))
     return RowExcerpt(line.id, prompt, answer, tuple(line.labels or ()), line.score, line.source, **more)
 
 
@@ -71,8 +141,13 @@ def _turns(store: Store, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {line.id: (line.prompt or "", line.answer or "") for line in found}
 
 
-def rejected_examples(store: Store, run_id: str) -> tuple[dict[str, int], tuple[RejectedExample, ...]]:
-    """Rejected rows by reason, and two examples of each: the least and the greatest, so that a rerun shows the same."""
+def rejected_examples(
+    store: Store, run_id: str, *, excerpts: Excerpts = "text"
+) -> tuple[dict[str, int], tuple[RejectedExample, ...]]:
+    """Rejected rows by reason, and two examples of each: the least and the greatest, so that a rerun shows the same.
+
+    What was wrong (`detail`) may quote the row, so it is left out where rows must not be quoted.
+    """
     from pyspark.sql import functions as sf
 
     if not store.exists(REJECTED):
@@ -94,4 +169,6 @@ def rejected_examples(store: Store, run_id: str) -> tuple[dict[str, int], tuple[
         for line in lines[:REJECTED_REASONS]
         for e in ([line.a] if line.a == line.z else [line.a, line.z])
     ]
-    return counts, tuple(examples)
+    if excerpts == "none":
+        return counts, ()
+    return counts, tuple(examples if excerpts == "text" else [replace(e, detail=None, raw=None) for e in examples])

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mig_spark.report.charts import Axis, Bar, Chart, Line, columns, curves, linear_axis, log_axis, rows
-from mig_spark.report.data import Band, Counts, Curve, GraphFacts, LabelFacts, ScoreFacts, Share
+from mig_spark.report.data import Band, Counts, Curve, GraphFacts, LabelFacts, LengthFacts, ScoreFacts, Share
+from mig_spark.report.drawing import label_graph
 from mig_spark.report.text import count, number, percent, shortened
 
 SELECTION, RANDOM, POOL = ("selection", "selection"), ("muted", "random"), ("muted", "pool")
@@ -163,6 +164,32 @@ def scores(facts: ScoreFacts) -> Figure:
     )
     note = "How many rows have which score, in the pool and in the selection."
     return Figure("scores", "Scores before and after", note, chart, key=(POOL, SELECTION))
+
+
+def lengths(facts: LengthFacts) -> Figure:
+    """The lengths of the answers as shares of rows, pool and selection."""
+    lines = [
+        Line(name, facts.edges, part / max(float(part.sum()), 1.0), tint, steps=True)
+        for part, tint, name in ((facts.pool, "muted", "pool"), (facts.selection, "selection", "selection"))
+    ]
+    highest = max(float(line.y.max()) for line in lines)
+    chart = curves(
+        lines,
+        log_axis("Characters of the answers (log)", [facts.edges]),
+        linear_axis("Share of rows", 0, 1.05 * highest, form="percent"),
+        form="percent",
+    )
+    note = "How many rows have answers of which length, in the pool and in the selection."
+    return Figure("lengths", "Length of the answers before and after", note, chart, key=(POOL, SELECTION))
+
+
+def network(facts: GraphFacts) -> Figure:
+    """The most frequent labels and the heaviest edges between them."""
+    note = (
+        f"The {count(len(facts.drawn))} most frequent labels and the {count(len(facts.lines))} heaviest edges between "
+        "them; colours are communities, the largest first. A ring is a label that no selected row carries."
+    )
+    return Figure("network", "The label graph", note, label_graph(facts.drawn, facts.lines))
 
 
 def degrees(facts: GraphFacts) -> Figure:

@@ -54,9 +54,8 @@ def figure(item: Figure) -> str:
         f'<div class="plot" id="plot-{esc(item.id)}" role="img" aria-label="{esc(item.title)}: {esc(item.note)}">'
         f"{item.chart.html}</div>"
     )
-    return (
-        f'<div class="card"><h3>{esc(item.title)}</h3><p class="note">{esc(item.note)}</p>{keys}{plot}{numbers}</div>'
-    )
+    head = f'<div class="card"><h3>{esc(item.title)}</h3><p class="note">{esc(item.note)}</p>{keys}'
+    return f"{head}{item.chart.controls}{plot}{numbers}</div>"
 
 
 def table(
@@ -102,7 +101,27 @@ def empty(words: str) -> str:
     return f'<div class="card empty">{esc(words)}</div>'
 
 
-def pool_row(row: RowExcerpt) -> str:
+def browser(rows: Sequence[RowExcerpt], *, shown: int = 8) -> str:
+    """Rows with fields to search and filter by; without the page's script the first `shown` of them."""
+    sources = sorted({row.source for row in rows if row.source})
+    picks = "".join(f'<option value="{esc(s)}">{esc(shortened(s, limit=48))}</option>' for s in sources)
+    by_source = f'<label>Source <select class="source"><option value="">all</option>{picks}</select></label>'
+    names = sorted({label for row in rows for label in row.labels})
+    known = "".join(f'<option value="{esc(name)}"></option>' for name in names)
+    tools = (
+        '<div class="tools" hidden><label>Search <input type="search" class="find" autocomplete="off"></label>'
+        '<label>Rows <select class="state"><option value="">all</option><option value="selected">selected</option>'
+        '<option value="over">passed over</option></select></label>'
+        f"{by_source if len(sources) > 1 else ''}"
+        '<label>Label <input class="label" list="browse-labels" autocomplete="off"></label>'
+        f'<datalist id="browse-labels">{known}</datalist><span class="told" role="status"></span></div>'
+    )
+    body = "".join(pool_row(row, hidden=k >= shown) for k, row in enumerate(rows))
+    more = '<button type="button" class="more" hidden>Show more</button>'
+    return f'<div class="browse">{tools}<div class="rows">{body}</div>{more}</div>'
+
+
+def pool_row(row: RowExcerpt, *, hidden: bool = False) -> str:
     """One row of the pool: its rank, what was asked and answered, its labels, score and gain."""
     rank = f'<div class="rank">{count(row.rank)}</div>' if row.rank is not None else '<div class="rank off">–</div>'
     facts = [("score", number(row.score))]
@@ -112,19 +131,31 @@ def pool_row(row: RowExcerpt) -> str:
         facts.append(("source", shortened(row.source, limit=40)))
     side = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts)
     short = esc(shortened(row.id, limit=24))
+    turns = ""
+    if row.prompt is not None and row.answer is not None:
+        turns = (
+            f'<p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
+            f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>'
+        )
+    why = f'<p class="why">{esc(row.why)}</p>' if row.why else ""
+    state = "selected" if row.rank is not None else "over"
     return (
-        f'<article class="row">{rank}<div class="turns"><p class="prompt">{esc(excerpt(row.prompt)) or "&nbsp;"}</p>'
-        f'<p class="answer">{esc(excerpt(row.answer)) or "&nbsp;"}</p>{_chips(row)}</div>'
-        f'<dl class="side">{side}<div class="id" title="{esc(row.id)}">{short}</div></dl></article>'
+        f'<article class="row" data-state="{state}" data-source="{esc(row.source or "")}"{" hidden" if hidden else ""}>'
+        f'{rank}<div class="turns">{turns}{_chips(row)}{why}</div>'
+        f'<div class="side"><dl>{side}</dl><div class="id" title="{esc(row.id)}">{short}</div></div></article>'
     )
 
 
 def _chips(row: RowExcerpt) -> str:
-    uses: Sequence[int | None] = row.uses if len(row.uses) == len(row.labels) else [None] * len(row.labels)
+    n = len(row.labels)
+    uses: Sequence[int | None] = row.uses if len(row.uses) == n else [None] * n
+    parts: Sequence[float | None] = row.parts if len(row.parts) == n else [None] * n
     shown = [
-        f"<li>{esc(shortened(label, limit=48))}{f' <b>{count(n)}</b>' if n is not None else ''}</li>"
-        for label, n in list(zip(row.labels, uses, strict=True))[:MAX_CHIPS]
+        f'<li data-label="{esc(label)}">{esc(shortened(label, limit=48))}'
+        f"{f' <b>{count(many)}</b>' if many is not None else ''}"
+        f"{f' <i>+{number(part, 3)}</i>' if part is not None else ''}</li>"
+        for label, many, part in list(zip(row.labels, uses, parts, strict=True))[:MAX_CHIPS]
     ]
-    if len(row.labels) > MAX_CHIPS:
-        shown.append(f"<li>+{len(row.labels) - MAX_CHIPS}</li>")
+    if n > MAX_CHIPS:
+        shown.append(f"<li>+{n - MAX_CHIPS}</li>")
     return f'<ul class="chips">{"".join(shown)}</ul>' if shown else ""

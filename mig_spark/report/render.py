@@ -9,10 +9,9 @@ from importlib.resources import files
 from mig_spark.report.data import ReportData
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, figure, tiles
-from mig_spark.report.sections import all_sections, random_objective, score_warning, strategy
+from mig_spark.report.sections import all_sections
 from mig_spark.report.text import count, esc, excerpt, number, percent, plural, script_json
-
-EXACT_ENGINES = ("rounds", "local")
+from mig_spark.report.verdict import is_certified, random_objective, strategy, verdict
 
 
 def render_report(data: ReportData) -> str:
@@ -55,12 +54,6 @@ def render_report(data: ReportData) -> str:
 """
 
 
-def is_certified(data: ReportData) -> bool:
-    """Whether the run says that its selection is the exact greedy one."""
-    engine = data.certificate.get("engine")
-    return bool(data.certificate.get("certified", engine in EXACT_ENGINES))
-
-
 def _header(data: ReportData) -> str:
     engine = data.certificate.get("engine")
     badge = "certified exact" if is_certified(data) else "not certified"
@@ -70,14 +63,28 @@ def _header(data: ReportData) -> str:
         badge = f"strategy {excerpt(strategy(data), limit=40)}"
     if engine == "rounds" and isinstance(rounds, int):
         detail += f" · {plural(rounds, 'round')}"
-    warning = score_warning(data)
     when = f" · <time>{esc(data.started_at)}</time>" if data.started_at else ""
     return f"""<header>
 <div><p class="eyebrow">mig-spark</p><h1>Selection report</h1>
 <p class="meta"><code>{esc(data.run_id)}</code>{when}</p></div>
 <div class="badge {"ok" if is_certified(data) else "warn"}"><b>{esc(badge)}</b><span>{esc(detail)}</span></div>
 </header>
-{tiles(_headline(data))}{f'<p class="verdict">{esc(warning)}</p>' if warning else ""}"""
+{tiles(_headline(data))}
+{_verdict(data)}"""
+
+
+def _verdict(data: ReportData) -> str:
+    """What was chosen, beside what to be wary of."""
+    found = verdict(data)
+    chosen = "".join(f"<li>{esc(line)}</li>" for line in found.chosen)
+    wary = "".join(f"<li>{esc(line)}</li>" for line in found.wary)
+    told = f'<ul class="wary">{wary}</ul>' if wary else '<p class="note">Nothing that is looked at here stands out.</p>'
+    if found.unknown:
+        told += f'<p class="note">Not looked at: {esc("; ".join(found.unknown))}.</p>'
+    return (
+        '<div class="verdict"><div class="card"><h2>What was chosen</h2><ul>'
+        f'{chosen}</ul></div><div class="card"><h2>What to be wary of</h2>{told}</div></div>'
+    )
 
 
 def _headline(data: ReportData) -> list[tuple[str, str, str]]:

@@ -11,8 +11,9 @@ from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.report import figures
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
 from mig_spark.report.figures import Figure
-from mig_spark.report.parts import Section, card, empty, fact, pairs, pool_row, table, tiles
+from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural, seconds
+from mig_spark.report.verdict import random_objective, score_warning, strategy
 
 MIN_POINTS = 2
 _NOTHING = "No row was selected, so there is nothing to compare here."
@@ -112,11 +113,17 @@ def mix(data: ReportData) -> Section:
         right.append(figures.shares("sources", "Sources", note, data.sources))
     if data.scores.edges.size > 1:
         right.append(figures.scores(data.scores))
+    if data.lengths.edges.size > 1:
+        right.append(figures.lengths(data.lengths))
     return Section("mix", "Before and after", _mix_takeaway(data), [left, right])
 
 
 def _mix_takeaway(data: ReportData) -> str:
     words = []
+    means = data.lengths.means
+    for name, said in (("turns", "turns"), ("tokens", "tokens")):
+        if name in means:
+            words.append(f"A row has {number(means[name][0], 3)} {said} before, {number(means[name][1], 3)} after.")
     if len(data.sources) > 1:
         up = max(data.sources, key=lambda s: s.selection - s.pool)
         down = min(data.sources, key=lambda s: s.selection - s.pool)
@@ -157,21 +164,6 @@ def annotation(data: ReportData) -> list[Section]:
     return [Section("annotation", "Labels and scores", take, [cards])]
 
 
-def score_warning(data: ReportData) -> str:
-    """In words, what the score follows that far that it decides what is selected; empty where it follows nothing."""
-    found = [
-        f"{SAID[name]} (rank correlation {rho:.2f})"
-        for name, rho in (data.health.get("follows") or {}).items()
-        if rho is not None and abs(rho) > FOLLOWS
-    ]
-    if not found:
-        return ""
-    words = f"The score follows {' and '.join(found)}, so the selected rows differ from the pool in that."
-    if SAID["answer_characters"] in words:
-        words += " annotate.score.control: length ranks scores among answers of like length."
-    return words
-
-
 def graph(data: ReportData) -> Section:
     """The label graph."""
     g = data.graph
@@ -196,7 +188,7 @@ def graph(data: ReportData) -> Section:
         cards.append(card("Strongest edges", "Pairs of labels that mean nearly the same.", edges))
     else:
         cards.append(empty("No two labels are similar enough for an edge; every label stands alone."))
-    blocks: list[list[Figure | str]] = [[strip], cards]
+    blocks: list[list[Figure | str]] = [[strip], [figures.network(g)], cards] if g.drawn else [[strip], cards]
     if g.largest:
         lines = [
             (", ".join(excerpt(name, limit=40) for name in c.names) + (", ..." if c.size > len(c.names) else ""),
@@ -223,7 +215,21 @@ def rows(data: ReportData) -> Section:
     if data.passed_over:
         note = "High score, not selected: the number beside a label is how many selected rows already carry it."
         blocks.append([_row_list("Passed over", note, data.passed_over)])
+    if data.browse:
+        blocks.append([_browser(data.browse)])
     return Section("rows", "Rows to read", take if data.first else _NOTHING, blocks)
+
+
+def _browser(items: tuple[RowExcerpt, ...]) -> str:
+    picked = sum(1 for row in items if row.rank is not None)
+    over = len(items) - picked
+    note = (
+        f"{plural(picked, 'selected row')}: the first, and others evenly from there to the end. {plural(over, 'row')} "
+        "passed over: the highest scores, and others drawn by chance. The number beside a label is how many selected "
+        "rows carry it"
+    )
+    note += " before, and what it is of the row's gain." if any(row.why for row in items) else "."
+    return card("Browse", note, browser(items))
 
 
 def _row_list(title: str, note: str, items: tuple[RowExcerpt, ...]) -> str:
@@ -270,20 +276,6 @@ def run(data: ReportData) -> Section:
         blocks.append([card("Config", "As resolved for this run; secrets are masked.", config)])
     take = " · ".join(part for part in (data.run_id, data.started_at) if part)
     return Section("run", "About this run", take, [b for b in blocks if b])
-
-
-def strategy(data: ReportData) -> str:
-    """The name of the strategy that chose the rows."""
-    return str(data.certificate.get("strategy") or "mig")
-
-
-def random_objective(data: ReportData) -> float | None:
-    """The objective of a random selection of the same size, where one is known."""
-    given = data.certificate.get("random_objective")
-    if isinstance(given, (int, float)) and np.isfinite(given):
-        return float(given)
-    known = data.random.rank.size and data.random.rank[-1] >= data.counts.selected
-    return float(data.random.value[-1]) if known else None
 
 
 def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -65,12 +65,12 @@ def near_duplicates(
     )
     see_that_engine_is_there(store.spark, config.engine, checkpoints)
     try:
-        describe_job(store.spark, "mig-spark screen: near duplicates, signatures")
+        describe_job(store.spark, "screen", "near duplicates, signatures")
         texts = rows.select("id", row_number_of(sf.col("id")).alias("row"), text_of(sf.col("messages")).alias("text"))
         store.write(NEAR_BUCKETS, shared_buckets(texts, config))
-        describe_job(store.spark, "mig-spark screen: near duplicates, comparison of candidates")
+        describe_job(store.spark, "screen", "near duplicates, comparison of candidates")
         store.write(NEAR_EDGES, similar_pairs(texts, candidates(store.read(NEAR_BUCKETS)), config))
-        describe_job(store.spark, "mig-spark screen: near duplicates, groups")
+        describe_job(store.spark, "screen", "near duplicates, groups")
         edges = store.read(NEAR_EDGES)
         groups, engine = components_of(edges.select("src", "dst"), config.engine, checkpoints=checkpoints)
         sizes = groups.groupBy("near_group").count().agg(sf.count("*"), sf.sum("count"), sf.max("count")).collect()[0]

@@ -95,7 +95,7 @@ class SparkBlocks:
         """
         from pyspark import StorageLevel
 
-        describe_job(df.sparkSession, "mig-spark select: pack the pool into blocks")
+        describe_job(df.sparkSession, "select", "pack the pool into blocks")
         known = None if vocabulary is None else list(vocabulary)
         named = None if classes is None else list(classes)
         ready = typed(df)
@@ -154,7 +154,7 @@ class SparkBlocks:
 
     def describe(self, text: str) -> None:
         """Set the description of the jobs to come, which Spark's own pages show."""
-        describe_job(self.blocks.sparkSession, f"mig-spark select: {text}")
+        describe_job(self.blocks.sparkSession, "select", text)
 
     def can_be_collected(self) -> bool:
         """Whether Spark lets every single block through to the driver."""
@@ -193,7 +193,7 @@ class SparkBlocks:
         Raises:
             RepeatedIdsError: one is there more than once.
         """
-        describe_job(self.blocks.sparkSession, "mig-spark select: look for repeated ids")
+        describe_job(self.blocks.sparkSession, "select", "look for repeated ids")
         ids = self.blocks.select("block", "id_ptr", "ids")
         rows = sum(self.sizes().values())
         if rows <= HASHES_AT_DRIVER and self._fits_result(8 * rows):

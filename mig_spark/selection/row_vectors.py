@@ -90,7 +90,7 @@ class PoolVectors:
         df, size, after = cast(SparkRows, self._rows).df, FIRST_PAGE, None
         while True:
             left = df.select("id", "score") if after is None else df.select("id", "score").where(_follows(*after))
-            describe_job(df.sparkSession, f"mig-spark select: the next {size:,} rows by score")
+            describe_job(df.sparkSession, "select", f"the next {size:,} rows by score")
             page = collect_arrow(left.orderBy(sf.col("score").desc(), "id").limit(size))
             if page.num_rows:
                 page = page.sort_by([("score", "descending"), ("id", "ascending")])
@@ -158,7 +158,7 @@ class PoolVectors:
             yield ArrowRows(cluster_numbers(self._rows.table, centers))
             return
         frame = self.frame()
-        describe_job(frame.sparkSession, "mig-spark select: find the nearest of the clusters")
+        describe_job(frame.sparkSession, "select", "find the nearest of the clusters")
         with shipped(frame.sparkSession, centers) as payload:
             kind = dict(frame.dtypes)["id"]
             found = frame.mapInArrow(clusters_of_rows(payload), f"id {kind}, score double, cluster string").persist()
@@ -207,7 +207,7 @@ class PoolVectors:
 
         frame = self.frame()
         parted = frame.withColumn("part", sf.pmod(id_hash(seed), sf.lit(parts))).repartition(parts, "part")
-        describe_job(frame.sparkSession, f"mig-spark select: choose in {parts:,} parts")
+        describe_job(frame.sparkSession, "select", f"choose in {parts:,} parts")
         with shipped(frame.sparkSession, picks) as payload:
             chosen = parted.mapInArrow(picks_of_parts(payload), parted.drop("part").schema)
             return Vectors.of(collect_arrow(chosen).sort_by("id"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -19,6 +20,7 @@ from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data, render_report
 from mig_spark.report.collect import SCORE_BINS, SOURCES
+from mig_spark.report.excerpts import RowsToRead, rejected_examples, rows_to_read
 
 N, K = 60, 20
 LONG = "word " * 2000
@@ -28,8 +30,8 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     store = Store(spark, OutputConfig(path=str(tmp_path)))
     rows = _pool_rows()
     annotated = spark.createDataFrame(
-        [(r["id"], r["labels"], r["score"], r["source"]) for r in rows],
-        "id string, labels array<string>, score double, source string",
+        [(r["id"], r["labels"], r["score"], r["source"], r["long"], r["turns"]) for r in rows],
+        "id string, labels array<string>, score double, source string, answer_characters bigint, turns int",
     )
     with pytest.raises(InputError, match="selection"):
         collect_report_data(store, annotated, {"run_id": "r1"})
@@ -72,6 +74,21 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     assert list(data.scores.selection) == list(np.histogram([r["score"] for r in chosen], data.scores.edges)[0])
     assert data.scores.pool_median == sorted(scores)[N // 2 - 1]
 
+    lengths = data.lengths
+    for part, of in ((lengths.pool, rows), (lengths.selection, chosen)):
+        assert list(part) == list(np.histogram([max(r["long"], 1) for r in of], lengths.edges)[0])
+    assert lengths.means == {
+        name: pytest.approx(tuple(np.mean([r[key] for r in of]) for of in (rows, chosen)))
+        for name, key in (("answers", "long"), ("turns", "turns"))
+    }
+
+    assert [(n.name, n.rows, n.selected) for n in data.graph.drawn] == [
+        (v, n, uses[v]) for v, n in sorted(frequency.items(), key=lambda p: (-p[1], p[0]))
+    ]
+    assert [(e.src, e.dst, e.kind) for e in data.graph.lines] == [
+        ("l1", "l3", "similarity"), ("l0", "l2", "similarity"), ("l0", "l1", "cooccurrence")
+    ]  # fmt: skip
+    assert data.graph.component_labels == 2
     assert (data.graph.labels, data.graph.edges, data.graph.cooccurrences) == (len(frequency), 2, 1)
     assert [(e.src, e.dst, e.weight) for e in data.graph.strongest] == [("l1", "l3", 0.95), ("l0", "l2", 0.9)]
     assert data.graph.degrees @ data.graph.degree_labels == 4
@@ -91,6 +108,8 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     )
     assert top.answer.startswith("word word")
     assert len(top.answer) <= 1000
+    assert [r.rank for r in data.browse[:K]] == list(range(1, K + 1))
+    assert {r.id for r in data.browse[K:]} == {r["id"] for r in rows if r not in chosen}
     left = sorted((r for r in rows if r not in chosen), key=lambda r: (-r["score"], r["id"]))[:5]
     assert [r.id for r in data.passed_over] == [r["id"] for r in left]
     assert [r.uses for r in data.passed_over] == [tuple(uses[v] for v in r["labels"]) for r in left]
@@ -102,6 +121,16 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     page = render_report(data)
     assert "certified exact" in page
     assert "another run" not in page
+
+    uses = pd.DataFrame({"label": list(uses), "uses": list(uses.values())})
+    bare = rows_to_read(store, annotated, store.read(SELECTION), K, N, uses, excerpts="ids")
+    assert [r.id for r in bare.browse] == [r.id for r in data.browse]
+    assert {(r.prompt, r.answer) for r in (*bare.first, *bare.last, *bare.passed_over, *bare.browse)} == {(None, None)}
+    counts, examples = rejected_examples(store, "r1", excerpts="ids")
+    assert {(e.detail, e.raw) for e in examples} == {(None, None)}
+    assert [e.reason for e in examples] == [e.reason for e in data.rejected_examples]
+    assert rows_to_read(store, annotated, store.read(SELECTION), K, N, uses, excerpts="none") == RowsToRead()
+    assert rejected_examples(store, "r1", excerpts="none") == (counts, ())
 
     _nothing_selected(spark, store, annotated)
 
@@ -127,7 +156,8 @@ def _pool_rows() -> list[dict[str, Any]]:
     for i in range(N):
         source = None if i % 11 == 0 else f"source {i % 14:02d}"
         labels = sorted({f"l{i % 4}", f"l{i % 7}", f"rare {i // 6}"})
-        rows.append({"id": f"id-{i:03d}", "labels": labels, "score": 0.25 * (i % 13), "source": source})
+        lengths = {"long": (i * i * 37) % 1500, "turns": 2 + i % 3}
+        rows.append({"id": f"id-{i:03d}", "labels": labels, "score": 0.25 * (i % 13), "source": source, **lengths})
     return rows
 
 

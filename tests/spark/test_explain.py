@@ -12,11 +12,14 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.compare import compare_selections, describe_comparison
 from mig_spark.config import OutputConfig, PoolConfig
 from mig_spark.contracts import ANNOTATED, SELECTION
+from mig_spark.curation.finished import last_finished
 from mig_spark.curation.history import describe_run, describe_runs, past_runs, unlike_defaults
+from mig_spark.curation.published import story_of
 from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import InputError
 from mig_spark.explain import describe, explain_rows
 from mig_spark.lakehouse.tables import Store
+from mig_spark.report import collect_report_data
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 
@@ -81,12 +84,31 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
         for factor, comes in ((1.0001, True), (0.9999, False)):
             other = [Row(r.key, r.labels, one.score_needed * factor) if r.key == one.id else r for r in rows]
             assert (one.id in dense_greedy(other, P, 25)[0]) == comes
+    _quoted_rows_have_the_same_reasons(spark, config, want, gains)
     assert (silent.status, none.status, copy.status) == ("rejected", "unknown", "a copy")
     assert f"the same content as {rows[5].key}" in copy.reason
     assert "no messages" in silent.reason
     words = describe([first, passed[0], silent])
     assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
     assert f"{want[0]}: selected" in words
+
+
+def _quoted_rows_have_the_same_reasons(spark, config, want, gains):
+    """The report says of each of its rows what `explain` says of it."""
+    store = Store(spark, config.output)
+    made = last_finished(store, "select")
+    data = collect_report_data(store, store.read(ANNOTATED), {"run_id": "r"}, story=story_of(store, config, made))
+    assert [row.id for row in data.browse[: len(want)]] == want
+    told = {one.id: one for one in explain_rows(spark, config, [row.id for row in data.browse])}
+    assert len(told) == len(data.browse) > len(want) + 50
+    for row in data.browse:
+        one = told[row.id]
+        assert (row.why, row.rank, row.gain) == (one.reason, one.rank, one.gain)
+        assert list(zip(row.labels, row.parts, row.uses, strict=True)) == [
+            (part.label, part.gain, part.carried) for part in one.parts
+        ]
+    for row, gain in zip(data.browse, gains, strict=False):
+        assert sum(row.parts) == pytest.approx(gain)
 
 
 @pytest.mark.long

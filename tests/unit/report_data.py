@@ -18,6 +18,8 @@ from mig_spark.report.data import (
     Curve,
     Edge,
     GraphFacts,
+    LabelNode,
+    LengthFacts,
     RejectedExample,
     ReportData,
     RowExcerpt,
@@ -106,6 +108,19 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
 
     left = [i for i in np.argsort(-score) if i not in set(order.tolist())][:4]
     refused = sum(n for _, n in REJECTED)
+    common = np.argsort(-frequency, kind="stable")[:300]
+    # labels of one community are joined, and a few of others
+    ends = rng.choice(len(common), (260, 2))
+    ends[:, 1] = np.where(rng.random(260) < 0.9, ends[:, 0] + 11 * (ends[:, 1] % 5 - 2), ends[:, 1]).clip(0, 299)
+    length = rng.lognormal(5.5, 1, rows)
+    length_edges = 2.0 ** (np.arange(0, 25) / 2)
+
+    def told(rank: int | None, i: int) -> RowExcerpt:
+        row = excerpt(rank, i)
+        n = len(row.labels)
+        why = "it added 3.2, the first row 9.1, the last 1.2" if rank else "it came nearest at rank 12"
+        return replace(row, gain=3.25, uses=tuple(range(n)), parts=tuple(3.25 / n for _ in range(n)), why=why)
+
     return ReportData(
         run_id="20260302-140512-7f3a",
         started_at="2 March 2026, 14:05 UTC",
@@ -125,6 +140,15 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
             float(np.median(score)),
             float(np.median(score[order])),
         ),
+        lengths=LengthFacts(
+            length_edges,
+            np.histogram(length, length_edges)[0].astype(float),
+            np.histogram(length[order], length_edges)[0].astype(float),
+            {
+                "answers": (float(length.mean()), float(length[order].mean())),
+                "turns": (2.1, 2.3),
+            },
+        ),
         health={
             "rows": rows, "without_labels": 0, "labels_a_row": 3.5, "flags": {"refusal": 12, "echo": 0},
             "follows": {"answer_characters": 0.41, "turns": None, "labels": -0.02}, "sampled": rows,
@@ -133,10 +157,20 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
             len(names), int(degrees @ many) // 2, 1210, degrees.astype(float), many.astype(float),
             tuple(Edge(names[3 * i], names[3 * i + 1], 0.982 - 0.011 * i) for i in range(8)), len(names) // 3,
             len(names) // 2, tuple(Community(14 - i, 12 - i, tuple(names[6 * i : 6 * i + 6])) for i in range(8)),
+            len(names) // 6,
+            tuple(LabelNode(names[i], int(frequency[i]), int(uses[i]), int(k) % 11) for k, i in enumerate(common)),
+            tuple(
+                Edge(names[common[a]], names[common[b]], float(w), "similarity" if w > 0.8 else "cooccurrence")
+                for (a, b), w in zip(ends.tolist(), rng.uniform(0.7, 1, len(ends)), strict=True) if a != b
+            ),
         ),
         first=tuple(excerpt(r, int(order[r - 1])) for r in range(1, 7)),
         last=tuple(excerpt(r, int(order[r - 1])) for r in range(budget - 3, budget + 1)),
         passed_over=tuple(excerpt(None, int(i)) for i in left),
+        browse=(
+            *(told(r, int(order[r - 1])) for r in range(1, min(budget, 60) + 1)),
+            *(told(None, int(i)) for i in [i for i in np.argsort(-score) if i not in set(order.tolist())][:30]),
+        ),
         rejected_examples=(
             RejectedExample("ingest", "empty content", "turn 2 (assistant) is empty", "chat-00912", "chat.jsonl.gz",
                             '{"id": "chat-00912", "messages": [{"role": "user", "content": "Hello?"}, '
@@ -177,6 +211,7 @@ def nothing_selected() -> ReportData:
         first=(),
         last=(),
         passed_over=(),
+        browse=(),
         certificate={"engine": "local", "objective": 0.0, "upper_bound": 0.0},
     )
 

@@ -52,7 +52,7 @@ def test_headline_says_what_was_selected(data: ReportData, page: Tags) -> None:
 
 def test_a_score_that_follows_length_is_told_on_the_first_screen(data: ReportData) -> None:
     quiet = render_report(data)
-    assert "verdict" not in quiet.partition("<main>")[2].partition("<nav")[0]
+    assert "The score follows" not in quiet.partition("<main>")[2].partition("<nav")[0]
     assert "The score follows neither" in quiet
     assert "0.41" in quiet
     health = {**data.health, "follows": {"answer_characters": 0.95, "turns": 0.0, "labels": -0.7}}
@@ -80,7 +80,19 @@ def test_every_part_is_there(page: Tags) -> None:
     plots = [value for _, name, value in page.attributes if name == "id" and value.startswith("plot-")]
     assert plots == [
         f"plot-{name}"
-        for name in ("funnel", "objective", "steps", "coverage", "bands", "top-labels", "sources", "scores", "degrees")
+        for name in (
+            "funnel",
+            "objective",
+            "steps",
+            "coverage",
+            "bands",
+            "top-labels",
+            "sources",
+            "scores",
+            "lengths",
+            "network",
+            "degrees",
+        )
     ]
     for words in ("Rejected by reason", "Taken first", "Taken last", "Passed over", "Strongest edges", "broken JSON",
                   "Certificate", "smallest margin", "Versions", "delta-spark", "Inputs", "max_tokens"):  # fmt: skip
@@ -93,7 +105,7 @@ def test_every_part_is_there(page: Tags) -> None:
 def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
     page = render_report(data)
     cards = re.findall(r'<div class="plot" id="plot-([a-z-]+)".*?<details class="numbers">', page, re.DOTALL)
-    assert len(cards) == 9, "each has its numbers as a table"
+    assert len(cards) == 11, "each has its numbers as a table"
     for shape in re.findall(r'<poly(?:line|gon) [^>]*points="([^"]+)"', page):
         points = np.array([tuple(map(float, point.split(","))) for point in shape.split()])
         assert len(points) > 1
@@ -152,6 +164,24 @@ def test_every_class_of_a_chart_is_in_the_style_sheet(data: ReportData) -> None:
 
 def test_the_file_is_small(data: ReportData) -> None:
     assert len(render_report(data)) < 400_000
+
+
+def test_the_file_of_long_foreign_rows_is_small_enough(data: ReportData) -> None:
+    """As many rows as are quoted at most, each as long as it may be, in letters of three bytes, with many labels."""
+    labels = tuple("字" * 40 + str(k) for k in range(12))
+    row = RowExcerpt("x" * 60, "界" * 1000, "界" * 1000, labels, 1.0, "web", 1, 2.0, tuple(range(12)),
+                     tuple([0.5] * 12), "it came nearest at rank 12: " + "why " * 40)  # fmt: skip
+    rows = tuple(dataclasses.replace(row, id=f"{row.id}{k}") for k in range(260))
+    assert len(render_report(dataclasses.replace(data, browse=rows)).encode()) < 1_500_000
+
+
+def test_rows_that_must_not_be_quoted_have_no_turns(data: ReportData) -> None:
+    bare = tuple(dataclasses.replace(row, prompt=None, answer=None) for row in data.browse)
+    page = Tags(render_report(dataclasses.replace(data, first=(), last=(), passed_over=(), browse=bare)))
+    assert data.browse[0].id in [value for _, name, value in page.attributes if name == "title"]
+    assert not [name for _, names in page.seen for name in names if name == "prompt"]
+    assert "landlord" not in page.text
+    assert "landlord" in Tags(render_report(data)).text
 
 
 def test_the_file_asks_for_nothing_from_outside(page: Tags) -> None:
@@ -233,7 +263,11 @@ def test_excerpt_is_a_beginning_of_the_text(text: str, limit: int) -> None:
 def test_nothing_selected_is_said_and_not_plotted() -> None:
     page = Tags(render_report(nothing_selected()))
     assert "No row was selected" in page.text
-    assert {v for _, n, v in page.attributes if n == "id" and v.startswith("plot-")} == {"plot-funnel", "plot-degrees"}
+    assert {v for _, n, v in page.attributes if n == "id" and v.startswith("plot-")} == {
+        "plot-funnel",
+        "plot-network",
+        "plot-degrees",
+    }
     assert "Of the best possible" not in page.text
 
 

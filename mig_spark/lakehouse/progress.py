@@ -1,0 +1,146 @@
+"""Where a stage is, while it runs: tasks of the Spark jobs under way, as Spark counts them.
+
+On a terminal one line that is written over and over; in a log a line a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mig_spark.lakehouse.live_line import LINE, LiveLine
+from mig_spark.lakehouse.runtime import has_spark_context, job_under_way
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two lines: on a terminal, in a log.
+LIVE_SECONDS, LOG_SECONDS = 0.5, 60.0
+_BAR = 20
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of the jobs under way: `jobs` are their numbers."""
+
+    jobs: tuple[int, ...]
+    done: int
+    total: int
+
+
+def tasks_under_way(context: SparkContext) -> Tasks | None:
+    """The tasks of all jobs of this application that run now; None where none does."""
+    tracker = context.statusTracker()
+    jobs = sorted(tracker.getActiveJobsIds())
+    done = total = 0
+    for job in jobs:
+        info = tracker.getJobInfo(job)
+        for stage in info.stageIds if info is not None else ():
+            found = tracker.getStageInfo(stage)
+            if found is not None:
+                done, total = done + found.numCompletedTasks, total + found.numTasks
+    return Tasks(tuple(jobs), done, total) if jobs else None
+
+
+class Watch:
+    """How far the jobs under way have come, in words.
+
+    Args:
+        stage: what the line begins with.
+        now: seconds, from any start.
+    """
+
+    def __init__(self, stage: str, now: float) -> None:
+        self._stage, self._began = stage, now
+        self._jobs: tuple[int, ...] = ()
+        self._job_began, self._job_done = now, 0
+
+    def words(self, tasks: Tasks | None, now: float, *, doing: str = "", bar: bool = False) -> str:
+        """The line at a moment.
+
+        Args:
+            tasks: of the jobs under way.
+            now: seconds, from the same start.
+            doing: what the jobs are for.
+            bar: with a bar of characters.
+        """
+        spent = _seconds(now - self._began)
+        what = f"{self._stage}: {doing}" if doing else self._stage
+        if tasks is None or not tasks.total:
+            return f"{what}, {spent}"
+        if tasks.jobs != self._jobs:
+            self._jobs, self._job_began, self._job_done = tasks.jobs, now, tasks.done
+        share = tasks.done / tasks.total
+        drawn = f"[{'#' * int(share * _BAR):<{_BAR}}] " if bar else ""
+        line = f"{what}, {drawn}{tasks.done:,} of {tasks.total:,} tasks, {spent}"
+        moved = tasks.done - self._job_done
+        if moved > 0 and tasks.done < tasks.total:
+            left = (tasks.total - tasks.done) * (now - self._job_began) / moved
+            line += f", about {_seconds(left)} left of this step"
+        return line
+
+
+@contextlib.contextmanager
+def progress(
+    spark: SparkSession, stage: str, *, line: LiveLine | None = None, every: float | None = None
+) -> Iterator[None]:
+    """Tell where a stage is while the block runs.
+
+    Args:
+        spark: the session; without a context of its own (Spark Connect) nothing is told.
+        stage: its name.
+        line: the terminal's line; LINE by default.
+        every: seconds between two lines; by default LIVE_SECONDS or LOG_SECONDS.
+    """
+    line = LINE if line is None else line
+    if not logger.isEnabledFor(logging.INFO) or not has_spark_context(spark):
+        yield
+        return
+    every = every or (LIVE_SECONDS if line.is_live else LOG_SECONDS)
+    tell: Callable[[str], None] = line.show if line.is_live else lambda text: logger.info("%s", text)
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_follow, args=(spark.sparkContext, stage, ended, every, tell, line.is_live), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        line.erase()
+
+
+def _follow(
+    context: SparkContext, stage: str, ended: threading.Event, every: float, tell: Callable[[str], None], bar: bool
+) -> None:
+    from py4j.protocol import Py4JError
+
+    watch = Watch(stage, time.monotonic())
+    while not ended.wait(every):
+        try:
+            tasks = tasks_under_way(context)
+        except (Py4JError, OSError, AttributeError) as e:
+            # a JVM that ended, or a session that was stopped, is told by whoever waits for it
+            logger.debug("no progress to tell: %s", type(e).__name__)
+            return
+        if not ended.is_set():
+            tell(watch.words(tasks, time.monotonic(), doing=job_under_way(), bar=bar))
+
+
+def _seconds(value: float) -> str:
+    """12 s, 3 min 20 s, 2 h 05 min."""
+    whole = int(value)
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,189 @@
+"""What a selection is, in the report's first lines: what was chosen, how it differs from the pool and from random rows,
+and what to be wary of. A sentence that praises has a number that a selection does not optimise beside it, or says that
+it has none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
+from mig_spark.report.data import ReportData
+from mig_spark.report.text import count, excerpt, number, percent, plural
+
+#: From here on a figure is worth a warning: answers so many times as long (or as short) as the pool's, a label on that
+#: share of the rows, that share of rows without a label, of rows rejected, of labels in one component.
+LONGER, ON_ROWS, NO_LABEL, REJECTED, COMPONENT = 3.0, 0.25, 0.05, 0.1, 0.3
+#: A source with that share of the pool should have a row.
+SOURCE = 0.01
+#: Labels from which on the share of one component says something.
+_FEW_LABELS = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Sentences: `chosen` says what the selection is, `wary` what may be wrong with it, `unknown` what nobody looked
+    at."""
+
+    chosen: tuple[str, ...]
+    wary: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def verdict(data: ReportData) -> Verdict:
+    """The first screen in sentences."""
+    return Verdict(tuple(_chosen(data)), tuple(_wary(data)), tuple(_unknown(data)))
+
+
+def strategy(data: ReportData) -> str:
+    """The name of the strategy that chose the rows."""
+    return str(data.certificate.get("strategy") or "mig")
+
+
+def random_objective(data: ReportData) -> float | None:
+    """The objective of a random selection of the same size, where one is known."""
+    given = data.certificate.get("random_objective")
+    if isinstance(given, (int, float)) and np.isfinite(given):
+        return float(given)
+    known = data.random.rank.size and data.random.rank[-1] >= data.counts.selected
+    return float(data.random.value[-1]) if known else None
+
+
+def score_warning(data: ReportData) -> str:
+    """In words, what the score follows that far that it decides what is selected; empty where it follows nothing."""
+    found = [
+        f"{SAID[name]} (rank correlation {rho:.2f})"
+        for name, rho in (data.health.get("follows") or {}).items()
+        if rho is not None and abs(rho) > FOLLOWS
+    ]
+    if not found:
+        return ""
+    words = f"The score follows {' and '.join(found)}, so the selected rows differ from the pool in that."
+    if SAID["answer_characters"] in words:
+        words += " annotate.score.control: length ranks scores among answers of like length."
+    return words
+
+
+def longer(data: ReportData) -> float | None:
+    """How many times as long the selected answers are as the pool's, by their means."""
+    pool, selection = data.lengths.means.get("answers", (0.0, 0.0))
+    return selection / pool if pool else None
+
+
+def _chosen(data: ReportData) -> Iterator[str]:
+    c = data.counts
+    if not c.selected:
+        yield "No row was selected."
+        return
+    share = f" ({percent(c.selected / c.annotated)})" if c.annotated else ""
+    yield f"{count(c.selected)} of {plural(c.annotated, 'annotated row')}{share}, by the strategy {strategy(data)}."
+    here = float(data.objective.value[-1]) if data.objective.rank.size else None
+    there = random_objective(data)
+    if here is not None and there:
+        yield (
+            f"The objective is {here / there:.2f} times that of as many random rows. It is what MIG maximises: that it "
+            "is high says that the search worked, not that training gains."
+        )
+    facts = data.labels
+    if facts.used:
+        yield (
+            f"{percent(facts.covered / facts.used)} of the labels have a selected row; of as many random rows it "
+            f"would be {percent(facts.random / facts.used)}."
+        )
+    times = longer(data)
+    if times is not None:
+        pool, selection = data.lengths.means["answers"]
+        yield (
+            f"Selected answers are {times:.2f} times as long as the pool's: {number(round(selection))} characters on "
+            f"average, {number(round(pool))} in the pool."
+        )
+
+
+def _wary(data: ReportData) -> Iterator[str]:
+    c, graph = data.counts, data.graph
+    if warning := score_warning(data):
+        yield warning
+    times = longer(data)
+    if times is not None and c.selected and not 1 / LONGER <= times <= LONGER:
+        yield (
+            f"Selected answers are {number(times, 2)} times as long as the pool's: length decides what is selected, "
+            "more than labels do."
+        )
+    budget = _setting(data, "select", "budget")
+    if isinstance(budget, int) and 0 < c.selected < budget:
+        yield f"{count(c.selected)} rows were selected of a budget of {count(budget)}: there was nothing left to take."
+    if c.selected and strategy(data) == "mig" and data.certificate and not is_certified(data):
+        yield "The selection is not certified to be the exact greedy one."
+    yield from _wary_of_rows(data)
+    if hubs := [share for share in data.labels.top if share.pool > ON_ROWS]:
+        names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the rows)" for s in hubs[:3])
+        yield f"{plural(len(hubs), 'label is', 'labels are')} on very many rows, and tell them apart badly: {names}."
+    if graph.labels >= _FEW_LABELS and graph.component_labels / graph.labels > COMPONENT:
+        yield (
+            f"{percent(graph.component_labels / graph.labels)} of the labels are joined into one component of the "
+            f"label graph{_at_threshold(data)}: labels that mean different things share their information. A higher "
+            "graph.threshold keeps them apart."
+        )
+    missed = [s for s in data.sources if s.pool >= SOURCE and s.selection == 0] if c.selected else []
+    if missed:
+        names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the pool)" for s in missed[:4])
+        yield f"{plural(len(missed), 'source has', 'sources have')} no selected row: {names}."
+
+
+def _wary_of_rows(data: ReportData) -> Iterator[str]:
+    c, health = data.counts, data.health
+    refused = sum(n for _, n in c.rejected)
+    if c.read and refused / c.read > REJECTED:
+        reason = c.rejected[0][0]
+        yield f"{percent(refused / c.read)} of the rows that were read are rejected, most of them for: {reason}."
+    rows, bare = health.get("rows") or 0, health.get("without_labels") or 0
+    if rows and bare / rows > NO_LABEL:
+        yield f"{percent(bare / rows)} of the annotated rows have no label, so they have no gain."
+    if data.scores.edges.size > 1 and data.scores.pool.sum() and np.count_nonzero(data.scores.pool) == 1:
+        yield "All rows have nearly the same score: the labels alone decide."
+    if _setting(data, "screen", "copies") == "keep":
+        yield "Rows of equal content are all kept (screen.copies: keep): the same text may be selected several times."
+    if c.near_rows and _setting(data, "screen", "near_duplicates", "max_per_group") is None:
+        yield (
+            f"{plural(c.near_rows, 'row is', 'rows are')} nearly the same as others, and nothing limits how many of "
+            "them are selected (screen.near_duplicates.max_per_group)."
+        )
+
+
+def _unknown(data: ReportData) -> Iterator[str]:
+    if not data.config:
+        return
+    if not _setting(data, "screen", "contamination"):
+        yield "whether rows are in an evaluation set of yours (screen.contamination names none)"
+    if _setting(data, "screen", "near_duplicates") is None:
+        yield "near duplicates (screen.near_duplicates is off)"
+    if not data.health.get("follows"):
+        yield "what the score follows (this run has no measure of it)"
+    if data.counts.selected and longer(data) is None:
+        yield "whether selected answers are longer than the pool's"
+
+
+def is_certified(data: ReportData) -> bool:
+    """Whether the run says that its selection is the exact greedy one."""
+    engine = data.certificate.get("engine")
+    return bool(data.certificate.get("certified", engine in ("rounds", "local")))
+
+
+def _at_threshold(data: ReportData) -> str:
+    threshold = _setting(data, "graph", "threshold")
+    known = isinstance(threshold, (int, float)) and math.isfinite(threshold)
+    return f" (graph.threshold {number(threshold)})" if known else ""
+
+
+def _setting(data: ReportData, *keys: str) -> Any:
+    """One value of the config; None where it, or a section on the way, is not there."""
+    found: Any = data.config
+    for key in keys:
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(key)
+    return found

@@ -1,0 +1,340 @@
+"""An exact selection, followed pick by pick: what each label did for a row, and how near the other rows came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mig_spark.config import Config
+from mig_spark.contracts import SELECTION
+from mig_spark.kernels.selection.blocks import rows_of_table
+from mig_spark.kernels.selection.passed_over import nearest_steps
+from mig_spark.kernels.selection.rescore import rescore
+from mig_spark.kernels.selection.rows import Rows
+from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.usable import first_reasons
+from mig_spark.labels.label_graph import LabelGraph, load_graph
+from mig_spark.lakehouse.lists import read_id_frame
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.constraints import quota_arrays
+from mig_spark.selection.engines import make_phi
+from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.settings import select_settings
+from mig_spark.selection.spark_rows import SparkRows
+from mig_spark.selection.stage import annotated_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class LabelPart:
+    """What one label did for a row.
+
+    Attributes:
+        label: the label.
+        gain: its part of the row's gain when the row was taken, or came nearest to it; None with exact gains, of which
+            labels have no parts.
+        left: what one more unit on the label is worth then, as a share of what it was worth at the start; None with
+            exact gains.
+        carried: selected rows before that carry it.
+        carried_by: the first of them.
+    """
+
+    label: str
+    gain: float | None
+    left: float | None
+    carried: int
+    carried_by: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What became of one row.
+
+    Attributes:
+        id: the row.
+        status: `selected`, `passed over`, `excluded`, `given`, `rejected`, `a copy`, `not annotated` or `unknown`.
+        reason: in a sentence or two.
+        score, labels: as the selection used them.
+        rank: of a selected row.
+        gain: of a selected row, when it was taken; of a row passed over, at the pick that it came nearest to.
+        nearest_rank, nearest_id, nearest_gain: that pick, and the gain of the row that was taken there.
+        score_needed: with which score the row would have been taken there, where its gain is in proportion to it.
+        parts: its labels.
+    """
+
+    id: str
+    status: str
+    reason: str
+    score: float | None = None
+    labels: tuple[str, ...] = ()
+    rank: int | None = None
+    gain: float | None = None
+    nearest_rank: int | None = None
+    nearest_id: str | None = None
+    nearest_gain: float | None = None
+    score_needed: float | None = None
+    parts: tuple[LabelPart, ...] = field(default_factory=tuple)
+
+
+def facts(row: Mapping[str, Any]) -> tuple[float, tuple[str, ...]]:
+    """A row's score and labels, as an explanation has them."""
+    return row["score"], tuple(row["labels"])
+
+
+def rows_of(df: DataFrame, names: Sequence[str]) -> pa.Table:
+    """The rows of a table with these ids."""
+    from pyspark.sql import functions as sf
+
+    wanted = from_arrow(df.sparkSession, pa.table({"id": pa.array(names, pa.string())}))
+    return collect_arrow(df.join(sf.broadcast(wanted), "id"))
+
+
+def usable_rows(rows: SparkRows, names: Sequence[str]) -> pa.Table:
+    """Those of some rows that can be selected: id, labels, score, and quota and cost where they matter. The others have
+    been rejected, and are found there."""
+    found, _ = rows.find(list(names), "--id")
+    return found.filter(pa.array(first_reasons(found) < 0))
+
+
+class Story:
+    """One selection, from the tables that it was made from.
+
+    With a strategy other than `mig` there is nothing to follow: rows were selected or not, and have no gains.
+
+    Args:
+        then: the tables, pinned to the versions that the selection was made from, and SELECTION itself.
+        config: what it was made by.
+        strategy: the name of the strategy that chose the rows.
+        kept: how many of the first rows an earlier selection brought.
+    """
+
+    def __init__(self, then: Store, config: Config, *, strategy: str = "mig", kept: int = 0) -> None:
+        self._then, self._spark, self._strategy, self._kept = then, then.spark, strategy, kept
+        self._select = select_settings(then, config)
+        self._rows = SparkRows.of(annotated_rows(then, config), self._select)
+        columns = ["rank", "id", "gain", "labels", "score"]
+        self._chosen = collect_arrow(then.read(SELECTION).select(*columns)).sort_by("rank")
+        #: ids of the selected rows, in order of rank
+        self.ids: list[str] = self._chosen["id"].to_pylist()
+
+    @cached_property
+    def _graph(self) -> LabelGraph:
+        return load_graph(self._then)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        """The selected rows in order of rank, with quota and cost where they matter."""
+        if not (self._select.cost or self._select.quotas):
+            return self._chosen
+        more = usable_rows(self._rows, self.ids)
+        return more.take(pc.index_in(pa.array(self.ids, pa.string()), value_set=more["id"].combine_chunks()))
+
+    @cached_property
+    def _picks(self) -> Rows:
+        return self._as_rows(self._table)
+
+    @cached_property
+    def _labels(self) -> pa.Array:
+        return pa.array(self._graph.labels, pa.string())
+
+    @property
+    def _why(self) -> str:
+        return f"strategy {self._strategy} chose the rows, which has no gains"
+
+    def _as_rows(self, table: pa.Table) -> Rows:
+        wanted = [name for name in ("id", "labels", "score", "cost") if name in table.column_names]
+        return rows_of_table(table.select(wanted), self._labels, norm=self._select.norm)
+
+    def _begin(self) -> State:
+        """The state before the first pick, a copy to be moved along."""
+        return self._start.copy()
+
+    @cached_property
+    def _start(self) -> State:
+        select = self._select
+        phi = make_phi(select.phi, self._graph.labels, read_parameters(select, self._spark))
+        state = State.start(self._graph.propagation, phi, exact=select.gain == "exact")
+        if select.given is not None:
+            listed = read_id_frame(self._spark, select.given, "select.given")
+            given, _ = self._rows.usable().find(listed, "select.given")
+            rescore(state, self._as_rows(given))
+        return state
+
+    def selected(self, ranks: Sequence[int]) -> list[Explanation]:
+        """Why the rows of these ranks (1 is the first) were taken."""
+        lines = self._chosen.take(pa.array([rank - 1 for rank in ranks], pa.int64())).to_pylist()
+        if self._strategy != "mig":
+            found = [(row, f"rank {row['rank']:,}; {self._why}") for row in lines]
+            return [Explanation(row["id"], "selected", why, *facts(row), row["rank"]) for row, why in found]
+        parts = self._parts([(rank - 1, self._picks, rank - 1) for rank in ranks])
+        return [self._taken(line, part) for line, part in zip(lines, parts, strict=True)]
+
+    def _taken(self, row: Mapping[str, Any], parts: tuple[LabelPart, ...]) -> Explanation:
+        rank = row["rank"]
+        first, last = (self._chosen["gain"][j].as_py() for j in (0, -1))
+        why = f"rank {rank:,} of {len(self.ids):,}: it added {row['gain']:.4g}, the first row {first:.4g}, the last "
+        why += f"{last:.4g}"
+        if rank <= self._forced:
+            why = f"rank {rank:,}: select.include names it, or it was there before the selection was extended"
+        return Explanation(row["id"], "selected", why, *facts(row), rank, row["gain"], parts=parts)
+
+    @cached_property
+    def _forced(self) -> int:
+        """How many of the first rows were not taken for their gains."""
+        where = self._select.include
+        if where is None:
+            return self._kept
+        named = set(rows_of(read_id_frame(self._spark, where, "select.include"), self.ids)["id"].to_pylist())
+        forced = self._kept
+        while forced < len(self.ids) and self.ids[forced] in named:
+            forced += 1
+        return forced
+
+    def others(self, names: Sequence[str]) -> dict[str, Explanation]:
+        """What became of rows that were not selected, by id; those that are no usable rows of the annotated pool are
+        left out."""
+        asked = usable_rows(self._rows, names)
+        known = {row["id"]: row for row in asked.to_pylist()}
+        there = [name for name in names if name in known]
+        named = self._named_by_config(there)
+        found = {name: Explanation(name, *said, *facts(known[name])) for name, said in named.items()}
+        over = [name for name in there if name not in named]
+        if self._strategy == "mig":
+            return {**found, **self._passed_over(over, asked, known)}
+        return {**found, **{name: Explanation(name, "passed over", self._why, *facts(known[name])) for name in over}}
+
+    def _named_by_config(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Status and reason of the rows that the config keeps out of the selection by name."""
+        found: dict[str, tuple[str, str]] = {}
+        said = {
+            "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
+            "given": (
+                "given", "select.given names it: its information is there from the start, and it is not taken again"
+            ),
+        }  # fmt: skip
+        for key, told in said.items():
+            where = getattr(self._select, key)
+            if where is not None and names:
+                listed = rows_of(read_id_frame(self._spark, where, f"select.{key}"), names)["id"].to_pylist()
+                found = {**dict.fromkeys(listed, told), **found}
+        return found
+
+    def _passed_over(
+        self, names: Sequence[str], asked: pa.Table, known: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Explanation]:
+        if not names:
+            return {}
+        place = pc.index_in(pa.array(names, pa.string()), value_set=asked["id"].combine_chunks())
+        others = self._as_rows(asked.take(place))
+        near = nearest_steps(self._begin(), self._picks, others, begin=self._forced)
+        full = self._full_from(names, known)
+        outdone = [j for j, name in enumerate(names) if name not in full and near.step[j] >= 0]
+        parts = dict(zip(outdone, self._parts([(int(near.step[j]), others, j) for j in outdone]), strict=True))
+        found = {}
+        for j, name in enumerate(names):
+            row = known[name]
+            if name in full:
+                at, said = full[name]
+                found[name] = Explanation(name, "passed over", f"{said} from rank {at:,} on", *facts(row))
+            elif j not in parts:
+                why = "nothing that it carries was worth anything: " + (
+                    "it has no label of the label graph" if not np.diff(others.label_ptr)[j] else "its gain was 0"
+                )
+                found[name] = Explanation(name, "passed over", why, *facts(row))
+            else:
+                step, gain, taken = int(near.step[j]), float(near.gain[j]), float(near.taken[j])
+                found[name] = self._outdone(row, step, gain, taken, parts[j])
+        return found
+
+    def _outdone(
+        self, row: Mapping[str, Any], k: int, gain: float, taken: float, parts: tuple[LabelPart, ...]
+    ) -> Explanation:
+        unit = " a unit of cost" if self._select.cost else ""
+        there = f"rank {k + 1:,} ({self.ids[k]})"
+        if taken > gain:
+            why = f"it came nearest at {there}: its gain was {gain:.4g}{unit}, that of the row taken {taken:.4g}"
+        elif taken == gain:
+            why = f"at {there} its gain was that of the row taken, {gain:.4g}{unit}, and its id comes later"
+        else:
+            why = f"at {there} its gain was {gain:.4g}{unit}, above that of the row taken, {taken:.4g}: {self._above()}"
+        linear = self._select.gain == "gradient" and taken >= gain
+        needed = row["score"] * taken / gain if linear else None
+        if needed is not None and taken > gain:
+            why += f"; with a score of {needed:.4g} in place of {row['score']:.4g} it would have been taken there"
+        return Explanation(
+            row["id"], "passed over", why, *facts(row), None, gain, k + 1, self.ids[k], taken, needed, parts
+        )
+
+    def _above(self) -> str:
+        select = self._select
+        if select.mode == "threshold":
+            return f"mode threshold takes rows within a factor of {1 - select.epsilon:g} of the best"
+        return "a quota or the cost decided there"
+
+    def _full_from(self, names: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+        """Rows whose quota class was full before the selection ended: the rank it was full at, and words."""
+        quotas = self._select.quotas
+        if quotas is None:
+            return {}
+        if quotas.unit == "cost":
+            # a class has room there for a row of one cost and none for one of another
+            return {}
+        quotas = quotas.of(max(self._select.budget or 0, len(self.ids)))
+        of_picks = self._table["quota"].to_pylist()
+        own = {name: known[name]["quota"] for name in names}
+        classes = sorted({*of_picks, *own.values()})
+        upper = dict(zip(classes, quota_arrays(quotas, classes, len(self.ids))[1].tolist(), strict=True))
+        places: dict[str, list[int]] = {}
+        for k, value in enumerate(of_picks):
+            places.setdefault(value, []).append(k)
+        found = {}
+        for name, value in own.items():
+            at, most = places.get(value, []), upper[value]
+            if most < len(self.ids) and len(at) >= most:
+                rank = at[most - 1] + 1 if most else 0
+                found[name] = rank, f"{quotas.column} {value!r} may have {most:,} rows and had them"
+        return found
+
+    @cached_property
+    def _carriers(self) -> tuple[np.ndarray, np.ndarray]:
+        """The picks that carry each label, in order: int64 (labels + 1,) bounds into int64 (pairs,) picks."""
+        of_pair = np.repeat(np.arange(self._picks.size), np.diff(self._picks.label_ptr))
+        order = np.argsort(self._picks.label_ids, kind="stable")
+        bounds = np.searchsorted(self._picks.label_ids[order], np.arange(len(self._graph.labels) + 1))
+        return bounds, of_pair[order]
+
+    def _parts(self, wanted: Sequence[tuple[int, Rows, int]]) -> list[tuple[LabelPart, ...]]:
+        """What the labels of rows were worth before given picks, in one pass over the selection.
+
+        Args:
+            wanted: (pick, rows, place): the row at `place` of `rows`, before the pick (0 is the first).
+        """
+        state = self._begin()
+        start = state.h.copy()
+        exact = self._select.gain == "exact"
+        bounds, picks = self._carriers
+        found: dict[int, tuple[LabelPart, ...]] = {}
+        done = 0
+        for at in sorted(range(len(wanted)), key=lambda j: wanted[j][0]):
+            k, rows, place = wanted[at]
+            rescore(state, self._picks.take_rows(np.arange(done, k)))
+            done = k
+            parts = []
+            for label in rows.label_ids[rows.label_ptr[place] : rows.label_ptr[place + 1]].tolist():
+                carried = picks[bounds[label] : bounds[label + 1]]
+                before = int(np.searchsorted(carried, k))
+                gain = None if exact else float(rows.scores[place] * state.h[label])
+                left = None if exact or not start[label] else float(state.h[label] / start[label])
+                by = self.ids[int(carried[0])] if before else None
+                parts.append(LabelPart(self._graph.labels[label], gain, left, before, by))
+            found[at] = tuple(sorted(parts, key=lambda part: (-(part.gain or 0.0), part.label)))
+        return [found[at] for at in range(len(wanted))]
