@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-# this file's folder comes first on the path, and its select.py would hide the standard library's
-sys.path.pop(0)
+# this folder has a `select.py`, which would hide the standard library's; processes that are spawned come here too
+sys.path.sort(key=lambda place: place == __file__.rpartition("/")[0])
 
 import argparse
 import json

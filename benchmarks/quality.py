@@ -177,6 +177,12 @@ def clustered(rows: list[Row], clusters: int) -> Labels:
     """One label a row: its cluster by k-means over what `distilled` makes of its request."""
     from sklearn.cluster import KMeans
 
+    found = KMeans(clusters, n_init=1, random_state=0, max_iter=50).fit_predict(request_vectors(rows))
+    return [[f"cluster {k}"] for k in found]
+
+
+def request_vectors(rows: list[Row]) -> Floats:
+    """What `distilled` makes of the requests: float32 (n, d); the strategies that compare rows go by it."""
     from mig_spark.annotation.taggers.distilled import DistilledTagger
     from mig_spark.kernels.annotation.distilled import embed_static, load_static
     from mig_spark.kernels.annotation.embedding import request_text
@@ -186,8 +192,7 @@ def clustered(rows: list[Row], clusters: int) -> Labels:
     p = step.parameters
     static = load_static(p["model"], p["vocabulary"], p["sample"], identity=p["identity"], threads=2)
     vectors, _ = embed_static([request_text(row.prompt, row.answer) for row in rows], static, max_tokens=256)
-    found = KMeans(clusters, n_init=1, random_state=0, max_iter=50).fit_predict(vectors)
-    return [[f"cluster {k}"] for k in found]
+    return np.asarray(vectors)
 
 
 def label_measures(labels: Labels, tasks: Ints) -> dict[str, float]:
@@ -237,13 +242,22 @@ def scored(rows: list[Row]) -> Floats:
 
 def mig(labels: Labels, scores: Floats, budget: int, edges: Edges, order: int = 0, **options: Any) -> Ints:
     """Rows that MIG selects; equal gains go by id, so ids in another `order` show what chance there is in that."""
+    return selected(labels, scores, budget, order, edges=edges or None, upper_bound=False, **options)
+
+
+def selected(
+    labels: Labels, scores: Floats, budget: int, order: int, *, vectors: Floats | None = None, **options: Any
+) -> Ints:
+    """Rows that a strategy of the package selects, in this process, with ids in an order of their own."""
     import pyarrow as pa
 
     from mig_spark import select
 
     ids = [f"{k:07d}" for k in np.random.default_rng(order).permutation(len(labels))]
     table = pa.table({"id": ids, "labels": pa.array(labels, pa.list_(pa.string())), "score": np.asarray(scores, float)})
-    found = select(table, budget, edges=edges or None, upper_bound=False, **options)
+    if vectors is not None:
+        table = table.append_column("vector", pa.array(list(vectors), pa.list_(pa.float32())))
+    found = select(table, budget, **options)
     place = {name: k for k, name in enumerate(ids)}
     return np.array([place[name] for name in found.ids])
 
@@ -298,6 +312,10 @@ def line(name: str, found: Sequence[Found], random: Sequence[Found]) -> str:
     return f"| {name} | {shown} | {of_random:.2f} | {share:.3f} | {beside} | {length:.2f} |"
 
 
+#: Strategies of the package that are measured beside `mig`, with the labels of the first way and the heuristic score.
+BESIDE = ("instag", "deita", "k_center", "car", "qdit")
+
+
 def strategies(
     pool: Pool, labelled: dict[str, Labels], joined: dict[str, Edges], scores: Floats, share: float, draws: int
 ) -> dict[str, list[Found]]:
@@ -316,6 +334,10 @@ def strategies(
             if how == "heuristic score" and name == next(iter(labelled)):
                 alike = [measure(pool, matched_in_length(pool, several[0], rng)) for _ in range(draws)]
                 found[f"random, as long as mig, {name}, {how}"] = alike
+    labels, vectors = next(iter(labelled.values())), request_vectors(pool.rows)
+    for kind in BESIDE:
+        several = [selected(labels, scores, budget, order, vectors=vectors, strategy=kind) for order in range(ORDERS)]
+        found[kind] = [measure(pool, picked) for picked in several]
     return found
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from mig_spark.config import Config
 from mig_spark.contracts import POOL, REJECTED, SCREENED, SELECTION
-from mig_spark.curation.finished import last_finished, stage_key
+from mig_spark.curation.finished import Finished, last_finished, stage_key
 from mig_spark.curation.published import story_of
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.story import Explanation, rows_of
+from mig_spark.selection.story import EVERY_ROW, Explanation, rows_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> list[Explanation]:
@@ -28,6 +28,62 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
         InputError: there is no selection, or it was made by another config.
     """
     store = Store(spark, config.output)
+    made = _made(store, config)
+    asked = list(dict.fromkeys(ids))
+    story = story_of(store, config, made)
+    ranks = {name: k for k, name in enumerate(story.ids, 1)}
+    found = {one.id: one for one in story.selected([ranks[name] for name in asked if name in ranks])}
+    found |= story.others([name for name in asked if name not in found])
+    found |= kept_out(store, [name for name in asked if name not in found])
+    return [found[name] for name in asked]
+
+
+def explain_pool(spark: SparkSession, config: Config) -> DataFrame:
+    """What became of every row that was read: selected, passed over, or kept out, and by what.
+
+    The selected rows are at the driver and go to every executor; the pool stays where it is. The work is that of
+    comparing each label set of a batch with all selected rows.
+
+    Returns:
+        One row an id: `id`, `status`, `reason` (null where the numbers say it), `score`, `labels`, `rank`, `gain`,
+        `nearest_rank`, `nearest_id`, `nearest_gain`, `score_needed`, as the fields of `Explanation`. Rejected records
+        without an id are left out: they are in the table `rejected`.
+
+    Raises:
+        InputError: as `explain_rows`.
+    """
+    from pyspark.sql import functions as sf
+
+    store = Store(spark, config.output)
+    story = story_of(store, config, _made(store, config))
+    told, seen = story.every_row(), story.usable_ids()
+    parts = []
+    if store.exists(REJECTED):
+        why = sf.concat(
+            sf.lit("by the stage "), "stage", sf.lit(": "), "reason",
+            sf.coalesce(sf.concat(sf.lit(": "), "detail"), sf.lit("")),
+        )  # fmt: skip
+        refused = store.read(REJECTED).where("id is not null").groupBy("id").agg(sf.min(why).alias("reason"))
+        parts.append(refused.withColumn("status", sf.lit("rejected")))
+    if store.exists(SCREENED):
+        copies = store.read(SCREENED).where("copy_of is not null")
+        why = sf.concat(sf.lit("it has the same content as "), "copy_of", sf.lit(", which stands for it"))
+        parts.append(copies.select("id", why.alias("reason"), sf.lit("a copy").alias("status")))
+    if store.exists(POOL):
+        why = sf.lit("it is in the pool and was not in the annotated pool that the selection was made from")
+        parts.append(store.read(POOL).select("id", why.alias("reason"), sf.lit("not annotated").alias("status")))
+    for part in parts:
+        rest = part.join(seen, "id", "left_anti")
+        seen = seen.unionByName(rest.select("id"))
+        lacking = {
+            name: sf.lit(None).cast(told.schema[name].dataType) for name in EVERY_ROW if name not in rest.columns
+        }
+        told = told.unionByName(rest.withColumns(lacking).select(*EVERY_ROW))
+    return told
+
+
+def _made(store: Store, config: Config) -> Finished:
+    """The record of the selection that was published last, which this config made."""
     made = last_finished(store, "select")
     if made is None or not store.exists(SELECTION):
         raise InputError(f"no selection at {store.location(SELECTION)}: run the stage `select` first")
@@ -37,13 +93,7 @@ def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> lis
             "gates or near duplicates), or by another version of this package: give the config of that run, or run the "
             "stage `select` again"
         )
-    asked = list(dict.fromkeys(ids))
-    story = story_of(store, config, made)
-    ranks = {name: k for k, name in enumerate(story.ids, 1)}
-    found = {one.id: one for one in story.selected([ranks[name] for name in asked if name in ranks])}
-    found |= story.others([name for name in asked if name not in found])
-    found |= kept_out(store, [name for name in asked if name not in found])
-    return [found[name] for name in asked]
+    return made
 
 
 def kept_out(store: Store, names: Sequence[str]) -> dict[str, Explanation]:

@@ -41,6 +41,7 @@ from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
 from mig_spark.kernels.screen.shingles import shingles_of
 from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
 from mig_spark.kernels.selection.clusters import cluster_numbers
+from mig_spark.kernels.selection.passed_over import Followed
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.vectors import Picks, chosen_in_parts
 from mig_spark.kernels.selection.wire import BlockTask
@@ -207,6 +208,26 @@ def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
                 yield pa.RecordBatch.from_pydict(told, schema=schema)
 
     return answer
+
+
+def nearest_picks(payload: Callable[[], Followed]) -> ArrowMap:
+    """Beside each row (`id`, `labels`, `score`, and `cost` where it matters) the pick that it came nearest to: `id`,
+    `step` (the first pick is 0; null: none), `gain` of the row there and `taken`, that of the pick.
+
+    Args:
+        payload: gives the selection in the executor.
+    """
+    schema = pa.schema([("id", pa.string()), ("step", pa.int64()), ("gain", pa.float64()), ("taken", pa.float64())])
+
+    def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        followed = payload()
+        for batch in batches:
+            near = followed.nearest(pa.Table.from_batches([batch]).drop_columns("id"))
+            none = near.step < 0
+            columns = [pa.array(values, mask=none) for values in (near.step, near.gain, near.taken)]
+            yield pa.RecordBatch.from_arrays([batch.column("id"), *columns], schema=schema)
+
+    return compare
 
 
 def hash_block_ids(buckets: int) -> ArrowMap:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
 from mig_spark.kernels.selection.blocks import rows_of_table
-from mig_spark.kernels.selection.passed_over import nearest_steps
+from mig_spark.kernels.selection.passed_over import Followed, nearest_steps
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
@@ -29,6 +29,7 @@ from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows
+from mig_spark.udfs import nearest_picks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -103,6 +104,16 @@ def usable_rows(rows: SparkRows, names: Sequence[str]) -> pa.Table:
     been rejected, and are found there."""
     found, _ = rows.find(list(names), "--id")
     return found.filter(pa.array(first_reasons(found) < 0))
+
+
+#: Status and reason of rows that the config keeps out of a selection by name; where two hold, the first.
+_BY_NAME = {
+    "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
+    "given": ("given", "select.given names it: its information is there from the start, and it is not taken again"),
+}
+_OF_NEAREST = {"nearest_rank": "int", "nearest_id": "string", "nearest_gain": "double", "score_needed": "double"}
+#: Columns of `Story.every_row`.
+EVERY_ROW = ("id", "status", "reason", "score", "labels", "rank", "gain", *_OF_NEAREST)
 
 
 class Story:
@@ -212,16 +223,84 @@ class Story:
             return {**found, **self._passed_over(over, asked, known)}
         return {**found, **{name: Explanation(name, "passed over", self._why, *facts(known[name])) for name in over}}
 
+    def usable_ids(self) -> DataFrame:
+        """`id` of every usable row of the annotated pool."""
+        return self._rows.usable().df.select("id")
+
+    def every_row(self) -> DataFrame:
+        """What became of every usable row of the annotated pool, in one pass of the executors.
+
+        Rows that were passed over are compared with all picks; rows of one label set are compared once a batch.
+
+        Returns:
+            One row an id, with the columns of `EVERY_ROW`: as the fields of `Explanation`, without `parts`; `reason` is
+            null where the numbers say it.
+        """
+        from pyspark.sql import functions as sf
+
+        rows = self._rows.usable().df
+        chosen = self._then.read(SELECTION).select("id", "rank", "gain")
+        named = rows.select("id").where("false").withColumns({"_status": sf.lit(""), "_named": sf.lit("")})
+        for key, (status, why) in _BY_NAME.items():
+            where = getattr(self._select, key)
+            if where is not None:
+                listed = read_id_frame(self._spark, where, f"select.{key}").select("id").distinct()
+                listed = listed.join(named.select("id"), "id", "left_anti")
+                named = named.unionByName(listed.withColumns({"_status": sf.lit(status), "_named": sf.lit(why)}))
+        told = rows.join(chosen, "id", "left").join(named, "id", "left")
+        other = f"strategy {self._strategy} chose the rows, which has no gains"
+        nothing = {name: sf.lit(None).cast(kind) for name, kind in _OF_NEAREST.items()}
+        over = told.where("rank is null and _status is null").withColumn("status", sf.lit("passed over"))
+        rest = told.where("rank is not null or _status is not null").withColumns({
+            "status": sf.when(sf.col("rank").isNotNull(), "selected").otherwise(sf.col("_status")), **nothing,
+        })  # fmt: skip
+        if self._strategy != "mig":
+            rest = rest.withColumn("reason", sf.coalesce("_named", sf.lit(other)))
+            over = over.withColumns({**nothing, "reason": sf.lit(other)})
+        else:
+            rest = rest.withColumn("reason", sf.col("_named"))
+            over = self._beside_picks(over)
+        return rest.select(*EVERY_ROW).unionByName(over.select(*EVERY_ROW))
+
+    def _beside_picks(self, over: DataFrame) -> DataFrame:
+        """Rows that were passed over, with `reason` and the columns of `_OF_NEAREST`."""
+        from pyspark.sql import functions as sf
+
+        followed = Followed(self._labels, self._select.norm, self._begin(), self._picks, self._forced)
+        broadcast: Any = self._spark.sparkContext.broadcast(followed)
+        wanted = [name for name in ("id", "labels", "score", "cost") if name in over.columns]
+        near = over.select(*wanted).mapInArrow(
+            nearest_picks(lambda: broadcast.value), "id string, step bigint, _gain double, _taken double"
+        )
+        ids = self._then.read(SELECTION).select(sf.col("rank").alias("nearest_rank"), sf.col("id").alias("nearest_id"))
+        full = self._full_classes()
+        if full:
+            lines = [(value, f"{said} from rank {at:,} on") for value, (at, said) in full.items()]
+            over = over.join(sf.broadcast(self._spark.createDataFrame(lines, "quota string, _full string")), "quota",
+                             "left")  # fmt: skip
+        else:
+            over = over.withColumn("_full", sf.lit(None).cast("string"))
+        known = sf.col("_full").isNull()
+        near = near.withColumn("nearest_rank", (sf.col("step") + 1).cast("int")).join(
+            ids.withColumn("nearest_rank", sf.col("nearest_rank").cast("int")), "nearest_rank", "left"
+        )
+        linear = sf.lit(self._select.gain == "gradient") & (sf.col("_taken") >= sf.col("_gain"))
+        needed = sf.when(linear, sf.col("score") * sf.col("_taken") / sf.col("_gain"))
+        found = over.drop("gain").join(near, "id", "left")
+        return found.withColumns({
+            "reason": sf.coalesce("_full", sf.when(sf.col("step").isNull(), sf.lit("nothing that it carries was worth "
+                                                                                    "anything"))),
+            "gain": sf.when(known, sf.col("_gain")),
+            "nearest_gain": sf.when(known, sf.col("_taken")),
+            "score_needed": sf.when(known, needed),
+            "nearest_rank": sf.when(known, sf.col("nearest_rank")),
+            "nearest_id": sf.when(known, sf.col("nearest_id")),
+        })  # fmt: skip
+
     def _named_by_config(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Status and reason of the rows that the config keeps out of the selection by name."""
         found: dict[str, tuple[str, str]] = {}
-        said = {
-            "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
-            "given": (
-                "given", "select.given names it: its information is there from the start, and it is not taken again"
-            ),
-        }  # fmt: skip
-        for key, told in said.items():
+        for key, told in _BY_NAME.items():
             where = getattr(self._select, key)
             if where is not None and names:
                 listed = rows_of(read_id_frame(self._spark, where, f"select.{key}"), names)["id"].to_pylist()
@@ -282,26 +361,35 @@ class Story:
 
     def _full_from(self, names: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
         """Rows whose quota class was full before the selection ended: the rank it was full at, and words."""
-        quotas = self._select.quotas
-        if quotas is None:
+        if self._select.quotas is None:
             return {}
-        if quotas.unit == "cost":
-            # a class has room there for a row of one cost and none for one of another
+        full = self._full_classes([known[name]["quota"] for name in names])
+        return {name: full[known[name]["quota"]] for name in names if known[name]["quota"] in full}
+
+    def _full_classes(self, values: Sequence[str] | None = None) -> dict[str, tuple[int, str]]:
+        """Quota classes that were full before the selection ended: the rank they were full at, and words.
+
+        Args:
+            values: classes that are asked about, beside those of selected rows; None: all of the pool's.
+        """
+        quotas = self._select.quotas
+        if quotas is None or quotas.unit == "cost":
+            # by cost, a class has room there for a row of one cost and none for one of another
             return {}
         quotas = quotas.of(max(self._select.budget or 0, len(self.ids)))
         of_picks = self._table["quota"].to_pylist()
-        own = {name: known[name]["quota"] for name in names}
-        classes = sorted({*of_picks, *own.values()})
+        asked = list(self._rows.classes()) if values is None else values
+        classes = sorted({*of_picks, *asked})
         upper = dict(zip(classes, quota_arrays(quotas, classes, len(self.ids))[1].tolist(), strict=True))
         places: dict[str, list[int]] = {}
         for k, value in enumerate(of_picks):
             places.setdefault(value, []).append(k)
         found = {}
-        for name, value in own.items():
+        for value in classes:
             at, most = places.get(value, []), upper[value]
             if most < len(self.ids) and len(at) >= most:
                 rank = at[most - 1] + 1 if most else 0
-                found[name] = rank, f"{quotas.column} {value!r} may have {most:,} rows and had them"
+                found[value] = rank, f"{quotas.column} {value!r} may have {most:,} rows and had them"
         return found
 
     @cached_property

@@ -17,7 +17,7 @@ from mig_spark.curation.history import describe_run, describe_runs, past_runs, u
 from mig_spark.curation.published import story_of
 from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import InputError
-from mig_spark.explain import describe, explain_rows
+from mig_spark.explain import describe, explain_pool, explain_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data
 
@@ -85,6 +85,8 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
             other = [Row(r.key, r.labels, one.score_needed * factor) if r.key == one.id else r for r in rows]
             assert (one.id in dense_greedy(other, P, 25)[0]) == comes
     _quoted_rows_have_the_same_reasons(spark, config, want, gains)
+    found = _all_rows_are_told_what_each_is_told(spark, config)
+    assert {"silent", "zz-copy", *by_key} == set(found)
     assert (silent.status, none.status, copy.status) == ("rejected", "unknown", "a copy")
     assert f"the same content as {rows[5].key}" in copy.reason
     assert "no messages" in silent.reason
@@ -111,6 +113,22 @@ def _quoted_rows_have_the_same_reasons(spark, config, want, gains):
         assert sum(row.parts) == pytest.approx(gain)
 
 
+def _all_rows_are_told_what_each_is_told(spark, config):
+    """The table of all rows says what `explain` says of each."""
+    found = {row.id: row for row in explain_pool(spark, config).collect()}
+    for one in explain_rows(spark, config, list(found)):
+        row = found[one.id]
+        assert (row.status, row.rank) == (one.status, one.rank)
+        assert (row.score, tuple(row.labels or ())) == (one.score, one.labels)
+        told = (row.gain, row.nearest_rank, row.nearest_id, row.nearest_gain, row.score_needed)
+        assert told == (one.gain, one.nearest_rank, one.nearest_id, one.nearest_gain, one.score_needed)
+        if row.reason is not None and one.status != "selected":
+            assert one.reason.startswith(row.reason)
+        elif one.status == "passed over":
+            assert row.nearest_rank is not None
+    return found
+
+
 @pytest.mark.long
 def test_what_quotas_and_lists_decided_is_said(spark, files):
     rows = make_rows()
@@ -120,6 +138,7 @@ def test_what_quotas_and_lists_decided_is_said(spark, files):
     run_pipeline(spark, config, STAGES)
     full = [r.key for r in rows if int(r.key[-1]) % 3 == 1]
     found = {one.id: one for one in explain_rows(spark, config, [rows[3].key, *full])}
+    assert set(_all_rows_are_told_what_each_is_told(spark, config)) == {r.key for r in rows} | {"silent", "zz-copy"}
     assert found.pop(rows[3].key).status == "excluded"
     assert sum(one.status == "selected" for one in found.values()) == 2
     other = config_of(files, quotas=quotas, exclude=str(files / "exclude.txt"))
@@ -133,6 +152,7 @@ def test_what_quotas_and_lists_decided_is_said(spark, files):
     told = explain_rows(spark, drawn, [r.key for r in rows])
     assert sum(one.status == "selected" for one in told) == 25
     assert all("strategy random chose the rows" in one.reason for one in told)
+    _all_rows_are_told_what_each_is_told(spark, drawn)
 
 
 def test_the_doctor_finds_what_a_config_names(spark, files):

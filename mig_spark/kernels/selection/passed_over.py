@@ -7,8 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.gains import row_gain, take_row
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State, new_scratch
@@ -36,8 +38,35 @@ class Nearest:
     last: F64
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A selection that rows can be compared with.
+
+    Attributes:
+        labels: the label graph's labels in order, pa.string().
+        norm: whether a row's score is divided by its number of labels.
+        start: the state before the first pick; it stays as it is.
+        picks: the rows taken, in order.
+        begin: see `nearest_steps`.
+    """
+
+    labels: pa.Array
+    norm: bool
+    start: State
+    picks: Rows
+    begin: int
+
+    def nearest(self, rows: pa.Table) -> Nearest:
+        """How near rows came, given as `labels`, `score`, and `cost` where it matters."""
+        others = rows_of_table(rows, self.labels, norm=self.norm)
+        return nearest_steps(self.start.copy(), self.picks, others, begin=self.begin)
+
+
 def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) -> Nearest:
     """Follow a selection step by step, and compare each pick with rows that were not taken.
+
+    A gradient gain is the row's score times a sum over its labels, so rows of one label set and cost come nearest at
+    one step, and are followed once.
 
     Args:
         state: before the first pick; it is moved along, in place.
@@ -45,10 +74,37 @@ def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) ->
         others: n rows that were not.
         begin: steps before this one do not count: their rows were taken for other reasons than their gains.
     """
+    if state.exact:
+        return _followed(state, picks, others, others.scores, begin)
+    first, of_row = _label_sets(others)
+    found = _followed(state, picks, others.take_rows(first), np.ones(len(first)), begin)
+    scores, there = others.scores, others.scores > 0
+    step = np.where(there, found.step[of_row], -1)
+    known = step >= 0
+    return Nearest(
+        step, np.where(known, scores * found.gain[of_row], 0.0), np.where(known, found.taken[of_row], 0.0),
+        scores * found.first[of_row], scores * found.last[of_row],
+    )  # fmt: skip
+
+
+def _label_sets(rows: Rows) -> tuple[I64, I64]:
+    """The first row of each label set and cost, and which of those each row has."""
+    seen: dict[tuple[bytes, float], int] = {}
+    first: list[int] = []
+    of_row = np.empty(rows.size, np.int64)
+    for k, cost in enumerate(rows.cost.tolist()):
+        key = (rows.label_ids[rows.label_ptr[k] : rows.label_ptr[k + 1]].tobytes(), cost)
+        of_row[k] = seen.setdefault(key, len(first))
+        if of_row[k] == len(first):
+            first.append(k)
+    return np.array(first, np.int64), of_row
+
+
+def _followed(state: State, picks: Rows, others: Rows, scores: F64, begin: int) -> Nearest:
     n = others.size
     step, found = np.full(n, -1, np.int64), [np.zeros(n) for _ in range(4)]
     _follow(
-        picks.label_ptr, picks.label_ids, picks.scores, picks.cost, others.label_ptr, others.label_ids, others.scores,
+        picks.label_ptr, picks.label_ids, picks.scores, picks.cost, others.label_ptr, others.label_ids, scores,
         others.cost, begin, state.view(), new_scratch(len(state.x)), step, *found,
     )  # fmt: skip
     return Nearest(step, *found)
