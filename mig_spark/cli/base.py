@@ -65,7 +65,7 @@ class PicksKinds(click.Command):
 def cli(verbose: bool, quiet: bool, log_format: str) -> None:
     """Select the rows of an instruction-tuning pool that carry the most information (MIG), exactly, with Spark.
 
-    First time: mig-spark quickstart. Your own pool: mig-spark config > config.yaml, edit, mig-spark run config.yaml.
+    First time: mig-spark quickstart. Your own pool: mig-spark init PATH, then mig-spark run config.yaml.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     _set_up_logging(level, as_json=log_format == "json")

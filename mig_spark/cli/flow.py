@@ -230,7 +230,7 @@ def _next_steps(output: str) -> str:
     return (
         "\nWhat to do next\n"
         f"  look:            open {output}/report.html in a browser\n"
-        "  your own data:   mig-spark config > config.yaml, set pool.path, then mig-spark run config.yaml\n"
+        "  your own data:   mig-spark init PATH, look at config.yaml, then mig-spark run config.yaml\n"
         "  from Python:     from mig_spark import select  (README, section Python)"
     )
 
@@ -358,6 +358,34 @@ def doctor(config: str | None, overrides: Sequence[str]) -> None:
         click.echo(f"{bad} thing{'' if bad == 1 else 's'} to mend")
         sys.exit(1)
     click.echo("everything that a run needs is there")
+
+
+@cli.command(epilog="Example: mig-spark init data/pool.jsonl --out config.yaml")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", default="config.yaml", show_default=True, metavar="FILE", help="Where the config goes.")
+@click.option("--output", metavar="DIR", help="output.path of the config. Default: mig- and the pool's name.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="ROLE=KEY",
+    help="Your key for a role, where it has another name than those known, e.g. prompt=q. Repeatable.",
+)
+@click.option("--force", is_flag=True, help="Replace the file, where there is one.")
+def init(paths: Sequence[str], out: str, output: str | None, columns: Sequence[str], force: bool) -> None:
+    """Look at your pool and write a first config for it, with the reason for each choice.
+
+    PATH is a file, a folder or a glob of JSON lines, JSON arrays (gzipped or not) or Parquet, which Python reads; or a
+    Delta table, for which Spark is started.
+    """
+    from mig_spark.starter import describe_survey, next_commands, write_starter
+
+    named = dict(text.partition("=")[::2] for text in columns)
+    if wrong := [text for text in columns if "=" not in text]:
+        raise click.UsageError(f"--column {wrong[0]}: write it as ROLE=KEY, for example --column prompt=question")
+    survey, config = write_starter(paths, out, columns=named, output=output, force=force)
+    click.echo(describe_survey(survey, config))
+    click.echo(f"  written      {out}\n{next_commands(out)}")
 
 
 @cli.command("config")
