@@ -50,7 +50,7 @@ _OFF = {
     "export": "output.exports names no format (mig-spark export --to FORMAT --out DIR)",
 }
 
-__all__ = ["STAGES", "flat_counts", "output_files", "run_pipeline"]
+__all__ = ["STAGES", "finished_stages", "flat_counts", "output_files", "run_pipeline"]
 
 
 def run_pipeline(
@@ -135,6 +135,23 @@ def run_pipeline(
     return {**run.as_dict(), "skipped": flow.skipped, "files": output_files(config)}
 
 
+def finished_stages(store: Store, config: Config) -> dict[str, Finished]:
+    """The stages, from the first one on, that a run of the whole flow would pass over; nothing is written.
+
+    Raises:
+        InputError, DependencyError: the source or a model that decides is not there.
+    """
+    planned = _planned(config, tuple(STAGES))
+    flow = _Flow(store, Run.start(store, config, "dry run"), planned, fresh=False)
+    done: dict[str, Finished] = {}
+    for stage in planned:
+        found = flow.finished(stage)
+        if found is None:
+            break  # what the stages after it would read is not written yet
+        done[stage.name] = found
+    return done
+
+
 @contextlib.contextmanager
 def _named(run_id: str) -> Iterator[None]:
     """Errors know the run that they ended."""
@@ -184,6 +201,10 @@ class _Flow:
                 inputs={name: run.inputs[name] for name in stage.tells if name in run.inputs},
                 certificate=run.certificate if stage.name == "select" else None, seconds=run.seconds[stage.name],
             )  # fmt: skip
+
+    def finished(self, stage: Stage) -> Finished | None:
+        """The record by which the stage would be passed over; None where it would be done."""
+        return self._finished(stage, stage_key(self._run.config, stage, self._reads(stage)))
 
     def _reads(self, stage: Stage) -> dict[str, Any]:
         """What the stage would read now."""

@@ -452,4 +452,5 @@ def _flow(value: Any) -> str:
 
 def next_commands(out: str) -> str:
     """What to type next."""
-    return f"  next:        look at {out}, then: mig-spark run {shlex.quote(out)}"
+    name = shlex.quote(out)
+    return f"  next:        look at {out}, then: mig-spark run {name} --dry-run, and: mig-spark run {name}"

@@ -106,15 +106,25 @@ def survey_pool(config: PoolConfig, spark: SparkConfig | None = None) -> Survey:
             if not is_managed():
                 raise
     if parts is not None and all(part.is_json or part.kind == "parquet" for part in parts):
-        return _look(parts, config, None)
+        return survey_parts(parts, config, None)
     with open_session(spark or SparkConfig()) as session, spark_failures("the look at the pool"):
-        return _look(find_parts(session.spark, config), config, session.spark)
+        return survey_parts(find_parts(session.spark, config), config, session.spark)
 
 
-def _look(parts: Sequence[Part], config: PoolConfig, spark: SparkSession | None) -> Survey:
+def survey_parts(parts: Sequence[Part], config: PoolConfig, spark: SparkSession | None, *, keep: int = 0) -> Survey:
+    """Look at the parts of a source.
+
+    Args:
+        parts: what `find_parts` found.
+        config: the section `pool`: names of columns, limits, kinds.
+        spark: the session for what Python cannot read; None: there is no such part.
+        keep: rows that are kept as a sample, at most.
+    """
     shown = config.path if isinstance(config.path, str) else ", ".join(config.path)
     names = column_names({str(role): name for role, name in config.columns.items()})
-    found = Survey(shown, [], Seen(names, Limits(config.max_record_bytes, config.max_labels)))
+    kinds = None if config.kinds is None else tuple(map(str, config.kinds))
+    limits = Limits(config.max_record_bytes, config.max_labels, kinds)
+    found = Survey(shown, [], Seen(names, limits, str(config.schema_), keep))
     found.bytes = sum(f.size for part in parts for f in part.files)
     files = [file for part in parts if part.is_json for file in part.files]
     if files:

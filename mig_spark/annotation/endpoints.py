@@ -46,6 +46,13 @@ class SecretConfig(Section):
         return name
 
 
+class PriceConfig(Section):
+    """What an endpoint's tokens cost, in dollars; only --dry-run reads it."""
+
+    prompt: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of requests")
+    completion: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of answers")
+
+
 class EndpointConfig(Section):
     """An OpenAI-compatible chat endpoint, asked from the executors; see docs/annotation.md."""
 
@@ -80,6 +87,10 @@ class EndpointConfig(Section):
     breaker: int = Field(10, ge=1, description="a task stops asking after so many rows in a row without an answer")
     body: dict[str, Any] = Field(
         default_factory=dict, description="further keys of the request's JSON; null leaves one of ours out"
+    )
+    # it changes no result, so no stage's key and no record has it
+    price: PriceConfig | None = Field(
+        None, exclude=True, description="what tokens cost, so that --dry-run tells money; null: it is not told"
     )
 
     @field_validator("base_url")
@@ -136,6 +147,7 @@ class EndpointConfig(Section):
             "api_key_secret": None if secret is None else (secret.scope, secret.key),
             "url": f"{base.rstrip('/')}/chat/completions" + (f"?{query}" if query else ""),
             "requests_per_second": self.requests_per_second,
+            "price": None if self.price is None else (self.price.prompt, self.price.completion),
             "tasks": self.max_tasks,
         }
 

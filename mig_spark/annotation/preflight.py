@@ -1,22 +1,25 @@
-"""An estimate of what the stage `annotate` will take, for `--dry-run`: models that run in executors are timed on a
-sample of rows; for endpoints, requests and tokens are counted without asking."""
+"""An estimate of what the stage `annotate` will take, for `--dry-run` of `annotate` and of `run`: models that run in
+executors are timed on a sample of rows; for endpoints, requests, tokens and money are counted without asking."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Annotator
 from mig_spark.annotation.annotators import run_annotators
-from mig_spark.annotation.cache import with_known
+from mig_spark.annotation.cache import finished_keys, with_known
 from mig_spark.annotation.chunks import find_missing, slots
-from mig_spark.annotation.plan import make_plan
+from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
-from mig_spark.kernels.annotation.annotators import COST_COLUMNS
+from mig_spark.contracts import GIVEN_TYPE, MESSAGES_TYPE
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, TAGS
 from mig_spark.kernels.annotation.endpoint import Ask
+from mig_spark.kernels.ingest.chat import Row
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ class Preview:
         requests, prompt_tokens, completion_tokens, most_completion_tokens: of endpoints; estimates from the lengths of
             texts, except `requests`, which is exact but for second tries.
         endpoint_seconds: wall time of endpoints at `requests_per_second`; without it, at one second an answer.
+        dollars, most_dollars: what the tokens cost, likely and at most, at the endpoints that have a `price`; None
+            where none has one.
+        labels_a_row: mean of the sample; None where an endpoint or another tagger than by column or model decides.
         notes: what may make the estimate wrong, as sentences.
     """
 
@@ -54,6 +60,9 @@ class Preview:
     most_completion_tokens: int = 0
     endpoint_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    dollars: float | None = None
+    most_dollars: float | None = None
+    labels_a_row: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,7 +70,8 @@ class Preview:
 
 
 def preview_annotation(store: Store, config: Config) -> Preview:
-    """Estimate time, requests and tokens of the stage `annotate`; nothing is written, no endpoint is asked.
+    """Estimate time, requests, tokens and money of the stage `annotate` from the pool; nothing is written, no endpoint
+    is asked.
 
     Raises:
         InputError: there is no pool, or it has not been screened where screening is on; or the tokenizer cannot be
@@ -73,20 +83,73 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     find_tokenizer(store.spark, config)
     plan = make_plan(store, config)
     missing = find_missing(store, plan, config.annotate)
-    count = max(0, missing.count)
     # by a hash of the key: the same sample each time, whatever the order of the pool
     rows = missing.rows.orderBy(sf.xxhash64("_key"), "id").limit(SAMPLE_ROWS).dropDuplicates(["_key"])
-    sample = rows.select("_key", "messages", "given").toLocalIterator() if count else iter(())
-    found = [row.asDict(recursive=True) for row in sample]
-    preview = Preview(missing.total, missing.cached, count, len(found))
+    preview = Preview(missing.total, missing.cached, max(0, missing.count), 0)
+    if preview.missing:
+        _estimate(preview, rows.select("_key", "messages", "given"), plan, store)
+    known = with_known(missing.rows.select("_key"), store, plan) if preview.requests else None
+    if known is not None and len(known.columns) > 1:
+        preview.notes.append("answers from earlier tries or beside another annotator are in the cache: fewer requests")
+    return preview
+
+
+def preview_of_sample(store: Store, config: Config, sample: Sequence[Row], rows: int) -> Preview:
+    """The same for a pool that has not been ingested, by some of its rows; the cache is asked for them.
+
+    Args:
+        store: the output, which may have a cache.
+        config: the run's.
+        sample: rows of the source, drawn from all of it.
+        rows: how many there are.
+
+    Raises:
+        InputError: the tokenizer or a list of labels cannot be read.
+        DependencyError: a model's library or files are not there.
+    """
+    from pyspark.sql import functions as sf
+
+    find_tokenizer(store.spark, config)
+    plan = make_plan(store, config)
+    plain = [
+        (row.text_hash, row.messages, None if row.given is None else tuple(row.given))
+        for row in sorted(sample, key=lambda row: row.text_hash)[:SAMPLE_ROWS]
+    ]
+    if not plain:
+        return Preview(0, 0, 0, 0)
+    types = f"text_hash string, messages {MESSAGES_TYPE}, given {GIVEN_TYPE}"
+    drawn = store.spark.createDataFrame(plain, types)
+    fit = drawn.where(plan.problem().isNull()) if plan.reads_given else drawn
+    keyed = fit.select(plan.key().alias("_key"), "messages", "given")
+    done = finished_keys(store, plan)
+    hits = keyed.join(done, "_key", "left") if done is not None else keyed.withColumn("_hit", sf.lit(None))
+    found = hits.agg(sf.count(sf.lit(1)).alias("fit"), sf.count("_hit").alias("hit")).collect()[0]
+    total, cached = (round(rows * int(found[name]) / len(plain)) for name in ("fit", "hit"))
+    preview = Preview(total, cached, total - cached, 0)
+    preview.notes.append(
+        f"the pool has not been read: by {len(plain)} of its rows, where rows of equal text count as often as they are "
+        "there"
+    )
+    if preview.missing:
+        todo = hits.where("_hit is null").drop("_hit").dropDuplicates(["_key"])
+        _estimate(preview, todo, plan, store)
+    return preview
+
+
+def _estimate(preview: Preview, rows: DataFrame, plan: Plan, store: Store) -> None:
+    """Fill in what annotating takes. `rows`: a sample of those to annotate, with `_key`, `messages`, `given`."""
+    found = [row.asDict(recursive=True) for row in rows.toLocalIterator()]
+    preview.sampled = len(found)
     if not found:
-        return preview
+        return
     # a part of `combine` counts by itself: a model is timed, an endpoint's tokens are counted
     parts = [(a, leaf) for a in plan.annotators if a.step is not None for leaf in a.step.leaves]
     here = [a for a in plan.annotators if a.step is not None and not a.paid]
     here += [replace(a, step=leaf) for a, leaf in parts if a.paid and leaf.cost != "paid"]
+    if plan.tagger.reads_given:
+        preview.labels_a_row = sum(len((row["given"] or {}).get("labels") or ()) for row in found) / len(found)
     if here:
-        _time_models(preview, rows.select("_key", "messages", "given"), here, store)
+        _time_models(preview, rows, here, store)
     asked = [leaf.ask for _, leaf in parts if leaf.ask is not None]
     for ask in asked:
         _count_tokens(preview, [row["messages"] for row in found], ask, slots(store))
@@ -94,12 +157,10 @@ def preview_annotation(store: Store, config: Config) -> Preview:
         preview.notes.append("no endpoint was asked: tokens are estimated from the lengths of texts")
         if any(ask.settings["requests_per_second"] is None for ask in asked):
             preview.notes.append("without requests_per_second the time assumes an answer in one second")
-        known = with_known(missing.rows.select("_key"), store, plan)
-        if len(known.columns) > 1:
-            preview.notes.append(
-                "answers from earlier tries or beside another annotator are in the cache: fewer requests"
-            )
-    return preview
+        unpriced = [ask.settings["model"] for ask in asked if not ask.settings.get("price")]
+        if unpriced:
+            names = ", ".join(dict.fromkeys(unpriced))
+            preview.notes.append(f"money is not told for {names}: its section has no price")
 
 
 def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator], store: Store) -> None:
@@ -108,7 +169,16 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
     cores = slots(store)
     said = run_annotators(rows.repartition(cores, "_key"), annotators, ["_key"], with_cost=True)
     started = time.perf_counter()
-    cost = said.agg(*(sf.sum(name).alias(name[1:]) for name in COST_COLUMNS)).collect()[0]
+    sums = [sf.sum(name).alias(name[1:]) for name in COST_COLUMNS]
+    tagger = next((a for a in annotators if a.makes == TAGS), None)
+    if tagger is not None:
+        labels = sf.size("labels")
+        sums.append(
+            sf.avg(labels if tagger.among is None else sf.least(labels, sf.lit(tagger.among.top))).alias("labels")
+        )
+    cost = said.agg(*sums).collect()[0]
+    if tagger is not None and cost["labels"] is not None:
+        preview.labels_a_row = float(cost["labels"])
     busy = float(cost["seconds"] or 0.0)
     preview.seconds = preview.missing * busy / preview.sampled / cores
     preview.rows_per_second = round(preview.missing / preview.seconds, 1) if preview.seconds else None
@@ -125,10 +195,17 @@ def _count_tokens(preview: Preview, rows: list[Any], ask: Ask, cores: int) -> No
     settings = ask.settings
     tokens = [ask.row_tokens(messages) for messages in rows]
     requests = preview.missing
+    asked = math.ceil(requests * sum(tokens) / len(tokens))
+    likely = requests * min(ask.likely_tokens, settings["max_output_tokens"])
+    most = requests * settings["max_output_tokens"]
     preview.requests += requests
-    preview.prompt_tokens += math.ceil(requests * sum(tokens) / len(tokens))
-    preview.completion_tokens += requests * min(ask.likely_tokens, settings["max_output_tokens"])
-    preview.most_completion_tokens += requests * settings["max_output_tokens"]
+    preview.prompt_tokens += asked
+    preview.completion_tokens += likely
+    preview.most_completion_tokens += most
+    if price := settings.get("price"):
+        of_prompt, of_completion = (dollars / 1e6 for dollars in price)
+        preview.dollars = (preview.dollars or 0.0) + of_prompt * asked + of_completion * likely
+        preview.most_dollars = (preview.most_dollars or 0.0) + of_prompt * asked + of_completion * most
     at_once = settings["concurrency"] * min(settings["tasks"], cores)
     rate = at_once / _SECONDS_AN_ANSWER
     preview.endpoint_seconds += requests / min(rate, settings["requests_per_second"] or rate)
@@ -148,6 +225,8 @@ def describe_preview(preview: Preview) -> str:
             f"  tokens in    about {preview.prompt_tokens:,}",
             f"  tokens out   about {preview.completion_tokens:,}, at most {preview.most_completion_tokens:,}",
         ]
+    if preview.dollars is not None and preview.most_dollars is not None:
+        lines.append(f"  money        about ${preview.dollars:,.2f}, at most ${preview.most_dollars:,.2f}")
     return "\n".join([*lines, *(f"  note: {note}" for note in preview.notes)])
 
 

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 @cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
 @stage_options
 @click.option("--fresh", is_flag=True, help="Do every stage, also where nothing has changed since it was done.")
-def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, fresh: bool) -> None:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done: rows, time, memory, requests, tokens, money; exit code 2 where it cannot work.",
+)
+def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, fresh: bool, dry_run: bool) -> None:
     """Run the whole flow on your pool: ingest, screen, annotate, graph, select, export, report.
 
     Between annotate and graph, vocabulary, where the config has it on; export, where output.exports names formats.
@@ -30,12 +35,28 @@ def run(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None
     A stage that was done before from the same inputs, with the same config and code, is passed over: start a run that
     died again, and it goes on where it was.
 
-    CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark config` prints one with
-    every key, its default and what it means.
+    CONFIG is a YAML file; pool.path and output.path are the only keys it must have. `mig-spark init` writes one for
+    your pool, `mig-spark config` prints one with every key, its default and what it means.
     """
+    if dry_run:
+        _dry_run(loaded_config(config, overrides, as_json, run_id), fresh=fresh, as_json=as_json, run_id=run_id)
+        return
     run_stages(
         loaded_config(config, overrides, as_json, run_id), tuple(STAGES), as_json=as_json, run_id=run_id, fresh=fresh
     )
+
+
+def _dry_run(config: Config, *, fresh: bool, as_json: bool, run_id: str | None) -> None:
+    from mig_spark.dry_run import describe_dry_run, plan_run, see_that_it_can_work
+    from mig_spark.lakehouse.session import open_session
+
+    with failure_told(as_json, run_id):
+        with open_session(config.spark) as session:
+            plan = plan_run(session.spark, config, fresh=fresh)
+        click.echo(describe_dry_run(plan))
+        see_that_it_can_work(plan)
+    if as_json:
+        click.echo(json.dumps({"status": "dry run", "exit_code": 0, **plan.to_dict()}))
 
 
 def _add_stage(name: str) -> None:
@@ -47,7 +68,9 @@ def _add_stage(name: str) -> None:
 
 @cli.command(cls=PicksKinds, keys=("annotate.tagger", "annotate.scorer"), help=STAGES["annotate"].help)
 @stage_options
-@click.option("--dry-run", is_flag=True, help="Only estimate time, requests and tokens, from a sample of 200 rows.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only estimate time, requests, tokens and money, from a sample of 200 rows."
+)
 def annotate(config: str, overrides: Sequence[str], as_json: bool, run_id: str | None, dry_run: bool) -> None:
     """The stage, or what it would take."""
     if not dry_run:

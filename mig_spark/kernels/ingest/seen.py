@@ -3,13 +3,15 @@ their keys could stand for, languages, and why records cannot be used."""
 
 from __future__ import annotations
 
+import heapq
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from mig_spark.kernels.ingest.arrays import Element, Fault
-from mig_spark.kernels.ingest.chat import DECODER, Row, parse_value
+from mig_spark.kernels.ingest.chat import DECODER, Row
 from mig_spark.kernels.ingest.languages import language_of
 from mig_spark.kernels.ingest.names import DEFAULT_NAMES, TRAINER_KEYS, Names
 from mig_spark.kernels.ingest.records import DEFAULT_LIMITS, Limits, Line
@@ -63,19 +65,25 @@ class Seen:
 
     Attributes:
         names: which key has which role.
-        records: records looked at.
+        limits: of one record.
+        schema: `auto`, or the one schema of all records.
+        keep: rows to keep in `sample`, at most.
+        records: records looked at, and `size` characters of them.
+        sample: rows drawn by the hash of their text.
         schemas, kinds, languages, sources: usable rows by each.
         rejected: unusable ones by reason, with the detail and the beginning of the first of each reason.
         keys: the keys of records that are objects.
         labels: rows by each label that they brought; the empty text stands for an empty list.
         labelled, scored: rows that brought labels, and a score (or quality and complexity).
-        characters: of all turns of usable rows.
         clashes: rows whose id an earlier row has with other content; ingest rejects all of both.
     """
 
     names: Names = DEFAULT_NAMES
     limits: Limits = DEFAULT_LIMITS
+    schema: str = "auto"
+    keep: int = 0
     records: int = 0
+    size: int = 0
     schemas: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
@@ -87,9 +95,15 @@ class Seen:
     labelled: int = 0
     scored: int = 0
     with_id: int = 0
-    characters: int = 0
     clashes: int = 0
     _ids: dict[str, str] = field(default_factory=dict)
+    # a heap: the row whose hash is the greatest, as a number below 0, comes first
+    _drawn: list[tuple[int, int, Row]] = field(default_factory=list)
+
+    @property
+    def sample(self) -> list[Row]:
+        """The rows that were drawn."""
+        return [row for _, _, row in self._drawn]
 
     @property
     def usable(self) -> int:
@@ -98,16 +112,18 @@ class Seen:
 
     def add(self, item: Line | Element | Fault, source: str) -> None:
         """Look at one record of a file. `source`: what its row is from, where it says nothing."""
-        outcome, raw = parse_item(item, schema="auto", names=self.names, limits=self.limits)
+        outcome, raw = parse_item(item, schema=self.schema, names=self.names, limits=self.limits)
         self._add(outcome, raw, _value(item), source)
 
     def add_value(self, value: dict[str, Any], source: str) -> None:
         """Look at one row of a table, as the JSON that ingest makes of it."""
-        outcome = parse_value(value, names=self.names, max_labels=self.limits.labels)
-        self._add(outcome, str(value), value, source)
+        text = json.dumps(value, ensure_ascii=False)
+        outcome, raw = parse_item(Element(text, value), schema=self.schema, names=self.names, limits=self.limits)
+        self._add(outcome, raw, value, source)
 
     def _add(self, outcome: Row | Rejection, raw: str, value: Any, source: str) -> None:
         self.records += 1
+        self.size += len(raw)
         if isinstance(value, dict):
             for name, found in value.items():
                 if found is not None:
@@ -120,7 +136,11 @@ class Seen:
         self.kinds[outcome.kind] += 1
         self.sources[outcome.source or source] += 1
         self.languages[language_of(_text(outcome))] += 1
-        self.characters += sum(len(content) for _, content in outcome.messages)
+        if self.keep:
+            place = -int(outcome.text_hash[:16], 16)
+            heapq.heappush(self._drawn, (place, self.records, outcome))
+            if len(self._drawn) > self.keep:
+                heapq.heappop(self._drawn)
         if outcome.id is not None:
             self.with_id += 1
             self.clashes += self._ids.setdefault(outcome.id, outcome.signature) != outcome.signature
