@@ -424,7 +424,7 @@ def shares(counts: Counter[str], most: int = _NAMED) -> str:
     if len(named) == 1:
         return f"{named[0][0]} 100%"
     shown = [f"{name} {_percent(n / total)}" for name, n in named[:most]]
-    return ", ".join(shown) + (f", {len(named) - most} others" if len(named) > most else "")
+    return ", ".join(shown) + (f", {len(named) - most} more" if len(named) > most else "")
 
 
 def _percent(share: float) -> str:

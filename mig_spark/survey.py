@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 _WHOLE_BYTES, _GZIP = 64 << 20, 6
 #: Of a larger pool so many pieces of so many bytes are read; a second, larger try where a piece holds no whole record.
 _PIECES, _PIECE_BYTES, _LARGE_PIECE_BYTES = 64, 1 << 20, 16 << 20
-#: Of the records that are read, the first ones of all, and then one of so many are looked at; the others are counted.
-_FIRST, _ONE_OF = 5_000, 10
+#: Of the records that are read about so many are looked at; the others are counted.
+_LOOKED_AT = 7_500
 #: Rows that are looked at of a table, or of Parquet files.
 _TABLE_ROWS = 2_000
 
@@ -147,50 +147,68 @@ def _look_at_json(found: Survey, files: list[FileInfo], config: PoolConfig, spar
     )
     weight = _GZIP if zipped else 1
     if sum(f.size for f in files) * weight <= _WHOLE_BYTES and all(local_path(f) is not None for f in files):
-        counted = 0
-        for file in files:
-            source = config.source or source_name(plain_path(file.path))
-            for item in iter_piece(
-                Piece(local_path(file) or file.path, "auto"), max_bytes=found.seen.limits.record_bytes
-            ):
-                if isinstance(item, Fault) and item.rejection.reason == FILE_UNREADABLE:
-                    raise InputError(
-                        f"cannot read {plain_path(file.path)}: {item.rejection.detail}; restore or remove the file"
-                    )
-                if counted < _FIRST or counted % _ONE_OF == 0:
-                    found.seen.add(item, source)
-                counted += 1
-        found.add(counted)
-        return
-    _look_at_pieces(found, files, config, fs)
+        _look_at_all(found, files, config, fs)
+    else:
+        _look_at_pieces(found, files, config, fs)
+
+
+def _look_at_all(found: Survey, files: list[FileInfo], config: PoolConfig, fs: Files) -> None:
+    """Count all records, and look at each, or at one of so many: the same in all files, so that shares are fair."""
+    about = sum(estimate for _, _, estimate, _ in _read_pieces(fs, files, 1, found.seen.limits.record_bytes))
+    step = max(1, round(about / _LOOKED_AT))
+    counted = 0
+    for file in files:
+        source = config.source or source_name(plain_path(file.path))
+        piece = Piece(local_path(file) or file.path, "auto")
+        for place, item in enumerate(iter_piece(piece, max_bytes=found.seen.limits.record_bytes)):
+            if isinstance(item, Fault) and item.rejection.reason == FILE_UNREADABLE:
+                raise InputError(
+                    f"cannot read {plain_path(file.path)}: {item.rejection.detail}; restore or remove the file"
+                )
+            counted += 1
+            if place % step == 0:
+                found.seen.add(item, source)
+    found.add(counted)
 
 
 def _look_at_pieces(found: Survey, files: list[FileInfo], config: PoolConfig, fs: Files) -> None:
     """Look at pieces that are spread over the files, and estimate the number of records from them."""
-    chosen = _spread([file for file in files if file.size], _PIECES)
-    per_file = max(1, _PIECES // max(1, len(chosen)))
-    read: list[tuple[FileInfo, list[Line | Element | Fault], float]] = []
-    size = 0.0
-    for file in chosen:
-        items, used = _pieces_of(fs, file, per_file, found.seen.limits.record_bytes)
-        size += used
-        if items:
-            read.append((file, items, len(items) * file.size / used))
+    read = _read_pieces(fs, files, _PIECES, found.seen.limits.record_bytes)
     if not read:
         found.add(None)
         found.notes.append("how many rows there are cannot be told: no whole record is in the pieces that were read")
         return
-    total = sum(estimate for _, _, estimate in read)
-    for file, items, estimate in read:
+    total, size = sum(estimate for _, _, estimate, _ in read), sum(f.size for f in files)
+    for file, items, estimate, _ in read:
         source = config.source or source_name(plain_path(file.path))
         # each file has its share of the rows that are looked at
-        for item in _spread(items, math.ceil(_FIRST * estimate / total)):
+        for item in _spread(items, math.ceil(_LOOKED_AT * estimate / total)):
             found.seen.add(item, source)
-    found.add(round(total * sum(f.size for f in files) / sum(file.size for file, _, _ in read)), counted=False)
+    found.add(round(total * size / sum(file.size for file, _, _, _ in read)), counted=False)
     found.notes.append(
-        f"the rows are estimated: {sum(len(items) for _, items, _ in read):,} records were read, {size / 1e6:,.1f} MB "
-        f"of {sum(f.size for f in files) / 1e6:,.1f} MB"
+        f"the rows are estimated: {sum(len(items) for _, items, _, _ in read):,} records were read, "
+        f"{sum(used for _, _, _, used in read) / 1e6:,.1f} MB of {size / 1e6:,.1f} MB"
     )
+
+
+def _read_pieces(
+    fs: Files, files: list[FileInfo], pieces: int, max_bytes: int
+) -> list[tuple[FileInfo, list[Line | Element | Fault], float, float]]:
+    """Whole records of pieces of files that are spread over all of them.
+
+    Args:
+        pieces: of all files together, but one of each file that is read.
+
+    Returns:
+        Of each file with a record: the file, the records, about how many it has, and the bytes that were read.
+    """
+    chosen = _spread([file for file in files if file.size], _PIECES)
+    read = []
+    for file in chosen:
+        items, used = _pieces_of(fs, file, max(1, pieces // len(chosen)), max_bytes)
+        if items:
+            read.append((file, items, len(items) * file.size / used, used))
+    return read
 
 
 def _pieces_of(fs: Files, file: FileInfo, pieces: int, max_bytes: int) -> tuple[list[Line | Element | Fault], float]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mig_spark.export.lengths import Lengths
 
 
-@cli.command(epilog="Example: mig-spark config > config.yaml; mig-spark run config.yaml --set select.budget=50000")
+@cli.command(epilog="Example: mig-spark init data/pool.jsonl; mig-spark run config.yaml --set select.budget=50000")
 @stage_options
 @click.option("--fresh", is_flag=True, help="Do every stage, also where nothing has changed since it was done.")
 @click.option(

@@ -27,7 +27,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"no config file at {path}: write one with `mig-spark config > config.yaml`")
+        raise ConfigError(f"no config file at {path}: write one with `mig-spark init PATH`, PATH your pool")
     return parse_config(file.read_bytes(), overrides, where=str(path))
 
 

@@ -115,6 +115,19 @@ def test_files_count_by_their_size_in_a_large_pool(tmp_path, monkeypatch):
     assert 0.005 < seen.schemas["messages"] / seen.usable < 0.02
 
 
+def test_files_count_by_their_rows_where_all_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "_LOOKED_AT", 100)
+    monkeypatch.setattr(survey, "_PIECE_BYTES", 2_000)
+    for name, rows in (("a", 500), ("b", 1_500), ("c", 2)):
+        records = [{"prompt": f"{k}", "completion": "yes", "source": name} for k in range(rows)]
+        lines(tmp_path / f"{name}.jsonl", records)
+    found = survey_pool(PoolConfig(path=str(tmp_path)))
+    assert (found.rows, found.counted) == (2_002, True)
+    assert 80 <= found.seen.records <= 120
+    assert 0.2 < found.seen.sources["a"] / found.seen.records < 0.3
+    assert found.seen.sources["c"], "no file is left out"
+
+
 def test_mixed_kinds_and_rejected_records_are_told(tmp_path):
     pair = {"prompt": ASK, "chosen": ANSWER, "rejected": "No."}
     path = lines(tmp_path / "pool.jsonl", [{"prompt": ASK, "completion": ANSWER}] * 3 + [pair] + [{"a": 1}])

@@ -76,7 +76,9 @@ def _latin(text: str) -> str:
         return UNKNOWN_LATIN
     shares = {language: sum(word in common for word in words) for language, common in _BY_LANGUAGE.items()}
     best = max(shares, key=lambda language: shares[language])
-    return best if shares[best] >= _LEAST * len(words) else UNKNOWN_LATIN
+    # one word that comes again and again may be a name, as x or w in a formula
+    told = shares[best] >= _LEAST * len(words) and len(_BY_LANGUAGE[best].intersection(words)) > 1
+    return best if told else UNKNOWN_LATIN
 
 
 @lru_cache(maxsize=1 << 16)
