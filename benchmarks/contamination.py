@@ -56,14 +56,14 @@ def write_items(path: Path, pool: Path, items: int, *, seed: int = 1) -> list[st
     return planted
 
 
-def characters(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        texts = pc.struct_field(batch.column("messages").flatten(), "content")
-        yield pa.RecordBatch.from_pydict({"n": [pc.sum(pc.utf8_length(texts)).as_py() or 0]})
-
-
 def passes(pool: str, items: str, planted: list[str]) -> dict[str, Any]:
     """Both passes in one session, twice each, the better time of each."""
+
+    # inside, so that executors need not import this file
+    def characters(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = pc.struct_field(batch.column("messages").flatten(), "content")
+            yield pa.RecordBatch.from_pydict({"n": [pc.sum(pc.utf8_length(texts)).as_py() or 0]})
 
     def work() -> dict[str, Any]:
         with open_session(SparkConfig(master="local[2]", driver_memory="2g")) as session:
