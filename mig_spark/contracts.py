@@ -320,6 +320,34 @@ VECTORS = Table(
     ),
 )
 
+STUDENTS = Table(
+    "students",
+    "Small models that learned from a tagger or scorer what it says, with their weights: each is fitted once",
+    (
+        Column("recipe", "string", "key: teacher, embedding, sample and rules, as the config has them", nullable=False),
+        Column("version", "string", "as in annotations: recipe, sample and fit", nullable=False),
+        Column("role", "string", "tagger or scorer", nullable=False),
+        Column("teacher", "string", "the teacher's name, as in annotations", nullable=False),
+        Column("teacher_version", "string", "as in annotations", nullable=False),
+        Column("settings", "string", "JSON: the section of the config, without the teacher", nullable=False),
+        Column("targets", "array<string>", "labels that were learned, or columns of scores", nullable=False),
+        Column("width", "int", "numbers of a vector", nullable=False),
+        Column("weights", "array<float>", "`width` numbers for each target, one after the other", nullable=False),
+        Column("bias", "array<float>", "one number for each target", nullable=False),
+        Column("rule", "string", "JSON: what becomes of the values", nullable=False),
+        Column("sample", "string", "sha256 of the rows that were fitted on and the teacher's answers", nullable=False),
+        Column("drawn", "bigint", "rows of the sample", nullable=False),
+        Column("answered", "bigint", "those that the teacher answered", nullable=False),
+        Column("held_out", "bigint", "those of them that the fit did not see", nullable=False),
+        Column("pool", "bigint", "rows that the sample was drawn from", nullable=False),
+        Column("agreement", "double", "rank correlation, or micro F1, on the rows held out; null: there is none"),
+        Column("measures", "string", "JSON: further measures of agreement; of labels, F1 of each", nullable=False),
+        Column("run_id", "string", "the run that fitted it", nullable=False),
+        Column("fitted_at", "timestamp", "when it was written", nullable=False),
+    ),
+    {"role_known": "role in ('tagger', 'scorer')"},
+)
+
 CLUSTERS = Table(
     "clusters",
     "Clusters of rows found by `induce`, and the phrases that distinguish each from the others",
@@ -483,6 +511,7 @@ TABLES = {
         ANNOTATED,
         VOCABULARY,
         VECTORS,
+        STUDENTS,
         CLUSTERS,
         CLUSTER_ROWS,
         LABELS,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotate import annotation_versions
+from mig_spark.annotation.annotate import annotation_key
 from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SCREENED, SELECTION
@@ -216,7 +216,7 @@ class _Flow:
             run.source = find_parts(store.spark, run.config.pool)
             more["source"] = pool_inputs(run.source)
         if stage.models:
-            run.inputs["annotators"] = more["annotators"] = annotation_versions(store, run.config)
+            run.inputs["annotators"], more["annotators"] = annotation_key(store, run.config)
         if SCREENED in stage.writes(run.config):
             more["made_with"] = screened_with(run.config)
         if ANNOTATED in stage.writes(run.config):

@@ -156,6 +156,7 @@ TAGGERS: Registry[Any] = Registry(
         "distilled": "mig_spark.annotation.taggers.distilled:DistilledTagger",
         "instag": "mig_spark.annotation.taggers.instag:InstagTagger",
         "endpoint": "mig_spark.annotation.taggers.endpoint:EndpointTagger",
+        "student": "mig_spark.annotation.taggers.student:StudentTagger",
     },
     base="mig_spark.annotation.annotator:Tagger",
 )
@@ -172,6 +173,7 @@ SCORERS: Registry[Any] = Registry(
         "reward": "mig_spark.annotation.scorers.reward:RewardScorer",
         "endpoint": "mig_spark.annotation.scorers.endpoint:EndpointScorer",
         "combine": "mig_spark.annotation.scorers.combine:CombineScorer",
+        "student": "mig_spark.annotation.scorers.student:StudentScorer",
     },
     base="mig_spark.annotation.annotator:Scorer",
 )

@@ -90,6 +90,8 @@ def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
         ("  labels", labels + (f"; rows {', '.join(flags)}" if flags else "")),
         ("  score", f"median {score['median']:.3g}, 98% from {score['p01']:.3g} to {score['p99']:.3g}"),
     ]
+    for role, one in (made.get("students") or {}).items():
+        shown.append(("  student", _student(role, one)))
     follows = {name: rho for name, rho in (health.get("follows") or {}).items() if rho is not None}
     if follows:
         words = ", ".join(f"{_FOLLOWED[name]} {rho:.2f}" for name, rho in follows.items())
@@ -107,6 +109,17 @@ def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
         refused = f", {_rows(counted['uncounted'])} refused by its chat template" if counted["uncounted"] else ""
         shown.append(("  tokens", f"{counted['tokens']:,} by {counted['tokenizer']}{refused}"))
     return shown
+
+
+def _student(role: str, one: dict[str, Any]) -> str:
+    found = "unknown" if one["agreement"] is None else f"{one['agreement']:.2f}"
+    asked = f"{_rows(one['asked'])} asked in this run" if one["asked"] else f"fitted by run {one['fitted_by']}"
+    if one["requests"]:
+        asked += f", {one['requests']:,} requests"
+    return (
+        f"{role}, of {one['teacher']}: {one['measure']} {found} on {_rows(one['held_out'])} held out, fitted on "
+        f"{one['fitted_on']:,} ({asked})"
+    )
 
 
 def _vocabulary(counts: dict[str, Any]) -> str:

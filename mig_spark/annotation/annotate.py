@@ -16,6 +16,7 @@ from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_wi
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
+from mig_spark.annotation.learning import learn, warn_of_growth
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
@@ -44,7 +45,8 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         Counts: `pool` (rows that screening keeps), `rejected` by reason, `annotated` now, `cached`, `waiting` (without
         an answer, asked again next time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`,
         `requests`, `retries`, `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable`
-        answers), `health`, and `tokens`, as `write_rows` has it, where they are counted here.
+        answers), `health`, `tokens`, as `write_rows` has it, where they are counted here, and by role `students`, as
+        `students.told` says, where there are some; what their teachers cost is in the sums.
 
     Raises:
         InputError: there is no pool, or no table SCREENED where screening is on, or a list of labels or the tokenizer
@@ -52,13 +54,16 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         DependencyError: a model's library or files are not there.
         PlatformError: speculative tasks are on, and answers are paid.
         AnnotationError: no row has an annotation, rows have no value for the score, a spend cap was reached, an
-            endpoint refuses or is down, or the annotations are degenerate; what was annotated stays written.
+            endpoint refuses or is down, the annotations are degenerate, or a student agrees too little with its
+            teacher; what was annotated stays written.
         ContractError: `select.quotas` or `select.cost` names a column that no record has; nothing was annotated.
     """
     check_columns(store, config)
     warn_of_own_tokens(store, config)
-    plan = make_plan(store, config)
-    cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled)
+    learned = learn(store, make_plan(store, config), config.annotate, run_id, alone=config.lock.enabled)
+    plan = learned.plan
+    cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled, spent=learned.cost)
+    warn_of_growth(learned.told, int(cost["cached"] + cost["rows"] + cost["failed"]))
     rejected = _write_rejected(store, plan, config.annotate, run_id)
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):
@@ -94,6 +99,7 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
         "tagger": plan.tagger.name,
         "scorer": plan.scorer.name,
         "health": health.to_dict(),
+        **({"students": learned.told} if learned.told else {}),
     }
     if waiting:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
@@ -113,9 +119,16 @@ def _rows_to_score(store: Store, plan: Plan, config: Config) -> Iterator[tuple[D
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:
     """Names and versions of the config's annotators, and of the tokenizer where one counts, for the run's record."""
+    return annotation_key(store, config)[0]
+
+
+def annotation_key(store: Store, config: Config) -> tuple[dict[str, str], dict[str, str]]:
+    """The same, and what a stage's key has in its place: there a student is what it is to learn, of whom and how, since
+    its version is known only once it is fitted."""
     tokenizer = find_tokenizer(store.spark, config)
     counts = {} if tokenizer is None else {"tokenizer": tokenizer.version}
-    return {**make_plan(store, config).versions(), **counts}
+    plan = make_plan(store, config)
+    return {**plan.versions(), **counts}, {**plan.asked(), **counts}
 
 
 def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, int]:

@@ -20,6 +20,8 @@ from mig_spark.kernels.annotation.endpoint import Ask
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from mig_spark.annotation.student import Lesson
+
 
 @dataclass(frozen=True)
 class Among:
@@ -52,6 +54,7 @@ class Annotator:
             all equal, is no failure of the scorer. None: equal scores are one.
         among: the labels are offers, of which each row gets some once all of the pool's are known; None: they are the
             row's.
+        lesson: it learns from another annotator, see `annotation/student.py`; `step` is None until it is fitted.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Annotator:
     max_tasks: int | None = None
     among: Among | None = None
     sound_above: float | None = None
+    lesson: Lesson | None = None
 
     @property
     def paid(self) -> bool:
@@ -83,11 +87,13 @@ class _Member(Section):
     Attributes:
         cost: what a row costs: `quick`, `slow` or `paid`.
         reads_given: it reads what the pool brought (`given`), not the text (`messages`).
+        may_teach: whether it may be the teacher of a student.
     """
 
     makes: ClassVar[tuple[str, ...]]
     cost: ClassVar[CostKind] = "quick"
     reads_given: ClassVar[bool] = False
+    may_teach: ClassVar[bool] = True
 
     @classmethod
     def costs(cls) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotator import Annotator, Scorer, Tagger
 from mig_spark.annotation.secrets import look_up_secrets
 from mig_spark.config import AnnotateConfig
-from mig_spark.errors import ContractError
+from mig_spark.errors import ConfigError, ContractError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS, Step
 from mig_spark.lakehouse.runtime import task_cpus
 from mig_spark.udfs import annotate_rows
@@ -57,6 +57,7 @@ def run_annotators(
 
     Raises:
         ContractError: `df` lacks the column that an annotator reads.
+        ConfigError: a student has not been fitted.
 
     Args:
         df: has `messages` or `given` as the annotators read them. Where it has an annotator's columns already, rows
@@ -77,7 +78,11 @@ def run_annotators(
         if annotator.columns is not None:
             df = annotator.columns(df)
             continue
-        assert annotator.step is not None
+        if annotator.step is None:
+            raise ConfigError(
+                f"a {annotator.name} learns from a sample of a whole pool: the stage `annotate` of a run fits and "
+                "keeps it, and without one it cannot annotate rows"
+            )
         steps.append(annotator.step)
         for name in annotator.makes:
             if name not in df.columns:

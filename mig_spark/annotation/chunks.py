@@ -10,6 +10,7 @@ import logging
 import math
 import operator
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -106,11 +107,13 @@ class Missing:
         return self.total - self.cached - self.exhausted
 
 
-def find_missing(store: Store, plan: Plan, config: AnnotateConfig) -> Missing:
-    """Compare the keys of the pool's rows with the cache."""
+def find_missing(store: Store, plan: Plan, config: AnnotateConfig, *, only: DataFrame | None = None) -> Missing:
+    """Compare the keys of the pool's rows with the cache; of the rows with an `id` in `only`, where that is given."""
     from pyspark.sql import functions as sf
 
     usable = usable_rows(store, plan)
+    if only is not None:
+        usable = usable.join(sf.broadcast(only), "id", "left_semi")
     keys = usable.select("_key").distinct()
     done, failed = finished_keys(store, plan), failed_keys(store, plan)
     tired = None
@@ -126,13 +129,22 @@ def find_missing(store: Store, plan: Plan, config: AnnotateConfig) -> Missing:
 
 
 def annotate_missing(
-    store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alone: bool = True
+    store: Store,
+    plan: Plan,
+    config: AnnotateConfig,
+    run_id: str,
+    *,
+    alone: bool = True,
+    only: DataFrame | None = None,
+    spent: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Annotate the keys that the cache does not have.
 
     Args:
         alone: this run holds the lease, so that spilled answers of other runs are of runs that died: they are used,
             and removed at the end.
+        only: `id` of the rows that matter; None: all.
+        spent: what this run has spent before, of `COST_COLUMNS`: caps hold for all of it, and sums begin there.
 
     Returns:
         The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
@@ -143,8 +155,9 @@ def annotate_missing(
         AnnotationError: a spend cap was reached, the endpoint refuses or is down, or most rows get no usable answer;
             what was answered before is committed.
     """
-    missing = find_missing(store, plan, config)
+    missing = find_missing(store, plan, config, only=only)
     work = Work(store, plan, config, run_id, None)
+    work.cost.update({name: value for name, value in (spent or {}).items() if name in work.cost})
     started = time.perf_counter()
     try:
         if plan.paid:
@@ -175,6 +188,13 @@ def annotate_missing(
         missing.cached, loads if cost["model_loads"] else "",
     )  # fmt: skip
     return cost
+
+
+def forget_spilled(store: Store, config: AnnotateConfig, run_id: str) -> None:
+    """Remove the spilled answers of runs that died, once all that they were for is committed; only for a run that holds
+    the lease."""
+    store.check_lease()
+    SpillFolder.open(store.output, config, run_id, files=Files(store.spark)).remove_earlier()
 
 
 def refuse_speculation(setting: str | None) -> None:

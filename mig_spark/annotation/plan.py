@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mig_spark.annotation.annotator import Annotator
 from mig_spark.annotation.annotators import make_scorer, make_tagger
+from mig_spark.annotation.students import when_fitted
 from mig_spark.config import Config
 from mig_spark.contracts import POOL
 from mig_spark.kernels.ingest.rejects import SCORE_MISSING, SCORE_NEGATIVE, SCORE_NOT_FINITE
@@ -63,6 +64,16 @@ class Plan:
             "scorer_version": self.scorer.version,
         }
 
+    def asked(self) -> dict[str, str]:
+        """As `versions`, with the recipe of a student in place of its version, which is not known before it is fitted:
+        what a config asks for."""
+        recipes = {
+            f"{role}_version": annotator.lesson.recipe
+            for role, annotator in (("tagger", self.tagger), ("scorer", self.scorer))
+            if annotator.lesson is not None
+        }
+        return {**self.versions(), **recipes}
+
     def key(self) -> Column:
         """The cache key of a pool row: the hash of what annotators read of it, that is its text, and where they look at
         it what the pool brought."""
@@ -97,7 +108,7 @@ class Plan:
 
 
 def make_plan(store: Store, config: Config) -> Plan:
-    """The annotators that a config names.
+    """The annotators that a config names; a student that no run has fitted yet has no step.
 
     Raises:
         DependencyError: a model's library or files are not there.
@@ -105,7 +116,7 @@ def make_plan(store: Store, config: Config) -> Plan:
     """
     named = config.annotate
     tagger, scorer = make_tagger(named.tagger, store.spark), make_scorer(named.scorer, store.spark)
-    return Plan(tagger, scorer, config.screen.enabled)
+    return Plan(when_fitted(store, tagger), when_fitted(store, scorer), config.screen.enabled)
 
 
 def by(role: str, annotator: Annotator) -> Column:

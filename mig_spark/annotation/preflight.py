@@ -143,16 +143,19 @@ def _estimate(preview: Preview, rows: DataFrame, plan: Plan, store: Store) -> No
     if not found:
         return
     # a part of `combine` counts by itself: a model is timed, an endpoint's tokens are counted
-    parts = [(a, leaf) for a in plan.annotators if a.step is not None for leaf in a.step.leaves]
-    here = [a for a in plan.annotators if a.step is not None and not a.paid]
-    here += [replace(a, step=leaf) for a, leaf in parts if a.paid and leaf.cost != "paid"]
-    if plan.tagger.reads_given:
-        preview.labels_a_row = sum(len((row["given"] or {}).get("labels") or ()) for row in found) / len(found)
-    if here:
-        _time_models(preview, rows, here, store)
-    asked = [leaf.ask for _, leaf in parts if leaf.ask is not None]
-    for ask in asked:
-        _count_tokens(preview, [row["messages"] for row in found], ask, slots(store))
+    # a student that no run has fitted yet takes the time that it takes to embed rows
+    ready = [a.lesson.taught(None) if a.step is None and a.lesson is not None else a for a in plan.annotators]
+    lessons = [a.lesson for a in plan.annotators if a.step is None and a.lesson is not None]
+    asked = _take(preview, rows, found, ready, store, preview.missing)
+    if preview.seconds:
+        preview.rows_per_second = round(preview.missing / preview.seconds, 1)
+    if any(lesson.role == "tagger" for lesson in lessons):
+        # of which nobody knows yet how many it gives
+        preview.labels_a_row = None
+    for lesson in lessons:
+        many = min(lesson.settings.rows, preview.missing)
+        preview.notes.append(f"a student is to be fitted: {lesson.teacher.name} is asked about {many:,} rows at most")
+        asked += _take(preview, rows, found, [lesson.teacher], store, many)
     if asked:
         preview.notes.append("no endpoint was asked: tokens are estimated from the lengths of texts")
         if any(ask.settings["requests_per_second"] is None for ask in asked):
@@ -163,7 +166,34 @@ def _estimate(preview: Preview, rows: DataFrame, plan: Plan, store: Store) -> No
             preview.notes.append(f"money is not told for {names}: its section has no price")
 
 
-def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator], store: Store) -> None:
+def _take(
+    preview: Preview,
+    rows: DataFrame,
+    found: list[dict[str, Any]],
+    annotators: list[Annotator],
+    store: Store,
+    count: int,
+) -> list[Ask]:
+    """Add to a preview what annotators take for `count` rows; returns what they would ask endpoints.
+
+    Args:
+        rows: a sample of them, with `_key`, `messages`, `given`.
+        found: the sample's rows.
+    """
+    parts = [(a, leaf) for a in annotators if a.step is not None for leaf in a.step.leaves]
+    here = [a for a in annotators if a.step is not None and not a.paid]
+    here += [replace(a, step=leaf) for a, leaf in parts if a.paid and leaf.cost != "paid"]
+    if any(a.reads_given and a.makes == TAGS for a in annotators):
+        preview.labels_a_row = sum(len((row["given"] or {}).get("labels") or ()) for row in found) / len(found)
+    if here:
+        _time_models(preview, rows, here, store, count)
+    asked = [leaf.ask for _, leaf in parts if leaf.ask is not None]
+    for ask in asked:
+        _count_tokens(preview, [row["messages"] for row in found], ask, slots(store), count)
+    return asked
+
+
+def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator], store: Store, count: int) -> None:
     from pyspark.sql import functions as sf
 
     cores = slots(store)
@@ -180,8 +210,7 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
     if tagger is not None and cost["labels"] is not None:
         preview.labels_a_row = float(cost["labels"])
     busy = float(cost["seconds"] or 0.0)
-    preview.seconds = preview.missing * busy / preview.sampled / cores
-    preview.rows_per_second = round(preview.missing / preview.seconds, 1) if preview.seconds else None
+    preview.seconds += count * busy / preview.sampled / cores
     loads = float(cost["load_seconds"] or 0.0)
     if loads:
         preview.notes.append(
@@ -191,10 +220,9 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
         preview.notes.append("a warm model is faster than these first rows: the time is more likely less than more")
 
 
-def _count_tokens(preview: Preview, rows: list[Any], ask: Ask, cores: int) -> None:
+def _count_tokens(preview: Preview, rows: list[Any], ask: Ask, cores: int, requests: int) -> None:
     settings = ask.settings
     tokens = [ask.row_tokens(messages) for messages in rows]
-    requests = preview.missing
     asked = math.ceil(requests * sum(tokens) / len(tokens))
     likely = requests * min(ask.likely_tokens, settings["max_output_tokens"])
     most = requests * settings["max_output_tokens"]

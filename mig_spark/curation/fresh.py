@@ -43,6 +43,9 @@ def made_with(config: Config) -> dict[str, str]:
     for role in ("tagger", "scorer"):
         named[f"annotate.{role}"] = plain[role]
         named |= {f"annotate.{role}.{key}": plain[role].get(key) for key in _DECIDES}
+        teacher = plain[role].get("teacher") if plain[role]["kind"] == "student" else None
+        if isinstance(teacher, dict):
+            named |= {f"annotate.{role}.teacher.{key}": teacher.get(key) for key in _DECIDES}
     return {name: _hash(value) for name, value in named.items()}
 
 

@@ -58,9 +58,11 @@ def _forget_screen(store: Store) -> None:
 
 
 def _annotate(store: Store, run: Run) -> None:
-    from mig_spark.annotation.annotate import annotate_pool
+    from mig_spark.annotation.annotate import annotate_pool, annotation_versions
 
-    run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
+    counts = run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
+    if "students" in counts:  # fitted by now
+        run.inputs["annotators"] = annotation_versions(store, run.config)
     run.inputs.pop("vocabulary", None)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "mig_spark"
-HEAVY = {"torch", "transformers", "sentence_transformers", "graphframes", "delta"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "graphframes", "delta"}
 GROUND = {"errors", "contracts", "config", "masking", "scrub", "plugins"}
 
 
