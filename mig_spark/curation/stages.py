@@ -127,7 +127,10 @@ def _report(store: Store, run: Run) -> None:
         logger.warning("no report: output.path is not set; with it, the report goes to <path>/report.html")
         return
     plain = run.as_dict()
-    health = plain["counts"].get("annotate", {}).get("health")
+    annotated = plain["counts"].get("annotate", {})
+    health = annotated.get("health")
+    if health and "students" in annotated:
+        health = {**health, "students": annotated["students"]}
     told = {**plain, "counts": flat_counts(plain["counts"]), "health": health}
     data = collect_report_data(
         store, store.read(ANNOTATED), told, story=_story(store, run), excerpts=run.config.report.excerpts

@@ -190,7 +190,8 @@ class RejectedExample:
 class ReportData:
     """A whole report.
 
-    `health` is `annotation.health.Health` as plain values, empty where none is known. `config` may hold secrets:
+    `health` is `annotation.health.Health` as plain values, empty where none is known; where students annotated, its
+    `students` says what they are (`annotation.students.told`), by role. `config` may hold secrets:
     rendering masks them.
     """
 

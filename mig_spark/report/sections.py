@@ -160,8 +160,27 @@ def annotation(data: ReportData) -> list[Section]:
     cards: list[Figure | str] = [
         card("What the score follows", note, found),
         card("Labels and flags", "", pairs(facts)),
+        *([_students(health["students"])] if health.get("students") else []),
     ]
     return [Section("annotation", "Labels and scores", take, [cards])]
+
+
+def _students(students: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [
+        (
+            f"{role}, of {one['teacher']}", one["measure"],
+            "none" if one["agreement"] is None else f"{one['agreement']:.2f}", count(one["held_out"]),
+            count(one["fitted_on"]), one["fitted_by"],
+        )
+        for role, one in students.items()
+    ]  # fmt: skip
+    columns = [
+        ("Student", "wide"), ("Agreement by", "wide"), ("Agreement", "num"), ("Rows held out", "num"),
+        ("Rows learned from", "num"), ("Fitted by run", "wide"),
+    ]  # fmt: skip
+    return card(
+        "Students", "How far they say what their teachers say, on rows that the fit did not see.", table(columns, lines)
+    )
 
 
 def graph(data: ReportData) -> Section:

@@ -66,6 +66,21 @@ def test_a_score_that_follows_length_is_told_on_the_first_screen(data: ReportDat
     assert 'id="annotation"' not in render_report(dataclasses.replace(data, health={}))
 
 
+def test_students_are_told_with_their_agreement(data: ReportData) -> None:
+    assert "Students" not in render_report(data)
+    one = {
+        "teacher": "endpoint <b>m</b>", "measure": "micro F1 of the labels", "agreement": 0.625, "held_out": 400,
+        "fitted_on": 1600, "fitted_by": "run-1",
+    }  # fmt: skip
+    students = {"tagger": one, "scorer": {**one, "agreement": None}}
+    page = render_report(dataclasses.replace(data, health={**data.health, "students": students}))
+    text = Tags(page).text
+    assert "tagger, of endpoint <b>m</b>" in text
+    for words in ("0.62", "1,600", "none", "run-1", "Rows held out"):
+        assert words in text
+    assert "<b>m</b>" not in page
+
+
 def test_kinds_of_rows_are_told_where_there_are_several(data: ReportData) -> None:
     kinds = (("sft", 1400), ("kto", 100))
     several, one = (
