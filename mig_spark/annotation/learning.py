@@ -181,7 +181,7 @@ def _answers(store: Store, teaching: Plan, lesson: Lesson, drawn: Drawn, only: D
     """
     from pyspark.sql import functions as sf
 
-    rows = joined(store, teaching, "id", "text_hash", "messages").join(sf.broadcast(only), "id", "left_semi")
+    rows = joined(store, teaching, "id", "messages").join(sf.broadcast(only), "id", "left_semi")
     said = chosen_labels(rows.select("id", TAGS[0], *SCORES[:3]), lesson.teacher)
     texts = rows.select("id", "messages").repartition(max(2, math.ceil(len(drawn.ids) / _ROWS)), "id")
     texts = texts.sortWithinPartitions("id").select(sf.col("id").alias("text_hash"), "messages")
