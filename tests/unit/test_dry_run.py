@@ -67,7 +67,7 @@ def test_more_rows_take_longer_and_more_cores_less(rows, cores):
 def counted(missing, **more):
     ask = EndpointTagger(**endpoint(**more)).annotator(1, None).step.ask
     preview = Preview(missing, 0, missing, 1)
-    _count_tokens(preview, [TALK], ask, cores=2)
+    _count_tokens(preview, [TALK], ask, cores=2, requests=missing)
     return preview
 
 
@@ -82,7 +82,7 @@ def test_money_is_tokens_times_price_and_unknown_without_one():
     # both endpoints' money is one sum
     ask = EndpointTagger(**endpoint(price={"prompt": 1, "completion": 1})).annotator(1, None).step.ask
     before = paid.dollars
-    _count_tokens(paid, [TALK], ask, cores=2)
+    _count_tokens(paid, [TALK], ask, cores=2, requests=1000)
     assert paid.dollars > before
 
 
