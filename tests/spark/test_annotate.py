@@ -173,6 +173,7 @@ def test_labels_near_to_many_rows_give_way_to_rarer_ones(spark: SparkSession, tm
         assert by_id(store)["row-7"].labels == rows[7][taken]
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_embedded_default(spark: SparkSession, tmp_path: Path) -> None:
     labels = tmp_path / "labels.json"

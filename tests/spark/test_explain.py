@@ -48,6 +48,7 @@ def config_of(files, **select):
 STAGES = ("ingest", "screen", "annotate", "graph", "select")
 
 
+@pytest.mark.long
 def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     config = config_of(files)
     done = run_pipeline(spark, config, STAGES)

@@ -51,7 +51,7 @@ EDGES = [(0, 1, 0.95), (1, 2, 0.5), (5, 9, 0.99), (10, 11, 0.9)]
 TRIPLES = [(name(i), name(j), w) for i, j, w in EDGES]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     pool=pools(),
     budget=st.integers(0, 45),
