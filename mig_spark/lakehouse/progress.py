@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mig_spark.lakehouse.durations import in_words
 from mig_spark.lakehouse.live_line import LINE, LiveLine
 from mig_spark.lakehouse.runtime import has_spark_context, job_under_way
 
@@ -72,7 +73,7 @@ class Watch:
             doing: what the jobs are for.
             bar: with a bar of characters.
         """
-        spent = _seconds(now - self._began)
+        spent = in_words(int(now - self._began))
         what = f"{self._stage}: {doing}" if doing else self._stage
         if tasks is None or not tasks.total:
             return f"{what}, {spent}"
@@ -84,7 +85,7 @@ class Watch:
         moved = tasks.done - self._job_done
         if moved > 0 and tasks.done < tasks.total:
             left = (tasks.total - tasks.done) * (now - self._job_began) / moved
-            line += f", about {_seconds(left)} left of this step"
+            line += f", about {in_words(int(left))} left of this step"
         return line
 
 
@@ -134,13 +135,3 @@ def _follow(
             return
         if not ended.is_set():
             tell(watch.words(tasks, time.monotonic(), doing=job_under_way(), bar=bar))
-
-
-def _seconds(value: float) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min."""
-    whole = int(value)
-    if whole < 90:
-        return f"{whole} s"
-    if whole < 5400:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

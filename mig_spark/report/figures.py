@@ -151,36 +151,27 @@ def shares(figure_id: str, title: str, note: str, items: Sequence[Share]) -> Fig
 
 def scores(facts: ScoreFacts) -> Figure:
     """The distribution of scores as shares of rows, pool and selection."""
-    lines = [
-        Line(name, facts.edges, part / max(float(part.sum()), 1.0), tint, steps=True)
-        for part, tint, name in ((facts.pool, "muted", "pool"), (facts.selection, "selection", "selection"))
-    ]
-    highest = max(float(line.y.max()) for line in lines)
-    chart = curves(
-        lines,
-        linear_axis("Score", float(facts.edges[0]), float(facts.edges[-1])),
-        linear_axis("Share of rows", 0, 1.05 * highest, form="percent"),
-        form="percent",
-    )
+    axis = linear_axis("Score", float(facts.edges[0]), float(facts.edges[-1]))
     note = "How many rows have which score, in the pool and in the selection."
-    return Figure("scores", "Scores before and after", note, chart, key=(POOL, SELECTION))
+    return _before_and_after("scores", "Scores before and after", note, facts, axis)
 
 
 def lengths(facts: LengthFacts) -> Figure:
     """The lengths of the answers as shares of rows, pool and selection."""
+    axis = log_axis("Characters of the answers (log)", [facts.edges])
+    note = "How many rows have answers of which length, in the pool and in the selection."
+    return _before_and_after("lengths", "Length of the answers before and after", note, facts, axis)
+
+
+def _before_and_after(figure_id: str, title: str, note: str, facts: ScoreFacts | LengthFacts, x: Axis) -> Figure:
+    """Two histograms over the same bins, each as shares of its rows."""
     lines = [
         Line(name, facts.edges, part / max(float(part.sum()), 1.0), tint, steps=True)
         for part, tint, name in ((facts.pool, "muted", "pool"), (facts.selection, "selection", "selection"))
     ]
     highest = max(float(line.y.max()) for line in lines)
-    chart = curves(
-        lines,
-        log_axis("Characters of the answers (log)", [facts.edges]),
-        linear_axis("Share of rows", 0, 1.05 * highest, form="percent"),
-        form="percent",
-    )
-    note = "How many rows have answers of which length, in the pool and in the selection."
-    return Figure("lengths", "Length of the answers before and after", note, chart, key=(POOL, SELECTION))
+    y = linear_axis("Share of rows", 0, 1.05 * highest, form="percent")
+    return Figure(figure_id, title, note, curves(lines, x, y, form="percent"), key=(POOL, SELECTION))
 
 
 def network(facts: GraphFacts) -> Figure:

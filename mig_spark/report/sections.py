@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
+from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
-from mig_spark.report.text import count, excerpt, flatten, number, percent, plural, seconds
+from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
 from mig_spark.report.verdict import random_objective, score_warning, strategy
 
 MIN_POINTS = 2
@@ -281,9 +282,9 @@ def run(data: ReportData) -> Section:
             title, note = "Selection", "How the rows were chosen; the strategy gives no certificate."
         blocks[0].append(card(title, note, pairs(_certificate(data.certificate))))
     if spent:
-        timing = table([("Stage", "wide"), ("Time", "num")], [(stage, seconds(s)) for stage, s in spent],
+        timing = table([("Stage", "wide"), ("Time", "num")], [(stage, in_words(s)) for stage, s in spent],
                        bars=[s / most if most else 0.0 for _, s in spent])  # fmt: skip
-        blocks[0].append(card("Time", f"{seconds(total)} in all.", timing))
+        blocks[0].append(card("Time", f"{in_words(total)} in all.", timing))
     if data.versions:
         blocks[1].append(card("Versions", "", pairs(flatten(data.versions))))
     if data.inputs:

@@ -73,19 +73,6 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def seconds(value: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 05 min."""
-    if not math.isfinite(value):
-        return "–"
-    if value < 10:
-        return f"{value:.1f} s"
-    if value < 90:
-        return f"{value:.0f} s"
-    if value < 5400:
-        return f"{int(value) // 60} min {int(value) % 60:02d} s"
-    return f"{int(value) // 3600} h {int(value) % 3600 // 60:02d} min"
-
-
 def plural(n: float, one: str, many: str | None = None) -> str:
     """1 row, 2 rows."""
     return f"{count(n)} {one if n == 1 else many or one + 's'}"
