@@ -212,4 +212,5 @@ def test_tables_of_a_catalog_are_written_again_and_again(spark, config, tmp_path
     [(version, told, *_)] = store.commits(SELECTION, 1)
     assert told["run_id"] == "second"
     log = Path(unquote(urlsplit(detail["location"]).path)) / "_delta_log" / f"{version:020d}.json"
-    assert any("mig-spark/second." in json.loads(line).get("txn", {}).get("appId", "") for line in log.open())
+    [made] = [found for line in log.open() if (found := json.loads(line).get("commitInfo"))]
+    assert json.loads(made["userMetadata"])["run_id"] == "second"
