@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import Config
+from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished
-from mig_spark.curation.history import unlike_defaults
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import InputError
 from mig_spark.explain import kept_out
@@ -270,8 +269,8 @@ def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def _pool_changes(store: Store, before: int, after: int) -> dict[str, int]:
-    """Count the rows that differ between two versions of ANNOTATED: `new` in the second, `gone` from it, and those of
-    both that have `other_labels` or `other_score`."""
+    """How the annotated pool changed between two versions of its table: rows that are in the second alone (`new`), in
+    the first alone (`gone`), and in both with other labels (`other_labels`) or another score (`other_score`)."""
     from pyspark.sql import functions as sf
 
     then, now = (store.read(ANNOTATED, version=v).select("id", "labels", "score") for v in (before, after))

@@ -372,7 +372,7 @@ def first_budget(rows: int | None) -> int:
 
 
 def describe_survey(survey: Survey, config: Config) -> str:
-    """What was found, as a few lines."""
+    """What `init` saw in the pool and chose for it, as lines to print."""
     seen = survey.seen
     lines = [
         f"  source       {', '.join(survey.forms)}" + (f", {survey.bytes / 1e6:,.1f} MB" if survey.bytes else ""),
@@ -391,6 +391,8 @@ def describe_survey(survey: Survey, config: Config) -> str:
     for reason, count in seen.rejected.most_common(3):
         detail = _one_line(seen.examples[reason][0])
         lines.append(f"  rejected     {count:,} of those looked at, `{reason}`, for example: {detail}")
+    if others := seen.rejected.most_common()[3:]:
+        lines.append(f"  rejected     {sum(n for _, n in others):,} more: {', '.join(reason for reason, _ in others)}")
     lines += [
         f"  tagger       {_named(config.annotate.tagger)}",
         f"  scorer       {_named(config.annotate.scorer)}",

@@ -108,7 +108,8 @@ class Plan:
 
 
 def make_plan(store: Store, config: Config) -> Plan:
-    """The annotators that a config names; a student that no run has fitted yet has no step.
+    """The tagger and the scorer that a config names, ready to annotate rows; a student that no run has fitted yet is
+    not ready, and has to be fitted first (`learning.learn`).
 
     Raises:
         DependencyError: a model's library or files are not there.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from mig_spark.annotation.annotator import Annotator, version_of
-from mig_spark.config.base import DEFAULT_MODEL, Section
+from mig_spark.config.base import RowVectors
 from mig_spark.kernels.annotation import student
 from mig_spark.kernels.annotation.annotators import Kernel
 
@@ -58,7 +58,7 @@ class Lesson:
         return replace(self.taught(learned), version=version, lesson=self)
 
 
-class StudentConfig(Section):
+class StudentConfig(RowVectors):
     """A small model that learns from a teacher."""
 
     rows: int = Field(2_000, ge=50, le=200_000, description="rows that the teacher annotates, at most")
@@ -69,14 +69,6 @@ class StudentConfig(Section):
     seed: int = Field(0, description="of the sample, which goes by a hash of the text; another one fits anew")
     held_out: float = Field(
         0.2, ge=0.05, le=0.5, description="share of the sample that the fit does not see, and agreement is measured on"
-    )
-    embedding: Literal["distilled", "model"] = Field(
-        "distilled",
-        description="what makes the vectors: distilled: static token vectors, made from the model once, for CPUs; "
-        "model: the model itself",
-    )
-    model: str = Field(
-        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
     )
     least_agreement: float = Field(0.5, description="least agreement with the teacher; below it the run stops")
     allow_disagreement: bool = Field(

@@ -104,7 +104,8 @@ def _as_row(store: Store, lesson: Lesson, fitted: Fitted) -> DataFrame:
 
 
 def told(lesson: Lesson, fitted: Fitted) -> dict[str, Any]:
-    """A student in plain values, for a run's counts."""
+    """What a run records of a student: its teacher, how far it agrees with it, and the rows on which it learned and was
+    measured; plain values."""
     return {
         "teacher": lesson.teacher.name,
         "measure": measure(lesson),

@@ -21,7 +21,7 @@ from mig_spark.config.labels import (
     VocabularyConfig,
     edge_threshold,
 )
-from mig_spark.config.load import build_config, build_part, check_overrides, load_config, parse_config
+from mig_spark.config.load import build_config, build_part, check_overrides, load_config, parse_config, unlike_defaults
 from mig_spark.config.run import (
     Config,
     GatesConfig,
@@ -78,4 +78,5 @@ __all__ = [
     "edge_threshold",
     "load_config",
     "parse_config",
+    "unlike_defaults",
 ]

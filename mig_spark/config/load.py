@@ -18,6 +18,9 @@ from mig_spark.scrub import remember_settings
 
 _S = TypeVar("_S", bound=Section)
 
+#: Sections that say where a run is and what it runs on, not what it does.
+_WHERE = ("output", "spark")
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a local YAML config and apply `key.sub=value` overrides.
@@ -93,6 +96,23 @@ def build_part(kind: type[_S], plain: Mapping[str, Any], *, where: str) -> _S:
     except ValidationError as e:
         problems = "; ".join(_explain(dict(err), kind) for err in e.errors())
         raise ConfigError(f"{where}: {problems} (see `mig-spark config`)") from None
+
+
+def unlike_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a resolved config that are not the defaults, by dotted key; where it is written is left out."""
+    usual = build_config({"pool": {"path": "pool"}, "output": {"path": "output"}}, where="defaults").to_dict()
+    return {
+        key: value
+        for section, part in config.items()
+        if section not in _WHERE
+        for key, value in _unlike(part, usual.get(section), section)
+    }
+
+
+def _unlike(value: Any, usual: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping) and isinstance(usual, Mapping) and value.get("kind") == usual.get("kind"):
+        return [pair for name, part in value.items() for pair in _unlike(part, usual.get(name), f"{key}.{name}")]
+    return [] if value == usual else [(key, value)]
 
 
 def _override(plain: dict[str, Any], text: str) -> None:

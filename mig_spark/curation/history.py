@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mig_spark.config import build_config
+from mig_spark.config import unlike_defaults
 from mig_spark.contracts import RUNS
 from mig_spark.curation.stages import flat_counts
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
-
-#: Sections of a config that say where a run takes place, not what it does.
-_PLACES = ("output", "spark")
 
 
 @dataclass(frozen=True)
@@ -124,20 +121,3 @@ def describe_run(run: PastRun) -> str:
     ]
     lines += [f"  {'versions' if k == 0 else '':<12} {name} {v}" for k, (name, v) in enumerate(run.versions.items())]
     return "\n".join(lines)
-
-
-def unlike_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """The values of a resolved config that are not the defaults, by dotted key; where it is written is left out."""
-    usual = build_config({"pool": {"path": "pool"}, "output": {"path": "output"}}, where="defaults").to_dict()
-    return {
-        key: value
-        for section, part in config.items()
-        if section not in _PLACES
-        for key, value in _unlike(part, usual.get(section), section)
-    }
-
-
-def _unlike(value: Any, usual: Any, key: str) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and isinstance(usual, dict) and value.get("kind") == usual.get("kind"):
-        return [pair for name, part in value.items() for pair in _unlike(part, usual.get(name), f"{key}.{name}")]
-    return [] if value == usual else [(key, value)]

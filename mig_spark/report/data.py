@@ -133,10 +133,17 @@ class Community:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """The label graph; `degree_labels[i]` labels have `degrees[i]` neighbours.
+    """What the report says of the label graph.
 
-    `component_labels`: labels of the largest component. `drawn` and `lines`: the most frequent labels, and the
-    heaviest edges between them.
+    Attributes:
+        labels: in use, and so vertices.
+        edges, cooccurrences: edges by similarity, and by co-occurrence.
+        degrees, degree_labels: `degree_labels[i]` labels have `degrees[i]` neighbours; float64 (n,) each.
+        strongest: the heaviest edges by similarity.
+        components, communities: how many there are.
+        largest: the largest communities.
+        component_labels: labels of the largest component.
+        drawn, lines: what the picture shows: the most frequent labels, and the heaviest edges between them.
     """
 
     labels: int = 0

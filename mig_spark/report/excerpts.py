@@ -32,7 +32,8 @@ Excerpts = Literal["text", "ids", "none"]
 
 @dataclass(frozen=True)
 class RowsToRead:
-    """Rows for the report: the first and the last selected, the highest scores passed over, and all to browse."""
+    """The rows that the report quotes: the first and the last of the selection, the rows of highest score that were not
+    selected, and in `browse` all that a reader can search, those included."""
 
     first: tuple[RowExcerpt, ...] = ()
     last: tuple[RowExcerpt, ...] = ()

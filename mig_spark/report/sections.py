@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mig_spark.config import unlike_defaults
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
@@ -292,8 +293,10 @@ def run(data: ReportData) -> Section:
             card("Inputs", "", pairs(flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")))
         )
     if data.config:
-        config = f"<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"
-        blocks.append([card("Config", "As resolved for this run; secrets are masked.", config)])
+        own = pairs(flatten(unlike_defaults(data.config)))
+        config = f"{own}<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"
+        note = "What is not as by default; below it all as resolved for this run. Secrets are masked."
+        blocks.append([card("Config", note, config)])
     take = " · ".join(part for part in (data.run_id, data.started_at) if part)
     return Section("run", "About this run", take, [b for b in blocks if b])
 

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
-from mig_spark.config.base import DEFAULT_MODEL, Section
+from mig_spark.config.base import RowVectors, Section
 from mig_spark.errors import ConfigError, ContractError
 
 if TYPE_CHECKING:
@@ -191,22 +191,13 @@ class Strategy(Section, ABC):
         """
 
 
-class ByVectors(Strategy):
+class ByVectors(RowVectors, Strategy):
     """A strategy that compares rows by vectors: a run makes those of its rows once and keeps them in the table
     `vectors`; rows that are given from Python have a column `vector` (numbers, brought to length 1) or, in this
     process, `messages`. Rows without text have no vector and are not taken.
 
     The embeddings are those of a sentence-transformers model (Reimers and Gurevych 2019, arXiv 1908.10084).
     """
-
-    embedding: Literal["distilled", "model"] = Field(
-        "distilled",
-        description="what makes the vectors: distilled: static token vectors, made from the model once, for CPUs; "
-        "model: the model itself",
-    )
-    model: str = Field(
-        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
-    )
 
     may_read: ClassVar[tuple[str, ...]] = ("vector", "messages")
 

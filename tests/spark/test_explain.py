@@ -10,10 +10,10 @@ from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
 from mig_spark.compare import compare_selections, describe_comparison
-from mig_spark.config import OutputConfig, PoolConfig
+from mig_spark.config import OutputConfig, PoolConfig, unlike_defaults
 from mig_spark.contracts import ANNOTATED, SELECTION
 from mig_spark.curation.finished import last_finished
-from mig_spark.curation.history import describe_run, describe_runs, past_runs, unlike_defaults
+from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.curation.published import story_of
 from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import InputError

@@ -190,6 +190,15 @@ def test_the_file_of_long_foreign_rows_is_small_enough(data: ReportData) -> None
     assert len(render_report(dataclasses.replace(data, browse=rows)).encode()) < 1_500_000
 
 
+def test_what_a_config_changes_stands_before_the_whole(data: ReportData) -> None:
+    shown = render_report(data)
+    own, whole = re.search(r"<h3>Config</h3>(.*?)<details>(.*?)</details>", shown, re.DOTALL).groups()
+    assert "select.budget" in own
+    assert "select.phi.b" not in own, "0.8 is the default"
+    assert "select.phi.b" in whole
+    assert "canary-4711" not in own
+
+
 def test_rows_that_must_not_be_quoted_have_no_turns(data: ReportData) -> None:
     bare = tuple(dataclasses.replace(row, prompt=None, answer=None) for row in data.browse)
     page = Tags(render_report(dataclasses.replace(data, first=(), last=(), passed_over=(), browse=bare)))

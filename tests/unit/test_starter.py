@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from mig_spark.config import DEFAULT_MODEL, PoolConfig, load_config, parse_confi
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.kernels.ingest.seen import Seen
-from mig_spark.starter import MULTILINGUAL, choose_tagger, starter_text, write_starter
+from mig_spark.starter import MULTILINGUAL, choose_tagger, describe_survey, starter_text, write_starter
 from mig_spark.survey import Survey, survey_pool
 
 ASK = "What is the largest of the lakes in the north, and how deep is it?"
@@ -137,6 +138,28 @@ def test_mixed_kinds_and_rejected_records_are_told(tmp_path):
     assert "several kinds of rows: sft 75%, preference 25%" in text
     assert "null keeps all of them. kinds: [sft]" in text
     assert "Rejected: 1 of 5, `unknown schema`" in text
+
+
+def test_no_reason_of_a_rejection_is_kept_to_itself(tmp_path):
+    bad = [
+        5,
+        5,
+        5,
+        {"a": 1},
+        {"a": 1},
+        {"prompt": ASK, "completion": ""},
+        {"prompt": ASK, "completion": " "},
+        {"messages": []},
+    ]
+    path = lines(tmp_path / "pool.jsonl", [{"prompt": ASK, "completion": ANSWER}] * 9 + bad)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "cut\n')
+    found, config, _ = started(path, tmp_path)
+    told = [line for line in describe_survey(found, config).splitlines() if line.startswith("  rejected")]
+    assert len(found.seen.rejected) == 5
+    assert len(told) == 4
+    assert all(reason in "".join(told) for reason in found.seen.rejected)
+    assert "  2 more: " in told[-1]
 
 
 def test_labels_and_scores_that_rows_bring_are_taken(tmp_path):
