@@ -49,7 +49,8 @@ class Axis:
 class Line:
     """A curve: points in order of x; `tint` and `style` are classes (selection or muted; solid, dot, dash).
 
-    `steps`: each value holds between two x, so there is one x more; the area below is filled.
+    `steps`: each value holds between two x, so there is one x more; the area below is filled. A line without a name is
+    a mark: it is drawn, and has no numbers.
     """
 
     name: str
@@ -149,7 +150,8 @@ def curves(lines: Sequence[Line], x: Axis, y: Axis, *, form: Form = "number") ->
         shape = f"{points} {points}" if up.size == 1 else points
         kind = "dot-alone" if up.size == 1 else line.style
         drawn.append(f'<polyline class="line {esc(line.tint)} {esc(kind)}" points="{shape}"/>')
-        hover.append({"name": line.name, "x": line.x, "y": line.y, "steps": line.steps})
+        if line.name:
+            hover.append({"name": line.name, "x": line.x, "y": line.y, "steps": line.steps})
     bounds = {"low": x.low, "high": x.high, "log": x.log}
     return Chart(
         _area(x, y, "".join(drawn)),
@@ -248,7 +250,7 @@ def _drawable(line: Line, x: Axis, y: Axis) -> Line:
 
 def _curve_numbers(lines: Sequence[Line], x: Axis, form: Form) -> tuple[list[str], list[list[str]]]:
     """Some values of each curve, at the places of the one with most points."""
-    shown = [line for line in lines if line.y.size]
+    shown = [line for line in lines if line.y.size and line.name]
     head = [x.title, *(line.name for line in shown)]
     if not shown:
         return head, []

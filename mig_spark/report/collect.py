@@ -9,12 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION
+from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
+from mig_spark.kernels.ingest.languages import language_of
 from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.report.data import (
     Counts,
@@ -28,6 +31,8 @@ from mig_spark.report.data import (
     ReportData,
     ScoreFacts,
     Share,
+    VocabularyEdit,
+    VocabularyFacts,
 )
 from mig_spark.report.excerpts import Excerpts, rejected_examples, rows_to_read
 from mig_spark.report.labels import label_facts, largest_communities
@@ -44,6 +49,10 @@ SOURCES, SCORE_BINS, STRONGEST_EDGES = 10, 40, 8
 DRAWN_LABELS, DRAWN_EDGES = 300, 900
 #: Bins of the lengths of answers, for each doubling.
 _BINS_A_DOUBLING = 2
+#: Merges and drops of the vocabulary that are named.
+EDITS = 12
+#: Rows, selected or not, and characters of each, from which languages are told; languages that are named.
+TOLD, TOLD_CHARACTERS, LANGUAGES = 1_000, 400, 8
 UNKNOWN = "unknown"
 _GROUPS = ("component", "community")
 _JSON_KEYS = ("counts", "health", "seconds", "certificate", "config", "random_curve", "versions", "inputs")
@@ -77,8 +86,9 @@ def collect_report_data(
     """
     run = {key: _parsed(value) if key in _JSON_KEYS else value for key, value in run.items()}
     selection = store.read(SELECTION)
-    selected = selection.count()
-    scores, rows = _score_facts(annotated, selection, selected)
+    found = _scores(annotated, selection)
+    rows, selected = found.rows, found.selected
+    scores, lengths = _before_and_after(annotated, selection, found)
     label_table = _label_table(store, selection)
     facts = _label_facts(label_table, rows, selected)
     read = rows_to_read(store, annotated, selection, selected, rows, label_table, story=story, excerpts=excerpts)
@@ -92,11 +102,13 @@ def collect_report_data(
         gains=gains,
         random=_random_curve(run.get("random_curve")),
         labels=facts,
-        sources=_sources(annotated, selection, rows, selected),
+        sources=_sources(annotated, selection, found),
+        languages=_languages(store, annotated, selection, found),
         scores=scores,
-        lengths=_length_facts(annotated, selection),
+        lengths=lengths,
         health=run.get("health") or {},
         graph=_graph_facts(store, label_table),
+        vocabulary=_vocabulary_facts(store, run.get("config")),
         first=read.first,
         last=read.last,
         passed_over=read.passed_over,
@@ -110,65 +122,94 @@ def collect_report_data(
     )
 
 
-def _score_facts(annotated: DataFrame, selection: DataFrame, selected: int) -> tuple[ScoreFacts, int]:
-    """The histogram of scores, and the number of annotated rows (counted in the same pass)."""
+@dataclass(frozen=True)
+class _Scores:
+    """Rows and scores of the annotated pool and of the selection; a score is None where none is known."""
+
+    rows: int
+    low: float | None
+    high: float | None
+    middle: tuple[float, float] | None
+    selected: int
+    selected_middle: float | None
+
+
+def _scores(annotated: DataFrame, selection: DataFrame) -> _Scores:
+    """How many rows there are, and the range of their scores: one query, for each has a price of its own."""
     from pyspark.sql import functions as sf
 
     usable = sf.when(~sf.isnan("score"), sf.col("score"))
-    facts = annotated.agg(
+    pool = annotated.agg(
         sf.count(sf.lit(1)).alias("rows"),
         sf.min(usable).alias("low"),
         sf.max(usable).alias("high"),
-        sf.percentile_approx(usable, [0.5, 0.999], 2000).alias("mid"),
-    ).first()
-    assert facts is not None
-    if facts.low is None or not math.isfinite(facts.high):
-        return ScoreFacts(), facts.rows
-    # a few huge scores would squeeze everything else into one bin: the last bin takes them in
-    high = facts.mid[1] if facts.mid[1] - facts.low < 0.5 * (facts.high - facts.low) else facts.high
-    # scores that are all the same, but for rounding, still need bins of some width
-    high = high if high - facts.low > 1e-9 * max(abs(facts.low), 1e-9) else facts.low + max(abs(facts.low), 1.0)
-    edges = np.linspace(facts.low, high, SCORE_BINS + 1)
-    middle = selection.agg(sf.percentile_approx(usable, 0.5, 2000).alias("mid")).first() if selected else None
-    histogram = ScoreFacts(
-        edges=edges,
-        pool=_histogram(annotated, edges),
-        selection=_histogram(selection, edges),
-        pool_median=facts.mid[0],
-        selection_median=middle.mid if middle is not None else None,
+        sf.percentile_approx(usable, [0.5, 0.999], 2000).alias("middle"),
     )
-    return histogram, facts.rows
+    chosen = selection.agg(
+        sf.count(sf.lit(1)).alias("selected"), sf.percentile_approx(usable, 0.5, 2000).alias("selected_middle")
+    )
+    found = pool.crossJoin(chosen).first()
+    assert found is not None
+    middle = None if found.middle is None else (found.middle[0], found.middle[1])
+    return _Scores(found["rows"], found.low, found.high, middle, found.selected, found.selected_middle)
 
 
-def _histogram(df: DataFrame, edges: Floats) -> Floats:
+def _score_edges(scores: _Scores) -> Floats:
+    """The bins of the histogram of scores; none where no score is known."""
+    if scores.low is None or scores.high is None or scores.middle is None or not math.isfinite(scores.high):
+        return np.zeros(0)
+    low, high = scores.low, scores.high
+    # a few huge scores would squeeze everything else into one bin: the last bin takes them in
+    high = scores.middle[1] if scores.middle[1] - low < 0.5 * (high - low) else high
+    # scores that are all the same, but for rounding, still need bins of some width
+    high = high if high - low > 1e-9 * max(abs(low), 1e-9) else low + max(abs(low), 1.0)
+    return np.linspace(low, high, SCORE_BINS + 1)
+
+
+def _before_and_after(annotated: DataFrame, selection: DataFrame, scores: _Scores) -> tuple[ScoreFacts, LengthFacts]:
+    """Scores and lengths before and after, in one pass: rows by the bin of either, selected or not."""
     from pyspark.sql import functions as sf
 
-    place = (sf.col("score") - float(edges[0])) / float(edges[1] - edges[0])
-    place = sf.floor(sf.least(sf.greatest(place, sf.lit(0.0)), sf.lit(len(edges) - 2.0))).cast("int")
-    counted = df.where(sf.col("score").isNotNull() & ~sf.isnan("score")).groupBy(place.alias("bin")).count().collect()
-    rows = np.zeros(len(edges) - 1)
-    for line in counted:
-        rows[line.bin] = line["count"]
-    return rows
-
-
-def _length_facts(annotated: DataFrame, selection: DataFrame) -> LengthFacts:
-    """Lengths before and after, in one pass: rows by bin of the length of their answers, selected or not."""
-    from pyspark.sql import functions as sf
-
-    if "answer_characters" not in annotated.columns:
-        return LengthFacts()
+    edges = _score_edges(scores)
+    known = "answer_characters" in annotated.columns
+    if not edges.size and not known:
+        return ScoreFacts(), LengthFacts()
     chosen = selection.select("id", sf.lit(True).alias("chosen"))
-    bins = sf.floor(sf.log2(sf.greatest("answer_characters", sf.lit(1))) * _BINS_A_DOUBLING).cast("int")
+    place: Any = sf.lit(None).cast("int")
+    if edges.size:
+        place = (sf.col("score") - float(edges[0])) / float(edges[1] - edges[0])
+        place = sf.floor(sf.least(sf.greatest(place, sf.lit(0.0)), sf.lit(len(edges) - 2.0))).cast("int")
+        place = sf.when(sf.col("score").isNotNull() & ~sf.isnan("score"), place)
+    bins: Any = sf.lit(None).cast("int")
+    if known:
+        bins = sf.floor(sf.log2(sf.greatest("answer_characters", sf.lit(1))) * _BINS_A_DOUBLING).cast("int")
     sums = {"answers": "answer_characters", "turns": "turns", "tokens": "tokens"}
-    found = {name: column for name, column in sums.items() if column in annotated.columns}
-    grouped = annotated.join(chosen, "id", "left").groupBy(sf.coalesce("chosen", sf.lit(False)).alias("chosen"),
-                                                           bins.alias("bin"))  # fmt: skip
-    lines = grouped.agg(
-        sf.count(sf.lit(1)).alias("rows"),
-        *(sf.sum(column).alias(name) for name, column in found.items()),
-        *(sf.count(column).alias(f"{name}_known") for name, column in found.items()),
-    ).collect()
+    found = {name: column for name, column in sums.items() if known and column in annotated.columns}
+    lines = (
+        annotated.join(chosen, "id", "left")
+        .groupBy(sf.coalesce("chosen", sf.lit(False)).alias("chosen"), place.alias("score_bin"), bins.alias("bin"))
+        .agg(
+            sf.count(sf.lit(1)).alias("rows"),
+            *(sf.sum(column).alias(name) for name, column in found.items()),
+            *(sf.count(column).alias(f"{name}_known") for name, column in found.items()),
+        )
+        .collect()
+    )
+    return _score_facts(lines, edges, scores), _length_facts(lines, tuple(found))
+
+
+def _score_facts(lines: Sequence[Any], edges: Floats, scores: _Scores) -> ScoreFacts:
+    if not edges.size or scores.middle is None:
+        return ScoreFacts()
+    pool, picked = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
+    for line in lines:
+        if line.score_bin is not None:
+            pool[line.score_bin] += line.rows
+            picked[line.score_bin] += line.rows * line.chosen
+    return ScoreFacts(edges, pool, picked, scores.middle[0], scores.selected_middle)
+
+
+def _length_facts(lines: Sequence[Any], found: Sequence[str]) -> LengthFacts:
     counted = [line for line in lines if line.bin is not None]
     if not counted:
         return LengthFacts()
@@ -230,20 +271,86 @@ def _curve(points: Sequence[tuple[float, float]]) -> Curve:
     return Curve(both[:, 0], both[:, 1])
 
 
-def _sources(annotated: DataFrame, selection: DataFrame, rows: int, selected: int) -> tuple[Share, ...]:
+def _sources(annotated: DataFrame, selection: DataFrame, scores: _Scores) -> tuple[Share, ...]:
     from pyspark.sql import functions as sf
 
-    def by_source(df: DataFrame, name: str) -> DataFrame:
-        source = sf.coalesce(sf.col("source"), sf.lit(UNKNOWN)).alias("source")
-        return df.groupBy(source).agg(sf.count(sf.lit(1)).alias(name))
-
-    both = by_source(annotated, "pool").join(by_source(selection, "chosen"), "source", "full").fillna(0)
-    top = both.orderBy(sf.desc("pool"), sf.desc("chosen"), "source").limit(SOURCES).collect()
-    shares = [Share(s.source, s.pool / max(rows, 1), s.chosen / max(selected, 1)) for s in top]
-    if sum(s.pool for s in top) < rows:
-        rest = Share("all others", 1 - sum(s.pool for s in shares), max(1 - sum(s.selection for s in shares), 0.0))
-        shares.append(rest if selected else Share(rest.name, rest.pool, 0.0))
+    source = sf.coalesce(sf.col("source"), sf.lit(UNKNOWN)).alias("source")
+    chosen = selection.select("id", sf.lit(1).alias("chosen"))
+    both = annotated.select("id", source).join(chosen, "id", "left").groupBy("source")
+    counted = both.agg(sf.count(sf.lit(1)).alias("pool"), sf.count("chosen").alias("chosen"))
+    top = counted.orderBy(sf.desc("pool"), sf.desc("chosen"), "source").limit(SOURCES).collect()
+    rows, selected = max(scores.rows, 1), max(scores.selected, 1)
+    shares = [Share(s.source, s.pool / rows, s.chosen / selected) for s in top]
+    if sum(s.pool for s in top) < scores.rows:
+        rest = 1 - sum(s.selection for s in shares) if scores.selected else 0.0
+        shares.append(Share("all others", 1 - sum(s.pool for s in shares), max(rest, 0.0)))
     return tuple(shares)
+
+
+def _languages(store: Store, annotated: DataFrame, selection: DataFrame, scores: _Scores) -> tuple[Share, ...]:
+    """Roughly which languages the first requests of rows are in, before and after; told from about `TOLD` rows that
+    were selected and as many that were not, drawn by the hash of the id."""
+    from pyspark.sql import functions as sf
+
+    left = scores.rows - scores.selected
+    if not scores.selected or not store.exists(POOL):
+        return ()
+    draw = sf.pmod(sf.xxhash64("id", sf.lit("language")), sf.lit(1_000_000)) / 1e6
+    chosen = sf.coalesce("chosen", sf.lit(False)).alias("chosen")
+    least = sf.when(sf.col("chosen"), sf.lit(TOLD / scores.selected)).otherwise(sf.lit(TOLD / max(left, 1)))
+    ids = annotated.select("id").join(selection.select("id", sf.lit(True).alias("chosen")), "id", "left")
+    drawn = ids.select("id", chosen).where(draw < least)
+    request = sf.try_element_at(sf.filter("messages", lambda m: m["role"] == "user"), sf.lit(1))
+    text = sf.substring(request["content"], 1, TOLD_CHARACTERS).alias("text")
+    told: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    for line in store.read(POOL).join(sf.broadcast(drawn), "id").select("chosen", text).collect():
+        told[line.chosen][language_of(line.text or "") or UNKNOWN] += 1
+    here, there = (max(sum(told[part].values()), 1) for part in (True, False))
+    part = scores.selected / max(scores.rows, 1)
+    shares = [
+        Share(name, part * told[True][name] / here + (1 - part) * told[False][name] / there, told[True][name] / here)
+        for name in {*told[True], *told[False]}
+    ]
+    shares.sort(key=lambda s: (-s.pool, s.name))
+    rest = shares[LANGUAGES:]
+    others = [Share("all others", sum(s.pool for s in rest), sum(s.selection for s in rest))] if rest else []
+    return (*shares[:LANGUAGES], *others)
+
+
+def _vocabulary_facts(store: Store, config: Any) -> VocabularyFacts:
+    """What the vocabulary merged and dropped, where the run has one."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as sf
+
+    section = config.get("vocabulary") if isinstance(config, Mapping) else None
+    if not (isinstance(section, Mapping) and section.get("enabled")) or not store.exists(VOCABULARY):
+        return VocabularyFacts()
+    each = Window.partitionBy("status")
+    order = each.orderBy(sf.desc_nulls_last("frequency"), "label")
+    table = store.read(VOCABULARY).select(
+        "label", "status", "merged_into", "frequency", "reason",
+        sf.row_number().over(order).alias("place"),
+        sf.count(sf.lit(1)).over(each).alias("labels"),
+        sf.sum(sf.coalesce(sf.size("raw_tags"), sf.lit(0))).over(each).alias("tags"),
+    )  # fmt: skip
+    lines = table.where(sf.col("place") <= EDITS).orderBy("place").collect()
+    of = {line.status: (line.labels, line.tags) for line in lines}
+    edits = {
+        status: tuple(
+            VocabularyEdit(e.label, e.merged_into or "", int(e.frequency or 0), e.reason or "edited by hand")
+            for e in lines if e.status == status
+        )
+        for status in ("merged", "dropped")
+    }  # fmt: skip
+    return VocabularyFacts(
+        tags=sum(tags for _, tags in of.values()),
+        labels=sum(labels for labels, _ in of.values()),
+        kept=of.get("kept", (0, 0))[0],
+        merged=of.get("merged", (0, 0))[0],
+        dropped=of.get("dropped", (0, 0))[0],
+        merges=edits["merged"],
+        drops=edits["dropped"],
+    )
 
 
 def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
@@ -253,17 +360,24 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
     degrees, many = np.unique(used["degree"].to_numpy(dtype=np.float64), return_counts=True)
     groups = (used[c].to_numpy(dtype=np.int64) for c in ("community", "frequency", "uses"))
     kinds: dict[str, int] = {}
-    strongest, lines = [], []
+    strongest: list[Any] = []
+    lines: Any = []
     heaviest = used.sort_values(["frequency", "label"], ascending=[False, True]).head(DRAWN_LABELS)
     heaviest = heaviest[["label", "frequency", "uses", "community"]]
     if store.exists(LABEL_EDGES):
         edges = store.read(LABEL_EDGES)
         drawn = heaviest["label"].tolist()
         between = edges.where(sf.col("src").isin(drawn) & sf.col("dst").isin(drawn) & (sf.col("kind") != "propagation"))
-        lines = between.orderBy(sf.desc("weight"), "src", "dst").limit(DRAWN_EDGES).collect()
-        kinds = {line.kind: line["count"] for line in edges.groupBy("kind").count().collect()}
         similar = edges.where(sf.col("kind") == "similarity")
-        strongest = similar.orderBy(sf.desc("weight"), "src", "dst").limit(STRONGEST_EDGES).collect()
+        ends, nothing = ["src", "dst", "weight", "kind"], sf.lit(None).cast("string")
+        lines = between.orderBy(sf.desc("weight"), "src", "dst").limit(DRAWN_EDGES).select(*ends, sf.lit(0).alias("of"))
+        heavy = similar.orderBy(sf.desc("weight"), "src", "dst").limit(STRONGEST_EDGES)
+        counted = edges.groupBy("kind").agg(sf.count(sf.lit(1)).cast("double").alias("weight"))
+        counted = counted.select(nothing.alias("src"), nothing.alias("dst"), "weight", "kind", sf.lit(2).alias("of"))
+        found = lines.union(heavy.select(*ends, sf.lit(1).alias("of"))).union(counted).collect()
+        found.sort(key=lambda e: (e.of, -e.weight, e.src or "", e.dst or ""))
+        lines, strongest, of_kinds = ([e for e in found if e.of == part] for part in range(3))
+        kinds = {line.kind: int(line.weight) for line in of_kinds}
     return GraphFacts(
         labels=len(used),
         edges=kinds.get("similarity", 0),

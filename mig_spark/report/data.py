@@ -161,6 +161,31 @@ class GraphFacts:
 
 
 @dataclass(frozen=True)
+class VocabularyEdit:
+    """A label that the vocabulary merged into another (`into`) or dropped (`into` is empty), the rows of the pool that
+    carry it, and why."""
+
+    label: str
+    into: str
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class VocabularyFacts:
+    """What the vocabulary made of raw tags: how many there were, how many labels (`labels`) it has, how many of them it
+    kept, merged and dropped; of merges and drops those on most rows. No labels: the run has no vocabulary."""
+
+    tags: int = 0
+    labels: int = 0
+    kept: int = 0
+    merged: int = 0
+    dropped: int = 0
+    merges: tuple[VocabularyEdit, ...] = ()
+    drops: tuple[VocabularyEdit, ...] = ()
+
+
+@dataclass(frozen=True)
 class RowExcerpt:
     """One pool row, cut for reading; `prompt` and `answer` are None where the report must not quote them.
 
@@ -210,10 +235,12 @@ class ReportData:
     random: Curve = Curve()
     labels: LabelFacts = LabelFacts()
     sources: tuple[Share, ...] = ()
+    languages: tuple[Share, ...] = ()
     scores: ScoreFacts = ScoreFacts()
     lengths: LengthFacts = LengthFacts()
     health: Mapping[str, Any] = field(default_factory=dict)
     graph: GraphFacts = GraphFacts()
+    vocabulary: VocabularyFacts = VocabularyFacts()
     first: tuple[RowExcerpt, ...] = ()
     last: tuple[RowExcerpt, ...] = ()
     passed_over: tuple[RowExcerpt, ...] = ()

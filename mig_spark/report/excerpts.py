@@ -76,7 +76,7 @@ def rows_to_read(
         left = annotated.join(selection.select("id"), "id", "left_anti").where(~sf.isnan("score")).select(*columns)
         highest = left.orderBy(sf.desc("score"), "id").limit(BROWSE_OVER)
         drawn = left.orderBy(sf.xxhash64("id"), "id").limit(BROWSE_DRAWN)
-        found = {line.id: line for part in (highest, drawn) for line in part.collect()}
+        found = {line.id: line for line in highest.union(drawn).collect()}
         over = list(found.values())
     turns = _turns(store, [line.id for line in (*chosen, *over)]) if excerpts == "text" else None
     uses = dict(zip(table["label"], table["uses"], strict=True)) if over else {}

@@ -54,17 +54,19 @@ def funnel(counts: Counts) -> Figure:
     return Figure("funnel", "Rows after each step", "Pale is what the step left out.", chart)
 
 
-def objective(selection: Curve, random: Curve) -> Figure:
-    """The objective of the first r rows, beside random rows."""
+def objective(selection: Curve, random: Curve, knee: int | None = None) -> Figure:
+    """The objective of the first r rows, beside random rows; `knee` is a rank that is marked."""
+    highest = _highest(selection, random)
+    lines = [_line(random, "random", "muted", "dot"), _line(selection, "selection", "selection")]
+    note = "The objective E of the first rows of the selection, and of as many rows drawn at random."
+    if knee is not None:
+        lines.insert(0, Line("", np.full(2, float(knee)), np.array([0.0, highest]), "muted", "dash"))
+        note += f" Dashed: rank {count(knee)}, from which on a row adds less than the mean of all."
     return Figure(
         "objective",
         "Information by rank",
-        "The objective E of the first rows of the selection, and of as many rows drawn at random.",
-        curves(
-            [_line(random, "random", "muted", "dot"), _line(selection, "selection", "selection")],
-            _rank_axis(selection, random),
-            linear_axis("Objective E", 0, _highest(selection, random)),
-        ),
+        note,
+        curves(lines, _rank_axis(selection, random), linear_axis("Objective E", 0, highest)),
         key=(RANDOM, SELECTION),
     )
 

@@ -12,6 +12,7 @@ from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
+from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
@@ -23,8 +24,8 @@ _NOTHING = "No row was selected, so there is nothing to compare here."
 
 def all_sections(data: ReportData) -> list[Section]:
     """Every section that has something to say."""
-    shown = [flow(data), information(data), labels(data), mix(data), *annotation(data), graph(data), rows(data)]
-    return [*shown, *rejected(data), run(data)]
+    shown = [flow(data), information(data), labels(data), *enough(data), mix(data), *annotation(data)]
+    return [*shown, *vocabulary(data), graph(data), rows(data), *rejected(data), run(data)]
 
 
 def flow(data: ReportData) -> Section:
@@ -77,7 +78,7 @@ def information(data: ReportData) -> Section:
             take += (
                 f" Its first {plural(rank, 'row')} already carry what {count(data.counts.selected)} random rows carry."
             )
-    plots: list[Figure | str] = [figures.objective(data.objective, data.random)]
+    plots: list[Figure | str] = [figures.objective(data.objective, data.random, knee(data.objective))]
     if data.objective.rank.size > MIN_POINTS:
         plots.append(figures.steps(data.objective, data.random, Curve() if _gain_is_rise(data) else data.gains))
     return Section("information", "Information gained", take, [plots])
@@ -101,6 +102,33 @@ def labels(data: ReportData) -> Section:
     return Section("labels", "Labels covered", take, [[figures.coverage(facts), figures.bands(facts.bands)]])
 
 
+def enough(data: ReportData) -> list[Section]:
+    """What smaller budgets would carry; nothing where the selection has no smaller ones."""
+    shown = prefixes(data)
+    if len(shown) < MIN_POINTS:
+        return []
+    bend = knee(data.objective)
+    take = "What its first rows carry of the whole selection."
+    if bend is not None:
+        at = float(data.objective.value[int(np.searchsorted(data.objective.rank, bend))])
+        take = (
+            f"The first {plural(bend, 'row')} carry {percent(at / float(data.objective.value[-1]))} of the selection's "
+            "information; from there on a row adds less than the mean of all of them."
+        )
+    if nested(data):
+        take += " The first n rows are what a budget of n chooses; `mig-spark export --first n` takes them."
+    titles = ["Rows", "Of the information", "Beside random rows", "Labels covered"]
+    cells = [
+        [count(p.rows), percent(p.share), "–" if p.beside_random is None else f"{p.beside_random:.2f} ×",
+         percent(p.covered)] for p in shown
+    ]  # fmt: skip
+    known = [k for k in range(len(titles)) if k == 0 or any(line[k] != "–" for line in cells)]
+    lines = [[line[k] for k in known] for line in cells]
+    note = "The objective is what MIG maximises: where its curve bends is no measure of what a training needs."
+    found = table([(titles[k], "num") for k in known], lines)
+    return [Section("enough", "How much is enough", take, [[card("Smaller budgets", note, found)]])]
+
+
 def mix(data: ReportData) -> Section:
     """Shares of labels, sources and scores before and after."""
     if not data.counts.selected:
@@ -113,6 +141,11 @@ def mix(data: ReportData) -> Section:
     if data.sources:
         note = "Where the rows come from, in the pool and in the selection."
         right.append(figures.shares("sources", "Sources", note, data.sources))
+    if len(data.languages) > 1:
+        note = (
+            "Told from a sample of requests, by script and common words: short texts and code are often told wrongly."
+        )
+        left.append(figures.shares("languages", "Languages, roughly", note, data.languages))
     if data.scores.edges.size > 1:
         right.append(figures.scores(data.scores))
     if data.lengths.edges.size > 1:
@@ -185,6 +218,28 @@ def _students(students: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def vocabulary(data: ReportData) -> list[Section]:
+    """Which spellings became one label, and which labels were left out; nothing where the run has no vocabulary."""
+    v = data.vocabulary
+    if not v.labels:
+        return []
+    take = (
+        f"{plural(v.tags, 'raw tag')} became {plural(v.kept, 'label')}: {count(v.merged)} were merged into others, "
+        f"{count(v.dropped)} dropped."
+    )
+    cards: list[Figure | str] = []
+    if v.merges:
+        lines = [(excerpt(m.label, limit=60), excerpt(m.into, limit=60), count(m.rows), m.reason) for m in v.merges]
+        columns = [("Label", "wide"), ("Merged into", "wide"), ("Rows", "num"), ("Why", "")]
+        note = "Those on most rows. Each is in the table vocabulary, where it may be edited."
+        cards.append(card("Largest merges", note, table(columns, lines)))
+    if v.drops:
+        dropped = [(excerpt(m.label, limit=60), count(m.rows), m.reason) for m in v.drops]
+        found = table([("Label", "wide"), ("Rows", "num"), ("Why", "")], dropped)
+        cards.append(card("Dropped", "Those on most rows: no selection sees these labels.", found))
+    return [Section("vocabulary", "Vocabulary", take, [cards] if cards else [])]
+
+
 def graph(data: ReportData) -> Section:
     """The label graph."""
     g = data.graph
@@ -224,7 +279,9 @@ def graph(data: ReportData) -> Section:
 
 def rows(data: ReportData) -> Section:
     """Rows to read."""
-    take = "The order is nested: the first k rows are the selection for a budget of k."
+    take = "Some of the rows, with what became of each and why."
+    if nested(data):
+        take = "The order is nested: the first k rows are the selection for a budget of k."
     blocks: list[list[Figure | str]] = []
     gains = data.objective.rank.size > 0
     if data.first:

@@ -75,9 +75,11 @@ class SparkRows:
 
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
-        wanted = self._listed(ids, what)
-        there = collect_arrow(self.df.join(wanted, "id")).sort_by("id")
-        return there, collect_arrow(wanted)["id"].to_pylist()
+        if isinstance(ids, str | os.PathLike) or hasattr(ids, "sparkSession"):
+            ids = collect_arrow(self._listed(ids, what))["id"]
+        listed = id_array(ids, what, integers=self.integer_ids)
+        wanted = from_arrow(self.df.sparkSession, pa.table({"id": listed}))
+        return collect_arrow(self.df.join(wanted, "id")).sort_by("id"), listed.to_pylist()
 
     def classes(self) -> dict[str, int]:
         """Usable rows by quota class."""

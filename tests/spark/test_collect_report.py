@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, Table
+from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, VOCABULARY, Table
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data, render_report
@@ -67,6 +67,23 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     assert rest.pool == pytest.approx(1 - sum(s.pool for s in shown))
     assert rest.selection == pytest.approx(1 - sum(s.selection for s in shown))
 
+    german = [[r for r in part if not r["long"] % 3] for part in (rows, chosen)]
+    assert [(s.name, s.pool, s.selection) for s in data.languages] == [
+        (name, pytest.approx(pool), pytest.approx(selection))
+        for name, pool, selection in sorted(
+            [
+                ("German", len(german[0]) / N, len(german[1]) / K),
+                ("unknown", 1 - len(german[0]) / N, 1 - len(german[1]) / K),
+            ],
+            key=lambda share: -share[1],
+        )
+    ]
+    vocabulary = data.vocabulary
+    assert (vocabulary.tags, vocabulary.labels) == (7, 4)
+    assert (vocabulary.kept, vocabulary.merged, vocabulary.dropped) == (1, 2, 1)
+    assert [(m.label, m.into, m.rows) for m in vocabulary.merges] == [("b", "a", 9), ("c", "a", 2)]
+    assert [(m.label, m.rows, m.reason) for m in vocabulary.drops] == [("d", 1, "rare")]
+
     scores = np.array([r["score"] for r in rows])
     assert data.scores.edges.size == SCORE_BINS + 1
     assert data.scores.edges[-1] == scores.max()
@@ -102,7 +119,7 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     top = data.first[0]
     assert (top.id, top.prompt, top.gain, list(top.labels)) == (
         chosen[0]["id"],
-        f"ask {chosen[0]['id']}",
+        f"Was ist das und wie wird es mit {chosen[0]['id']} gemacht",
         1.0,
         chosen[0]["labels"],
     )
@@ -166,7 +183,7 @@ def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]],
     for r in rows:
         turns = [
             ("system", "be kind"),
-            ("user", f"  ask {r['id']}"),
+            ("user", f"  ask {r['id']}" if r["long"] % 3 else f"Was ist das und wie wird es mit {r['id']} gemacht"),
             ("assistant", "first"),
             ("user", "more"),
             ("assistant", LONG),
@@ -192,6 +209,10 @@ def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]],
         ("l0", "l1", "cooccurrence", 0.4, 12), ("l0", "l0", "propagation", 0.5, None),
         ("l0", "l2", "propagation", 0.5, None),
     ])  # fmt: skip
+    _write(store, spark, VOCABULARY, [
+        ("a", "kept", None, 40, [("a", 40), ("A", 2)]), ("b", "merged", "a", 9, [("b", 9), ("bs", 1)], "same stem"),
+        ("c", "merged", "a", 2, [("c", 2), ("cc", 1)], "similar"), ("d", "dropped", None, 1, [("d", 1)], "rare"),
+    ])  # fmt: skip
     rejected = [("ingest", "empty content", f"turn {i}", None, "a.jsonl", "{}", "r1") for i in range(7)]
     rejected += [("ingest", "broken JSON", f"line {i}", None, "a.jsonl", '{"x', "r1") for i in range(3)]
     rejected += [("ingest", "another run", None, None, "a.jsonl", "{}", "r0")]
@@ -210,6 +231,6 @@ def _run() -> dict[str, Any]:
         "counts": {"read": 70, "rejected": {"broken JSON": 3, "empty content": 7}, "pool": N, "annotated": N},
         "seconds": '{"select": 1.5}',
         "certificate": {"engine": "local", "rounds": 1, "objective": 200.0, "upper_bound": 210.0},
-        "config": {"select": {"budget": K}},
+        "config": {"select": {"budget": K}, "vocabulary": {"enabled": True}},
         "random_curve": [{"rank": 20, "objective": 80.0}, {"rank": 1, "objective": 4.0}],
     }
