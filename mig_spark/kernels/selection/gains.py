@@ -19,40 +19,45 @@ def row_gain(label_ids, lo, hi, s, view, scratch):
 def take_row(label_ids, lo, hi, s, view, scratch):
     """Add a row's information to x, and bring g and h along (h is not used for the exact gain). Returns the rise of the
     objective."""
-    x, g, seen, touched = view.x, view.g, scratch.seen, scratch.touched
+    # named once: in a loop, each look into a named tuple counts references
+    indptr, indices, weights, column_ptr, column_rows = (
+        view.indptr, view.indices, view.weights, view.column_ptr, view.column_rows,
+    )  # fmt: skip
+    x, g, h, phi, a, b, w = view.x, view.g, view.h, view.phi, view.a, view.b, view.w
+    seen, touched, before, dirty = scratch.seen, scratch.touched, scratch.before, scratch.dirty
     n = 0
     for k in range(lo, hi):
         row = label_ids[k]
-        for e in range(view.indptr[row], view.indptr[row + 1]):
-            m = view.indices[e]
+        for e in range(indptr[row], indptr[row + 1]):
+            m = indices[e]
             if seen[m] & 1 == 0:
                 seen[m] |= 1
                 touched[n] = m
-                scratch.before[m] = x[m]
+                before[m] = x[m]
                 n += 1
-            x[m] += view.weights[e] * s
+            x[m] += weights[e] * s
     rise = 0.0
     changed = 0
     for t in range(n):
         m = touched[t]
         seen[m] &= 2
-        old = scratch.before[m]
-        rise += phi_rise(view.phi, view.a[m], view.b[m], view.w[m], old, x[m] - old)
-        value = phi_prime(view.phi, view.a[m], view.b[m], view.w[m], x[m])
+        old = before[m]
+        rise += phi_rise(phi, a[m], b[m], w[m], old, x[m] - old)
+        value = phi_prime(phi, a[m], b[m], w[m], x[m])
         if value < g[m]:
             g[m] = value
             if view.exact:
                 continue
-            for e in range(view.column_ptr[m], view.column_ptr[m + 1]):
-                r = view.column_rows[e]
+            for e in range(column_ptr[m], column_ptr[m + 1]):
+                r = column_rows[e]
                 if seen[r] & 2 == 0:
                     seen[r] |= 2
-                    scratch.dirty[changed] = r
+                    dirty[changed] = r
                     changed += 1
     for t in range(changed):
-        r = scratch.dirty[t]
+        r = dirty[t]
         seen[r] = 0
-        view.h[r] = spread(view.indptr, view.indices, view.weights, g, r)
+        h[r] = spread(indptr, indices, weights, g, r)
     return rise
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
-from mig_spark.kernels.selection.gains import add_up, row_gain, take_row
+from mig_spark.kernels.selection.gains import add_up, take_row
 from mig_spark.kernels.selection.heap import (
     before,
     first_bounds,
@@ -27,7 +27,7 @@ from mig_spark.kernels.selection.heap import (
     sift_down,
     warm_up,
 )
-from mig_spark.kernels.selection.objective import widening
+from mig_spark.kernels.selection.objective import label_sum, widening
 from mig_spark.kernels.selection.offers import Limits, gains_not_finite
 from mig_spark.kernels.selection.settle import PLAIN_GAIN, mark_changed, settle
 from mig_spark.kernels.selection.state import State, new_scratch
@@ -230,12 +230,17 @@ def _close(c, taken, lower, upper, lacking, rows, allowed):
 
 @njit(cache=True)
 def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wanted, objective, carry, out):
-    head, bound = units.head, units.bound
+    head, bound, more, gone = units.head, units.bound, units.more, units.gone
+    row_ptr, scores, unit_keys = units.row_ptr, units.scores, units.keys
+    exact, h = view.exact, view.h
+    rows_out, units_out, gains_out, objectives_out = out
     lower, upper, taken, allowed, rows, cost_left, room = rules
-    n = len(units.more)
+    n = len(more)
     stamp = np.full(n, -1, np.int32)
     cold = np.zeros(n, np.bool_)
     left, evaluations = first_bounds(units, stamp, cold, view, scratch)
+    if left < 0:
+        return 0, NOT_FINITE, evaluations, np.inf, -1.0, cost_left, objective, carry
     ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
     lacking = 0
     for c in range(len(taken)):
@@ -249,10 +254,8 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
     gain = -1.0
     # with the exact gain: when gains last changed on each label, when the top was settled, below which gain a unit
     # that is cold may come first
-    changed = np.full(len(view.x) if view.exact else 0, -1, np.int64)
+    changed = np.full(len(view.x) if exact else 0, -1, np.int64)
     settled, elsewhere, keep = -1, False, -1.0
-    if left < 0:
-        return count, NOT_FINITE, evaluations, margin, gain, cost_left, objective, carry
     while count < rows:
         if size == 0:
             if left == 0:
@@ -263,7 +266,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
                 # the highest bound of all is below the ceiling
                 stop = BOUND
                 break
-            if view.exact:
+            if exact:
                 # so low that what reaches the floor comes before all that is below it
                 floor = floor * (3.0 - 2.0 * guard) if floor > PLAIN_GAIN else min(floor, 0.0)
                 keep = floor * guard if floor > 0.0 else -1.0
@@ -277,12 +280,12 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
         u = top.unit
         if not allowed[top.quota] or top.cost > cost_left or top.cost > room[top.quota]:
             # never again: classes do not open again, and the cost that is left only falls
-            head[u] = units.row_ptr[u + 1]
-            units.more[u] = False
+            head[u] = row_ptr[u + 1]
+            more[u] = False
             size = pop(bounds, keys, slots, size)
             settled = -1
             continue
-        if view.exact:
+        if exact:
             if settled != count:
                 done, elsewhere = settle(
                     units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch
@@ -312,7 +315,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             if min(gain, gain * top.cost) < tiny:
                 stop = TINY
                 break
-            row, end = top.row if view.exact else head[u], units.row_ptr[u + 1]
+            row, end = top.row if exact else head[u], row_ptr[u + 1]
             if row == end or elsewhere:
                 stop = REFILL
                 break
@@ -321,19 +324,19 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
                 second = max(second, bounds[child])
             if gain > 0.0:
                 margin = min(margin, (gain - second) / gain)
-            score = units.scores[row] if view.exact else top.score
+            score = scores[row] if exact else top.score
             rise = take_row(label_ids, top.lo, top.hi, score, view, scratch)
             objective, carry = add_up(objective, carry, rise)
-            out.rows[count] = row
-            out.units[count] = u
-            out.gains[count] = gain * top.cost
-            out.objectives[count] = objective + carry
+            rows_out[count] = row
+            units_out[count] = u
+            gains_out[count] = gain * top.cost
+            objectives_out[count] = objective + carry
             count += 1
-            if view.exact:
+            if exact:
                 mark_changed(label_ids, top.lo, top.hi, count, view, changed)
-                units.gone[row] = True
+                gone[row] = True
                 top.stamp, top.row = -1, -1
-                while head[u] < end and units.gone[head[u]]:
+                while head[u] < end and gone[head[u]]:
                     head[u] += 1
             else:
                 head[u] = row + 1
@@ -349,15 +352,16 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             holds = ceilings[c] >= 0.0 and ceilings[c] == ceiling and ceiling_keys[c] == ceiling_key
             if closed and (holds or rows - count == lacking):
                 ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
-            if head[u] == end and not units.more[u]:
+            if head[u] == end and not more[u]:
                 size = pop(bounds, keys, slots, size)
                 continue
-            if view.exact:
+            if exact:
                 continue
             at = min(row + 1, end - 1)
-            keys[0] = units.keys[at]
-            top.score = units.scores[at]
-        bounds[0] = row_gain(label_ids, top.lo, top.hi, top.score, view, scratch) / top.cost
+            keys[0] = unit_keys[at]
+            top.score = scores[at]
+        # exact gains never come here: `settle` has brought the top up to date
+        bounds[0] = top.score * label_sum(label_ids, top.lo, top.hi, h) / top.cost
         bound[u] = bounds[0]
         top.stamp = count
         evaluations += 1

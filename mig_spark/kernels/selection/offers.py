@@ -12,6 +12,7 @@ from mig_spark.errors import InputError
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.blocks import Block
 from mig_spark.kernels.selection.gains import row_gain
+from mig_spark.kernels.selection.heap import before
 from mig_spark.kernels.selection.objective import exact_gain, label_sum, widening
 from mig_spark.kernels.selection.rows import Rows, ranges
 from mig_spark.kernels.selection.settle import next_lower
@@ -128,7 +129,7 @@ class AskBest:
         rank = block.rank[heads]
         chosen = np.flatnonzero(gains >= self.threshold)
         if len(chosen) == 0 and len(gains):
-            chosen = np.lexsort((rank, -gains))[:1]
+            chosen = _firsts(gains, rank, np.zeros(len(gains), np.int32), 1)
         elif len(chosen) > self.cap:
             chosen = chosen[np.lexsort((rank[chosen], -gains[chosen]))[: self.cap]]
         kept = np.ones(len(gains), bool)
@@ -187,9 +188,20 @@ def rows_left(block: Block, limits: Limits, sent: Sent) -> I64:
 
 def _best_of_classes(gains: F64, rank: I32, quota: I32) -> I64:
     """Where the best (gain, then id) of each quota class is, best first; of CLASSES_TOLD classes, and of all others."""
-    order = np.lexsort((rank, -gains, quota))
-    best = order[np.flatnonzero(np.diff(quota[order], prepend=-1))]
+    best = _firsts(gains, rank, quota, int(quota.max(initial=-1)) + 1)
+    best = best[best >= 0]
     return best[np.lexsort((rank[best], -gains[best]))][: CLASSES_TOLD + 1]
+
+
+@njit(cache=True)
+def _firsts(gains, rank, quota, classes):
+    """Where the first (gain, then id) of each quota class is, int64 (classes,); -1 where a class has no row."""
+    first = np.full(classes, -1, np.int64)
+    for k in range(len(gains)):
+        at = first[quota[k]]
+        if at < 0 or before(gains[k], rank[k], gains[at], rank[at]):
+            first[quota[k]] = k
+    return first
 
 
 def _of_told_classes(kept: Rows) -> Rows:
