@@ -105,7 +105,12 @@ def log_run(config: Config, ended: EndedRun, spark: SparkSession | None = None) 
         return None
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         remember_secret(os.environ.get(name))
-    address = _address(config)
+    run_id = ended.record["run_id"]
+    try:
+        address = _address(config)
+    except ConfigError as e:  # the variable was there when the run began
+        logger.warning("run %s is not logged to MLflow: %s", run_id, e)
+        return None
     done: list[str | Exception] = []
 
     def log() -> None:
@@ -118,7 +123,7 @@ def log_run(config: Config, ended: EndedRun, spark: SparkSession | None = None) 
     thread = threading.Thread(target=log, name="mig-spark tracking", daemon=True)
     thread.start()
     thread.join(wanted.wait_seconds)
-    run_id, where = ended.record["run_id"], scrub(address)
+    where = scrub(address)
     if not done:
         logger.warning(
             "run %s is not logged to MLflow at %s yet: it did not answer within tracking.wait_seconds, %g s, and is "

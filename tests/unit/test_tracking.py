@@ -144,6 +144,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, monkeypatch: py
         see_that_runs_can_be_logged(config_of(tmp_path, "env"))
     with pytest.raises(ConfigError, match=r"tracking\.mlflow"):
         config_of(tmp_path, "")
+    assert log_run(config_of(tmp_path, "env"), ended_run(config_of(tmp_path, "env"))) is None, "a run that ends is told"
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "mlflow" else find(name, *a))
