@@ -40,6 +40,7 @@ from mig_spark.pipeline import finished_stages
 from mig_spark.screen.contamination import texts_of_sets
 from mig_spark.selection.engines import LOCAL_COPIES, LOCAL_SHARE
 from mig_spark.survey import survey_parts
+from mig_spark.tracking import see_that_runs_can_be_logged
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -123,11 +124,13 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
 
     Raises:
         InputError: the source, a list of labels, an evaluation set or the tokenizer is not there or cannot be used.
-        DependencyError: a model's library or files are not there.
+        DependencyError: a model's library or files, or MLflow that `tracking` asks for, are not there.
+        ConfigError: `tracking.mlflow` is `env`, and no address is set.
         PlatformError: the session is Spark Connect, on which the stages do not run.
     """
     if not has_spark_context(spark):
         raise PlatformError("this session is Spark Connect or serverless, on which the stages do not run")
+    see_that_runs_can_be_logged(config)
     with spark_failures("the dry run"):
         store = Store(spark, config.output)
         done = {} if fresh else finished_stages(store, config)

@@ -38,6 +38,7 @@ from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.screen.contamination import texts_of_sets
 from mig_spark.selection.strategy import ByVectors
+from mig_spark.tracking import EndedRun, log_run, see_that_runs_can_be_logged
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -76,10 +77,10 @@ def run_pipeline(
         The run as the report and the summary read it: run_id, counts, seconds, certificate, skipped stages, files.
 
     Raises:
-        ConfigError: `run_id` cannot be the name of a run.
+        ConfigError: `run_id` cannot be the name of a run, or `tracking.mlflow` is `env` and no address is set.
         LeaseError: another run is writing into the same tables.
         InputError, DependencyError: the tokenizer that is to count tokens, or an evaluation set, is not there or
-            cannot be used; nothing was done.
+            cannot be used, or MLflow is not installed and `tracking` asks for it; nothing was done.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
@@ -95,13 +96,19 @@ def run_pipeline(
             "this session is Spark Connect or serverless, and the stages list files and commit tables through the "
             "driver's JVM: use classic compute, for example a dedicated job cluster (select and select_rows work here)"
         )
+    see_that_runs_can_be_logged(config)
     store = Store(spark, config.output, Writer(run_id))
     if any(ANNOTATED in stage.writes(config) for stage in planned):
         find_tokenizer(spark, config)
     if len(planned) > 1 and any(SCREENED in stage.writes(config) for stage in planned):
         for _ in texts_of_sets(spark, config.screen.contamination):
             pass  # they can be used: said before any work
-    with _named(store.writer.run_id), spark_failures("the run"), leased(store, config.lock) as lease:
+    with (
+        _logged(config, spark) as begun,
+        _named(store.writer.run_id),
+        spark_failures("the run"),
+        leased(store, config.lock) as lease,
+    ):
         if lease is not None:
             store.drop_left_behind()
         run = Run.start(store, config, " ".join(stage.name for stage in planned), resume=resume)
@@ -111,6 +118,7 @@ def run_pipeline(
                 if stage.forget is not None and "annotate" in {s.name for s in planned}:
                     stage.forget(store)
         flow = _Flow(store, run, planned, fresh=len(planned) == 1 if fresh is None else fresh)
+        begun.append(flow)
         try:
             for stage in planned:
                 if stage.of_all:
@@ -162,6 +170,20 @@ def _named(run_id: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _logged(config: Config, spark: SparkSession) -> Iterator[list[_Flow]]:
+    """The run that was begun, if one was, is logged where the config says so once others may have the tables."""
+    begun: list[_Flow] = []
+    try:
+        yield begun
+    except MigError as e:
+        for flow in begun:
+            log_run(config, flow.ended(error=f"{type(e).__name__} in {flow.stage}: {e}"), spark)
+        raise
+    for flow in begun:
+        log_run(config, flow.ended(), spark)
+
+
 class _Flow:
     """The stages of one run: done, or passed over."""
 
@@ -171,7 +193,14 @@ class _Flow:
         self.stage = "start"
         self.done: list[str] = []
         self.skipped: dict[str, str] = {}
+        self.tables: dict[str, int] = {}
         self.recorded = False
+
+    def ended(self, *, error: str | None = None) -> EndedRun:
+        """The run as it is logged when it is over."""
+        finished = [name for name in STAGES if name in self.done or name in self.skipped]
+        files = output_files(self._run.config)
+        return EndedRun(self._run.as_dict(), finished, self.skipped, self.tables, files, error)
 
     def record(self, *, error: str | None = None) -> None:
         """Append the run to `runs`."""
@@ -196,7 +225,7 @@ class _Flow:
                 # what the stage reads is what its key and its record say, whatever others write meanwhile
                 stage.run(store.pinned(reads["tables"]), run)
             self.done.append(stage.name)
-            record_finished(
+            self.tables |= reads["tables"] | record_finished(
                 store, run.config, stage, key, reads, counts=run.counts.get(stage.name, {}),
                 inputs={name: run.inputs[name] for name in stage.tells if name in run.inputs},
                 certificate=run.certificate if stage.name == "select" else None, seconds=run.seconds[stage.name],
@@ -267,6 +296,7 @@ class _Flow:
     def _pass_over(self, stage: Stage, found: Finished) -> None:
         logger.info("%s: nothing has changed since run %s finished it", stage.name, found.run_id)
         self.skipped[stage.name] = found.run_id
+        self.tables |= {**found.reads["tables"], **found.writes}
         run, path = self._run, stage.path(self._run.config)
         run.counts[stage.name], run.seconds[stage.name] = found.counts, 0.0
         run.inputs.update(found.inputs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mig_spark.curation.stages import flat_counts
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS
-from mig_spark.pipeline import flat_counts
 
 #: Which stage makes a file, where it has not the stage's name.
 _STAGE_OF = {"selection": "select", "exports": "export"}

@@ -297,24 +297,31 @@ def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> Non
     click.echo("\n".join(json.dumps(run.to_dict()) for run in found) if as_json else describe_runs(found))
 
 
-@cli.command(epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml")
+@cli.command(
+    epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml --page compared.html"
+)
 @click.argument("a")
 @click.argument("b")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON instead.")
-def compare(a: str, b: str, config_path: str, overrides: Sequence[str], as_json: bool) -> None:
+@click.option("--page", metavar="FILE.html", help="Write it as a page too, with some of the rows in one alone.")
+def compare(a: str, b: str, config_path: str, overrides: Sequence[str], as_json: bool, page: str | None) -> None:
     """Compare two selections: rows in common, why the others are in one alone, what each of them covers.
 
     A and B are ids of runs, or lists of ids in order of rank: a file, a folder or a table with `id`.
     """
-    from mig_spark.compare import compare_selections, describe_comparison
+    from mig_spark.compare import compare_selections, describe_comparison, write_comparison
     from mig_spark.lakehouse.session import open_session
 
     settings = read_config(config_path, overrides)
     with open_session(settings.spark) as session:
         found = compare_selections(session.spark, settings, a, b)
-    click.echo(json.dumps(found.to_dict()) if as_json else describe_comparison(found))
+        click.echo(json.dumps(found.to_dict()) if as_json else describe_comparison(found))
+        if page is not None:
+            written = write_comparison(session.spark, settings, found, page)
+            if not as_json:
+                click.echo(f"page  {written}")
 
 
 @cli.command()

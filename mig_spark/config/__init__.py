@@ -30,6 +30,7 @@ from mig_spark.config.run import (
     OutputConfig,
     PoolConfig,
     SparkConfig,
+    TrackingConfig,
 )
 from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, ScreenConfig
 from mig_spark.config.select import (
@@ -70,6 +71,7 @@ __all__ = [
     "ScreenConfig",
     "SelectConfig",
     "SparkConfig",
+    "TrackingConfig",
     "VocabularyConfig",
     "build_config",
     "build_part",

@@ -19,7 +19,7 @@ from mig_spark.scrub import remember_settings
 _S = TypeVar("_S", bound=Section)
 
 #: Sections that say where a run is and what it runs on, not what it does.
-_WHERE = ("output", "spark")
+_WHERE = ("output", "spark", "tracking")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -99,7 +99,8 @@ def build_part(kind: type[_S], plain: Mapping[str, Any], *, where: str) -> _S:
 
 
 def unlike_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a resolved config that are not the defaults, by dotted key; where it is written is left out."""
+    """The values of a resolved config that are not the defaults, by dotted key; where it is written and logged is left
+    out."""
     usual = build_config({"pool": {"path": "pool"}, "output": {"path": "output"}}, where="defaults").to_dict()
     return {
         key: value

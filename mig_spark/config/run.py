@@ -123,6 +123,21 @@ class ReportConfig(Section):
     )
 
 
+class TrackingConfig(Section):
+    """Where runs that have ended are logged, beside the table `runs`."""
+
+    mlflow: str | None = Field(
+        None,
+        min_length=1,
+        description="MLflow tracking server, or folder, that each finished or failed run is logged to; env: that of "
+        "MLFLOW_TRACKING_URI; null: none",
+    )
+    experiment: str = Field(
+        "mig-spark", min_length=1, description="MLflow's experiment; it is made where it is not there"
+    )
+    wait_seconds: float = Field(60.0, gt=0, description="seconds that a run which has ended waits for it at most")
+
+
 class SparkConfig(Section):
     """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
 
@@ -190,6 +205,7 @@ class Config(Section):
     )
     gates: GatesConfig = Field(GatesConfig(), description="what must hold before a selection is published")
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="where runs that have ended are logged")
     lock: LockConfig = Field(LockConfig(), description="one run at a time into the same tables")
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
     seed: int = Field(
@@ -235,7 +251,7 @@ class Config(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def hash(self) -> str:
-        """sha256 of everything that can change a result: all but the session, the lock, the report, and where output
-        goes."""
-        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock", "report")}
+        """sha256 of everything that can change a result: all but the session, the lock, the report, tracking, and where
+        output goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock", "report", "tracking")}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

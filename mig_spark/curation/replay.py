@@ -193,7 +193,7 @@ def _config_of(record: Mapping[str, Any], config: Config) -> Config:
     here, then = config.to_dict(), json.loads(record["config"])
     # before there was this key, `tokens` was a column of the user's records, as any other
     then["annotate"] = {"tokenizer": None, **then.get("annotate", {})}
-    plain = with_secrets({**then, **{name: here[name] for name in ("output", "spark", "lock")}},
+    plain = with_secrets({**then, **{name: here[name] for name in ("output", "spark", "lock", "tracking")}},
                          here)  # fmt: skip
     if masked := masked_keys(plain):
         raise ReplayError(

@@ -78,7 +78,7 @@ def rows_to_read(
         drawn = left.orderBy(sf.xxhash64("id"), "id").limit(BROWSE_DRAWN)
         found = {line.id: line for line in highest.union(drawn).collect()}
         over = list(found.values())
-    turns = _turns(store, [line.id for line in (*chosen, *over)]) if excerpts == "text" else None
+    turns = turns_of(store, [line.id for line in (*chosen, *over)]) if excerpts == "text" else None
     uses = dict(zip(table["label"], table["uses"], strict=True)) if over else {}
     picked = [_excerpt(r, turns, rank=r["rank"], gain=r.gain) for r in chosen]
     passed = [_excerpt(r, turns, uses=tuple(int(uses.get(v, 0)) for v in r.labels or ())) for r in over]
@@ -125,7 +125,7 @@ def _excerpt(line: Any, turns: Mapping[str, tuple[str, str]] | None, **more: Any
     return RowExcerpt(line.id, prompt, answer, tuple(line.labels or ()), line.score, line.source, **more)
 
 
-def _turns(store: Store, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+def turns_of(store: Store, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The first user turn and the last assistant turn of some rows; the first and last turn where there is none."""
     from pyspark.sql import functions as sf
 

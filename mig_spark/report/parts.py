@@ -11,6 +11,7 @@ from mig_spark.report.figures import Figure
 from mig_spark.report.text import count, esc, excerpt, number, shortened
 
 MAX_CHIPS = 8
+_NOTHING_STANDS_OUT = "Nothing that is looked at here stands out."
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ def tiles(items: Iterable[tuple[str, str, str]]) -> str:
     """A strip of headline numbers."""
     shown = [tile(*item) for item in items]
     return f'<div class="tiles tiles-{len(shown)}">{"".join(shown)}</div>'
+
+
+def first_screen(title: str, found: Iterable[str], wary: Iterable[str], note: str = "") -> str:
+    """What was found, in sentences, beside what to be wary of; all of it plain text."""
+    lines = "".join(f"<li>{esc(line)}</li>" for line in found)
+    warnings = "".join(f"<li>{esc(line)}</li>" for line in wary)
+    told = f'<ul class="wary">{warnings}</ul>' if warnings else f'<p class="note">{_NOTHING_STANDS_OUT}</p>'
+    if note:
+        told += f'<p class="note">{esc(note)}</p>'
+    return (
+        f'<div class="verdict"><div class="card"><h2>{esc(title)}</h2><ul>'
+        f'{lines}</ul></div><div class="card"><h2>What to be wary of</h2>{told}</div></div>'
+    )
 
 
 def card(title: str, note: str, body: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
+from pathlib import Path
 
 import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
-from mig_spark.compare import compare_selections, describe_comparison
+from mig_spark.compare import compare_selections, describe_comparison, write_comparison
 from mig_spark.config import OutputConfig, PoolConfig, unlike_defaults
-from mig_spark.contracts import ANNOTATED, SELECTION
+from mig_spark.config.run import ReportConfig
+from mig_spark.contracts import ANNOTATED, POOL, SELECTION
 from mig_spark.curation.finished import last_finished
 from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.curation.published import story_of
@@ -177,6 +180,23 @@ def test_the_doctor_finds_what_a_config_names(spark, files):
     assert (found["pool.path"].good, found["output.path"].good) == (False, False)
 
 
+def _page_of(spark, config, found, told):
+    """The page has the text of a row that it tells, and none where rows must not be quoted."""
+    where = Path(config.output.path) / "compared.html"
+    asked = {
+        row["id"]: next(m["content"] for m in row["messages"] if m["role"] == "user")
+        for row in Store(spark, config.output).read(POOL).where(f"id = '{told}'").collect()
+    }
+    assert write_comparison(spark, config, found, where) == str(where)
+    begins = html.escape(asked[told][:30])
+    assert begins in where.read_text()
+    for excerpts, named in (("ids", True), ("none", False)):
+        quiet = config.model_copy(update={"report": ReportConfig(excerpts=excerpts)})
+        write_comparison(spark, quiet, found, where)
+        assert begins not in where.read_text()
+        assert (told in where.read_text()) == named
+
+
 @pytest.mark.long
 def test_two_selections_are_compared(spark, files):
     config = config_of(files)
@@ -192,19 +212,29 @@ def test_two_selections_are_compared(spark, files):
     assert found.config == {"select.budget": (25, 10), "select.gain": ("default", "exact")}
     assert found.pool is None
     [why] = found.only_a
-    assert (why.rows, why.examples) == (25 - found.common, tuple([i for i in first if i not in second][:3]))
+    alone = [i for i in first if i not in second]
+    assert (why.rows, [row.id for row in why.examples]) == (25 - found.common, alone[:5])
+    assert [row.rank for row in why.examples] == [first.index(i) + 1 for i in alone[:5]]
+    assert all(row.labels and row.other_labels is None and row.other_score is None for row in why.examples)
     assert "the same labels and score" in why.reason
     assert found.a.measures["objective"] > found.b.measures["objective"] > 0
+    assert (found.a.pool, found.by_chance()) == (len(pool), pytest.approx(25 * 10 / len(pool)))
+    rows = {row["id"]: row for row in Store(spark, config.output).read(ANNOTATED).collect()}
+    covered = [len({label for i in first[:k] for label in rows[i]["labels"]}) for k in range(1, 26)]
+    assert (list(found.a.firsts.rank), list(found.a.firsts.labels)) == (list(range(1, 26)), covered)
+    assert found.a.firsts.objective[-1] == found.a.measures["objective"]
+    assert found.labels.both + found.labels.only_a == covered[-1] == found.a.measures["labels"]
+    _page_of(spark, config, found, alone[0])
 
     listed = files / "listed.jsonl"
     ids = [*reversed(first[:5]), "zz-copy", "silent", "nobody"]
     listed.write_text("\n".join(json.dumps({"id": i}) for i in ids))
     again = compare_selections(spark, config, str(listed), one)
     assert (again.a.rows, again.a.measures["found"], again.common) == (8, 5, 5)
-    assert {one.reason.partition(" (")[0]: one.examples for one in again.only_a} == {
-        "it is a copy of a row that stands for it": ("zz-copy",),
-        "it is rejected": ("silent",),
-        "it is not in the pool": ("nobody",),
+    assert {one.reason.partition(" (")[0]: [row.id for row in one.examples] for one in again.only_a} == {
+        "it is a copy of a row that stands for it": ["zz-copy"],
+        "it is rejected": ["silent"],
+        "it is not in the pool": ["nobody"],
     }
     assert again.config is None
     assert sum(again.b.sources.values()) == 25

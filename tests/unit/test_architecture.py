@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "mig_spark"
-HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "graphframes", "delta"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "graphframes", "delta", "mlflow"}
 GROUND = {"errors", "contracts", "config", "masking", "scrub", "plugins"}
 
 
@@ -47,8 +47,8 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
 #: Rooms from the ground up, as ARCHITECTURE.md lists them: a room imports only from those before it.
 ORDER = [
     "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs", "ingest",
-    "screen", "annotation", "labels", "selection", "export", "report", "curation", "pipeline", "summary", "api",
-    "sample_files", "sample", "verify", "explain", "compare", "doctor", "survey", "starter", "dry_run", "cli",
+    "screen", "annotation", "labels", "selection", "export", "report", "curation", "summary", "tracking", "pipeline",
+    "api", "sample_files", "sample", "verify", "explain", "compare", "doctor", "survey", "starter", "dry_run", "cli",
     "__init__", "__main__",
 ]  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ORDER)}

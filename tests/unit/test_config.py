@@ -158,6 +158,7 @@ def test_the_hash_covers_results_and_nothing_else():
     base = build_config(LEAST)
     assert base.hash() == build_config({**LEAST, "spark": {"driver_memory": "9g"}}).hash()
     assert base.hash() == build_config({**LEAST, "output": {"path": "elsewhere"}}).hash()
+    assert base.hash() == build_config({**LEAST, "tracking": {"mlflow": "env"}}).hash()
     assert base.hash() != build_config({**LEAST, "select": {"budget": 7}}).hash()
 
 

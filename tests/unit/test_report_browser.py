@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from browser import NEEDS_BROWSER, open_in_browser, with_script
 from report_data import HOSTILE, Tags, filled, invented
 
 from mig_spark.report import render_report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
-
-
-def open_in_browser(page: str, folder: Path, *, width: int = 1280) -> tuple[str, list[str]]:
-    """The page as the browser has it once its scripts have run, and what its console said."""
-    file = folder / "report.html"
-    file.write_text(page, encoding="utf-8")
-    assert BROWSER is not None
-    done = subprocess.run(
-        [
-            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-extensions", f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={width},900", "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom",
-            file.as_uri(),
-        ],
-        capture_output=True, text=True, encoding="utf-8", timeout=180, check=True,
-    )  # fmt: skip
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-def with_script(page: str, script: str) -> str:
-    """The page with a script of the test's own at its end, which its policy allows by its hash."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return page.replace("script-src ", f"script-src 'sha256-{digest}' ").replace(
-        "</body>", f"<script>{script}</script></body>"
-    )
-
+pytestmark = NEEDS_BROWSER
 
 #: What is seen of the page: widths of charts, boxes that stick out of the window, what is shown under the pointer.
 LOOK = """

@@ -1,17 +1,19 @@
-"""`mig-spark compare`: two selections beside each other: rows in common, why others are in one alone, and coverage."""
+"""From two names to what is compared: which rows both have, why others are in one alone, what each covers."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Side
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished
@@ -19,9 +21,10 @@ from mig_spark.curation.replay import find_run, see_that_versions_are_there, sel
 from mig_spark.errors import InputError
 from mig_spark.explain import kept_out
 from mig_spark.kernels.selection.blocks import rows_of_table
+from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
-from mig_spark.labels.label_graph import load_graph
+from mig_spark.labels.label_graph import LabelGraph, load_graph
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.engines import make_phi
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
 
 #: Shares of the shorter selection at which the first rows of both are compared.
 _PREFIXES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-#: Sources that are told apart, those that differ most; ids that are named for each reason.
-_SOURCES, _EXAMPLES = 8, 3
+#: Rows that are told for each reason; labels whose shares differ most; about half as many ranks as a curve has.
+_EXAMPLES, _LABELS, _POINTS = 5, 12, 40
 #: What `kept_out` finds of rows that could not be taken; `explain` says more of one.
 _STATUS = {
     "rejected": "it is rejected (`mig-spark explain` says why)",
@@ -46,78 +49,6 @@ _STATUS = {
 }
 #: Relative difference of two scores that counts as another score.
 _SAME_SCORE = 1e-9
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two selections.
-
-    Attributes:
-        name: as it was asked for.
-        rows: how many ids it has, in order of rank.
-        run_id: the run that made it; None for a list of ids.
-        annotated: version of the table `annotated` that says what its rows are.
-        measures: `found` (its rows that are in that table), `labels` (different ones), `mean_score`,
-            `median_answer_characters`, `mean_turns`, `mean_labels`, `tokens` (in all, where they are counted) and
-            `objective` (by the label graph and the settings that the config has now).
-        sources: rows by source.
-    """
-
-    name: str
-    rows: int
-    run_id: str | None
-    annotated: int
-    measures: dict[str, float | int | None]
-    sources: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Rows of one selection that the other does not have, for one reason.
-
-    Attributes:
-        reason: why the other does not have them.
-        rows: how many.
-        examples: some of their ids, the first by rank.
-    """
-
-    reason: str
-    rows: int
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two selections.
-
-    Attributes:
-        a, b: the two.
-        common: rows that both have.
-        prefixes: (k, rows that are among the first k of both).
-        only_a, only_b: why rows of one are not in the other.
-        config: values that differ between the configs of two runs, by dotted key; None where one is a list of ids.
-        pool: rows of the annotated pool of B against that of A: `new`, `gone`, `other_labels`, `other_score`; None
-            where both have the same.
-    """
-
-    a: Side
-    b: Side
-    common: int
-    prefixes: tuple[tuple[int, int], ...]
-    only_a: tuple[Difference, ...]
-    only_b: tuple[Difference, ...]
-    config: dict[str, tuple[Any, Any]] | None
-    pool: dict[str, int] | None
-
-    @property
-    def jaccard(self) -> float:
-        """Rows in common, as a share of all rows of both; 1.0 for two empty selections."""
-        union = self.a.rows + self.b.rows - self.common
-        return self.common / union if union else 1.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "jaccard": self.jaccard}
 
 
 @dataclass
@@ -150,18 +81,20 @@ def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> C
         raise InputError(f"no annotated pool at {store.location(ANNOTATED)}: run the stage `annotate` first")
     one, other = (_find(store, name) for name in (a, b))
     for side in (one, other):
-        side.facts = rows_of(_described(store, side.version), side.ids)
+        side.facts = in_order(rows_of(_described(store, side.version), side.ids), side.ids)
     left, right = set(one.ids), set(other.ids)
     both = min(len(one.ids), len(other.ids))
     sizes = sorted({max(1, round(share * both)) for share in _PREFIXES}) if both else []
-    sides = [_side(store, config, side) for side in (one, other)]
+    graph = load_graph(store)
+    sides = [_side(store, config, graph, side) for side in (one, other)]
     return Comparison(
         sides[0],
         sides[1],
         len(left & right),
         tuple((k, len(set(one.ids[:k]) & set(other.ids[:k]))) for k in sizes),
-        _why_missing(store, one, other, [i for i in one.ids if i not in right]),
-        _why_missing(store, other, one, [i for i in other.ids if i not in left]),
+        _why_missing(store, one, other, right),
+        _why_missing(store, other, one, left),
+        label_overlap(one.facts, other.facts),
         None if one.config is None or other.config is None else _unlike(one.config, other.config),
         None if one.version == other.version else _pool_changes(store, one.version, other.version),
     )
@@ -193,39 +126,85 @@ def _described(store: Store, version: int) -> DataFrame:
     return rows.select("id", "labels", "score", "source", "answer_characters", "turns", "tokens")
 
 
-def _side(store: Store, config: Config, side: _Found) -> Side:
+def in_order(facts: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """The rows of a table with `id` in the order of `ids`, which has all of them."""
+    places = pc.index_in(facts["id"], value_set=pa.array(ids, pa.string()))
+    return facts.take(pa.array(np.argsort(places.to_numpy())))
+
+
+def labels_by_rank(labels: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Different labels among the first k rows, for k from 1 to their number; int64 (rows,).
+
+    Args:
+        labels: lists of strings, in order of rank.
+    """
+    sets = labels.combine_chunks()
+    many = pc.fill_null(pc.list_value_length(sets), 0).to_numpy(zero_copy_only=False)
+    codes = pc.list_flatten(sets).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _, first = np.unique(codes, return_index=True)
+    new = np.bincount(np.repeat(np.arange(len(sets)), many)[first], minlength=len(sets))
+    return np.cumsum(new).astype(np.int64)
+
+
+def label_overlap(a: pa.Table, b: pa.Table) -> LabelOverlap:
+    """Which labels two selections carry, and those whose shares of their rows differ most.
+
+    Args:
+        a, b: a row each with `labels`, lists of strings.
+    """
+    one, other = (Counter(pc.list_flatten(rows["labels"]).to_pylist()) for rows in (a, b))
+
+    def moved(label: str) -> float:
+        return float(abs(one[label] / max(a.num_rows, 1) - other[label] / max(b.num_rows, 1)))
+
+    known = sorted({*one, *other}, key=lambda label: (-moved(label), label))
+    both = len(one.keys() & other.keys())
+    differ = tuple((label, one[label], other[label]) for label in known[:_LABELS] if moved(label))
+    return LabelOverlap(both, len(one) - both, len(other) - both, differ)
+
+
+def _side(store: Store, config: Config, graph: LabelGraph, side: _Found) -> Side:
     facts = side.facts
     rows = facts.num_rows
+    covered, objective = labels_by_rank(facts["labels"]), _objectives(store, config, graph, facts)
+    at = sample_ranks(rows, _POINTS) - 1
 
     answers = facts["answer_characters"].drop_null().to_numpy()
     measures = {
         "found": rows,
-        "labels": len(pc.unique(pc.list_flatten(facts["labels"]))),
-        "objective": _objective(store, config, side) if rows else 0.0,
+        "labels": int(covered[-1]) if rows else 0,
+        "objective": float(objective[-1]) if rows else 0.0,
         "mean_score": pc.mean(facts["score"]).as_py(),
         "mean_labels": pc.mean(pc.list_value_length(facts["labels"])).as_py(),
         "mean_turns": pc.mean(facts["turns"]).as_py(),
         "median_answer_characters": float(np.median(answers)) if len(answers) else None,
         "tokens": pc.sum(facts["tokens"]).as_py(),
     }
-    sources = Counter(name or "(none)" for name in facts["source"].to_pylist())
-    run_id = None if side.made is None else side.made.run_id
-    return Side(side.name, len(side.ids), run_id, side.version, measures, dict(sources.most_common()))
+    return Side(
+        side.name,
+        len(side.ids),
+        None if side.made is None else side.made.run_id,
+        side.version,
+        store.read(ANNOTATED, version=side.version).count(),
+        measures,
+        dict(Counter(name or "(none)" for name in facts["source"].to_pylist()).most_common()),
+        Firsts(tuple((at + 1).tolist()), tuple(covered[at].tolist()), tuple(objective[at].tolist())),
+    )
 
 
-def _objective(store: Store, config: Config, side: _Found) -> float:
-    """The objective of a side's rows by the label graph that is there now."""
-    graph, settings = load_graph(store), select_settings(store, config)
+def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table) -> npt.NDArray[np.float64]:
+    """The objective of the first k rows of a side, by the label graph that is there now; float64 (rows,)."""
+    settings = select_settings(store, config)
     labels = pa.array(graph.labels, pa.string())
-    rows = rows_of_table(side.facts.select(["id", "labels", "score"]).sort_by("id"), labels, norm=settings.norm)
+    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.norm)
     phi = make_phi(settings.phi, graph.labels, read_parameters(settings, store.spark))
-    state = State.start(graph.propagation, phi, exact=settings.gain == "exact")
-    _, objectives = rescore(state, rows)
-    return float(objectives[-1])
+    _, objectives = rescore(State.start(graph.propagation, phi, exact=settings.gain == "exact"), rows)
+    return np.asarray(objectives, np.float64)
 
 
-def _why_missing(store: Store, side: _Found, other: _Found, ids: Sequence[str]) -> tuple[Difference, ...]:
-    """Why the other selection does not have some rows of a side."""
+def _why_missing(store: Store, side: _Found, other: _Found, theirs: Collection[str]) -> tuple[Difference, ...]:
+    """Why the other selection, which has `theirs`, does not have some rows of a side."""
+    ids = [i for i in side.ids if i not in theirs]
     if not ids:
         return ()
     there = {row["id"]: row for row in rows_of(_described(store, other.version), ids).to_pylist()}
@@ -236,11 +215,37 @@ def _why_missing(store: Store, side: _Found, other: _Found, ids: Sequence[str]) 
         reasons |= {i: _STATUS[one.status] for i, one in kept_out(store, absent).items()}
     else:
         reasons |= dict.fromkeys(absent, "it was not in the annotated pool then")
+    ranks = {i: k for k, i in enumerate(side.ids, 1)}
     grouped: dict[str, list[str]] = {}
     for i in ids:
         grouped.setdefault(reasons[i], []).append(i)
-    found = [Difference(why, len(rows), tuple(rows[:_EXAMPLES])) for why, rows in grouped.items()]
+    found = [
+        Difference(why, len(rows), tuple(example(i, ranks[i], here.get(i), there.get(i)) for i in rows[:_EXAMPLES]))
+        for why, rows in grouped.items()
+    ]
     return tuple(sorted(found, key=lambda one: -one.rows))
+
+
+def example(name: str, rank: int, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> Example:
+    """A row with what the annotated pools of the two selections say of it; None where one does not have it."""
+    if here is None:
+        return Example(name, rank)
+    own = Example(name, rank, here["source"], tuple(here["labels"]), here["score"])
+    if there is None:
+        return own
+    return replace(
+        own,
+        other_labels=tuple(there["labels"]) if _other_labels(here, there) else None,
+        other_score=there["score"] if _other_score(here, there) else None,
+    )
+
+
+def _other_labels(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    return sorted(here["labels"]) != sorted(there["labels"])
+
+
+def _other_score(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    return bool(abs(here["score"] - there["score"]) > _SAME_SCORE * max(here["score"], there["score"]))
 
 
 def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
@@ -250,8 +255,8 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
     changed = [
         words
         for words, differs in (
-            ("other labels", sorted(here["labels"]) != sorted(there["labels"])),
-            ("another score", abs(here["score"] - there["score"]) > _SAME_SCORE * max(here["score"], there["score"])),
+            ("other labels", _other_labels(here, there)),
+            ("another score", _other_score(here, there)),
         )
         if differs
     ]
@@ -263,9 +268,8 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
 def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Values of two configs that differ, by dotted key; a value that only one has set is told as the default."""
     one, other = unlike_defaults(a), unlike_defaults(b)
-    usual = "default"
-    keys = sorted(key for key in {*one, *other} if one.get(key, usual) != other.get(key, usual))
-    return {key: (one.get(key, usual), other.get(key, usual)) for key in keys}
+    keys = sorted(key for key in {*one, *other} if one.get(key, USUAL) != other.get(key, USUAL))
+    return {key: (one.get(key, USUAL), other.get(key, USUAL)) for key in keys}
 
 
 def _pool_changes(store: Store, before: int, after: int) -> dict[str, int]:
@@ -283,67 +287,3 @@ def _pool_changes(store: Store, before: int, after: int) -> dict[str, int]:
         sf.count_if(kept & (sf.col("a.score") != sf.col("b.score"))).alias("other_score"),
     ).collect()
     return {name: int(n) for name, n in row.asDict().items()}
-
-
-_MEASURES = {
-    "labels": ("different labels", ",.0f"),
-    "objective": ("objective", ",.4f"),
-    "mean_score": ("mean score", ",.3f"),
-    "mean_labels": ("labels a row", ",.2f"),
-    "mean_turns": ("turns a row", ",.2f"),
-    "median_answer_characters": ("answer, median characters", ",.0f"),
-    "tokens": ("tokens", ",.0f"),
-}
-
-
-def describe_comparison(found: Comparison) -> str:
-    """A comparison in words."""
-    a, b = found.a, found.b
-    lines = [f"A  {_whose(a)}", f"B  {_whose(b)}"]
-    lines.append(f"in both: {found.common:,} rows ({found.jaccard:.0%} of all that either has)")
-    if found.prefixes:
-        told = ", ".join(f"{common:,} of {k:,}" for k, common in found.prefixes)
-        lines.append(f"among the first of both: {told}")
-    if found.config is not None:
-        lines += [f"config {key}: {json.dumps(x)} in A, {json.dumps(y)} in B" for key, (x, y) in found.config.items()]
-        if not found.config:
-            lines.append("config: the same")
-    if found.pool is not None:
-        named = {"new": "new", "gone": "gone", "other_labels": "with other labels", "other_score": "with another score"}
-        told = ", ".join(f"{n:,} {named[name]}" for name, n in found.pool.items() if n) or "the same rows"
-        lines.append(f"annotated pool of B against that of A: {told}")
-    for name, missing in (("A", found.only_a), ("B", found.only_b)):
-        total = sum(one.rows for one in missing)
-        lines.append(f"only in {name}: {total:,} rows")
-        lines += [f"  {one.rows:,}: {one.reason} (such as {', '.join(one.examples)})" for one in missing]
-    width = max(len(words) for words, _ in _MEASURES.values())
-    lines.append(f"{'':<{width}}  {'A':>14}  {'B':>14}")
-    for name, (words, form) in _MEASURES.items():
-        values = [side.measures[name] for side in (a, b)]
-        if any(value is not None for value in values):
-            cells = "  ".join(f"{'-' if v is None else format(v, form):>14}" for v in values)
-            lines.append(f"{words:<{width}}  {cells}")
-    lines += _source_lines(a, b, width)
-    return "\n".join(lines)
-
-
-def _whose(side: Side) -> str:
-    made = "" if side.run_id in (None, side.name) else f", selected by run {side.run_id}"
-    kind = "list" if side.run_id is None else "run"
-    found = side.measures["found"]
-    gone = "" if found == side.rows else f", {side.rows - int(found or 0):,} of them not in the annotated pool"
-    return f"{kind} {side.name}{made}: {side.rows:,} rows{gone}"
-
-
-def _source_lines(a: Side, b: Side, width: int) -> list[str]:
-    def share(side: Side, name: str) -> float:
-        return side.sources.get(name, 0) / max(1, sum(side.sources.values()))
-
-    names = sorted({*a.sources, *b.sources}, key=lambda name: (-abs(share(a, name) - share(b, name)), name))
-    if len(names) < 2:
-        return []
-    lines = [
-        f"{f'source {name}'[:width]:<{width}}  {share(a, name):>14.1%}  {share(b, name):>14.1%}"
-        for name in names[:_SOURCES]
-    ]
-    return [*lines, f"({len(names) - _SOURCES:,} more sources)"] if len(names) > _SOURCES else lines
