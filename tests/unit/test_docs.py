@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -32,6 +34,20 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def open_in_browser(url: str, folder: Path, *, width: int = 1280) -> tuple[str, list[str]]:
+    """The page as the browser has it once its scripts have run, and what its console said."""
+    call = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-extensions", f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},900", "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom", url,
+    ]  # fmt: skip
+    done = subprocess.run(call, capture_output=True, text=True, encoding="utf-8", timeout=180, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
 # --- the site
 
 
@@ -50,8 +66,30 @@ def test_the_site_loads_nothing_from_elsewhere():
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert site["theme"]["font"] is False
     assert "offline" in site["plugins"]
-    assert not {"extra_javascript", "extra"} & site.keys()
-    assert "://" not in (DOCS / "site.css").read_text(encoding="utf-8")
+    # the plugin `offline` takes the worker's shim from a CDN unless it is named
+    assert site["extra"]["polyfills"] == ["iframe-worker.js"]
+    assert "extra_javascript" not in site
+    for name in (*site["extra"]["polyfills"], *site["extra_css"]):
+        assert not re.search(r"https?://", (DOCS / name).read_text(encoding="utf-8")), name
+
+
+@pytest.mark.long
+@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
+def test_the_site_is_searched_without_a_server_and_without_network(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    call = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    built = subprocess.run(
+        call, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert (built.returncode, built.stdout) == (0, ""), built.stderr
+    page = (tmp_path / "site" / "index.html").as_uri()
+    shown, console = open_in_browser(f"{page}?q=propagation", tmp_path)
+    assert console == []
+    found = re.findall(r'<a href="([^"]*)" class="md-search-result__link"', shown)
+    assert any("label-graph.html" in link for link in found)
+    assert any("python.html" in link for link in found)
+    # reference is filled in from docstrings
+    assert "with an array of labels and a score from 0 to 1e100" in (tmp_path / "site" / "python.html").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -67,9 +105,9 @@ def test_relative_links_lead_to_files(page):
 
 
 def commands(page: Path) -> list[str]:
-    """Lines of code blocks that call mig-spark, as a reader would type them: without placeholders in brackets."""
+    """Lines of indented code that call mig-spark, as a reader would type them: without options in brackets."""
     text = page.read_text(encoding="utf-8")
-    lines = [line.strip() for line in text.splitlines() if line.startswith(("    ", "mig-spark "))]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     return [line for line in lines if line.startswith("mig-spark ") and not re.search(r"\[-|\|", line)]
 
 
@@ -150,8 +188,6 @@ def test_the_label_graph_of_the_pictures_is_ours():
     assert [x for row in ours for x in row] == pytest.approx([x for row in data["P"] for x in row], abs=1e-6)
 
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
 #: Steps to the end; what is said at each step, and what sticks out of the window.
 STEP = """
 <script>
@@ -177,15 +213,9 @@ document.documentElement.dataset.said = JSON.stringify(said);
 def test_the_pictures_step_through_the_selection_in_a_browser(tmp_path, width):
     file = tmp_path / "page.html"
     file.write_text(PICTURES.read_text(encoding="utf-8").replace("</body>", f"{STEP}</body>"), encoding="utf-8")
-    done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-         "--disable-background-networking", "--disable-extensions", f"--user-data-dir={tmp_path / 'profile'}",
-         f"--window-size={width},900", "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom",
-         file.as_uri()],
-        capture_output=True, text=True, encoding="utf-8", timeout=180, check=True,
-    )  # fmt: skip
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    said = json.loads(html.unescape(re.search(r'data-said="([^"]*)"', done.stdout)[1]))
+    page, console = open_in_browser(file.as_uri(), tmp_path, width=width)
+    assert console == []
+    said = json.loads(html.unescape(re.search(r'data-said="([^"]*)"', page)[1]))
     steps = shown()["steps"]
     assert said["order"] == [step["taken"] for step in steps]
     assert said["wide"] <= 0

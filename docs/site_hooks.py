@@ -9,6 +9,8 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
+#: What a browser would fetch by itself; links that a reader follows are another matter.
+_FETCHED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?((?:https?:)?//[^"'>\s]+)""")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
@@ -26,3 +28,13 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         return f"`{path}` in the repository" if text == path else f"{text} (`{path}` in the repository)"
 
     return _OUTSIDE.sub(named, markdown)
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> None:
+    """See that the page loads nothing from elsewhere.
+
+    Raises:
+        PluginError: it does.
+    """
+    if found := _FETCHED.findall(output):
+        raise PluginError(f"{page.file.src_uri} would load {found[0]}: the site has to work without network")
