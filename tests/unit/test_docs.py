@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import json
 import os
 import re
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from mig_spark import select
+import mig_spark
+from mig_spark import errors, select
 from mig_spark.cli import cli
 from mig_spark.labels.edges import tidy_edges
 from mig_spark.labels.label_graph import graph_of
@@ -60,6 +62,16 @@ def pages_of(nav):
 def test_every_page_has_one_place_in_the_navigation():
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(pages_of(site["nav"])) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_every_public_name_is_on_the_page_of_python():
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    objects = re.findall(r"^::: (mig_spark[\w.]+)$", page, re.M)
+    for path in objects:
+        module, _, name = path.rpartition(".")
+        assert path == "mig_spark.errors" or hasattr(importlib.import_module(module), name), path
+    shown = {path.rpartition(".")[2] for path in objects} | set(re.findall(r"`(\w+)`", page)) | set(vars(errors))
+    assert set(mig_spark.__all__) <= shown
 
 
 def test_the_site_loads_nothing_from_elsewhere():
