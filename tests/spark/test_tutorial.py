@@ -64,7 +64,7 @@ def test_the_commands_do_what_the_page_says(tmp_path):
     commands.append("mig-spark export sample.yaml --to messages --out again.jsonl")
     done = subprocess.run(
         [sys.executable, "-c", CALL], input=json.dumps([shlex.split(line) for line in commands]), cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=2400, check=False,
     )  # fmt: skip
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     asked = [line for line in commands if line.startswith("mig-spark")]
