@@ -80,12 +80,14 @@ def test_the_commands_do_what_the_page_says(tmp_path):
     assert len(records) == len(chosen) == 26
     assert [row["rank"] for row in chosen] == list(range(1, 27))
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!")
-    assert "rank 1" in said["mig-spark explain sample.yaml --id ID"]
-    assert "26" in said["mig-spark compare first exact --config sample.yaml"]
+    assert f"{chosen[0]['id']}: selected" in said["mig-spark explain sample.yaml --id ID"]
+    compared = said["mig-spark compare first exact --config sample.yaml"]
+    assert 'config select.gain: "default" in A, "exact" in B' in compared
     runs = said["mig-spark runs sample.yaml"]
     assert "first" in runs
     assert "exact" in runs
     assert any((tmp_path / "train").rglob("*.jsonl"))
     # the last run over the sample brought the first selection back, and did no more than the page says
+    assert "unchanged    ingest, screen, annotate, graph  (done" in said["mig-spark run sample.yaml"]
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "chosen.jsonl").read_bytes()
     assert (tmp_path / "mig-mine" / "report.html").is_file()
