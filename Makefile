@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-unit test-faults test-matrix docs report-picture lint format bench clean
+.PHONY: help setup quickstart test test-unit test-faults test-matrix docs site report-picture lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,8 +17,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time: torch is large)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,vocabulary,dev]' \
-		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,vocabulary,dev]'
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[local,embed,vocabulary,dev,docs]' \
+		|| $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[local,embed,vocabulary,dev,docs]'
 	@$(BIN)/python -c 'from mig_spark.lakehouse.session import prepare; prepare()'
 	@touch $@
 
@@ -37,17 +37,22 @@ test-faults: setup ## the tests that kill processes, and those that take long
 test-matrix: setup ## the tests on Spark 3.5, 4.0, 4.1 and 4.2, each in an environment of its own
 	@$(BIN)/python tests/matrix.py
 
-docs: setup ## write docs/configuration.md and the tables of kinds from the config models
+docs: setup ## write docs/configuration.md, docs/tables.md and the tables of kinds from the code
 	@$(BIN)/python -m mig_spark.config.describe docs
+
+# mkdocs-material prints a notice about its successor at every build; the variable is its own switch for that
+site: setup ## build the documentation's site into site/, to be opened without a server
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q && echo "open site/index.html"
 
 report-picture: ## docs/report.png from the report of `make quickstart`, by chromium
 	@folder=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
 		--user-data-dir=$$folder --window-size=1280,1180 --screenshot=docs/report.png mig-quickstart/report.html && rm -r $$folder
 
-lint: setup ## style, types
+lint: setup ## style, types, links of the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 format: setup ## let ruff rewrite the code's layout
 	@$(BIN)/ruff format .
@@ -57,4 +62,4 @@ bench: setup ## measure; prints tables
 	@$(BIN)/python benchmarks/select.py --suite
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart

@@ -81,14 +81,29 @@ def select(
             that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline.
         prop_weight: weight of the edges beside a label's own.
         normalize: what the weights are divided by; see `GraphConfig`.
-        id, labels, score: your columns' names.
+        id: your column of ids.
+        labels: your column of lists of labels.
+        score: your column of scores.
         given: ids whose information is there from the start; they are not selected.
         include: ids to take first; they count for the budget, quotas and cost.
         exclude: ids not to take. Each of the three: a list or column of ids, a table with the column `id`, or a path.
+        quotas: least and most rows of each class, as the config's `select.quotas`.
+        cost: a column of costs and a budget of them, as `select.cost`.
+        label_parameters: a file or table with a phi of single labels, as `select.label_parameters`.
+        phi: the concave function, as `select.phi`. None: (x + 1e-6)^0.8.
+        gain: `gradient`, what the published code computes, or `exact`, the paper's eq. 9 with its 1 - 1/e guarantee.
+        norm: divide each row's score by its number of labels.
         strategy: how rows are chosen: `mig` exactly by information gain, `random` by the hash of the id and `seed`, or
             another one's name; a mapping with `kind` gives its options too.
-        quotas, cost, label_parameters, phi, gain, norm, mode, epsilon, seed, engine, candidates, block_rows,
-            max_rounds, upper_bound: see `SelectConfig`.
+        mode: `greedy`, exact; or `threshold`, within `epsilon` of it in fewer rounds, not certified.
+        epsilon: of mode `threshold`: what a pick's gain may lack of the best, as a share.
+        seed: what strategies that draw rows draw by.
+        engine: where the greedy runs: `local`, all packed rows in this process; `rounds`, rows stay in the executors;
+            `auto`, as they fit. The ids are the same.
+        candidates: rows asked for in a round of `rounds`. None: by the budget.
+        block_rows: rows packed into one block at most.
+        max_rounds: after so many the rest is selected at the driver where it fits, else `NotCertifiedError`.
+        upper_bound: whether the certificate has an upper bound on the best possible objective.
 
     Returns:
         The selection: `.ids`, `.to_arrow()`, `.to_df(spark)`, `.objective`, `.certificate`, `.counts`. Strategies

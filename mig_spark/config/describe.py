@@ -1,5 +1,7 @@
 """The example config, docs/configuration.md and the lists of kinds, made of the config models' own descriptions.
 
+docs/tables.md is made of the table contracts (`describe_tables.py`).
+
 `python -m mig_spark.config.describe DOCS` writes the pages anew (`make docs`); a test holds that they are up to date.
 """
 
@@ -16,6 +18,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mig_spark.config.describe_tables import tables_page
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.run import Config
 from mig_spark.plugins import EXPORTS, SCORERS, STRATEGIES, TAGGERS, Registry
@@ -84,8 +87,8 @@ def write_pages(docs: Path) -> None:
 
 
 def pages(docs: Path) -> dict[str, str]:
-    """The pages as they have to be, by their names in `docs`: configuration.md, and pages with tables of kinds."""
-    made = {"configuration.md": configuration_page()}
+    """The pages as they have to be, by name: configuration.md, tables.md, and those of `docs` with tables of kinds."""
+    made = {"configuration.md": configuration_page(), "tables.md": tables_page()}
     for page in sorted(docs.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         for key in FAMILIES:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from mig_spark.config import Config, build_config, load_config, run
 from mig_spark.config.describe import example_yaml, pages, sections, tells_a_kind
+from mig_spark.config.describe_tables import tables_page
 from mig_spark.config.select import QuotaLimit
+from mig_spark.contracts import SCRATCH, TABLES
 from mig_spark.errors import ConfigError
 
 LEAST = {"pool": {"path": "pool.jsonl"}, "output": {"path": "out"}}
@@ -61,6 +63,16 @@ def test_the_pages_are_what_make_docs_writes():
     assert "<!-- written by make docs: annotate.tagger -->" in made["annotation.md"]
     stale = [name for name, text in made.items() if not (docs / name).is_file() or (docs / name).read_text() != text]
     assert not stale, "run `make docs` (python -m mig_spark.config.describe docs) and commit the pages"
+
+
+def test_the_page_of_the_tables_has_every_column_and_check():
+    text = tables_page()
+    for table in (*TABLES.values(), *SCRATCH):
+        part = text.split(f"# `{table.name}`\n", 1)[1].split("\n#", 1)[0]
+        rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| `")]
+        columns = [(c.name, c.type, "yes" if c.nullable else "no") for c in table.columns]
+        assert [(a.strip("`"), b.strip("`"), null) for a, b, null, _ in (r for r in rows if len(r) == 4)] == columns
+        assert {r[0].strip("`"): r[1].strip("`") for r in rows if len(r) == 2} == table.checks
 
 
 @pytest.mark.parametrize("section", [v for v in vars(run).values() if getattr(v, "__module__", "") == run.__name__])
