@@ -11,7 +11,7 @@ from mig_spark.config.annotate import (
     ScoreColumn,
     ScoreConfig,
 )
-from mig_spark.config.base import DEFAULT_MODEL
+from mig_spark.config.base import AUTO, DEFAULT_MODEL
 from mig_spark.config.labels import (
     MODEL_THRESHOLDS,
     PAPER_THRESHOLD,
@@ -44,6 +44,7 @@ from mig_spark.config.select import (
 )
 
 __all__ = [
+    "AUTO",
     "DEFAULT_MODEL",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
