@@ -2,6 +2,7 @@
 
     python benchmarks/choices.py --part judged
     python benchmarks/choices.py --vocabulary
+    python benchmarks/choices.py --frontier
 
 The pools, the measures and the split are those of `quality.py`. `auto` is what the package chooses; docs/evaluation.md
 has the tables.
@@ -51,6 +52,43 @@ def parts_of_the_vocabulary() -> None:
               f"| {np.median([c.null for c in found]):.2f} |")  # fmt: skip
 
 
+def frontier_of_samples(rows: int, budget: int) -> None:
+    """The frontier that `phi.b: auto` chooses on, by samples of a generated pool and by the whole of it."""
+    import tempfile
+    import time
+
+    import pools
+    import pyarrow.parquet as pq
+
+    from mig_spark.config import SelectConfig
+    from mig_spark.kernels.labels.propagation import build_propagation
+    from mig_spark.kernels.selection import frontier
+    from mig_spark.kernels.selection.objective import Phi
+    from mig_spark.selection.arrow_rows import ArrowRows
+
+    frontier.LEAST_COVER, config = 0.0, SelectConfig()
+    with tempfile.TemporaryDirectory() as folder:
+        made = pools.make_pool(Path(folder), rows)
+        packed = ArrowRows.of(pq.read_table(made.path), config).pack(
+            pools.label_names(made.labels).to_pylist(), config
+        )  # fmt: skip
+    p = build_propagation(made.labels, *made.edges, prop_weight=1.0, normalize="receiver")
+    print(
+        "| rows tried on | picks x labels a row / labels | seconds | chosen | mean score by b | effective labels by b |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for share in (0.02, 0.05, 0.1, 0.25, 0.5, 1.0):
+        frontier.SAMPLED_ROWS, began = round(share * rows), time.perf_counter()
+        found = frontier.choose_balance(
+            packed, p, lambda b: Phi.power(made.labels, b=b), budget=budget, score_share=0.95, seed=0, default=0.8
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        scores = ", ".join(f"{point.mean_score:.2f}" for point in found.frontier)
+        labels = ", ".join(f"{point.effective_labels:.0f}" for point in found.frontier)
+        print(f"| {found.rows:,} | {found.picks * found.labels_a_row / found.labels:.1f} | {seconds:.1f} | {found.b} "
+              f"| {scores} | {labels} |", flush=True)  # fmt: skip
+
+
 def main() -> None:
     from mig_spark.config.base import DEFAULT_MODEL
     from mig_spark.kernels.annotation.embedding import embed_texts, load_model
@@ -65,7 +103,13 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10, help="prompts of a T0 task that are kept back")
     parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
     parser.add_argument("--vocabulary", action="store_true", help="only: parts of the bundled vocabulary")
+    parser.add_argument("--frontier", action="store_true", help="only: phi.b on samples of a generated pool")
+    parser.add_argument("--rows", type=int, default=100_000, help="of --frontier: rows of the generated pool")
+    parser.add_argument("--budget", type=int, default=10_000, help="of --frontier: rows to select of it")
     args = parser.parse_args()
+    if args.frontier:
+        frontier_of_samples(args.rows, args.budget)
+        return
     if args.vocabulary:
         parts_of_the_vocabulary()
         return

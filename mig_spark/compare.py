@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
-from mig_spark.curation.finished import Finished
+from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import InputError
 from mig_spark.explain import kept_out
@@ -26,7 +26,7 @@ from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.settings import select_settings
+from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.story import rows_of
 from mig_spark.verify import read_ranked_ids
 
@@ -214,8 +214,9 @@ def _side(store: Store, config: Config, side: _Found) -> Side:
 
 
 def _objective(store: Store, config: Config, side: _Found) -> float:
-    """The objective of a side's rows by the label graph that is there now."""
-    graph, settings = load_graph(store), select_settings(store, config)
+    """The objective of a side's rows by the label graph, and with `phi.b: auto` the number, that are there now."""
+    made = last_finished(store, "select")
+    graph, settings = load_graph(store), settled(select_settings(store, config), made.certificate if made else None)
     labels = pa.array(graph.labels, pa.string())
     rows = rows_of_table(side.facts.select(["id", "labels", "score"]).sort_by("id"), labels, norm=settings.norm)
     phi = make_phi(settings.phi, graph.labels, read_parameters(settings, store.spark))

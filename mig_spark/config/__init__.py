@@ -35,6 +35,7 @@ from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, Scre
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
     NO_VALUE,
+    PUBLISHED_B,
     CostConfig,
     PhiConfig,
     QuotaConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "MODEL_THRESHOLDS",
     "NO_VALUE",
     "PAPER_THRESHOLD",
+    "PUBLISHED_B",
     "AnnotateConfig",
     "AssociationConfig",
     "Config",

@@ -194,8 +194,8 @@ class Config(Section):
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
     seed: int = Field(
         0,
-        description="seed of the random selection that a certificate compares with, of induce, and of what auto draws; "
-        "strategies have select.seed",
+        description="seed of the random selection that a certificate compares with, of induce, and of "
+        "graph.threshold: auto; strategies and phi.b: auto have select.seed",
     )
 
     def own_columns(self) -> tuple[str, ...]:

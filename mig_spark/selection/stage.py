@@ -23,7 +23,7 @@ from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
-from mig_spark.selection.settings import select_settings
+from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.spark_rows import rejected_rows
 from mig_spark.selection.strategy import KnownGraph
 
@@ -168,12 +168,13 @@ def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfi
     }
     if selection.certificate is None or selection.graph is None:
         return {"certified": False, **told}
+    own = selection.certificate.to_dict()
     curve = random_objective(
-        annotated.select("id", "labels", "score"), selection.graph, select, budget=len(selection),
+        annotated.select("id", "labels", "score"), selection.graph, settled(select, own), budget=len(selection),
         rows=selection.counts["rows"], seed=seed,
     )  # fmt: skip
     random = {"random_objective": curve[-1]["objective"] if curve else None, "random_curve": curve}
-    return {**selection.certificate.to_dict(), **told, **random}
+    return {**own, **told, **random}
 
 
 def ids_digest(ids: Sequence[Any]) -> str:

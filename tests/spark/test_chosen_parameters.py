@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 
-from test_curation import make_config, some_records, write
+import pyarrow as pa
+import pytest
+from pyspark.sql import functions as sf
+from test_curation import STAGES_RUN, chosen, make_config, some_records, write
 from tiny_models import save_embedder
 
-from mig_spark import run_pipeline
+from mig_spark import run_pipeline, select
 from mig_spark.contracts import LABEL_EDGES
 from mig_spark.curation.finished import last_finished
+from mig_spark.curation.replay import replay_run
+from mig_spark.errors import InputError
+from mig_spark.explain import explain_rows
 from mig_spark.kernels.labels import threshold
+from mig_spark.kernels.selection import frontier
 from mig_spark.labels.edges import embed_labels_here
 from mig_spark.lakehouse.tables import Store
+from mig_spark.verify import verify_run
 
-STAGES_RUN = ("ingest", "annotate", "graph")
+GRAPH_ONLY = ("ingest", "annotate", "graph")
 
 
 def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp_path, monkeypatch, caplog):
@@ -23,7 +31,7 @@ def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp
     model = save_embedder(tmp_path / "model")
     config = make_config(tmp_path, graph={"embedding_model": model, "threshold": "auto"})
     with caplog.at_level(logging.INFO, logger="mig_spark"):
-        done = run_pipeline(spark, config, STAGES_RUN)
+        done = run_pipeline(spark, config, GRAPH_ONLY)
     store, counts = Store(spark, config.output), done["counts"]["graph"]
     told = counts["threshold_chosen"]
     assert f"graph.threshold: auto takes {told['threshold']:g} by" in caplog.text
@@ -40,8 +48,54 @@ def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp
     assert counts["similarity_edges"] == len(similar)
 
     # the same labels and seed are the same choice: nothing is done again; another seed is another one
-    again = run_pipeline(spark, config, STAGES_RUN)
+    again = run_pipeline(spark, config, GRAPH_ONLY)
     assert "graph" in again["skipped"]
     assert again["counts"]["graph"]["threshold_chosen"] == told
-    other = run_pipeline(spark, config.model_copy(update={"seed": 1}), STAGES_RUN)
+    other = run_pipeline(spark, config.model_copy(update={"seed": 1}), GRAPH_ONLY)
     assert "graph" not in other["skipped"]
+
+
+AUTO = {"budget": 40, "upper_bound": False, "phi": {"b": "auto", "score_share": 0.9}}
+
+
+def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose(spark, tmp_path, monkeypatch):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 200))
+    config = make_config(tmp_path, select=AUTO)
+    with pytest.raises(InputError):
+        verify_run(spark, config, None, tolerance=0.0)
+    done = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-1")
+    store, told = Store(spark, config.output), done["certificate"]["balance"]
+    assert told["by"] == "frontier"
+    assert [point["b"] for point in told["frontier"]] == list(frontier.GRID)
+    assert done["certificate"]["notes"][0].startswith(f"select.phi.b: auto takes {told['b']:g}")
+    assert last_finished(store, "select").certificate["balance"] == told
+    ids = chosen(store)
+
+    verdict = verify_run(spark, config, None, tolerance=0.0)
+    assert (verdict.first_wrong, verdict.problems) == (None, ())
+    assert explain_rows(spark, config, ids[:1])[0].rank == 1
+    # a later version of the rule may choose another number: what the run chose is repeated
+    monkeypatch.setattr("mig_spark.selection.engines.choose_balance", None)
+    assert replay_run(spark, config, "nightly-1").same
+    monkeypatch.undo()
+
+    number = make_config(tmp_path, select={**AUTO, "phi": {"b": told["b"]}})
+    again = run_pipeline(spark, number, STAGES_RUN)
+    assert "select" not in again["skipped"]
+    assert again["certificate"]["balance"] is None
+    assert chosen(store) == ids
+
+
+@pytest.mark.parametrize("engine", ["rounds", "local"])
+def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monkeypatch, engine):
+    monkeypatch.setattr(frontier, "SAMPLED_ROWS", 500)
+    records = some_records(0, 1500)
+    table = pa.table({name: [r[name] for r in records] for name in ("id", "labels", "score")})
+    options = {"phi": AUTO["phi"], "seed": 3, "upper_bound": False}
+    here = select(table, 300, **options)
+    rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
+    there = select(rows, 300, engine=engine, block_rows=200, **options)
+    assert there.certificate.balance == here.certificate.balance
+    assert here.certificate.balance["by"] == "frontier"
+    assert here.certificate.balance["rows"] < 700
+    assert there.ids == here.ids
