@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,9 @@ from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.strategy import Context, Ranked
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +139,36 @@ class _WithResumed:
         return {**self.pool.collect(), -1: self.resumed}
 
 
+def balance_of(work: Prepared, graph: LabelGraph, config: SelectConfig, spark: SparkSession | None) -> ChosenBalance:
+    """The exponent that `phi.b: auto` would stand for in a selection, see `kernels.selection.frontier`; no row is
+    selected.
+
+    Args:
+        work: the rows to choose from, see `constraints.prepare`.
+        graph: the label graph.
+        config: the section `select`, with `phi.b: auto`.
+        spark: reads label parameters; None: local files alone.
+
+    Raises:
+        InputError: no usable row, or an id that is there twice.
+    """
+    parameters = read_parameters(config, spark)
+    pool = work.rows.pack(graph.labels, config, classes=work.classes)
+    try:
+        see_that_there_are_rows(dict(pool.counts()), work)
+        return _balance(pool, work, graph, config, parameters)
+    except RepeatedIdsError as e:
+        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
+    finally:
+        pool.release()
+
+
 def _balance(
     pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig,
     parameters: dict[str, dict[str, float]] | None,
 ) -> ChosenBalance:  # fmt: skip
-    """The exponent that `phi.b: auto` stands for, see `kernels.selection.frontier`; it is logged. A selection that is
-    resumed gets the one that it began with."""
+    """What `phi.b: auto` stands for, by a pool that is packed already; it is logged. A selection that is resumed gets
+    the one that it began with."""
     assert config.budget is not None, "phi.b: auto has a budget"
     pool.describe("choose phi.b on a sample")
     pool.refuse_repeated_ids()

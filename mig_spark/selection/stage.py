@@ -107,13 +107,7 @@ def compute_selection(
         on_round: called after each round with the ids taken so far.
         make_vectors: see `row_vectors`, for strategies that compare rows.
     """
-    ids = {
-        name: read_id_frame(store.spark, where, f"select.{name}")
-        for name in ("given", "include", "exclude")
-        if (where := getattr(config.select, name)) is not None
-    }
-    if config.screen.copies == "once":
-        ids |= {name: _standing_for(store, ids[name]) for name in ("given", "include") if name in ids}
+    ids = listed_ids(store, config)
     select, kept = select_settings(store, config), former.kept if former else []
     if former is not None:
         select = grown(select, config.incremental, len(kept))
@@ -122,6 +116,23 @@ def compute_selection(
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
         vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model, make=make_vectors),
     )  # fmt: skip
+
+
+def listed_ids(store: Store, config: Config) -> dict[str, DataFrame]:
+    """The ids that `select.given`, `select.include` and `select.exclude` name, by key; of a copy in the first two, the
+    row that stands for it.
+
+    Raises:
+        InputError: a list is missing or cannot be read.
+    """
+    ids = {
+        name: read_id_frame(store.spark, where, f"select.{name}")
+        for name in ("given", "include", "exclude")
+        if (where := getattr(config.select, name)) is not None
+    }
+    if config.screen.copies == "once":
+        ids |= {name: _standing_for(store, ids[name]) for name in ("given", "include") if name in ids}
+    return ids
 
 
 def _standing_for(store: Store, listed: DataFrame) -> DataFrame:

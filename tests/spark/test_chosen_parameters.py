@@ -20,6 +20,7 @@ from mig_spark.kernels.labels import threshold
 from mig_spark.kernels.selection import frontier
 from mig_spark.labels.edges import embed_labels_here
 from mig_spark.lakehouse.tables import Store
+from mig_spark.tune import tune
 from mig_spark.verify import verify_run
 
 GRAPH_ONLY = ("ingest", "annotate", "graph")
@@ -99,3 +100,34 @@ def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monke
     assert here.certificate.balance["by"] == "frontier"
     assert here.certificate.balance["rows"] < 700
     assert there.ids == here.ids
+
+
+def test_tune_says_what_a_run_by_auto_chooses_and_writes_nothing(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(threshold, "LEAST_LABELS", 4)
+    write(tmp_path / "in", "a.jsonl", some_records(0, 200))
+    graph = {"embedding_model": save_embedder(tmp_path / "model"), "prop_weight": 0.5}
+    more = {"exclude": str(tmp_path / "not.jsonl")}
+    (tmp_path / "not.jsonl").write_text('{"id": "r000"}\n{"id": "r001"}\n')
+    number = make_config(tmp_path, graph=graph, select={"budget": 40, "upper_bound": False, **more})
+    with pytest.raises(InputError, match="annotate"):
+        tune(spark, number)
+    run_pipeline(spark, number, ("ingest", "annotate"))
+    before = sorted((str(f), f.stat().st_mtime_ns) for f in (tmp_path / "out").rglob("*"))
+    found = tune(spark, number)
+    assert sorted((str(f), f.stat().st_mtime_ns) for f in (tmp_path / "out").rglob("*")) == before
+
+    auto = make_config(
+        tmp_path, graph={**graph, "threshold": "auto"},
+        select={"budget": 40, "upper_bound": False, "phi": {"b": "auto"}, **more},
+    )  # fmt: skip
+    done = run_pipeline(spark, auto, STAGES_RUN)
+    assert done["counts"]["graph"]["threshold_chosen"] == found.to_dict()["graph.threshold"]
+    assert done["certificate"]["balance"] == found.to_dict()["select.phi.b"]
+    assert found.balance.pool_rows == 198
+    assert found.notes == []
+
+    own = make_config(tmp_path, select={"budget": 40})
+    told = tune(spark, own)
+    assert told.threshold is None
+    assert told.balance is not None
+    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select.phi.b"]
