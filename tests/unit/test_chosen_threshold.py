@@ -29,6 +29,7 @@ from mig_spark.kernels.labels.threshold import (
     null_cosine,
 )
 from mig_spark.labels import edges as label_edges
+from mig_spark.summary import summarise
 
 LEAST = {"pool": {"path": "x"}, "output": {"path": "y"}}
 
@@ -91,6 +92,7 @@ def test_the_seed_draws_the_labels_whose_pairs_are_compared(monkeypatch: pytest.
         seed: tuple(threshold._random_cosines(names(300), vectors, seed).tolist()) for seed in (0, 1, 0)
     }  # fmt: skip
     assert len(sampled[0]) == 20 * 19 // 2
+    assert len(threshold._random_cosines(names(300), vectors, -1)) == len(sampled[0])
     assert sampled[0] != sampled[1]
     assert sampled[0] == tuple(threshold._random_cosines(names(300), vectors, 0).tolist())
 
@@ -271,3 +273,11 @@ def test_the_line_names_every_rule() -> None:
     assert all(rule in line for rule in ("the component curve", "random pairs", "known variants none"))
     few, _ = choose_threshold(names(3), families(3), seed=0, default=0.75)
     assert label_edges.describe_threshold(few) == "auto takes 0.75, the model's default: 3 labels are too few to tell"
+
+
+def test_the_last_lines_of_a_run_say_what_was_chosen() -> None:
+    chosen, _ = choose_threshold(names(600), families(600), seed=0, default=0.75)
+    graph = {"labels": 600, "similarity_edges": 5, "threshold_chosen": chosen.to_dict()}
+    run = {"run_id": "r", "seconds": {}, "certificate": {}, "counts": {"graph": graph}}
+    assert f"threshold    {chosen.threshold:g}  (graph.threshold: auto, by components)" in summarise(run, ("graph",))
+    assert "threshold" not in summarise({**run, "counts": {"graph": {**graph, "threshold_chosen": None}}}, ("graph",))

@@ -234,7 +234,7 @@ def null_cosine(sample: npt.NDArray[np.floating], n: int) -> float:
 
 def _random_cosines(labels: Sequence[str], vectors: npt.NDArray[np.floating], seed: int) -> F64:
     """Cosines of all pairs among labels that are drawn by their hash, in an order that follows from the labels."""
-    hashes = xxhash64(pa.array(labels, pa.large_string()), seed)
+    hashes = xxhash64(pa.array(labels, pa.large_string()), seed % (1 << 63))
     drawn = sorted(range(len(labels)), key=lambda k: (hashes[k], labels[k]))[:SAMPLED_LABELS]
     unit = unit_vectors(vectors[drawn])
     upper: F64 = (unit @ unit.T)[np.triu_indices(len(drawn), 1)].astype(np.float64)
