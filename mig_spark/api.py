@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from mig_spark.config import (
+    AUTO,
     CostConfig,
     GraphConfig,
     PhiConfig,
@@ -19,7 +22,17 @@ from mig_spark.config import (
     edge_threshold,
 )
 from mig_spark.errors import ConfigError, ContractError, InputError
-from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here, tidy_edges
+from mig_spark.kernels.labels.threshold import ChosenThreshold
+from mig_spark.labels.edges import (
+    choose_edges,
+    describe_threshold,
+    embed_labels,
+    embed_labels_here,
+    read_edges,
+    similarity_edges,
+    similarity_edges_here,
+    tidy_edges,
+)
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
@@ -42,7 +55,7 @@ def select(
     *,
     edges: str | os.PathLike[str] | Sequence[Edge] | None = None,
     model: str | None = None,
-    threshold: float | None = None,
+    threshold: float | Literal["auto"] | None = None,
     prop_weight: float = 1.0,
     normalize: Literal["receiver", "sender"] = "receiver",
     id: str = "id",  # noqa: A002 - the column's name, as users say it
@@ -78,7 +91,8 @@ def select(
             those of `model`.
         model: a sentence-transformers model; labels whose embeddings are at least `threshold` similar are joined.
         threshold: least weight of an edge. None: your own edges are taken as they are, and a model has the threshold
-            that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline.
+            that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline. "auto": chosen from the labels, see
+            `kernels.labels.threshold`; the selection's notes say which, its `counts["threshold_chosen"]` by what.
         prop_weight: weight of the edges beside a label's own.
         normalize: what the weights are divided by; see `GraphConfig`.
         id: your column of ids.
@@ -138,7 +152,12 @@ def select(
     if edges is not None and model is not None:
         raise ConfigError("select() has edges and a model, and labels are joined by one of them: leave the other out")
     if threshold is not None and edges is None and model is None:
-        raise ConfigError(f"select() has threshold={threshold:g} and no edges that it could cut: give edges or a model")
+        raise ConfigError(f"select() has threshold={threshold} and no edges that it could cut: give edges or a model")
+    if threshold == AUTO and model is None:
+        raise ConfigError(
+            "select() has threshold='auto', which goes by embeddings of the labels, and edges of your own: give a "
+            "number, or a model in place of the edges"
+        )
     if edges is None and model is None:
         usual = GraphConfig()
         for name, value, default in (
@@ -150,14 +169,28 @@ def select(
                 )
     spark: SparkSession | None = getattr(df, "sparkSession", None)
 
+    chosen: list[ChosenThreshold] = []
+
     def graph(found: list[str]) -> LabelGraph:
-        table = _edges(spark, edges, model, found, threshold)
+        table: pa.Table | None
+        if isinstance(threshold, str):
+            assert model is not None, "auto goes by the labels' embeddings"
+            embed = embed_labels_here if spark is None else partial(embed_labels, spark)
+            table, by_labels = choose_edges(found, embed(found, model=model), model=model, seed=config.seed)
+            chosen.append(by_labels)
+        else:
+            table = _edges(spark, edges, model, found, threshold)
         if table is None:
             return LabelGraph.without_edges(found)
         return graph_of(found, table, prop_weight=prop_weight, normalize=normalize)
 
     named = _named(df, {"id": id, "labels": labels, "score": score}, config)
-    return select_rows(named, graph, config, given=given, include=include, exclude=exclude)
+    selection = select_rows(named, graph, config, given=given, include=include, exclude=exclude)
+    if chosen:
+        notes = [*selection.notes, f"graph.threshold: {describe_threshold(chosen[0])}"]
+        told = {**selection.counts, "threshold_chosen": chosen[0].to_dict()}
+        return replace(selection, counts=told, notes=notes)
+    return selection
 
 
 def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame | ArrowRows:

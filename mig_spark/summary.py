@@ -24,6 +24,8 @@ def summarise(run: dict[str, Any], stages: Sequence[str]) -> str:
     # the stage that writes the table `annotated` counts tokens
     counted = {k: v for k, v in run["counts"].get("vocabulary", {}).items() if k == "tokens"}
     lines += _funnel(counts, stages, {**run["counts"].get("annotate", {}), **counted})
+    if "graph" in stages and (chosen := run["counts"].get("graph", {}).get("threshold_chosen")):
+        lines.append(f"  {'threshold':<12} {chosen['threshold']:g}  (graph.threshold: auto, by {chosen['by']})")
     if "vocabulary" in stages and "vocabulary" in run.get("command", "").split():
         lines.append(_vocabulary(run["counts"]["vocabulary"]))
     if certificate:

@@ -26,7 +26,7 @@ from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.audit import has_minima, verify_selection
-from mig_spark.selection.settings import select_settings
+from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.stage import annotated_rows, ids_digest
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     store = Store(spark, config.output)
     see_that_annotated_is_there(store, config)
     told, problems = None, []
+    made = last_finished(store, "select")
     if selection is not None:
         ids = read_ranked_ids(spark, selection)
     else:
-        made = last_finished(store, "select")
         if made and config.incremental.select == "extend" and made.counts.get("moved", {}).get("kept"):
             raise InputError(
                 "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
@@ -66,8 +66,9 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
         problems = _unlike_record(told, made) if made else []
     where = config.select.exclude
     exclude = None if where is None else read_id_frame(spark, where, "select.exclude")
+    select = settled(select_settings(store, config), made.certificate if made else None)
     verdict = verify_selection(
-        annotated_rows(store, config), ids, load_graph(store), select_settings(store, config),
+        annotated_rows(store, config), ids, load_graph(store), select,
         tolerance=tolerance, told=told, exclude=exclude,
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))

@@ -297,6 +297,25 @@ def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> Non
     click.echo("\n".join(json.dumps(run.to_dict()) for run in found) if as_json else describe_runs(found))
 
 
+@cli.command(epilog="Example: mig-spark tune config.yaml")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as a JSON object instead.")
+def tune(config: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Say what `auto` would choose for graph.threshold and select.phi.b, with the evidence, and the lines to paste.
+
+    The pool has to be annotated; nothing is written.
+    """
+    from mig_spark.lakehouse.session import open_session
+    from mig_spark.tune import describe_tuned
+    from mig_spark.tune import tune as tune_pool
+
+    settings = read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        found = tune_pool(session.spark, settings)
+    click.echo(json.dumps(found.to_dict()) if as_json else describe_tuned(found))
+
+
 @cli.command(
     epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml --page compared.html"
 )

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Side
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
-from mig_spark.curation.finished import Finished
+from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import InputError
 from mig_spark.explain import kept_out
@@ -29,7 +29,7 @@ from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.settings import select_settings
+from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.story import rows_of
 from mig_spark.verify import read_ranked_ids
 
@@ -193,8 +193,10 @@ def _side(store: Store, config: Config, graph: LabelGraph, side: _Found) -> Side
 
 
 def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table) -> npt.NDArray[np.float64]:
-    """The objective of the first k rows of a side, by the label graph that is there now; float64 (rows,)."""
-    settings = select_settings(store, config)
+    """The objective of the first k rows of a side, by the label graph, and with `phi.b: auto` the number, that are
+    there now; float64 (rows,)."""
+    made = last_finished(store, "select")
+    settings = settled(select_settings(store, config), made.certificate if made else None)
     labels = pa.array(graph.labels, pa.string())
     rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.norm)
     phi = make_phi(settings.phi, graph.labels, read_parameters(settings, store.spark))

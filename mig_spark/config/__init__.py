@@ -11,7 +11,7 @@ from mig_spark.config.annotate import (
     ScoreColumn,
     ScoreConfig,
 )
-from mig_spark.config.base import DEFAULT_MODEL
+from mig_spark.config.base import AUTO, DEFAULT_MODEL
 from mig_spark.config.labels import (
     MODEL_THRESHOLDS,
     PAPER_THRESHOLD,
@@ -36,6 +36,7 @@ from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, Scre
 from mig_spark.config.select import (
     LABEL_PARAMETERS,
     NO_VALUE,
+    PUBLISHED_B,
     CostConfig,
     PhiConfig,
     QuotaConfig,
@@ -45,11 +46,13 @@ from mig_spark.config.select import (
 )
 
 __all__ = [
+    "AUTO",
     "DEFAULT_MODEL",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
     "NO_VALUE",
     "PAPER_THRESHOLD",
+    "PUBLISHED_B",
     "AnnotateConfig",
     "AssociationConfig",
     "Config",

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+#: What stands for a number that is chosen from the pool.
+AUTO = "auto"
+
+
+def number_or_auto(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """One message for a field that takes a number or `auto`, where pydantic has one for each.
+
+    Raises:
+        ValueError: the value is neither.
+    """
+    try:
+        return handler(value)
+    except ValidationError as e:
+        number = next(err["msg"] for err in e.errors() if err["type"] != "literal_error")
+        raise ValueError(f"{number} (or give the word auto)") from None
 
 
 class Section(BaseModel):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
-from mig_spark.config.base import DEFAULT_MODEL, Section
+from mig_spark.config.base import AUTO, DEFAULT_MODEL, Section, number_or_auto
 
 #: Cosine scales differ by model: 0.9 is what the paper used with E5-Mistral; short phrases under MiniLM that mean the
 #: same lie lower (docs/parameters.md shows the pairs that each threshold joins).
@@ -75,11 +75,12 @@ class GraphConfig(Section):
         "similarity",
         description="what joins labels: similar meanings, occurrence on the same rows (no model is loaded), or both",
     )
-    threshold: float | None = Field(
+    threshold: Annotated[
+        Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None, WrapValidator(number_or_auto)
+    ] = Field(
         None,
-        ge=-1,
-        le=1,
-        description="least cosine of a similarity edge; null: what suits the model (MiniLM 0.75, else 0.9)",
+        description="least cosine of a similarity edge, -1 to 1; null: what suits the model (MiniLM 0.75, else 0.9); "
+        "auto: chosen from the labels in use (docs/parameters.md)",
     )
     prop_weight: float = Field(
         1.0, ge=0, le=1e100, description="how much information flows along a similarity edge: its cosine times this"
@@ -122,11 +123,20 @@ class GraphConfig(Section):
             raise ValueError(f"edges: {self.edges} needs a cooccurrence_weight above 0")
         if self.edges == "cooccurrence" and self.edges_path is not None:
             raise ValueError("edges: cooccurrence does not read edges_path; set edges: both, or leave one out")
+        if self.threshold == AUTO and self.edges_path is not None:
+            raise ValueError(
+                "threshold: auto goes by embeddings of the labels, and edges_path brings edges without them; give a "
+                "number, or null to take your edges as they are"
+            )
+        if self.threshold == AUTO and self.edges == "cooccurrence":
+            raise ValueError("threshold: auto has nothing to choose with edges: cooccurrence, which embeds no label")
         return self
 
     def resolved_threshold(self) -> float | None:
-        """The threshold in force, see `edge_threshold`."""
-        return edge_threshold(self.threshold, model=None if self.edges_path is not None else self.embedding_model)
+        """The threshold in force, see `edge_threshold`; with `auto`, the one where nothing can be told from the labels.
+        Which one `auto` has chosen is in the counts of the stage `graph`."""
+        given = None if isinstance(self.threshold, str) else self.threshold
+        return edge_threshold(given, model=None if self.edges_path is not None else self.embedding_model)
 
 
 def edge_threshold(given: float | None, *, model: str | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from mig_spark.config.annotate import AnnotateConfig
 from mig_spark.config.base import Section
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
+from mig_spark.config.presets import published
 from mig_spark.config.screen import ScreenConfig
 from mig_spark.config.select import SelectConfig
 from mig_spark.contracts import OWN_COLUMNS
@@ -192,6 +194,11 @@ class IncrementalConfig(Section):
 class Config(Section):
     """A whole run."""
 
+    preset: Literal["published"] | None = Field(
+        None,
+        description="published: keys of screen, graph and select that are not given are those of the published tool "
+        "(docs/parameters.md); null: the defaults of this page",
+    )
     mode: Literal["full", "incremental"] = Field("full", description="incremental: read only what has changed")
     pool: PoolConfig = Field(description="where the rows come from")
     output: OutputConfig = Field(description="where the tables, the selection and the report go")
@@ -210,9 +217,15 @@ class Config(Section):
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
     seed: int = Field(
         0,
-        description="seed of the random selection that a certificate compares with, and of induce; strategies have "
-        "select.seed",
+        description="seed of the random selection that a certificate compares with, of induce, and of "
+        "graph.threshold: auto; strategies and phi.b: auto have select.seed",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        wanted = isinstance(given, Mapping) and given.get("preset") == "published"
+        return published(given) if wanted else given
 
     def own_columns(self) -> tuple[str, ...]:
         """The columns of the annotated pool that `select.quotas`, `select.cost` and the strategy may name; any other

@@ -6,12 +6,15 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
-from mig_spark.config.base import Section
+from mig_spark.config.base import AUTO, Section, number_or_auto
 from mig_spark.config.kinds import OneOf
 from mig_spark.errors import ConfigError
 from mig_spark.plugins import STRATEGIES
+
+#: The published code's exponent of phi, and the share of the mean score that `auto` keeps.
+PUBLISHED_B, SCORE_SHARE = 0.8, 0.95
 
 
 class PhiConfig(Section):
@@ -20,8 +23,27 @@ class PhiConfig(Section):
 
     kind: Literal["pow", "exp"] = Field("pow", description="pow: (x + a)^b; exp: 1 - exp(-alpha x)")
     a: float = Field(1e-6, ge=1e-50, le=1e50, description="of pow: keeps the slope at x = 0 finite")
-    b: float = Field(0.8, ge=1e-9, lt=1, description="of pow: the exponent; the lower, the sooner a label is saturated")
+    b: Annotated[Annotated[float, Field(ge=1e-9, lt=1)] | Literal["auto"], WrapValidator(number_or_auto)] = Field(
+        PUBLISHED_B,
+        description="of pow: the exponent, from 1e-09 to below 1; the lower, the sooner a label is saturated; auto: "
+        "chosen from the pool by score_share (docs/parameters.md)",
+    )
+    score_share: float = Field(
+        SCORE_SHARE,
+        gt=0,
+        le=1,
+        description="of b: auto: share of the mean score at b 0.99 that the selection is to keep; the rest goes to "
+        "diversity",
+    )
     alpha: float = Field(1.0, ge=1e-50, le=1e50, description="of exp: the rate; the higher, the sooner it is saturated")
+
+    @model_validator(mode="after")
+    def _auto_is_of_pow(self) -> PhiConfig:
+        if self.b == AUTO and self.kind != "pow":
+            raise ValueError(f"b: auto chooses the exponent of kind: pow, and kind: {self.kind} has none; leave b out")
+        if self.b != AUTO and self.score_share != SCORE_SHARE:
+            raise ValueError("score_share is what b: auto goes by; leave it out, or set b: auto")
+        return self
 
 
 #: The quota class of rows without a value, where those are not limited.
@@ -198,7 +220,10 @@ class SelectConfig(Section):
     epsilon: float = Field(
         0.1, gt=0, le=0.999999, description="of threshold: a row may have so much less (relative) than the best gain"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="of strategies that draw at random or in parts, such as random")
+    seed: int = Field(
+        0, ge=0, lt=2**63,
+        description="of strategies that draw at random or in parts, such as random; of mig for phi.b: auto",
+    )  # fmt: skip
     phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
     gain: Literal["gradient", "exact"] = Field(
         "gradient",
@@ -282,6 +307,10 @@ class SelectConfig(Section):
             )
         if self.quotas and self.quotas.unit == "rows" and self.budget is not None:
             self.quotas.of(self.budget)
+        if self.phi.b == AUTO and self.budget is None:
+            raise ValueError("phi.b: auto tries selections of select.budget rows, which is null; give a number of rows")
+        if self.strategy.kind == "mig" and self.seed and self.phi.b != AUTO:
+            raise ValueError("strategy: mig does not go by seed, unless phi.b is auto: leave it out")
         if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
             raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":

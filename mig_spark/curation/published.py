@@ -10,6 +10,7 @@ from mig_spark.contracts import FINISHED, SELECTION
 from mig_spark.curation.finished import Finished
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.extend import Published
+from mig_spark.selection.settings import settled_config
 from mig_spark.selection.story import Story
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def story_of(store: Store, config: Config, made: Finished) -> Story:
         config: what it was made by.
         made: the record of the stage `select`.
     """
+    config = settled_config(config, made.certificate)
     then = store.pinned({**made.reads["tables"], **made.writes})
     kept = int(made.counts.get("moved", {}).get("kept") or 0)
     return Story(then, config, strategy=made.certificate.get("strategy", "mig"), kept=kept)

@@ -20,6 +20,7 @@ from mig_spark.lakehouse.spark_failures import failure_line, spark_errors
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets, masked_keys, with_secrets
 from mig_spark.selection.extend import Published, former_selection
+from mig_spark.selection.settings import settled_config
 from mig_spark.selection.stage import annotated_rows, compute_selection
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     store = Store(spark, config.output)
     record = find_run(store, run_id)
     made = selection_of(store, record)
-    recorded = _config_of(record, config)
+    # by the numbers that the run chose, also where this version would choose others
+    recorded = settled_config(_config_of(record, config), made.certificate)
     pins = {name: int(version) for name, version in made.reads["tables"].items()}
     if not from_source:
         pins.pop(POOL.name, None)  # the rows' texts and records decide nothing

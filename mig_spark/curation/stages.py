@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.config import Config
+from mig_spark.config import AUTO, Config
 from mig_spark.contracts import (
     ANNOTATED,
     ANNOTATIONS,
@@ -252,6 +252,11 @@ def _graph_names(config: Config) -> list[str]:
     return [config.graph.edges_path] if config.graph.edges_path else []
 
 
+def _graph_settings(config: Config) -> dict[str, Any]:
+    seeded = config.graph.threshold == AUTO
+    return _sections("graph", *(("seed",) if seeded else ()))(config)
+
+
 def _select_settings(config: Config) -> dict[str, Any]:
     taken = _sections("select", "mode", "incremental", "gates", "seed", "output.path")(config)
     return {**taken, "max_per_group": config.screen.max_per_group}
@@ -289,7 +294,7 @@ STAGES = {
         ),
         Stage(
             "graph", "Build the label graph: the tables `labels` and `label_edges`.", _graph,
-            reads=(ANNOTATED,), writes=_writes(LABELS, LABEL_EDGES), settings=_sections("graph"), named=_graph_names,
+            reads=(ANNOTATED,), writes=_writes(LABELS, LABEL_EDGES), settings=_graph_settings, named=_graph_names,
         ),
         Stage(
             "select", "Select the budget: the table `selection` and selection.jsonl.", _select,

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from mig_spark.config import edge_threshold
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model, model_folder
 from mig_spark.kernels.labels import similarity
+from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
 from mig_spark.lakehouse.lists import read_list
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
@@ -59,18 +61,65 @@ def similarity_edges_here(labels: list[str], *, model: str, threshold: float) ->
     Raises:
         InputError, DependencyError: as for `similarity_edges`.
     """
+    return _similar(embed_labels_here(labels, model=model), labels, threshold)
+
+
+def embed_labels_here(labels: list[str], *, model: str) -> np.ndarray:
+    """The same as `embed_labels`, computed in this process without Spark.
+
+    Raises:
+        InputError, DependencyError: as for `similarity_edges`.
+    """
     _refuse_too_many(labels, MAX_LABELS)
     if not labels:
-        return _similar(np.empty((0, 1), dtype=np.float32), labels, threshold)
+        return np.empty((0, 1), dtype=np.float32)
     encoder = load_model(model)
     chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
-    return _similar(np.concatenate([embed_texts(chunk, encoder)[0] for chunk in chunks]), labels, threshold)
+    return np.concatenate([embed_texts(chunk, encoder)[0] for chunk in chunks])
 
 
 def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
-    i, j, weight = similarity.similarity_edges(vectors, threshold)
+    return _named(labels, *similarity.similarity_edges(vectors, threshold))
+
+
+def _named(labels: list[str], i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> pa.Table:
     names = pa.array(labels, pa.string())
     return pa.table({"src": names.take(pa.array(i)), "dst": names.take(pa.array(j)), "weight": pa.array(weight)})
+
+
+def choose_edges(labels: list[str], vectors: np.ndarray, *, model: str, seed: int) -> tuple[pa.Table, ChosenThreshold]:
+    """Similarity edges at the threshold that `graph.threshold: auto` chooses, and the choice; it is logged.
+
+    Args:
+        labels: in ascending order.
+        vectors: (labels, dimensions), their embeddings.
+        model: what made them; it has the threshold for labels that are too few to tell.
+        seed: see `kernels.labels.threshold`.
+
+    Returns:
+        As `similarity_edges`; and what was chosen, by what.
+    """
+    default = edge_threshold(None, model=model)
+    assert default is not None, "a model's edges have a threshold"
+    chosen, edges = choose_threshold(labels, vectors, seed=seed, default=default)
+    logger.info("graph.threshold: %s", describe_threshold(chosen))
+    return _named(labels, *edges), chosen
+
+
+#: What a rule is called where it decides.
+_RULES = {"components": "the component curve", "null": "random pairs", "variants": "known variants"}
+
+
+def describe_threshold(chosen: ChosenThreshold) -> str:
+    """What `graph.threshold: auto` has chosen and why, in a line."""
+    if chosen.by == "default":
+        return f"auto takes {chosen.threshold:g}, the model's default: {chosen.labels} labels are too few to tell"
+    asked = ((name, getattr(chosen, by)) for by, name in _RULES.items())
+    told = ", ".join(f"{name} {'none' if value is None else format(value, 'g')}" for name, value in asked)
+    line = f"auto takes {chosen.threshold:g} by {_RULES[chosen.by]}, the strictest of {told}"
+    if (there := chosen.at()) is not None:
+        line += f": {there.edges:.2g} edges a label, the largest of {there.components:,} components has {there.largest}"
+    return line
 
 
 def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labels: int = MAX_LABELS) -> np.ndarray:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import LABEL_PARAMETERS, Config, GraphConfig
+from mig_spark.config import AUTO, LABEL_PARAMETERS, Config, GraphConfig
 from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS
 from mig_spark.kernels.labels.propagation import Edges, mix_edges
+from mig_spark.kernels.labels.threshold import ChosenThreshold
 from mig_spark.kernels.selection.objective import PropagationMatrix
-from mig_spark.labels.edges import cooccurrence_edges, read_edges, similarity_edges
+from mig_spark.labels.edges import choose_edges, cooccurrence_edges, embed_labels, read_edges, similarity_edges
 from mig_spark.labels.engines import choose_engine, compute_graph
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
@@ -39,8 +40,9 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         Counts: `labels`, `similarity_edges`, `cooccurrence_edges`, `rows_cut` (rows with more labels than pairs are
         counted among), `propagation_entries`, `isolated` (labels without a neighbour in P), `components`,
         `communities`, `largest_component` (labels in it), `threshold` (None where there is none: the
-        user's own edges are taken as they are, and `edges: cooccurrence` has no similarity), and `engine`: graphframes
-        or kernel, whichever computed P, components and communities.
+        user's own edges are taken as they are, and `edges: cooccurrence` has no similarity), `threshold_chosen` (by
+        `threshold: auto` only: `ChosenThreshold.to_dict`, the evidence), and `engine`: graphframes or kernel, whichever
+        computed P, components and communities.
 
     Raises:
         InputError: there is no annotated pool, there are more labels than `graph.max_labels`, or `graph.edges_path`
@@ -55,7 +57,7 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
     pool = store.read(ANNOTATED).select("labels")
     vocabulary, rows, cut = count_labels(pool, max_labels=graph.cooccurrence_max_labels)
     labels: list[str] = vocabulary.column("label").to_pylist()
-    similarity = _similarity(store, graph, labels)
+    similarity, threshold, chosen = _similarity(store, graph, labels, seed=config.seed)
     similar = from_arrow(spark, similarity)
     together = cooccurrence_edges(
         pool, vocabulary, rows=rows, min_count=graph.cooccurrence_min_count, p_value=graph.cooccurrence_p_value,
@@ -97,7 +99,8 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         "components": len(np.unique(computed.components)),
         "communities": len(np.unique(computed.communities)),
         "largest_component": int(np.bincount(computed.components).max(initial=0)),
-        "threshold": None if graph.edges == "cooccurrence" else graph.resolved_threshold(),
+        "threshold": threshold,
+        **({} if chosen is None else {"threshold_chosen": chosen.to_dict()}),
         "engine": computed.engine,
     }
     if cut:
@@ -160,19 +163,26 @@ def _mixed(labels: list[str], similar: pa.Table, together: pa.Table | None, conf
     )  # fmt: skip
 
 
-def _similarity(store: Store, config: GraphConfig, labels: list[str]) -> pa.Table:
-    """Similarity edges at or above the threshold: `src` < `dst`, `weight`; at the driver, so no model runs twice."""
+def _similarity(
+    store: Store, config: GraphConfig, labels: list[str], *, seed: int
+) -> tuple[pa.Table, float | None, ChosenThreshold | None]:
+    """Similarity edges at or above the threshold: `src` < `dst`, `weight`; at the driver, so no model runs twice. And
+    the threshold, with how it was chosen where that is asked for."""
     threshold = config.resolved_threshold()
     if config.edges == "cooccurrence":
-        return pa.table(
+        none = pa.table(
             {"src": pa.array([], pa.string()), "dst": pa.array([], pa.string()), "weight": pa.array([], pa.float64())}
         )
+        return none, None, None
     if config.edges_path is not None:
-        return read_edges(config.edges_path, labels, threshold=threshold, spark=store.spark)
+        return read_edges(config.edges_path, labels, threshold=threshold, spark=store.spark), threshold, None
     assert threshold is not None, "a model's edges have a threshold"
-    return similarity_edges(
-        store.spark, labels, model=config.embedding_model, threshold=threshold, max_labels=config.max_labels
-    )
+    model, most = config.embedding_model, config.max_labels
+    if config.threshold == AUTO:
+        vectors = embed_labels(store.spark, labels, model=model, max_labels=most)
+        edges, chosen = choose_edges(labels, vectors, model=model, seed=seed)
+        return edges, chosen.threshold, chosen
+    return similarity_edges(store.spark, labels, model=model, threshold=threshold, max_labels=most), threshold, None
 
 
 def _parameters_by_hand(store: Store, labels: list[str]) -> dict[str, pa.Array]:

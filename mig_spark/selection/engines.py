@@ -9,19 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from mig_spark.config import PhiConfig, SelectConfig
-from mig_spark.kernels.selection.blocks import build_block, rows_of_table
+from mig_spark.config import AUTO, PUBLISHED_B, PhiConfig, SelectConfig
+from mig_spark.kernels.selection.blocks import Block, build_block, rows_of_table
 from mig_spark.kernels.selection.bounds import PREFIXES, AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
+from mig_spark.kernels.selection.frontier import ChosenBalance, choose_balance
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi
+from mig_spark.kernels.selection.pool import A, BlockPool, Question
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.sampling import sample_rows
@@ -32,6 +35,9 @@ from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.packing import SparkBlocks
 from mig_spark.selection.strategy import Context, Ranked
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dic
         parameters: by label, any of `weight`, `a`, `b`, `alpha`.
     """
     n = len(labels)
+    assert not isinstance(config.b, str), "auto stands for a number, see selection.settings.settled"
     phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
     for k, label in enumerate(labels):
         own = (parameters or {}).get(label, {})
@@ -81,12 +88,18 @@ def select_greedily(context: Context) -> Ranked:
             pool = pool.numbered_by(context.label_graph(work.labels(pool.labels())).labels)
         graph = context.label_graph()
         packed = time.perf_counter()
+        balance = _balance(pool, work, graph, config, parameters) if config.phi.b == AUTO else None
+        if balance is not None:
+            config = with_b(config, balance.b)
         phi = make_phi(config.phi, graph.labels, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _rescore_table(state, work.given, graph, config)
         origin = state.copy()
         first = _rescore_table(state, work.first, graph, config, forced=work.forced)
         certificate, parts = _run(pool, state, work.constraints, config, [first], context.on_round)
+        if balance is not None:
+            certificate.balance = balance.to_dict()
+            certificate.notes.insert(0, f"select.phi.b: {balance.describe()}")
         chosen = Chosen.concat(parts)
         if config.cost is not None:
             chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
@@ -107,6 +120,74 @@ def select_greedily(context: Context) -> Ranked:
         ids_of(chosen, integers=pool.integer_ids), chosen.gains, chosen.objectives, labels, counts, certificate,
         certificate.notes, seconds,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _WithResumed:
+    """A pool with the rows that an interrupted run of the same selection took, which are in none of its blocks."""
+
+    pool: Blocks
+    resumed: Block
+
+    def sizes(self) -> dict[int, int]:
+        return {**self.pool.sizes(), -1: self.resumed.rows.size}
+
+    def answers(self, question: Question[A]) -> list[A]:
+        return [*self.pool.answers(question), question.answer(self.resumed)]
+
+    def collect(self) -> dict[int, Block]:
+        return {**self.pool.collect(), -1: self.resumed}
+
+
+def balance_of(work: Prepared, graph: LabelGraph, config: SelectConfig, spark: SparkSession | None) -> ChosenBalance:
+    """The exponent that `phi.b: auto` would stand for in a selection, see `kernels.selection.frontier`; no row is
+    selected.
+
+    Args:
+        work: the rows to choose from, see `constraints.prepare`.
+        graph: the label graph.
+        config: the section `select`, with `phi.b: auto`.
+        spark: reads label parameters; None: local files alone.
+
+    Raises:
+        InputError: no usable row, or an id that is there twice.
+    """
+    parameters = read_parameters(config, spark)
+    pool = work.rows.pack(graph.labels, config, classes=work.classes)
+    try:
+        see_that_there_are_rows(dict(pool.counts()), work)
+        return _balance(pool, work, graph, config, parameters)
+    except RepeatedIdsError as e:
+        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
+    finally:
+        pool.release()
+
+
+def _balance(
+    pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig,
+    parameters: dict[str, dict[str, float]] | None,
+) -> ChosenBalance:  # fmt: skip
+    """What `phi.b: auto` stands for, by a pool that is packed already; it is logged. A selection that is resumed gets
+    the one that it began with."""
+    assert config.budget is not None, "phi.b: auto has a budget"
+    pool.describe("choose phi.b on a sample")
+    pool.refuse_repeated_ids()
+    whole: BlockPool = pool
+    if work.first is not None and work.first.num_rows > work.forced:
+        resumed = rows_of_table(work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm)
+        whole = _WithResumed(pool, build_block(resumed))
+    balance = choose_balance(
+        whole, graph.propagation, lambda b: make_phi(with_b(config, b).phi, graph.labels, parameters),
+        budget=config.budget, score_share=config.phi.score_share, seed=config.seed, default=PUBLISHED_B,
+        exact=config.gain == "exact",
+    )  # fmt: skip
+    logger.info("select.phi.b: %s", balance.describe())
+    return balance
+
+
+def with_b(config: SelectConfig, b: float) -> SelectConfig:
+    """The section with a number for `phi.b`, as if it had been given."""
+    return config.model_copy(update={"phi": PhiConfig(kind=config.phi.kind, a=config.phi.a, b=b), "seed": 0})
 
 
 def _run(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from mig_spark.config import Config, QuotaConfig, QuotaLimit, SelectConfig
+from collections.abc import Mapping
+from typing import Any
+
+from mig_spark.config import AUTO, Config, QuotaConfig, QuotaLimit, SelectConfig
+from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.engines import with_b
 from mig_spark.selection.label_parameters import located
 
 #: The column of ANNOTATED with a row's group of near duplicates.
@@ -21,3 +26,34 @@ def select_settings(store: Store, config: Config) -> SelectConfig:
         return select
     limit = QuotaConfig(column=GROUP, each=QuotaLimit(max=most), missing="unlimited", first_may_exceed=True)
     return select.model_copy(update={"quotas": limit})
+
+
+def settled(select: SelectConfig, certificate: Mapping[str, Any] | None) -> SelectConfig:
+    """The section with the number that `phi.b: auto` stood for in a selection, for whatever looks at that selection.
+
+    Args:
+        select: the section `select`.
+        certificate: of that selection, from the run's record; None where there is none.
+
+    Raises:
+        InputError: it is not on record there.
+    """
+    if select.phi.b != AUTO:
+        return select
+    balance = (certificate or {}).get("balance")
+    if not balance:
+        raise InputError(
+            "select.phi.b is auto, and no selection on record says which number that is: run the stage `select` with "
+            "this config first, or give the number"
+        )
+    return with_b(select, float(balance["b"]))
+
+
+def settled_config(config: Config, certificate: Mapping[str, Any] | None) -> Config:
+    """The same for a whole config.
+
+    Raises:
+        InputError: as `settled`.
+    """
+    select = settled(config.select, certificate)
+    return config if select is config.select else config.model_copy(update={"select": select})

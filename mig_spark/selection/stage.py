@@ -23,7 +23,7 @@ from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
-from mig_spark.selection.settings import select_settings
+from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.spark_rows import rejected_rows
 from mig_spark.selection.strategy import KnownGraph
 
@@ -107,13 +107,7 @@ def compute_selection(
         on_round: called after each round with the ids taken so far.
         make_vectors: see `row_vectors`, for strategies that compare rows.
     """
-    ids = {
-        name: read_id_frame(store.spark, where, f"select.{name}")
-        for name in ("given", "include", "exclude")
-        if (where := getattr(config.select, name)) is not None
-    }
-    if config.screen.copies == "once":
-        ids |= {name: _standing_for(store, ids[name]) for name in ("given", "include") if name in ids}
+    ids = listed_ids(store, config)
     select, kept = select_settings(store, config), former.kept if former else []
     if former is not None:
         select = grown(select, config.incremental, len(kept))
@@ -122,6 +116,23 @@ def compute_selection(
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
         vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model, make=make_vectors),
     )  # fmt: skip
+
+
+def listed_ids(store: Store, config: Config) -> dict[str, DataFrame]:
+    """The ids that `select.given`, `select.include` and `select.exclude` name, by key; of a copy in the first two, the
+    row that stands for it.
+
+    Raises:
+        InputError: a list is missing or cannot be read.
+    """
+    ids = {
+        name: read_id_frame(store.spark, where, f"select.{name}")
+        for name in ("given", "include", "exclude")
+        if (where := getattr(config.select, name)) is not None
+    }
+    if config.screen.copies == "once":
+        ids |= {name: _standing_for(store, ids[name]) for name in ("given", "include") if name in ids}
+    return ids
 
 
 def _standing_for(store: Store, listed: DataFrame) -> DataFrame:
@@ -168,12 +179,13 @@ def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfi
     }
     if selection.certificate is None or selection.graph is None:
         return {"certified": False, **told}
+    own = selection.certificate.to_dict()
     curve = random_objective(
-        annotated.select("id", "labels", "score"), selection.graph, select, budget=len(selection),
+        annotated.select("id", "labels", "score"), selection.graph, settled(select, own), budget=len(selection),
         rows=selection.counts["rows"], seed=seed,
     )  # fmt: skip
     random = {"random_objective": curve[-1]["objective"] if curve else None, "random_curve": curve}
-    return {**selection.certificate.to_dict(), **told, **random}
+    return {**own, **told, **random}
 
 
 def ids_digest(ids: Sequence[Any]) -> str:

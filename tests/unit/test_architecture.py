@@ -48,8 +48,8 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
 ORDER = [
     "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs", "ingest",
     "screen", "annotation", "labels", "selection", "export", "report", "curation", "summary", "tracking", "pipeline",
-    "api", "sample_files", "sample", "verify", "explain", "compare", "doctor", "survey", "starter", "dry_run", "cli",
-    "__init__", "__main__",
+    "api", "sample_files", "sample", "verify", "explain", "compare", "tune", "doctor", "survey", "starter", "dry_run",
+    "cli", "__init__", "__main__",
 ]  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ORDER)}
 

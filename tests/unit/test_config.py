@@ -184,6 +184,36 @@ def test_the_threshold_follows_the_model():
     assert build_config({**LEAST, "graph": {**own, "threshold": 0.1}}).graph.resolved_threshold() == 0.1
 
 
+def test_a_preset_says_what_a_config_does_not():
+    published = {**LEAST, "preset": "published"}
+    plain = build_config(published)
+    assert (plain.screen.copies, plain.graph.threshold, plain.select.phi.b) == ("keep", 0.9, 0.8)
+    # whatever is given decides, also where it is null
+    given = {"graph": {"threshold": None}, "select": {"phi": {"b": "auto"}, "budget": 7}, "screen": {"copies": "once"}}
+    own = build_config({**published, **given})
+    assert (own.graph.threshold, own.select.phi.b, own.select.phi.a, own.select.budget) == (None, "auto", 1e-6, 7)
+    assert own.screen.copies == "once"
+    # what has no use for a threshold, or is of another kind, is not given one
+    assert build_config({**published, "graph": {"edges_path": "e.jsonl"}}).graph.threshold is None
+    assert build_config({**published, "graph": {"edges": "cooccurrence"}}).graph.threshold is None
+    assert build_config({**published, "select": {"strategy": "random"}}).select.strategy.kind == "random"
+    assert build_config({**published, "select": {"phi": {"kind": "exp"}}}).select.phi.kind == "exp"
+    # a record of it is the same config
+    assert build_config(plain.to_dict()) == plain
+    assert build_config(own.to_dict()) == own
+    with pytest.raises(ConfigError, match="preset = 'paper'"):
+        build_config({**LEAST, "preset": "paper"})
+
+
+def test_the_preset_names_what_the_published_tool_has():
+    from mig_spark.config.presets import PUBLISHED
+
+    usual, preset = build_config(LEAST).to_dict(), build_config({**LEAST, "preset": "published"}).to_dict()
+    differs = {f"{s}.{k}" for s in PUBLISHED for k in preset[s] if preset[s][k] != usual[s][k]}
+    # docs/parameters.md lists these as the two that differ from the defaults
+    assert differs == {"screen.copies", "graph.threshold"}
+
+
 def test_every_key_of_select_says_what_it_is():
     from mig_spark.config import select
 

@@ -43,7 +43,7 @@ def similarity_edges(embeddings: npt.ArrayLike, threshold: float, *, block: int 
     >>> i.tolist(), j.tolist(), cosine.tolist()
     ([0, 1], [2, 2], [0.707107, 0.707107])
     """
-    unit = _normalise(np.asarray(embeddings))
+    unit = unit_vectors(np.asarray(embeddings))
     if block < 1:
         raise ValueError(f"block = {block}: a block has at least one row")
     found = []
@@ -56,7 +56,7 @@ def similarity_edges(embeddings: npt.ArrayLike, threshold: float, *, block: int 
                 near &= ~np.tri(*near.shape, dtype=np.bool_)
             flat = np.flatnonzero(near)
             i, j = (flat // near.shape[1] + start).astype(np.int32), (flat % near.shape[1] + other).astype(np.int32)
-            w = _exact(unit, i, j)
+            w = cosines(unit, i, j)
             keep = w >= threshold
             strip.append((i[keep], j[keep], w[keep]))
         found.append(_ordered(strip))
@@ -65,7 +65,12 @@ def similarity_edges(embeddings: npt.ArrayLike, threshold: float, *, block: int 
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
 
 
-def _normalise(vectors: npt.NDArray[np.floating]) -> F32:
+def unit_vectors(vectors: npt.NDArray[np.floating]) -> F32:
+    """The vectors (n, d) brought to length 1, float32; a zero vector stays.
+
+    Raises:
+        ValueError: not two-dimensional, or values that are not finite.
+    """
     if vectors.ndim != 2:
         raise ValueError(f"embeddings have shape {vectors.shape}: one row a label is needed")
     if not np.isfinite(vectors).all():
@@ -75,8 +80,13 @@ def _normalise(vectors: npt.NDArray[np.floating]) -> F32:
     return np.ascontiguousarray(vectors / norms[:, None], dtype=np.float32)
 
 
-def _exact(unit: F32, i: I32, j: I32) -> F64:
-    """Cosines of the pairs in float64, rounded; each pair's value depends on its two rows only."""
+def cosines(unit: F32, i: I32, j: I32) -> F64:
+    """Cosines of the pairs in float64, rounded to 1e-6; each pair's value depends on its two rows only.
+
+    Args:
+        unit: (n, d), from `unit_vectors`.
+        i, j: (pairs,) rows.
+    """
     out = np.empty(len(i))
     for start in range(0, len(i), _PAIRS):
         part = slice(start, start + _PAIRS)

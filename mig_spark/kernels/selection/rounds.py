@@ -56,6 +56,7 @@ class Certificate:
         bounds: for each round, the highest gain by unit of cost of any row that a block kept back; -1 where none was.
         certified_by_round: for each round, how many rows were taken.
         digests: for each round, the sha256 of the state that the blocks were asked with, see `State.digest`.
+        balance: how `phi.b: auto` was resolved, see `frontier.ChosenBalance`; None where a number was given.
         notes: what else to know, in sentences.
     """
 
@@ -69,6 +70,7 @@ class Certificate:
     bounds: list[float] = field(default_factory=list)
     certified_by_round: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    balance: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def add(self, picks: Picks) -> None:

@@ -21,7 +21,7 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowSample:
-    """Rows of the pool without their ids, and where each stands: block and place in it, int64 (n,)."""
+    """Rows of the pool, and where each stands: block and place in it, int64 (n,)."""
 
     rows: Rows
     block: I64
@@ -45,24 +45,27 @@ class RowSample:
 
 @dataclass(frozen=True)
 class AskSample:
-    """Send the rows whose id hashes into the lowest `share` (0 to 1) of all hashes."""
+    """Send the rows whose id hashes, with `seed`, into the lowest `share` (0 to 1) of all hashes; without their ids,
+    which may be longer than all the rest, unless these are asked for."""
 
     share: float
+    seed: int = 0
+    with_ids: bool = False
 
     def answer(self, block: Block) -> RowSample:
         """The rows of one block."""
-        hashes = hash_ids(block.rows.ids, block.rows.id_ptr, 0)
+        hashes = hash_ids(block.rows.ids, block.rows.id_ptr, self.seed)
         at = np.flatnonzero(hashes <= np.uint64(min(1.0, self.share) * (2**64 - 2048)))
         groups, counts = np.unique(block.rows.group_of(at), return_counts=True)
         rows = block.rows.take(groups, np.concatenate([[0], np.cumsum(counts)]), at)
-        # nobody asks who they are, and ids may be longer than all the rest
-        bare = replace(rows, id_ptr=np.zeros(len(at) + 1, np.int64), ids=np.zeros(0, np.uint8))
-        return RowSample(bare, np.full(len(at), block.number, np.int64), at.astype(np.int64))
+        if not self.with_ids:
+            rows = replace(rows, id_ptr=np.zeros(len(at) + 1, np.int64), ids=np.zeros(0, np.uint8))
+        return RowSample(rows, np.full(len(at), block.number, np.int64), at.astype(np.int64))
 
 
-def sample_rows(pool: BlockPool, rows: int) -> RowSample:
-    """About `rows` rows of the pool."""
-    parts = pool.answers(AskSample(rows / max(1, sum(pool.sizes().values()))))
+def sample_rows(pool: BlockPool, rows: int, *, seed: int = 0, with_ids: bool = False) -> RowSample:
+    """About `rows` rows of the pool, by the hash of their ids; all, where it has no more."""
+    parts = pool.answers(AskSample(rows / max(1, sum(pool.sizes().values())), seed, with_ids))
     return RowSample(
         Rows.concat([p.rows for p in parts]), joined([p.block for p in parts], np.int64),
         joined([p.place for p in parts], np.int64),

@@ -22,7 +22,7 @@ class Mig(Strategy):
     goes_by: ClassVar[frozenset[str]] = frozenset(
         {
             "quotas", "cost", "given", "label_parameters", "mode", "epsilon", "phi", "gain", "norm", "engine",
-            "candidates", "block_rows", "max_rounds", "upper_bound",
+            "candidates", "block_rows", "max_rounds", "upper_bound", "seed",
         }
     )  # fmt: skip
     reads_graph: ClassVar[bool] = True

@@ -1,0 +1,133 @@
+"""Parameters that choose themselves, in a run: what is chosen is on record, and what reads a run goes by it."""
+
+from __future__ import annotations
+
+import logging
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import functions as sf
+from test_curation import STAGES_RUN, chosen, make_config, some_records, write
+from tiny_models import save_embedder
+
+from mig_spark import run_pipeline, select
+from mig_spark.contracts import LABEL_EDGES
+from mig_spark.curation.finished import last_finished
+from mig_spark.curation.replay import replay_run
+from mig_spark.errors import InputError
+from mig_spark.explain import explain_rows
+from mig_spark.kernels.labels import threshold
+from mig_spark.kernels.selection import frontier
+from mig_spark.labels.edges import embed_labels_here
+from mig_spark.lakehouse.tables import Store
+from mig_spark.tune import tune
+from mig_spark.verify import verify_run
+
+GRAPH_ONLY = ("ingest", "annotate", "graph")
+
+
+def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(threshold, "LEAST_LABELS", 4)
+    write(tmp_path / "in", "a.jsonl", some_records(0, 30))
+    model = save_embedder(tmp_path / "model")
+    config = make_config(tmp_path, graph={"embedding_model": model, "threshold": "auto"})
+    with caplog.at_level(logging.INFO, logger="mig_spark"):
+        done = run_pipeline(spark, config, GRAPH_ONLY)
+    store, counts = Store(spark, config.output), done["counts"]["graph"]
+    told = counts["threshold_chosen"]
+    assert f"graph.threshold: auto takes {told['threshold']:g} by" in caplog.text
+    assert last_finished(store, "graph").counts["threshold_chosen"] == told
+    assert counts["threshold"] == told["threshold"] == max(told["components"], told["null"])
+
+    labels = [f"label {k}" for k in range(8)]
+    chosen, edges = threshold.choose_threshold(labels, embed_labels_here(labels, model=model), seed=0, default=0.9)
+    assert chosen.to_dict() == told
+    similar = store.read(LABEL_EDGES).where("kind = 'similarity'").collect()
+    assert {(r["src"], r["dst"], r["weight"]) for r in similar} == {
+        (labels[i], labels[j], w) for i, j, w in zip(*(part.tolist() for part in edges), strict=True)
+    }
+    assert counts["similarity_edges"] == len(similar)
+
+    # the same labels and seed are the same choice: nothing is done again; another seed is another one
+    again = run_pipeline(spark, config, GRAPH_ONLY)
+    assert "graph" in again["skipped"]
+    assert again["counts"]["graph"]["threshold_chosen"] == told
+    other = run_pipeline(spark, config.model_copy(update={"seed": 1}), GRAPH_ONLY)
+    assert "graph" not in other["skipped"]
+
+
+AUTO = {"budget": 40, "upper_bound": False, "phi": {"b": "auto", "score_share": 0.9}}
+
+
+def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose(spark, tmp_path, monkeypatch):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 200))
+    config = make_config(tmp_path, select=AUTO)
+    with pytest.raises(InputError):
+        verify_run(spark, config, None, tolerance=0.0)
+    done = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-1")
+    store, told = Store(spark, config.output), done["certificate"]["balance"]
+    assert told["by"] == "frontier"
+    assert [point["b"] for point in told["frontier"]] == list(frontier.GRID)
+    assert done["certificate"]["notes"][0].startswith(f"select.phi.b: auto takes {told['b']:g}")
+    assert last_finished(store, "select").certificate["balance"] == told
+    ids = chosen(store)
+
+    verdict = verify_run(spark, config, None, tolerance=0.0)
+    assert (verdict.first_wrong, verdict.problems) == (None, ())
+    assert explain_rows(spark, config, ids[:1])[0].rank == 1
+    # a later version of the rule may choose another number: what the run chose is repeated
+    monkeypatch.setattr("mig_spark.selection.engines.choose_balance", None)
+    assert replay_run(spark, config, "nightly-1").same
+    monkeypatch.undo()
+
+    number = make_config(tmp_path, select={**AUTO, "phi": {"b": told["b"]}})
+    again = run_pipeline(spark, number, STAGES_RUN)
+    assert "select" not in again["skipped"]
+    assert again["certificate"]["balance"] is None
+    assert chosen(store) == ids
+
+
+@pytest.mark.parametrize("engine", ["rounds", "local"])
+def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monkeypatch, engine):
+    monkeypatch.setattr(frontier, "SAMPLED_ROWS", 500)
+    records = some_records(0, 1500)
+    table = pa.table({name: [r[name] for r in records] for name in ("id", "labels", "score")})
+    options = {"phi": AUTO["phi"], "seed": 3, "upper_bound": False}
+    here = select(table, 300, **options)
+    rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
+    there = select(rows, 300, engine=engine, block_rows=200, **options)
+    assert there.certificate.balance == here.certificate.balance
+    assert here.certificate.balance["by"] == "frontier"
+    assert here.certificate.balance["rows"] < 700
+    assert there.ids == here.ids
+
+
+def test_tune_says_what_a_run_by_auto_chooses_and_writes_nothing(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(threshold, "LEAST_LABELS", 4)
+    write(tmp_path / "in", "a.jsonl", some_records(0, 200))
+    graph = {"embedding_model": save_embedder(tmp_path / "model"), "prop_weight": 0.5}
+    more = {"exclude": str(tmp_path / "not.jsonl")}
+    (tmp_path / "not.jsonl").write_text('{"id": "r000"}\n{"id": "r001"}\n')
+    number = make_config(tmp_path, graph=graph, select={"budget": 40, "upper_bound": False, **more})
+    with pytest.raises(InputError, match="annotate"):
+        tune(spark, number)
+    run_pipeline(spark, number, ("ingest", "annotate"))
+    before = sorted((str(f), f.stat().st_mtime_ns) for f in (tmp_path / "out").rglob("*"))
+    found = tune(spark, number)
+    assert sorted((str(f), f.stat().st_mtime_ns) for f in (tmp_path / "out").rglob("*")) == before
+
+    auto = make_config(
+        tmp_path, graph={**graph, "threshold": "auto"},
+        select={"budget": 40, "upper_bound": False, "phi": {"b": "auto"}, **more},
+    )  # fmt: skip
+    done = run_pipeline(spark, auto, STAGES_RUN)
+    assert done["counts"]["graph"]["threshold_chosen"] == found.to_dict()["graph.threshold"]
+    assert done["certificate"]["balance"] == found.to_dict()["select.phi.b"]
+    assert found.balance.pool_rows == 198
+    assert found.notes == []
+
+    own = make_config(tmp_path, select={"budget": 40})
+    told = tune(spark, own)
+    assert told.threshold is None
+    assert told.balance is not None
+    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select.phi.b"]

@@ -1,0 +1,74 @@
+"""`mig-spark tune` as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import yaml
+from click.testing import CliRunner
+
+from mig_spark.cli import cli
+from mig_spark.config import SelectConfig, build_config
+from mig_spark.kernels.labels.threshold import choose_threshold
+from mig_spark.kernels.selection.frontier import ChosenBalance, FrontierPoint
+from mig_spark.tune import Tuned, _auto, describe_tuned
+
+FRONTIER = [FrontierPoint(0.5, 8.0, 30.0), FrontierPoint(0.8, 9.6, 20.0), FrontierPoint(0.99, 10.0, 10.0)]
+BALANCE = ChosenBalance(0.8, "frontier", 0.95, 500, 100, 5000, 1000, 12, 2.0, FRONTIER)
+
+
+def tuned() -> Tuned:
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(150, 32)), 4, axis=0) + 0.3 * rng.normal(size=(600, 32))
+    threshold, _ = choose_threshold([f"label {k}" for k in range(600)], vectors, seed=0, default=0.75)
+    return Tuned(threshold, BALANCE, ["one thing to know"])
+
+
+def test_the_text_has_the_evidence_and_lines_that_are_a_config():
+    found = tuned()
+    text = describe_tuned(found)
+    assert text.count("graph.threshold: auto takes") == text.count("select.phi.b: auto takes 0.8: it keeps 96.0%") == 1
+    # what was chosen is marked in each table
+    marked = [float(number) for number in re.findall(r"^ +([0-9.]+) .*<$", text, re.MULTILINE)]
+    assert marked == [found.threshold.threshold, 0.8]
+    assert "note: one thing to know" in text
+    lines = yaml.safe_load(text[text.index("\ngraph:\n") :])
+    assert lines == found.config() == {
+        "graph": {"threshold": found.threshold.threshold}, "select": {"phi": {"b": 0.8}},
+    }  # fmt: skip
+    build_config({"pool": {"path": "x"}, "output": {"path": "y"}, **lines})
+
+
+def test_the_json_has_all_of_it():
+    found = tuned()
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert len(plain["graph.threshold"]["curve"]) == len(found.threshold.curve)
+    assert [point["b"] for point in plain["select.phi.b"]["frontier"]] == [0.5, 0.8, 0.99]
+    assert plain["config"] == found.config()
+
+
+def test_nothing_to_choose_is_said_and_gives_no_lines():
+    nothing = Tuned(None, None, ["a", "b"])
+    assert describe_tuned(nothing) == "note: a\nnote: b"
+    assert nothing.to_dict()["config"] == {}
+
+
+def test_where_b_is_not_chosen_the_reason_is_told():
+    for section, words in (
+        ({"strategy": "random"}, "strategy random does not go by it"),
+        ({"phi": {"kind": "exp"}}, "phi.kind exp has no exponent"),
+        ({"budget": None, "cost": {"budget": 9}}, "select.budget is null"),
+    ):
+        notes: list[str] = []
+        assert _auto(SelectConfig(**section), notes) is None
+        assert words in notes[0]
+    auto = _auto(SelectConfig(phi={"b": 0.3, "a": 0.5}), [])
+    assert (auto.phi.b, auto.phi.a, auto.phi.score_share) == ("auto", 0.5, 0.95)
+
+
+def test_the_command_is_there():
+    done = CliRunner().invoke(cli, ["tune", "--help"])
+    assert done.exit_code == 0
+    assert "nothing is written" in done.output
