@@ -14,6 +14,8 @@ from mig_spark.report.verdict import strategy
 
 #: Fewer points than this have no bend.
 _FEW_POINTS = 5
+#: A curve that lies nowhere this share of its height above the straight line hardly bends.
+_BEND = 0.05
 #: Strategies whose first n rows are what they choose for a budget of n.
 _NESTED = ("mig", "random", "top", "instag", "deita")
 
@@ -45,7 +47,7 @@ def knee(curve: Curve) -> int | None:
         curve: the objective by rank.
 
     Returns:
-        The rank; None where the curve has too few points, or lies nowhere above that line.
+        The rank; None where the curve has too few points, or hardly lies above that line (by 5% of its height).
     """
     if curve.rank.size < _FEW_POINTS:
         return None
@@ -54,7 +56,7 @@ def knee(curve: Curve) -> int | None:
         return None
     above = up / up[-1] - across / across[-1]
     at = int(above.argmax())
-    return int(curve.rank[at]) if above[at] > 1e-9 else None
+    return int(curve.rank[at]) if above[at] >= _BEND else None
 
 
 def prefixes(data: ReportData) -> list[Prefix]:

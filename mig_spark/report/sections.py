@@ -109,6 +109,8 @@ def enough(data: ReportData) -> list[Section]:
         return []
     bend = knee(data.objective)
     take = "What its first rows carry of the whole selection."
+    if data.objective.rank.size > MIN_POINTS:
+        take = "The curve of the information hardly bends: the last rows add nearly as much as the first ones."
     if bend is not None:
         at = float(data.objective.value[int(np.searchsorted(data.objective.rank, bend))])
         take = (
@@ -116,7 +118,7 @@ def enough(data: ReportData) -> list[Section]:
             "information; from there on a row adds less than the mean of all of them."
         )
     if nested(data):
-        take += " The first n rows are what a budget of n chooses; `mig-spark export --first n` takes them."
+        take += " The first n rows are what a budget of n chooses; mig-spark export --first n takes them."
     titles = ["Rows", "Of the information", "Beside random rows", "Labels covered"]
     cells = [
         [count(p.rows), percent(p.share), "–" if p.beside_random is None else f"{p.beside_random:.2f} ×",

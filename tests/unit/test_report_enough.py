@@ -51,7 +51,7 @@ def test_the_knee_of_a_bent_line_is_its_bend() -> None:
     assert knee(Curve(ranks, value)) == 20
 
 
-@given(power=st.floats(0.05, 0.95), selected=st.integers(10, 3000), scale=st.floats(1e-6, 1e12))
+@given(power=st.floats(0.05, 0.7), selected=st.integers(10, 3000), scale=st.floats(1e-6, 1e12))
 def test_from_the_knee_on_a_row_adds_less_than_the_mean(power: float, selected: int, scale: float) -> None:
     ranks = np.arange(1.0, selected + 1)
     value = scale * ranks**power
@@ -67,6 +67,7 @@ def test_from_the_knee_on_a_row_adds_less_than_the_mean(power: float, selected: 
 def test_a_straight_line_and_a_short_one_have_no_knee() -> None:
     ranks = np.arange(1.0, 51)
     assert knee(Curve(ranks, 3 * ranks)) is None
+    assert knee(Curve(ranks, ranks**0.97)) is None, "it hardly bends"
     assert knee(Curve(ranks, np.full(50, 7.0))) is None
     assert knee(Curve(ranks[:4], np.sqrt(ranks[:4]))) is None
     assert knee(Curve()) is None
@@ -90,6 +91,13 @@ def test_smaller_budgets_are_told_with_their_own_numbers(data: ReportData) -> No
     assert f"Dashed: rank {bend}" in page.text
     objective = next(f for f in page.figures if f["id"] == "plot-objective")
     assert [line["name"] for line in objective["lines"]] == ["random", "selection"], "a mark has no values to show"
+
+
+def test_a_curve_that_hardly_bends_is_said_to(data: ReportData) -> None:
+    straight = replace(data, objective=Curve(data.objective.rank, data.objective.rank**0.97))
+    text = Tags(render_report(straight)).text
+    assert "hardly bends" in text
+    assert "Dashed" not in text
 
 
 def test_a_selection_without_objective_tells_its_labels_alone(data: ReportData) -> None:

@@ -188,7 +188,7 @@ def rows_left(block: Block, limits: Limits, sent: Sent) -> I64:
 
 def _best_of_classes(gains: F64, rank: I32, quota: I32) -> I64:
     """Where the best (gain, then id) of each quota class is, best first; of CLASSES_TOLD classes, and of all others."""
-    best = _firsts(gains, rank, quota, int(quota.max(initial=-1)) + 1)
+    best = np.asarray(_firsts(gains, rank, quota, int(quota.max(initial=-1)) + 1), np.int64)
     best = best[best >= 0]
     return best[np.lexsort((rank[best], -gains[best]))][: CLASSES_TOLD + 1]
 
