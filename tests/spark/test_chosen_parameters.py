@@ -26,6 +26,7 @@ from mig_spark.verify import verify_run
 GRAPH_ONLY = ("ingest", "annotate", "graph")
 
 
+@pytest.mark.long
 def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(threshold, "LEAST_LABELS", 4)
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
@@ -102,6 +103,7 @@ def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monke
     assert there.ids == here.ids
 
 
+@pytest.mark.long
 def test_tune_says_what_a_run_by_auto_chooses_and_writes_nothing(spark, tmp_path, monkeypatch):
     monkeypatch.setattr(threshold, "LEAST_LABELS", 4)
     write(tmp_path / "in", "a.jsonl", some_records(0, 200))
