@@ -131,7 +131,8 @@ def _report(store: Store, run: Run) -> None:
     health = annotated.get("health")
     if health and "students" in annotated:
         health = {**health, "students": annotated["students"]}
-    told = {**plain, "counts": flat_counts(plain["counts"]), "health": health}
+    chosen = plain["counts"].get("graph", {}).get("threshold_chosen")
+    told = {**plain, "counts": flat_counts(plain["counts"]), "health": health, "threshold": chosen}
     data = collect_report_data(
         store, store.read(ANNOTATED), told, story=_story(store, run), excerpts=run.config.report.excerpts
     )

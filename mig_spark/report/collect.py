@@ -75,8 +75,8 @@ def collect_report_data(
         store: where POOL, REJECTED, LABELS, LABEL_EDGES and SELECTION of this run are.
         annotated: the annotated pool, one row an id: id, labels array<string>, score double, source string.
         run: run_id, started_at, counts, health (of the annotation), seconds, certificate, config, random_curve,
-            versions, inputs, each plain or as the JSON text that RUNS holds; what is missing is counted from the tables
-            or left out.
+            versions, inputs, threshold (what `graph.threshold: auto` chose), each plain or as the JSON text that RUNS
+            holds; what is missing is counted from the tables or left out.
         story: says of each quoted row why it was selected or not; None: that is left out.
         excerpts: what is quoted of rows, as `report.excerpts` of the config.
 
@@ -108,6 +108,7 @@ def collect_report_data(
         lengths=lengths,
         health=run.get("health") or {},
         graph=_graph_facts(store, label_table),
+        threshold=run.get("threshold") or {},
         vocabulary=_vocabulary_facts(store, run.get("config")),
         first=read.first,
         last=read.last,

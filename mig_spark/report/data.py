@@ -223,8 +223,9 @@ class ReportData:
     """A whole report.
 
     `health` is `annotation.health.Health` as plain values, empty where none is known; where students annotated, its
-    `students` says what they are (`annotation.students.told`), by role. `config` may hold secrets:
-    rendering masks them.
+    `students` says what they are (`annotation.students.told`), by role. `threshold` is
+    `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else empty. `config` may
+    hold secrets: rendering masks them.
     """
 
     run_id: str
@@ -240,6 +241,7 @@ class ReportData:
     lengths: LengthFacts = LengthFacts()
     health: Mapping[str, Any] = field(default_factory=dict)
     graph: GraphFacts = GraphFacts()
+    threshold: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: VocabularyFacts = VocabularyFacts()
     first: tuple[RowExcerpt, ...] = ()
     last: tuple[RowExcerpt, ...] = ()

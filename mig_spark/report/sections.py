@@ -11,6 +11,7 @@ from mig_spark.config import unlike_defaults
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
+from mig_spark.report.chosen import chosen
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.figures import Figure
@@ -25,7 +26,7 @@ _NOTHING = "No row was selected, so there is nothing to compare here."
 def all_sections(data: ReportData) -> list[Section]:
     """Every section that has something to say."""
     shown = [flow(data), information(data), labels(data), *enough(data), mix(data), *annotation(data)]
-    return [*shown, *vocabulary(data), graph(data), rows(data), *rejected(data), run(data)]
+    return [*shown, *vocabulary(data), graph(data), *chosen(data), rows(data), *rejected(data), run(data)]
 
 
 def flow(data: ReportData) -> Section:
@@ -362,8 +363,9 @@ def run(data: ReportData) -> Section:
 
 def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = []
-    # the curve is plotted; an empty entry is one that this engine does not fill
-    stated = {k: v for k, v in certificate.items() if k != "random_curve" and v is not None and v != []}
+    # the curve is plotted, the balance has a section; an empty entry is one that this engine does not fill
+    elsewhere = ("random_curve", "balance")
+    stated = {k: v for k, v in certificate.items() if k not in elsewhere and v is not None and v != []}
     for key, value in flatten(stated):
         many = isinstance(value, (list, tuple)) and len(value) > 3
         words = key.replace("_", " ")

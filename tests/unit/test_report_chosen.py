@@ -1,0 +1,72 @@
+"""What `auto` chose, in the report: by the same values that the run's record has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from report_data import Tags, invented
+
+from mig_spark.kernels.labels.threshold import choose_threshold
+from mig_spark.kernels.selection.frontier import ChosenBalance, FrontierPoint
+from mig_spark.report import render_report
+from mig_spark.report.chosen import chosen
+from mig_spark.report.data import ReportData
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return invented(rows=400, budget=40)
+
+
+def _recorded(value: Any) -> Any:
+    """As a run's record has it."""
+    return json.loads(json.dumps(value.to_dict()))
+
+
+def _balance(by: str = "frontier") -> ChosenBalance:
+    points = [FrontierPoint(0.3, 4.1, 812.4), FrontierPoint(0.7, 4.9, 790.0), FrontierPoint(0.99, 5.0, 320.5)]
+    return ChosenBalance(
+        0.7 if by == "frontier" else 0.8, by, 0.95, 5_000, 500, 40_000, 4_000, 730, 4.0,
+        points if by == "frontier" else [],
+    )  # fmt: skip
+
+
+def test_the_threshold_is_shown_with_its_curve_and_its_rules(data: ReportData) -> None:
+    rng = np.random.default_rng(5)
+    names = [f"label {i}" for i in range(600)]
+    found, _ = choose_threshold(names, rng.normal(size=(600, 16)), seed=0, default=0.75)
+    assert found.by != "default"
+    page = Tags(render_report(replace(data, threshold=_recorded(found))))
+    assert f"graph.threshold: auto takes {found.threshold:g}." in page.text
+    assert "(decides)" in page.text
+    at = found.at()
+    assert at is not None
+    assert f"{found.threshold:g} {at.edges:.2f} {at.largest:,} {at.components:,}" in page.text
+    curve = next(f for f in page.figures if f["id"] == "plot-threshold")
+    assert [line["name"] for line in curve["lines"]] == ["largest component"]
+    assert curve["lines"][0]["x"] == sorted(p.threshold for p in found.curve)
+
+
+def test_too_few_labels_are_said_to_be_too_few(data: ReportData) -> None:
+    found, _ = choose_threshold(["a", "b"], np.eye(2), seed=0, default=0.75)
+    text = Tags(render_report(replace(data, threshold=_recorded(found)))).text
+    assert "2 labels are too few to tell: it is the model's default." in text
+
+
+def test_the_frontier_is_shown_and_not_listed_again_with_the_certificate(data: ReportData) -> None:
+    told = replace(data, certificate={**data.certificate, "balance": _recorded(_balance())})
+    text = Tags(render_report(told)).text
+    assert "select.phi.b: auto takes 0.7." in text
+    assert "0.7 (taken) 4.9 98.0% 790" in text
+    assert "tried on 5,000 of 40,000 rows" in text
+    assert "balance" not in text
+    few = replace(data, certificate={**data.certificate, "balance": _recorded(_balance("default"))})
+    assert "it stays at the published value" in Tags(render_report(few)).text
+
+
+def test_numbers_of_ones_own_have_no_such_section(data: ReportData) -> None:
+    assert chosen(data) == []
