@@ -9,11 +9,12 @@ import shutil
 import pytest
 
 from mig_spark import build_config
-from mig_spark.contracts import POOL, RECORDS, REJECTED
+from mig_spark.contracts import ANNOTATED, POOL, RECORDS, REJECTED, SELECTION
 from mig_spark.ingest.incremental import ingest_changes
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.lakehouse.sql import table_properties
 from mig_spark.lakehouse.tables import Store
+from mig_spark.selection.extend import Published, former_selection
 
 
 def row(key, text, **more):
@@ -215,3 +216,43 @@ def test_a_run_that_died_between_records_and_pool_is_made_good(spark, tmp_path, 
             ingest_changes(Store(spark, changes.output), changes, "dies")
     store, _ = step(spark, tmp_path, source)
     assert store.read(POOL).count() == 3
+
+
+#: What an older selection says of a row, and whether it stays: of a table by this version both hashes are there; the
+#: version before had the hash of the messages alone, under the name that the hash of everything has now; the first had
+#: none. The pool's row has content "all" and text "text".
+OF_VERSIONS = {
+    "now, the same": ("all", "text", True),
+    "now, other tools or reasoning": ("all before", "text", False),
+    "messages, the same": ("text", None, True),
+    "messages, changed": ("text before", None, False),
+    "no hash": (None, None, True),
+}
+
+
+@pytest.mark.parametrize("strategy", ["mig", "random"])
+def test_a_selection_of_an_older_version_is_extended_by_what_it_knows_of_its_rows(spark, tmp_path, strategy):
+    config = build_config({
+        "pool": {"path": str(tmp_path)}, "output": {"path": str(tmp_path / "out")}, "mode": "incremental",
+        "select": {"strategy": strategy, "budget": 9},
+    })  # fmt: skip
+    store = Store(spark, config.output)
+
+    def put(table, rows):
+        whole = [{column.name: one.get(column.name) for column in table.columns} for one in rows]
+        store.write(table, spark.createDataFrame([tuple(one.values()) for one in whole], table.ddl()))
+
+    there = [*OF_VERSIONS, "without labels"]
+    put(ANNOTATED, [
+        {"id": name, "content_hash": "all", "text_hash": "text", "labels": ["x"] if name in OF_VERSIONS else [],
+         "score": 1.0} for name in there
+    ])  # fmt: skip
+    selected = {**OF_VERSIONS, "without labels": ("all", "text", strategy == "random"), "gone": (None, None, False)}
+    put(SELECTION, [
+        {"rank": rank, "id": name, "labels": ["x"], "score": 1.0, "run_id": "old", "content_hash": content,
+         "text_hash": text} for rank, (name, (content, text, _)) in enumerate(selected.items(), 1)
+    ])  # fmt: skip
+
+    former = former_selection(store, config, Published(store.version(SELECTION)))
+    assert former.ids == list(selected)
+    assert former.kept == [name for name, (_, _, stays) in selected.items() if stays]
