@@ -26,9 +26,9 @@ BALANCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 def effective_labels(labels: quality.Labels, picked: quality.Ints) -> float:
     """Hill number of order 1 of the labels of some rows."""
-    counts = np.unique([name for k in picked for name in labels[k]], return_counts=True)[1]
-    shares = counts / counts.sum()
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    from mig_spark.kernels.selection import frontier
+
+    return frontier.effective_labels(np.unique([name for k in picked for name in labels[k]], return_inverse=True)[1])
 
 
 def parts_of_the_vocabulary() -> None:
@@ -96,12 +96,7 @@ def main() -> None:
     from mig_spark.kernels.labels.threshold import choose_threshold
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).resolve()
-    parser.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data")
-    parser.add_argument("--part", choices=["chosen", "judged", "all"], default="judged")
-    parser.add_argument("--pool", type=int, default=50, help="rows of a T0 task; ten times as many of other sources")
-    parser.add_argument("--queries", type=int, default=10, help="prompts of a T0 task that are kept back")
-    parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
+    quality_pools.add_pool_arguments(parser)
     parser.add_argument("--vocabulary", action="store_true", help="only: parts of the bundled vocabulary")
     parser.add_argument("--frontier", action="store_true", help="only: phi.b on samples of a generated pool")
     parser.add_argument("--rows", type=int, default=100_000, help="of --frontier: rows of the generated pool")

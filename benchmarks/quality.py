@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import quality_pools
-from quality_pools import Row
+from quality_pools import Row, add_pool_arguments
 
 Labels = list[list[str]]
 Edges = list[tuple[str, str, float]]
@@ -343,14 +343,9 @@ def strategies(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).resolve()
-    parser.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data")
-    parser.add_argument("--part", choices=["chosen", "judged", "all"], default="judged")
-    parser.add_argument("--pool", type=int, default=50, help="rows of a T0 task; ten times as many of other sources")
-    parser.add_argument("--queries", type=int, default=10, help="prompts of a T0 task that are kept back")
+    add_pool_arguments(parser)
     parser.add_argument("--embedding", choices=["e5", "tfidf"], default="tfidf")
     parser.add_argument("--cache", type=Path, default=Path(".quality-cache"), help="folder that keeps vectors")
-    parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
     parser.add_argument("--only", action="append", choices=list(ways_to_label([])), help="a way to label; default: all")
     args = parser.parse_args()
 

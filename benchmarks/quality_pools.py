@@ -4,6 +4,7 @@ prompts that are kept back.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import json
@@ -23,6 +24,16 @@ SOURCES = (
 )
 #: which tasks settings are chosen on, and which they are judged on: T0's data sets in turn by name, the others by hand
 CHOSEN_ON = ("alpaca",)
+
+
+def add_pool_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which pool is made, and how many random selections it is compared with."""
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--part", choices=["chosen", "judged", "all"], default="judged")
+    parser.add_argument("--pool", type=int, default=50, help="rows of a T0 task; ten times as many of other sources")
+    parser.add_argument("--queries", type=int, default=10, help="prompts of a T0 task that are kept back")
+    parser.add_argument("--draws", type=int, default=20, help="random selections of a size")
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ def _packages() -> Iterator[Finding]:
     fits = delta is not None and delta.startswith(SPARK_DELTA.get(line, ""))
     yield Finding(
         "delta-spark", fits or (None if is_managed() else False), delta or "not installed",
-        f"with pyspark {line}, delta-spark {SPARK_DELTA.get(line, 'of its own version')} is what the tests use",
+        f"with {f'pyspark {line}' if line else 'pyspark'}, delta-spark "
+        f"{SPARK_DELTA.get(line, 'of its own version')} is what the tests use",
     )  # fmt: skip
     for name, use in (
         ("graphframes-py", "the label graph is computed by the kernels"),

@@ -168,7 +168,12 @@ def _patient() -> Iterator[None]:
 
 
 def _log(address: str, experiment: str, ended: EndedRun, spark: SparkSession | None) -> str:
-    """Log the run; returns MLflow's id of it."""
+    """Write a pipeline run that has ended to an MLflow server as one MLflow run: parameters, metrics, tags, the summary
+    and, where it was made, the report.
+
+    Returns:
+        MLflow's id of that run.
+    """
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 

@@ -183,7 +183,8 @@ def _wary(found: Comparison) -> list[str]:
 
 
 def _overlap(found: Comparison) -> Section:
-    """Rows in common by prefix, and the labels of the first rows."""
+    """The section with two charts by rank k: how many rows are among the first k of both selections, beside what chance
+    would give; and how many different labels the first k rows of each carry."""
     if not found.prefixes:
         return Section("overlap", "Rows in common", "One of the two is empty.", [])
     groups = []

@@ -87,7 +87,8 @@ def write_pages(docs: Path) -> None:
 
 
 def pages(docs: Path) -> dict[str, str]:
-    """The pages as they have to be, by name: configuration.md, tables.md, and those of `docs` with tables of kinds."""
+    """What the pages that `make docs` writes should hold, by file name: configuration.md and tables.md as a whole, and
+    each page of the folder `docs` that has a table of taggers, scorers, strategies or export formats in it."""
     made = {"configuration.md": configuration_page(), "tables.md": tables_page()}
     for page in sorted(docs.glob("*.md")):
         text = page.read_text(encoding="utf-8")

@@ -29,16 +29,20 @@ def connected_components(n: int, i: I32, j: I32) -> I32:
 
 
 @njit(cache=True)
+def find_root(root, v):
+    """The root of vertex `v` in a union-find forest: int (n,), `root[v]` is another vertex of v's tree, the root itself
+    at the root. Paths are halved on the way, in place."""
+    while root[v] != v:
+        root[v] = root[root[v]]
+        v = root[v]
+    return v
+
+
+@njit(cache=True)
 def _components(n, i, j):
     root = np.arange(n).astype(np.int32)
     for e in range(len(i)):
-        a, b = i[e], j[e]
-        while root[a] != a:
-            root[a] = root[root[a]]
-            a = root[a]
-        while root[b] != b:
-            root[b] = root[root[b]]
-            b = root[b]
+        a, b = find_root(root, i[e]), find_root(root, j[e])
         # the smaller one stays the root, so that a component's root is its smallest vertex
         if a < b:
             root[b] = a

@@ -22,7 +22,7 @@ _NESTED = ("mig", "random", "top", "instag", "deita")
 
 @dataclass(frozen=True)
 class Prefix:
-    """The first `rows` rows of a selection.
+    """How good the first `rows` rows of a selection are, compared with the whole of it and with random rows.
 
     Attributes:
         rows: how many.

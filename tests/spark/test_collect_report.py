@@ -19,7 +19,7 @@ from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, 
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data, render_report
-from mig_spark.report.collect import SCORE_BINS, SOURCES
+from mig_spark.report.before_after import SCORE_BINS, SOURCES
 from mig_spark.report.excerpts import RowsToRead, rejected_examples, rows_to_read
 
 N, K = 60, 20

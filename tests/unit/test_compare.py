@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from browser import NEEDS_BROWSER, open_in_browser, with_script
+from browser import NEEDS_BROWSER, WITHIN_THE_WINDOW, open_in_browser, with_script
 from comparison_data import CHANGED, SAME, invented_comparison
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,18 +194,15 @@ def test_the_page_stays_small_when_every_reason_is_there() -> None:
 
 
 #: Boxes that stick out of the window, and what is shown under the pointer.
-LOOK = """
-const said = {};
-const wide = document.documentElement.clientWidth;
-said.overflow = document.documentElement.scrollWidth - wide;
-said.outside = [...document.querySelectorAll(".card, .plot, .tick, .hbar")]
-  .filter((e) => e.getBoundingClientRect().right > wide + 1 || e.getBoundingClientRect().left < -1).length;
-const bar = document.querySelector("#plot-prefixes rect:last-of-type");
+LOOK = (
+    WITHIN_THE_WINDOW
+    + """const bar = document.querySelector("#plot-prefixes rect:last-of-type");
 const box = bar.getBoundingClientRect();
 bar.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: box.left + 1, clientY: box.top + 1 }));
 said.tip = document.querySelector("#plot-prefixes .tip").textContent;
 document.documentElement.dataset.said = JSON.stringify(said);
 """
+)
 
 
 @NEEDS_BROWSER

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 import pyarrow as pa
 import pytest
 import yaml
+from browser import NEEDS_BROWSER, open_address
 
 import mig_spark
 from mig_spark import errors, select
@@ -34,20 +34,6 @@ PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "deploy").rglob
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def open_in_browser(url: str, folder: Path, *, width: int = 1280) -> tuple[str, list[str]]:
-    """The page as the browser has it once its scripts have run, and what its console said."""
-    call = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--disable-background-networking", "--disable-extensions", f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},900", "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom", url,
-    ]  # fmt: skip
-    done = subprocess.run(call, capture_output=True, text=True, encoding="utf-8", timeout=180, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 # --- the site
@@ -86,7 +72,7 @@ def test_the_site_loads_nothing_from_elsewhere():
 
 
 @pytest.mark.long
-@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
+@NEEDS_BROWSER
 def test_the_site_is_searched_without_a_server_and_without_network(tmp_path):
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     call = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
@@ -95,7 +81,7 @@ def test_the_site_is_searched_without_a_server_and_without_network(tmp_path):
     )
     assert (built.returncode, built.stdout) == (0, ""), built.stderr
     page = (tmp_path / "site" / "index.html").as_uri()
-    shown, console = open_in_browser(f"{page}?q=propagation", tmp_path)
+    shown, console = open_address(f"{page}?q=propagation", tmp_path)
     assert console == []
     found = re.findall(r'<a href="([^"]*)" class="md-search-result__link"', shown)
     assert any("label-graph.html" in link for link in found)
@@ -220,12 +206,12 @@ document.documentElement.dataset.said = JSON.stringify(said);
 """
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
+@NEEDS_BROWSER
 @pytest.mark.parametrize("width", [1280, 500])
 def test_the_pictures_step_through_the_selection_in_a_browser(tmp_path, width):
     file = tmp_path / "page.html"
     file.write_text(PICTURES.read_text(encoding="utf-8").replace("</body>", f"{STEP}</body>"), encoding="utf-8")
-    page, console = open_in_browser(file.as_uri(), tmp_path, width=width)
+    page, console = open_address(file.as_uri(), tmp_path, width=width)
     assert console == []
     said = json.loads(html.unescape(re.search(r'data-said="([^"]*)"', page)[1]))
     steps = shown()["steps"]

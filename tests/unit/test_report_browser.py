@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import NEEDS_BROWSER, open_in_browser, with_script
+from browser import NEEDS_BROWSER, WITHIN_THE_WINDOW, open_in_browser, with_script
 from report_data import HOSTILE, Tags, filled, invented
 
 from mig_spark.report import render_report
@@ -16,13 +16,9 @@ from mig_spark.report import render_report
 pytestmark = NEEDS_BROWSER
 
 #: What is seen of the page: widths of charts, boxes that stick out of the window, what is shown under the pointer.
-LOOK = """
-const said = {};
-const wide = document.documentElement.clientWidth;
-said.overflow = document.documentElement.scrollWidth - wide;
-said.outside = [...document.querySelectorAll(".card, .plot, .tick, .hbar")]
-  .filter((e) => e.getBoundingClientRect().right > wide + 1 || e.getBoundingClientRect().left < -1).length;
-const size = (e) => e.getBoundingClientRect().width + e.getBoundingClientRect().height;
+LOOK = (
+    WITHIN_THE_WINDOW
+    + """const size = (e) => e.getBoundingClientRect().width + e.getBoundingClientRect().height;
 said.drawn = [...document.querySelectorAll(".plot")].map(
   (plot) => [plot.id, [...plot.querySelectorAll("polyline, rect, circle, .hbar i")].filter((e) => size(e) > 0).length]);
 const point = (target, share) => {
@@ -37,6 +33,7 @@ said.bar = point(document.querySelector("#plot-bands rect"), 0.5);
 said.row = point(document.querySelector("#plot-funnel .hbar i"), 0.5);
 document.documentElement.dataset.said = JSON.stringify(said);
 """
+)
 
 
 @pytest.mark.parametrize("width", [1280, 500])

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from mig_spark.kernels.annotation.normalise import fold_tag
 from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.components import find_root
 from mig_spark.kernels.labels.similarity import DECIMALS, cosines, similarity_edges, unit_vectors
 from mig_spark.kernels.selection.xxhash import xxhash64
 
@@ -183,13 +184,7 @@ def _grow(n, i, j, ends):
     out = np.empty((3, len(ends)), np.int64)
     for step in range(len(ends)):
         while e < ends[step]:
-            a, b = i[e], j[e]
-            while root[a] != a:
-                root[a] = root[root[a]]
-                a = root[a]
-            while root[b] != b:
-                root[b] = root[root[b]]
-                b = root[b]
+            a, b = find_root(root, i[e]), find_root(root, j[e])
             if a != b:
                 if size[a] < size[b]:
                     a, b = b, a

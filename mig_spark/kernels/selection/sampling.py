@@ -45,8 +45,14 @@ class RowSample:
 
 @dataclass(frozen=True)
 class AskSample:
-    """Send the rows whose id hashes, with `seed`, into the lowest `share` (0 to 1) of all hashes; without their ids,
-    which may be longer than all the rest, unless these are asked for."""
+    """Asks a block for a random sample of its rows that is the same in every run and whatever block a row is in.
+
+    Attributes:
+        share: the share of the rows, 0 to 1: a row is in the sample if the hash of its id is in that lowest part of
+            all hash values.
+        seed: of the hash; another seed gives another sample.
+        with_ids: send the rows' ids as well. They are left out by default: ids may need more room than all the rest.
+    """
 
     share: float
     seed: int = 0
