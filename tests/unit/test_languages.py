@@ -43,6 +43,19 @@ def test_code_and_names_inside_do_not_change_the_language():
     assert language_of("What does 你好 mean, and how is it said in the south of China?") == "English"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How do I sort a list number 3? First, do step 3. Then continue carefully.",
+        "Do I need a visa? I do not know if I can go.",
+        "Can I do my taxes at home?",
+        "i do not have a car, can you help me plan a trip",
+    ],
+)
+def test_words_that_several_languages_have_do_not_outvote_those_of_one(text):
+    assert language_of(text) == "English"
+
+
 @given(st.text(max_size=200))
 def test_any_text_has_an_answer(text):
     told = language_of(text)

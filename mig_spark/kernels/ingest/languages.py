@@ -16,7 +16,8 @@ UNKNOWN_LATIN = "other text in Latin letters"
 ENGLISH = "English"
 #: Words that are every few words of any text in their language.
 _WORDS = {
-    ENGLISH: "the of and to is in that it for with as are on be this what how you your a an or from which",
+    ENGLISH: "the of and to is in that it for with as are on be this what how you your a an or from which "
+    "i do my me can was have not if when then will we they by at does",
     "German": "der die das und ist nicht ein eine einen zu mit für den dem von auf wie ich sich werden sind im",
     "French": "le la les des et est une un que pour dans qui pas en du de ce au sur avec sont",
     "Spanish": "el la los las de que y en un una por con para es del se lo como al más",
@@ -30,6 +31,8 @@ _WORDS = {
     "Swedish": "och att det är en som på för av inte med till den har de om",
 }
 _BY_LANGUAGE = {language: frozenset(words.split()) for language, words in _WORDS.items()}
+#: In how many languages a word is among the commonest: "do" says less of a text than "how" does.
+_LANGUAGES_OF = Counter(word for common in _BY_LANGUAGE.values() for word in common)
 #: Least share of a text's words that must be such words.
 _LEAST = 0.12
 #: Fewer letters than this say nothing, and fewer words than this say nothing of a Latin text.
@@ -74,10 +77,10 @@ def _latin(text: str) -> str:
     words = _WORD.findall(text.lower())
     if len(words) < _FEW_WORDS:
         return UNKNOWN_LATIN
-    shares = {language: sum(word in common for word in words) for language, common in _BY_LANGUAGE.items()}
-    best = max(shares, key=lambda language: shares[language])
+    found = {language: [word for word in words if word in common] for language, common in _BY_LANGUAGE.items()}
+    best = max(found, key=lambda language: sum(1 / _LANGUAGES_OF[word] for word in found[language]))
     # one word that comes again and again may be a name, as x or w in a formula
-    told = shares[best] >= _LEAST * len(words) and len(_BY_LANGUAGE[best].intersection(words)) > 1
+    told = len(found[best]) >= _LEAST * len(words) and len(set(found[best])) > 1
     return best if told else UNKNOWN_LATIN
 
 
