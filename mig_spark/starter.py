@@ -388,6 +388,11 @@ def describe_survey(survey: Survey, config: Config) -> str:
         lines.append(f"  sources      {len(seen.sources):,}: {shares(seen.sources)}")
     if seen.labelled or seen.scored:
         lines.append(f"  brought      labels by {seen.labelled:,} rows, a score by {seen.scored:,}")
+    if config.pool.columns.get("id") == "" and seen.clashes:
+        lines.append(
+            f"  ids          the hash of a row's content: of {seen.with_id:,} rows, {seen.clashes:,} with the id of a "
+            "row of other content, and both would be rejected"
+        )
     for reason, count in seen.rejected.most_common(3):
         detail = _one_line(seen.examples[reason][0])
         lines.append(f"  rejected     {count:,} of those looked at, `{reason}`, for example: {detail}")

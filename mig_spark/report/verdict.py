@@ -18,6 +18,8 @@ from mig_spark.report.text import count, excerpt, number, percent, plural
 #: From here on a figure is worth a warning: answers so many times as long (or as short) as the pool's, a label on that
 #: share of the rows, that share of rows without a label, of rows rejected, of labels in one component.
 LONGER, ON_ROWS, NO_LABEL, REJECTED, COMPONENT = 3.0, 0.25, 0.05, 0.1, 0.3
+#: Medians of lengths that differ by less than this factor are alike.
+ALIKE = 1.5
 #: A source with that share of the pool should have a row.
 SOURCE = 0.01
 #: Labels from which on the share of one component says something.
@@ -74,6 +76,17 @@ def longer(data: ReportData) -> float | None:
     return selection / pool if pool else None
 
 
+def _typically_longer(data: ReportData) -> float:
+    """How many times as long the selection's median answer is as the pool's, to within a bin of the histogram; NaN
+    where there is none."""
+    found = data.lengths
+    middles = [
+        found.edges[int(np.searchsorted(part.cumsum(), part.sum() / 2))]
+        for part in (found.pool, found.selection) if part.sum()
+    ]  # fmt: skip
+    return float(middles[1] / middles[0]) if len(middles) == 2 else math.nan
+
+
 def _chosen(data: ReportData) -> Iterator[str]:
     c = data.counts
     if not c.selected:
@@ -109,10 +122,17 @@ def _wary(data: ReportData) -> Iterator[str]:
         yield warning
     times = longer(data)
     if times is not None and c.selected and not 1 / LONGER <= times <= LONGER:
-        yield (
-            f"Selected answers are {number(times, 2)} times as long as the pool's: length decides what is selected, "
-            "more than labels do."
-        )
+        typical = _typically_longer(data)
+        if 1 / ALIKE <= typical <= ALIKE:
+            yield (
+                f"Selected answers are {number(times, 2)} times as long as the pool's on average, and typical ones are "
+                f"alike (by the medians {number(typical, 2)} times): a few very long answers make the difference."
+            )
+        else:
+            yield (
+                f"Selected answers are {number(times, 2)} times as long as the pool's: length decides what is "
+                "selected, more than labels do."
+            )
     budget = _setting(data, "select", "budget")
     if isinstance(budget, int) and 0 < c.selected < budget:
         yield f"{count(c.selected)} rows were selected of a budget of {count(budget)}: there was nothing left to take."

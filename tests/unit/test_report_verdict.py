@@ -16,7 +16,7 @@ from mig_spark.kernels.annotation.rank_correlation import FOLLOWS
 from mig_spark.report import render_report
 from mig_spark.report import verdict as rules
 from mig_spark.report.collect import DRAWN_LABELS
-from mig_spark.report.data import ReportData, Share
+from mig_spark.report.data import LengthFacts, ReportData, Share
 from mig_spark.report.verdict import verdict
 
 CALM = {
@@ -58,6 +58,13 @@ def config(path: str, value: Any) -> dict[str, Any]:
     return found
 
 
+def lengths(pool: float, selection: float, *, moved: int) -> LengthFacts:
+    """Means of the answers, and histograms whose medians are `moved` half doublings apart."""
+    edges = 2.0 ** (np.arange(0, 25) / 2)
+    rows = np.where(np.arange(24) == 12, 100.0, 1.0)
+    return LengthFacts(edges, rows, np.roll(rows, moved), {"answers": (pool, selection)})
+
+
 def test_a_run_without_faults_has_no_warning(calm: ReportData) -> None:
     found = verdict(calm)
     assert found.wary == ()
@@ -73,8 +80,10 @@ def test_a_run_without_faults_has_no_warning(calm: ReportData) -> None:
     ("path", "value", "words"),
     [
         ("health", {**HEALTH, "follows": {"answer_characters": 0.95}}, "The score follows the characters of the"),
-        ("lengths.means", {"answers": (129.0, 883.0)}, "Selected answers are 6.8 times as long as the pool's: length"),
-        ("lengths.means", {"answers": (900.0, 100.0)}, "Selected answers are 0.11 times as long"),
+        ("lengths", lengths(129.0, 883.0, moved=6), "Selected answers are 6.8 times as long as the pool's: length"),
+        ("lengths", lengths(900.0, 100.0, moved=-6), "Selected answers are 0.11 times as long as the pool's: length"),
+        ("lengths", lengths(4500.0, 90.0, moved=0), "0.02 times as long as the pool's on average, and typical ones are "
+                                                    "alike (by the medians 1 times): a few very long"),
         ("config", config("select.budget", 100), "60 rows were selected of a budget of 100"),
         ("certificate", {"engine": "local", "certified": False}, "not certified"),
         ("counts.rejected", (("broken JSON", 90), ("empty content", 10)), "most of them for: broken JSON"),

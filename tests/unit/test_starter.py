@@ -192,9 +192,10 @@ def test_columns_of_other_names_are_proposed(tmp_path):
 
 def test_ids_that_several_contents_share_are_not_used(tmp_path):
     records = [{"id": k % 5, "prompt": f"{ASK} {k}", "completion": ANSWER} for k in range(50)]
-    _, config, text = started(lines(tmp_path / "p.jsonl", records), tmp_path)
+    survey, config, text = started(lines(tmp_path / "p.jsonl", records), tmp_path)
     assert config.pool.columns == {"id": ""}
     assert "45 of 50 rows share their id" in text
+    assert "ids          the hash of a row's content: of 50 rows, 45 with" in describe_survey(survey, config)
 
 
 def test_the_tagger_fits_language_and_size():
