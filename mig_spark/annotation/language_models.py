@@ -11,6 +11,12 @@ from mig_spark.config.base import Section
 from mig_spark.kernels.annotation.annotators import CostKind
 from mig_spark.kernels.annotation.embedding import model_identity
 
+#: where the executors find a causal model, for descriptions
+WHERE_CAUSAL = (
+    "a name on the hub, a folder or a GGUF file that every node has, or package:NAME for the one that an installed "
+    "package carries"
+)
+
 
 class LanguageModelConfig(Section):
     """How a model is run through transformers in the executors."""

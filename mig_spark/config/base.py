@@ -42,5 +42,6 @@ class RowVectors(Section):
         "model: the model itself",
     )
     model: str = Field(
-        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
+        DEFAULT_MODEL,
+        description="sentence-transformers model: a name on the hub, a folder that every node has, or package:NAME",
     )

@@ -53,7 +53,11 @@ _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+ExitOnOutOfMemoryError"
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
-SMALL_CONF = {"spark.sql.adaptive.enabled": "false", "spark.sql.codegen.wholeStage": "false"}
+SMALL_CONF = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
 
 _VECTOR_MODULE = "jdk.incubator.vector"
 _LAUNCHER = """#!/bin/sh

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
-from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
+from mig_spark.annotation.language_models import WHERE_CAUSAL, LanguageModelConfig, check_prompt
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
 
@@ -23,7 +23,7 @@ class DeitaScorer(LanguageModelConfig, Scorer):
     score: their product over the row's turns."""
 
     kind: Literal["deita"] = "deita"
-    quality_model: str = Field(description="model that grades answers: a name on the hub, or a folder every node has")
+    quality_model: str = Field(description=f"model that grades answers: {WHERE_CAUSAL}")
     complexity_model: str = Field(description="model that grades instructions; may be the same one")
     quality_prompt: str | None = Field(
         None, description="what quality_model is asked, with {instruction} and {response}; null: our prompt"

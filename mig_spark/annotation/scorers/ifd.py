@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
-from mig_spark.annotation.language_models import LanguageModelConfig
+from mig_spark.annotation.language_models import WHERE_CAUSAL, LanguageModelConfig
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
 
@@ -23,7 +23,7 @@ class IfdScorer(LanguageModelConfig, Scorer):
     instruction before it, over its loss on the answer alone; 0 and flagged ifd_ge_1 where that is 1 or more."""
 
     kind: Literal["ifd"] = "ifd"
-    model: str = Field(description="causal language model: a name on the hub, or a folder that every node has")
+    model: str = Field(description=f"causal language model: {WHERE_CAUSAL}")
     chat: bool = Field(True, description="put the talk into the model's chat template, where it has one")
 
     def annotator(self, threads: int, spark: SparkSession | None) -> Annotator:

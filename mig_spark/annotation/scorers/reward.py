@@ -22,7 +22,9 @@ class RewardScorer(LanguageModelConfig, Scorer):
     """What a sequence-classification reward model says of the whole talk, as quality and score."""
 
     kind: Literal["reward"] = "reward"
-    model: str = Field(description="sequence classifier: a name on the hub, or a folder that every node has")
+    model: str = Field(
+        description="sequence classifier: a name on the hub, a folder that every node has, or package:NAME"
+    )
     label: int = Field(0, ge=0, description="number of the good class; with more classes than one its log-odds count")
     activation: Literal["sigmoid", "none"] = Field(
         "sigmoid", description="sigmoid: scores between 0 and 1; none: the reward as it is, which must not be negative"

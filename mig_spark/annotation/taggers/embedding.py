@@ -24,7 +24,8 @@ class NearestTagger(Tagger):
     """What taggers that compare a row with the labels of a vocabulary have in common."""
 
     model: str = Field(
-        DEFAULT_MODEL, description="sentence-transformers model: a name on the hub, or a folder that every node has"
+        DEFAULT_MODEL,
+        description="sentence-transformers model: a name on the hub, a folder that every node has, or package:NAME",
     )
     vocabulary: str = Field(
         "builtin", description="labels to choose from: path of a JSON list; builtin: the bundled 968 English ones"

