@@ -84,7 +84,9 @@ def table(
             bar = f'<i class="bar" style="width:{100 * bars[i]:.1f}%"></i>' if bars is not None and j == 0 else ""
             cells.append(f'<td class="{esc(kind)}" data-title="{esc(title)}">{esc(value)}{bar}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    # what scrolls on a narrow screen is reached by keyboard, so it says what it is
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="Table: {esc(", ".join(t for t, _ in columns))}">'
+    return f"{box}<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
 
 
 def pairs(items: Iterable[tuple[str, Any]]) -> str:

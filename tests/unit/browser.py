@@ -27,22 +27,25 @@ said.outside = [...document.querySelectorAll(".card, .plot, .tick, .hbar")]
 """
 
 
-def open_in_browser(page: str, folder: Path, *, width: int = 1280) -> tuple[str, list[str]]:
+def open_in_browser(page: str, folder: Path, *, width: int = 1280, dark: bool = False) -> tuple[str, list[str]]:
     """The page as the browser has it once its scripts have run, and what its console said."""
     file = folder / "report.html"
     file.write_text(page, encoding="utf-8")
-    return open_address(file.as_uri(), folder, width=width)
+    return open_address(file.as_uri(), folder, width=width, dark=dark)
 
 
-def open_address(address: str, folder: Path, *, width: int = 1280) -> tuple[str, list[str]]:
-    """The same of a page that is somewhere already; the browser keeps its profile in `folder`."""
+def open_address(address: str, folder: Path, *, width: int = 1280, dark: bool = False) -> tuple[str, list[str]]:
+    """The same of a page that is somewhere already; the browser keeps its profile in `folder`.
+
+    `dark`: as for somebody who prefers dark pages.
+    """
     assert BROWSER is not None
     done = subprocess.run(
         [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-extensions", f"--user-data-dir={folder / 'profile'}",
             f"--window-size={width},900", "--virtual-time-budget=20000", "--enable-logging=stderr", "--dump-dom",
-            address,
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}", address,
         ],
         capture_output=True, text=True, encoding="utf-8", timeout=180, check=True,
     )  # fmt: skip
