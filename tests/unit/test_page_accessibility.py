@@ -30,7 +30,7 @@ axe.run(document, {resultTypes: ["violations"]}).then((found) => {
 
 @functools.cache
 def axe() -> str:
-    """The library's own script, from the package that carries it; the package's Python drives browsers we do not have."""
+    """The script of the library, from a package whose Python is for browsers that we do not have."""
     [folder] = importlib.util.find_spec("axe_core_python").submodule_search_locations  # type: ignore[union-attr]
     return (Path(folder) / "axe.min.js").read_text(encoding="utf-8")
 
