@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mig_spark.config import (
     AUTO,
+    INVARIANT_NEEDS_RECEIVER,
     CostConfig,
     GraphConfig,
     PhiConfig,
@@ -68,6 +69,7 @@ def select(
     cost: CostConfig | Mapping[str, Any] | None = None,
     label_parameters: str | None = None,
     phi: PhiConfig | Mapping[str, Any] | None = None,
+    propagation: Literal["mig", "invariant"] = "mig",
     gain: Literal["gradient", "exact"] = "gradient",
     norm: bool = False,
     strategy: str | Mapping[str, Any] | Strategy = "mig",
@@ -105,6 +107,8 @@ def select(
         cost: a column of costs and a budget of them, as `select.cost`.
         label_parameters: a file or table with a phi of single labels, as `select.label_parameters`.
         phi: the concave function, as `select.phi`. None: (x + 1e-6)^0.8.
+        propagation: `mig`, as published; or `invariant`: labels that the graph joins have one label's worth between
+            them, so that splitting a label into synonyms changes nothing. It needs `normalize="receiver"`.
         gain: `gradient`, what the published code computes, or `exact`, the paper's eq. 9 with its 1 - 1/e guarantee.
         norm: divide each row's score by its number of labels.
         strategy: how rows are chosen: `mig` exactly by information gain, `random` by the hash of the id and `seed`, or
@@ -134,16 +138,17 @@ def select(
         {
             "strategy": strategy, "budget": budget, "quotas": quotas, "cost": cost,
             "label_parameters": label_parameters,
-            "phi": PhiConfig() if phi is None else phi, "gain": gain, "norm": norm, "mode": mode, "epsilon": epsilon,
-            "seed": seed, "engine": engine, "candidates": candidates, "block_rows": block_rows,
-            "max_rounds": max_rounds,
-            "upper_bound": upper_bound,
+            "phi": PhiConfig() if phi is None else phi, "propagation": propagation, "gain": gain, "norm": norm,
+            "mode": mode, "epsilon": epsilon, "seed": seed, "engine": engine, "candidates": candidates,
+            "block_rows": block_rows, "max_rounds": max_rounds, "upper_bound": upper_bound,
         },
         where="select()",
     )  # fmt: skip
     # the options of the label graph keep to the rules of the config too
     plain = {"prop_weight": prop_weight, "normalize": normalize}
     build_part(GraphConfig, {"threshold": threshold, **plain}, where="select()")
+    if propagation == "invariant" and normalize != "receiver":
+        raise ConfigError(INVARIANT_NEEDS_RECEIVER)
     if not config.strategy.reads_graph and (edges is not None or model is not None):
         raise ConfigError(
             f"select() has {'a model' if edges is None else 'edges'}, and strategy {config.strategy.kind} does not "

@@ -199,7 +199,7 @@ def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table
     settings = settled(select_settings(store, config), made.certificate if made else None)
     labels = pa.array(graph.labels, pa.string())
     rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.norm)
-    phi = make_phi(settings.phi, graph.labels, read_parameters(settings, store.spark))
+    phi = make_phi(settings, graph, read_parameters(settings, store.spark))
     _, objectives = rescore(State.start(graph.propagation, phi, exact=settings.gain == "exact"), rows)
     return np.asarray(objectives, np.float64)
 

@@ -34,6 +34,7 @@ from mig_spark.config.run import (
 )
 from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, ScreenConfig
 from mig_spark.config.select import (
+    INVARIANT_NEEDS_RECEIVER,
     LABEL_PARAMETERS,
     NO_VALUE,
     PUBLISHED_B,
@@ -48,6 +49,7 @@ from mig_spark.config.select import (
 __all__ = [
     "AUTO",
     "DEFAULT_MODEL",
+    "INVARIANT_NEEDS_RECEIVER",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
     "NO_VALUE",

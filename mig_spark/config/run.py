@@ -15,7 +15,7 @@ from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
 from mig_spark.config.presets import published
 from mig_spark.config.screen import ScreenConfig
-from mig_spark.config.select import SelectConfig
+from mig_spark.config.select import INVARIANT_NEEDS_RECEIVER, SelectConfig
 from mig_spark.contracts import OWN_COLUMNS
 from mig_spark.plugins import EXPORTS
 
@@ -231,6 +231,12 @@ class Config(Section):
         """The columns of the annotated pool that `select.quotas`, `select.cost` and the strategy may name; any other
         name is one of the user's records."""
         return tuple(name for name in OWN_COLUMNS if name != "tokens" or self.annotate.tokenizer is not None)
+
+    @model_validator(mode="after")
+    def _invariant_is_of_shares_received(self) -> Config:
+        if self.select.propagation == "invariant" and self.graph.normalize != "receiver":
+            raise ValueError(INVARIANT_NEEDS_RECEIVER)
+        return self
 
     @model_validator(mode="after")
     def _groups_and_quotas(self) -> Config:

@@ -46,6 +46,12 @@ class PhiConfig(Section):
         return self
 
 
+#: Why the two cannot go together.
+INVARIANT_NEEDS_RECEIVER = (
+    "select.propagation: invariant weighs a label by the share of its own that it keeps, which graph.normalize: sender "
+    "does not say: set graph.normalize: receiver, or leave propagation out"
+)
+
 #: The quota class of rows without a value, where those are not limited.
 NO_VALUE = ""
 
@@ -225,6 +231,11 @@ class SelectConfig(Section):
         description="of strategies that draw at random or in parts, such as random; of mig for phi.b: auto",
     )  # fmt: skip
     phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
+    propagation: Literal["mig", "invariant"] = Field(
+        "mig",
+        description="how much labels that the graph joins weigh: mig, each in full, as published; invariant: as many "
+        "as say the same count as one, so that splitting a label into synonyms changes nothing (docs/parameters.md)",
+    )
     gain: Literal["gradient", "exact"] = Field(
         "gradient",
         description="what a row adds: gradient, as in the published code; exact, the paper's eq. 9, with the 1 - 1/e "

@@ -90,7 +90,7 @@ def verify_selection(
         if not isinstance(graph, LabelGraph):
             graph = graph(work.labels(pool.labels()))
             pool = pool.numbered_by(graph.labels)
-        phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
+        phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
         rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm, classes=classes)
         chosen = Chosen(rows, *rescore(start.copy(), rows))

@@ -39,7 +39,7 @@ def random_objective(
     table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
     drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.norm)
-    phi = make_phi(config.phi, graph.labels, read_parameters(config, df.sparkSession))
+    phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
     state = State.start(graph.propagation, phi)
     _, objectives = rescore(state, drawn)
     places = sample_ranks(drawn.size, CURVE_POINTS)

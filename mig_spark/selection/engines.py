@@ -49,23 +49,27 @@ LOCAL_COPIES = 4
 LOCAL_SHARE = 0.5
 
 
-def make_phi(config: PhiConfig, labels: Sequence[str], parameters: dict[str, dict[str, float]] | None = None) -> Phi:
-    """The config's concave function on these labels.
+def make_phi(select: SelectConfig, graph: LabelGraph, parameters: dict[str, dict[str, float]] | None = None) -> Phi:
+    """The concave function of every label, as `phi` and `propagation` of the section say.
+
+    `propagation: invariant` takes c phi(x / c), c being P[l, l], the share of its own information that a label keeps.
+    With A, P before its columns are divided, d the sums of these and m what the rows put on labels, that is
+    E = sum_l phi((m A)_l) / d_l: labels that say the same have one phi's worth between them, however many they are.
 
     Args:
-        config: the parameters of labels that have none of their own.
-        labels: in order.
+        select: the parameters of labels that have none of their own.
+        graph: the labels in order, and P with columns that sum to 1.
         parameters: by label, any of `weight`, `a`, `b`, `alpha`.
     """
-    n = len(labels)
+    n, config = len(graph.labels), select.phi
     assert not isinstance(config.b, str), "auto stands for a number, see selection.settings.settled"
     phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
-    for k, label in enumerate(labels):
+    for k, label in enumerate(graph.labels):
         own = (parameters or {}).get(label, {})
         phi.weight[k] = own.get("weight", phi.weight[k])
         phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
         phi.b[k] = own.get("b", phi.b[k])
-    return phi
+    return phi.scaled(graph.propagation.diagonal()) if select.propagation == "invariant" else phi
 
 
 def select_greedily(context: Context) -> Ranked:
@@ -91,7 +95,7 @@ def select_greedily(context: Context) -> Ranked:
         balance = _balance(pool, work, graph, config, parameters) if config.phi.b == AUTO else None
         if balance is not None:
             config = with_b(config, balance.b)
-        phi = make_phi(config.phi, graph.labels, parameters)
+        phi = make_phi(config, graph, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _rescore_table(state, work.given, graph, config)
         origin = state.copy()
@@ -177,7 +181,7 @@ def _balance(
         resumed = rows_of_table(work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm)
         whole = _WithResumed(pool, build_block(resumed))
     balance = choose_balance(
-        whole, graph.propagation, lambda b: make_phi(with_b(config, b).phi, graph.labels, parameters),
+        whole, graph.propagation, lambda b: make_phi(with_b(config, b), graph, parameters),
         budget=config.budget, score_share=config.phi.score_share, seed=config.seed, default=PUBLISHED_B,
         exact=config.gain == "exact",
     )  # fmt: skip

@@ -172,7 +172,7 @@ class Story:
     @cached_property
     def _start(self) -> State:
         select = self._select
-        phi = make_phi(select.phi, self._graph.labels, read_parameters(select, self._spark))
+        phi = make_phi(select, self._graph, read_parameters(select, self._spark))
         state = State.start(self._graph.propagation, phi, exact=select.gain == "exact")
         if select.given is not None:
             listed = read_id_frame(self._spark, select.given, "select.given")

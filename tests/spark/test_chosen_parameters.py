@@ -57,7 +57,9 @@ def test_the_stage_graph_chooses_its_threshold_and_keeps_the_evidence(spark, tmp
     assert "graph" not in other["skipped"]
 
 
-AUTO = {"budget": 40, "upper_bound": False, "phi": {"b": "auto", "score_share": 0.9}}
+AUTO = {
+    "budget": 40, "upper_bound": False, "phi": {"b": "auto", "score_share": 0.9}, "propagation": "invariant",
+}  # fmt: skip
 
 
 def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose(spark, tmp_path, monkeypatch):

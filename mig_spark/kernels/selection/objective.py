@@ -50,6 +50,20 @@ class Phi:
         """phi'(x) = alpha exp(-alpha x) on n labels, phi(0) = 0."""
         return Phi(EXP, np.full(n, alpha), np.ones(n), np.ones(n))
 
+    def scaled(self, c: F64) -> Phi:
+        """The function c phi(x / c) of every label: its slope at 0 is that of phi, and it has c times as much to give.
+
+        Args:
+            c: float64 (L,), above 0.
+
+        >>> half = Phi.power(1, a=1.0, b=0.5).scaled(np.array([0.25]))
+        >>> float(half.weight[0] * (3 + half.a[0]) ** half.b[0]) == 0.25 * (3 / 0.25 + 1.0) ** 0.5
+        True
+        """
+        if self.kind == POW:
+            return Phi(POW, self.a * c, self.b, self.weight * c ** (1.0 - self.b))
+        return Phi(EXP, self.a / c, self.b, self.weight * c)
+
 
 @dataclass(frozen=True)
 class PropagationMatrix:
@@ -66,6 +80,18 @@ class PropagationMatrix:
     def size(self) -> int:
         """Number of labels L."""
         return len(self.indptr) - 1
+
+    def diagonal(self) -> F64:
+        """P[l, l]: what a label keeps of its own, float64 (L,); 0 where nothing is stored.
+
+        >>> PropagationMatrix.identity(2).diagonal().tolist()
+        [1.0, 1.0]
+        """
+        rows = np.repeat(np.arange(self.size, dtype=np.int32), np.diff(self.indptr))
+        own = rows == self.indices
+        kept = np.zeros(self.size)
+        kept[rows[own]] = self.weights[own]
+        return kept
 
     @staticmethod
     def identity(n: int) -> PropagationMatrix:

@@ -21,8 +21,8 @@ class Mig(Strategy):
 
     goes_by: ClassVar[frozenset[str]] = frozenset(
         {
-            "quotas", "cost", "given", "label_parameters", "mode", "epsilon", "phi", "gain", "norm", "engine",
-            "candidates", "block_rows", "max_rounds", "upper_bound", "seed",
+            "quotas", "cost", "given", "label_parameters", "mode", "epsilon", "phi", "propagation", "gain",
+            "norm", "engine", "candidates", "block_rows", "max_rounds", "upper_bound", "seed",
         }
     )  # fmt: skip
     reads_graph: ClassVar[bool] = True
