@@ -124,16 +124,19 @@ def write_rows(store: Store, rows: DataFrame, tokenizer: Tokenizer | None) -> di
 
 
 def check_columns(store: Store, config: Config) -> None:
-    """See that the columns that quotas and costs name are there, before a model is asked for anything.
+    """See that the columns that quotas, costs and the strategy name are there, before a model is asked for anything.
 
     Raises:
         ContractError: no record of the pool has one.
     """
     for name in config.record_columns():
         if store.read(POOL).where(_of_record(name).isNotNull()).isEmpty():
+            select = config.select
+            parts = [("quotas", select.quotas), ("cost", select.cost)]
+            naming = [part for part, given in parts if given is not None and given.column == name] or ["strategy"]
             raise ContractError(
-                f"select.quotas or select.cost names the column {name!r}: no record of the pool has it (beside the "
-                f"records' own columns there are {', '.join(config.own_columns())})"
+                f"{' and '.join(f'select.{part}' for part in naming)} names the column {name!r}: no record of the pool "
+                f"has it (beside the records' own columns there are {', '.join(config.own_columns())})"
             )
 
 

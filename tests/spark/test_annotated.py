@@ -103,7 +103,7 @@ def test_only_what_changed_is_written_and_nothing_is_no_commit(spark: SparkSessi
     wrong = make_config(tmp_path, select={**config.select.model_dump(), **quotas})
     write_pool(store, [*ten, ("later", 5.0, {"kind": "a"})])
     known = store.read(ANNOTATIONS).count()
-    with pytest.raises(ContractError, match="'nowhere': no record of the pool has it"):
+    with pytest.raises(ContractError, match=r"^select\.cost names the column 'nowhere': no record of the pool has it"):
         annotate_pool(store, wrong, "run-5")
     assert store.read(ANNOTATIONS).count() == known
 
