@@ -1,6 +1,8 @@
-"""Thresholds of the label graph and values of `phi.b`, on pools whose tasks are known, by what no selection optimises.
+"""Thresholds of the label graph, values of `phi.b` and kinds of propagation, on pools whose tasks are known: by what no
+selection optimises.
 
     python benchmarks/choices.py --part judged
+    python benchmarks/choices.py --part judged --propagation
     python benchmarks/choices.py --vocabulary
     python benchmarks/choices.py --frontier
 
@@ -97,6 +99,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     quality_pools.add_pool_arguments(parser)
+    parser.add_argument("--propagation", action="store_true", help="only: mig and invariant, by threshold")
     parser.add_argument("--vocabulary", action="store_true", help="only: parts of the bundled vocabulary")
     parser.add_argument("--frontier", action="store_true", help="only: phi.b on samples of a generated pool")
     parser.add_argument("--rows", type=int, default=100_000, help="of --frontier: rows of the generated pool")
@@ -141,6 +144,9 @@ def main() -> None:
         ways = [(f"threshold {t}{' (auto)' if t == chosen.threshold else ''}", edges(t), {}) for t in
                 dict.fromkeys([*THRESHOLDS, chosen.threshold])]  # fmt: skip
         ways += [(f"b {b}", edges(0.75), {"phi": {"b": b}}) for b in BALANCES]
+        if args.propagation:
+            ways = [(f"{kind}, threshold {t}", edges(t), {"propagation": kind}) for t in THRESHOLDS[1:]
+                    for kind in ("mig", "invariant")]  # fmt: skip
         for how, given in (("heuristic score", scores), ("all scores equal", equal)):
             for name, graph, options in ways:
                 several = [quality.mig(labels, given, budget, graph, order, **options) for order in range(2)]
