@@ -26,7 +26,7 @@ quickstart: setup ## run the whole flow on the bundled sample
 	@$(BIN)/mig-spark quickstart
 
 test: setup ## all tests that fit in ten minutes on two cores
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not faults and not long" tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not long" tests
 
 test-unit: setup ## the tests that need no JVM
 	@$(BIN)/python -m pytest -q tests/unit

@@ -106,7 +106,7 @@ def test_the_job_goes_on_when_a_worker_is_killed(cluster, config, tmp_path):
 
     want, _ = dense_greedy(pool_rows(), dense_propagation(len(LABELS), EDGES), BUDGET)
     lines = (tmp_path / "out" / "selection.jsonl").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in lines] == want
+    assert [json.loads(line)["_id"] for line in lines] == want
     assert json.loads(out.splitlines()[-1])["counts"]["select"]["selected"] == BUDGET
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
 
@@ -150,7 +150,7 @@ def test_the_packed_environment_runs_the_job(cluster, config, packed, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     want, _ = dense_greedy(pool_rows(), dense_propagation(len(LABELS), EDGES), BUDGET)
     lines = (tmp_path / "out" / "selection.jsonl").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in lines] == want
+    assert [json.loads(line)["_id"] for line in lines] == want
 
 
 def wait_until(condition, seconds=300):
