@@ -91,7 +91,8 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path, capfd: pyt
     file = save_gguf(Path(folder), tmp_path / "m.gguf")
     capfd.readouterr()
     one, other = (causal_lm.load_lm(name, device="cpu", threads=1) for name in (folder, file))
-    assert capfd.readouterr().err == ""
+    # the bar that reading such a file draws; other tests' loggers may have something to say
+    assert "%|" not in capfd.readouterr().err
     texts = ["How does bread rise?", "面包 怎么\n", "a  list"]
     assert [causal_lm.encode(t, one) for t in texts] == [causal_lm.encode(t, other) for t in texts]
     assert causal_lm.as_user("x", one) == causal_lm.as_user("x", other)
