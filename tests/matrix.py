@@ -33,7 +33,8 @@ TESTS = [
     "tests/spark/test_pool.py::test_every_format_in_one_folder_tree",
     "tests/spark/test_pool.py::test_ids_and_copies",
 ]
-MARKS = "not model and not long and not faults and not cluster"
+#: `matrix` marks the long tests that this is about too: replays, extended selections, tables of older releases.
+MARKS = "(not long or matrix) and not model and not faults and not cluster"
 EXTRAS = "local,dev"
 
 

@@ -90,6 +90,7 @@ def chosen(store):
 
 
 @pytest.mark.long
+@pytest.mark.matrix
 def test_a_second_run_passes_over_what_has_not_changed_and_any_run_can_be_replayed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 30))
     config = make_config(tmp_path)
@@ -177,7 +178,7 @@ def test_a_pool_is_made_again_from_its_source(spark, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.long
+@pytest.mark.matrix
 def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 20))
     config = make_config(tmp_path, mode="incremental")
@@ -502,6 +503,7 @@ def test_a_table_keeps_what_a_replay_needs_for_as_long_as_the_config_says(spark,
 
 
 @pytest.mark.long
+@pytest.mark.matrix
 def test_tables_of_the_first_release_are_brought_up_to_date(spark, tmp_path):
     config = make_config(tmp_path)
     store = Store(spark, config.output)
@@ -552,6 +554,7 @@ def test_a_container_of_an_account_is_no_secret_and_its_table_can_be_read_again(
 
 
 @pytest.mark.long
+@pytest.mark.matrix
 def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     """viewfs: a scheme that Python's file functions do not know; quotes and back-ticks in paths are not SQL."""
     spark.conf.set("fs.viewfs.mounttable.mig.link./data", tmp_path.as_uri())
