@@ -27,7 +27,7 @@ from mig_spark.curation.stage import Stage
 from mig_spark.curation.stages import STAGES, flat_counts
 from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
 from mig_spark.ingest.sources import find_parts, pool_inputs
-from mig_spark.kernels.annotation.embedding import model_identity
+from mig_spark.kernels.annotation.model_files import model_identity
 from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.progress import progress

@@ -124,19 +124,19 @@ def write_rows(store: Store, rows: DataFrame, tokenizer: Tokenizer | None) -> di
 
 
 def check_columns(store: Store, config: Config) -> None:
-    """See that the columns that quotas, costs and the strategy name are there, before a model is asked for anything.
+    """Check that records of the pool have the columns that `select.quotas`, `select.cost` and `select.strategy` name.
+
+    It runs before any row is annotated, so that nothing is paid for a selection that cannot be made.
 
     Raises:
-        ContractError: no record of the pool has one.
+        ContractError: no record has one of them.
     """
     for name in config.record_columns():
         if store.read(POOL).where(_of_record(name).isNotNull()).isEmpty():
-            select = config.select
-            parts = [("quotas", select.quotas), ("cost", select.cost)]
-            naming = [part for part, given in parts if given is not None and given.column == name] or ["strategy"]
+            keys = " and ".join(config.select.who_names(name))
             raise ContractError(
-                f"{' and '.join(f'select.{part}' for part in naming)} names the column {name!r}: no record of the pool "
-                f"has it (beside the records' own columns there are {', '.join(config.own_columns())})"
+                f"{keys} names the column {name!r}: no record of the pool has it "
+                f"(beside the records' own columns there are {', '.join(config.own_columns())})"
             )
 
 

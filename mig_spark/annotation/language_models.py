@@ -7,15 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mig_spark.config.base import Section
+from mig_spark.config.base import WHERE_MODEL, Section
 from mig_spark.kernels.annotation.annotators import CostKind
-from mig_spark.kernels.annotation.embedding import model_identity
+from mig_spark.kernels.annotation.model_files import model_identity
 
-#: where the executors find a causal model, for descriptions
-WHERE_CAUSAL = (
-    "a name on the hub, a folder or a GGUF file that every node has, or package:NAME for the one that an installed "
-    "package carries"
-)
+#: `WHERE_MODEL` of models that may be a GGUF file too
+WHERE_CAUSAL = WHERE_MODEL.replace("a folder", "a folder or a GGUF file")
 
 
 class LanguageModelConfig(Section):

@@ -12,7 +12,7 @@ from mig_spark.annotation.plan import Plan, usable_rows
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL
 from mig_spark.errors import DependencyError, InputError
-from mig_spark.kernels.annotation.embedding import BUNDLED_NAMES, model_folder
+from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, model_folder
 from mig_spark.kernels.annotation.tokens import HINT, Tokenizer
 from mig_spark.lakehouse.files import read_bytes
 from mig_spark.lakehouse.tables import Store

@@ -12,6 +12,7 @@ from mig_spark.annotation.sample_rows import sample_texts
 from mig_spark.contracts import ANNOTATED, POOL, VECTORS
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation import embedding
+from mig_spark.kernels.annotation.model_files import model_identity
 from mig_spark.lakehouse.runtime import task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -47,7 +48,7 @@ def make_embedder(by: By, model: str, *, threads: int | None, spark: SparkSessio
     from mig_spark.kernels.annotation.row_vectors import Embedder
 
     embedding.check_installed()
-    identity, labels, sample = embedding.model_identity(model), None, None
+    identity, labels, sample = model_identity(model), None, None
     if by == "distilled":
         labels, sample = tuple(vocabulary_labels("builtin", spark)), tuple(sample_texts("builtin", spark))
     return Embedder(model, identity, labels, sample, threads)

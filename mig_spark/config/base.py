@@ -7,6 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+#: Where the executors find a model, for descriptions of keys.
+WHERE_MODEL = (
+    "a name on the hub, a folder that every node has, or package:NAME for the one that an installed package carries"
+)
 #: What stands for a number that is chosen from the pool.
 AUTO = "auto"
 
@@ -41,7 +45,4 @@ class RowVectors(Section):
         description="what makes the vectors: distilled: static token vectors, made from the model once, for CPUs; "
         "model: the model itself",
     )
-    model: str = Field(
-        DEFAULT_MODEL,
-        description="sentence-transformers model: a name on the hub, a folder that every node has, or package:NAME",
-    )
+    model: str = Field(DEFAULT_MODEL, description=f"sentence-transformers model: {WHERE_MODEL}")

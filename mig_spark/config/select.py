@@ -48,8 +48,8 @@ class PhiConfig(Section):
 
 #: Why the two cannot go together.
 INVARIANT_NEEDS_RECEIVER = (
-    "select.propagation: invariant weighs a label by the share of its own that it keeps, which graph.normalize: sender "
-    "does not say: set graph.normalize: receiver, or leave propagation out"
+    "select.propagation: invariant needs graph.normalize: receiver, whose matrix says how much of its information a "
+    "label keeps for itself; with sender it does not: set graph.normalize: receiver, or leave propagation out"
 )
 
 #: The quota class of rows without a value, where those are not limited.
@@ -275,8 +275,19 @@ class SelectConfig(Section):
 
     def columns(self) -> list[str]:
         """The columns of the annotated pool that quotas, cost and the strategy name, beside id, labels and score."""
-        named = [part.column for part in (self.quotas, self.cost) if part is not None]
-        return list(dict.fromkeys([*named, *self.strategy.reads_columns()]))
+        return list(dict.fromkeys(column for _, column in self._named()))
+
+    def who_names(self, column: str) -> list[str]:
+        """The keys of the config that name a column: any of select.quotas, select.cost, select.strategy."""
+        return list(dict.fromkeys(key for key, name in self._named() if name == column))
+
+    def _named(self) -> list[tuple[str, str]]:
+        """Keys of the config, each with a column that it names."""
+        limits = [("select.quotas", self.quotas), ("select.cost", self.cost)]
+        return [
+            *((key, part.column) for key, part in limits if part is not None),
+            *(("select.strategy", name) for name in self.strategy.reads_columns()),
+        ]
 
     @model_validator(mode="after")
     def _strategy_goes_by_what_is_set(self) -> SelectConfig:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from mig_spark.config import edge_threshold
 from mig_spark.errors import AnnotationError, InputError
-from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model, model_folder
+from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model
+from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.kernels.labels import similarity
 from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
 from mig_spark.lakehouse.lists import read_list

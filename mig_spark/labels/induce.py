@@ -17,7 +17,8 @@ import pyarrow as pa
 from mig_spark.config import Config
 from mig_spark.contracts import CLUSTER_ROWS, CLUSTERS, POOL, ROW_VECTORS
 from mig_spark.errors import AnnotationError, InputError
-from mig_spark.kernels.annotation.embedding import check_installed, model_folder
+from mig_spark.kernels.annotation.embedding import check_installed
+from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.kernels.labels.phrases import Phrase, name_clusters
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.leases import leased

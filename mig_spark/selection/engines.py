@@ -50,14 +50,14 @@ LOCAL_SHARE = 0.5
 
 
 def make_phi(select: SelectConfig, graph: LabelGraph, parameters: dict[str, dict[str, float]] | None = None) -> Phi:
-    """The concave function of every label, as `phi` and `propagation` of the section say.
+    """The concave function phi of each label, by the keys `phi`, `label_parameters` and `propagation` of `select`.
 
     `propagation: invariant` takes c phi(x / c), c being P[l, l], the share of its own information that a label keeps.
     With A, P before its columns are divided, d the sums of these and m what the rows put on labels, that is
     E = sum_l phi((m A)_l) / d_l: labels that say the same have one phi's worth between them, however many they are.
 
     Args:
-        select: the parameters of labels that have none of their own.
+        select: the section of the config; its `phi` is that of labels without parameters of their own.
         graph: the labels in order, and P with columns that sum to 1.
         parameters: by label, any of `weight`, `a`, `b`, `alpha`.
     """

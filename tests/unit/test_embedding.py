@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.annotation import embedding, models
+from mig_spark.kernels.annotation import model_files, models
 from mig_spark.kernels.annotation.embedding import (
     ANSWER_CHARS,
     DIALOGUE_CHARS,
@@ -27,11 +27,10 @@ from mig_spark.kernels.annotation.embedding import (
     embed_labels,
     embed_texts,
     load_model,
-    model_folder,
-    model_identity,
     row_text,
     row_texts,
 )
+from mig_spark.kernels.annotation.model_files import model_folder, model_identity
 from mig_spark.kernels.annotation.models import loaded_models, token_batches
 from mig_spark.kernels.annotation.nearest import nearest_labels
 
@@ -138,7 +137,7 @@ def test_weights_that_were_not_published_are_refused_in_one_line(
     (package / "__init__.py").write_text("")
     weights = package / "model" / "model.safetensors"
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(embedding, "BUNDLED_PACKAGE", "other_package")
+    monkeypatch.setattr(model_files, "BUNDLED_PACKAGE", "other_package")
     with pytest.raises(DependencyError, match=r"model.safetensors cannot be read \(No such file"):
         model_folder(MODEL)
     content = bytearray((published / "model.safetensors").read_bytes())
@@ -146,7 +145,7 @@ def test_weights_that_were_not_published_are_refused_in_one_line(
     weights.write_bytes(content)
     with pytest.raises(DependencyError) as e:
         model_folder("all-MiniLM-L6-v2")
-    assert f"published {embedding.BUNDLED_SHA256}" in str(e.value)
+    assert f"published {model_files.BUNDLED_SHA256}" in str(e.value)
     assert "give a folder with the model" in str(e.value)
     assert "\n" not in str(e.value)
     # what is put right is read again

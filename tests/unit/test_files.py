@@ -10,7 +10,7 @@ from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.annotation.sample_rows import sample_texts
 from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, InputError
-from mig_spark.kernels.annotation.embedding import model_folder
+from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.lakehouse.files import is_remote, read_bytes, write_lines
 from mig_spark.lakehouse.storage import Files
 from mig_spark.selection.stage import remove_saved
@@ -79,7 +79,7 @@ def test_a_model_in_an_object_store_is_no_name_on_the_hub():
     for name in ("s3://bucket/model", "abfss://c@account/model"):
         with pytest.raises(DependencyError, match=f"the model at {name} cannot be loaded from there"):
             model_folder(name)
-    with pytest.raises(DependencyError, match="no embedding model at /Volumes/main/files/model"):
+    with pytest.raises(DependencyError, match="no model at /Volumes/main/files/model"):
         model_folder("dbfs:/Volumes/main/files/model")
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
 from mig_spark.annotation.language_models import LanguageModelConfig
+from mig_spark.config.base import WHERE_MODEL
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
 
@@ -22,9 +23,7 @@ class RewardScorer(LanguageModelConfig, Scorer):
     """What a sequence-classification reward model says of the whole talk, as quality and score."""
 
     kind: Literal["reward"] = "reward"
-    model: str = Field(
-        description="sequence classifier: a name on the hub, a folder that every node has, or package:NAME"
-    )
+    model: str = Field(description=f"sequence classifier: {WHERE_MODEL}")
     label: int = Field(0, ge=0, description="number of the good class; with more classes than one its log-odds count")
     activation: Literal["sigmoid", "none"] = Field(
         "sigmoid", description="sigmoid: scores between 0 and 1; none: the reward as it is, which must not be negative"

@@ -16,6 +16,7 @@ from mig_spark.annotation.taggers.embedding import NearestTagger, nearest
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, Made
 from mig_spark.kernels.annotation.embedding import TextOf
+from mig_spark.kernels.annotation.model_files import model_identity
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,7 +48,7 @@ class DistilledTagger(NearestTagger):
 
         labels = vocabulary_labels(self.vocabulary, spark)
         embedding.check_installed()
-        identity = embedding.model_identity(self.model)
+        identity = model_identity(self.model)
         said = self.said()
         fitted = {"vocabulary": labels, "sample": sample_texts(self.sample, spark)}
         parameters = {**said, **fitted, "model": self.model, "identity": identity, "cache_dir": self.cache_dir}

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from mig_spark.annotation.annotator import Among, Annotator, Tagger, version_of
 from mig_spark.annotation.label_lists import vocabulary_labels
-from mig_spark.config.base import DEFAULT_MODEL
+from mig_spark.config.base import DEFAULT_MODEL, WHERE_MODEL
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.annotators import TRUNCATED, CostKind, Made
 from mig_spark.kernels.annotation.embedding import TextOf
+from mig_spark.kernels.annotation.model_files import model_identity
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 class NearestTagger(Tagger):
     """What taggers that compare a row with the labels of a vocabulary have in common."""
 
-    model: str = Field(
-        DEFAULT_MODEL,
-        description="sentence-transformers model: a name on the hub, a folder that every node has, or package:NAME",
-    )
+    model: str = Field(DEFAULT_MODEL, description=f"sentence-transformers model: {WHERE_MODEL}")
     vocabulary: str = Field(
         "builtin", description="labels to choose from: path of a JSON list; builtin: the bundled 968 English ones"
     )
@@ -83,7 +81,7 @@ class EmbeddingTagger(NearestTagger):
         """See `Tagger`."""
         embedding.check_installed()
         labels = vocabulary_labels(self.vocabulary, spark)
-        identity = embedding.model_identity(self.model)
+        identity = model_identity(self.model)
         said = self.said()
         parameters = {**said, "model": self.model, "vocabulary": labels, "batch_tokens": self.batch_tokens}
         parameters["text"] = self.text

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.annotation.embedding import HINT, model_folder
-from mig_spark.kernels.annotation.model_files import gguf_file
+from mig_spark.kernels.annotation.embedding import HINT
+from mig_spark.kernels.annotation.model_files import check_readable, is_gguf, model_folder, model_place
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
 
 logger = logging.getLogger(__name__)
@@ -97,13 +97,12 @@ def load_lm(
         DependencyError: the library or the model cannot be loaded.
     """
     check_transformers()
-    weights = gguf_file(name)
-    if weights is not None and head != "causal":
-        raise DependencyError(f"the {head} model {name!r} is a GGUF file: give a folder with a transformers model")
-    folder = model_folder(name) if weights is None else weights.parent
+    place = model_place(name) if head == "causal" else model_folder(name)
+    if place is not None:
+        check_readable(name, place)
     started = time.perf_counter()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if folder is not None:
+    if place is not None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         with quiet():
@@ -112,10 +111,11 @@ def load_lm(
             key = (name, revision or "", head, device, dtype)
             known = _WORKER.models.get(key)
             if known is None:
-                where = {"local_files_only": folder is not None, "trust_remote_code": False, "revision": revision}
-                if weights is not None:
-                    where["gguf_file"] = weights.name
-                known = _WORKER.models[key] = _load(name, str(folder or name), head, device, dtype, where)
+                where = {"local_files_only": place is not None, "trust_remote_code": False, "revision": revision}
+                path = str(place or name)
+                if place is not None and is_gguf(place):
+                    path, where["gguf_file"] = str(place.parent), place.name
+                known = _WORKER.models[key] = _load(name, path, head, device, dtype, where)
                 record_load(time.perf_counter() - started)
                 logger.info("loaded %s on %s in %.1f s", name, device, time.perf_counter() - started)
     except Exception as e:  # a damaged file raises whatever its reader trips over

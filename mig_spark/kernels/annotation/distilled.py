@@ -90,7 +90,8 @@ def load_static(
         model: as in `embedding.load_model`.
         labels: the vocabulary that rows are compared with.
         sample: texts of rows, which the model embeds to fit the map.
-        identity: of the model, from `embedding.model_identity`; part of the name in the cache, with labels and sample.
+        identity: of the model, from `model_files.model_identity`; part of the name in the cache, with labels and
+            sample.
         max_tokens: tokens of a text that are used; the rest is cut.
         cache_dir: folder for distilled models; default: the user's cache folder, or one for temporary files.
         threads: torch threads for the distillation.

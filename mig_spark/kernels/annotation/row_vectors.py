@@ -20,7 +20,7 @@ class Embedder:
 
     Attributes:
         model: as in `embedding.load_model`.
-        identity: of the model, from `embedding.model_identity`.
+        identity: of the model, from `model_files.model_identity`.
         vocabulary, sample: what the distilled model is made with, as `distilled.load_static` takes them; None: the
             model itself is run.
         threads: torch threads.

@@ -51,7 +51,8 @@ class Phi:
         return Phi(EXP, np.full(n, alpha), np.ones(n), np.ones(n))
 
     def scaled(self, c: F64) -> Phi:
-        """The function c phi(x / c) of every label: its slope at 0 is that of phi, and it has c times as much to give.
+        """c phi(x / c) on each label, the perspective of phi: as steep at x = 0, and it reaches c times the value at c
+        times the x, so a label with a small c is saturated sooner.
 
         Args:
             c: float64 (L,), above 0.
@@ -82,7 +83,7 @@ class PropagationMatrix:
         return len(self.indptr) - 1
 
     def diagonal(self) -> F64:
-        """P[l, l]: what a label keeps of its own, float64 (L,); 0 where nothing is stored.
+        """The diagonal of P, float64 (L,): how much of a unit of information on a label stays on that label.
 
         >>> PropagationMatrix.identity(2).diagonal().tolist()
         [1.0, 1.0]
