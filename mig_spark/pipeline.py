@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotate import annotation_key
-from mig_spark.annotation.tokens import find_tokenizer
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SCREENED, SELECTION
 from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
@@ -79,8 +78,9 @@ def run_pipeline(
     Raises:
         ConfigError: `run_id` cannot be the name of a run, or `tracking.mlflow` is `env` and no address is set.
         LeaseError: another run is writing into the same tables.
-        InputError, DependencyError: the tokenizer that is to count tokens, or an evaluation set, is not there or
-            cannot be used, or MLflow is not installed and `tracking` asks for it; nothing was done.
+        InputError, DependencyError: a model or a list of labels that annotates, the tokenizer that is to count tokens,
+            or an evaluation set, is not there or cannot be used, or MLflow is not installed and `tracking` asks for it;
+            nothing was done.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
@@ -98,8 +98,8 @@ def run_pipeline(
         )
     see_that_runs_can_be_logged(config)
     store = Store(spark, config.output, Writer(run_id))
-    if any(ANNOTATED in stage.writes(config) for stage in planned):
-        find_tokenizer(spark, config)
+    if any(stage.models for stage in planned):
+        annotation_key(store, config)  # the models and the tokenizer are there: said before any work
     if len(planned) > 1 and any(SCREENED in stage.writes(config) for stage in planned):
         for _ in texts_of_sets(spark, config.screen.contamination):
             pass  # they can be used: said before any work

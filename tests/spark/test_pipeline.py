@@ -12,7 +12,7 @@ import pytest
 
 from mig_spark import build_config, run_pipeline
 from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
-from mig_spark.errors import InputError
+from mig_spark.errors import DependencyError, InputError
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import flat_counts
@@ -175,6 +175,14 @@ def test_a_stage_without_its_input_says_which_to_run_first(spark, config):
     for stage, table in (("annotate", "pool"), ("screen", "pool"), ("select", "annotated")):
         with pytest.raises(InputError, match=f"no table '{table}'.*run the stage .* first"):
             run_pipeline(spark, config, (stage,))
+
+
+def test_an_annotator_whose_model_is_not_there_is_told_before_anything_is_read(spark, config, tmp_path):
+    scorer = {"kind": "ifd", "model": "package:never-installed"}
+    plain = {**config.to_dict(), "annotate": {**config.to_dict()["annotate"], "scorer": scorer}}
+    with pytest.raises(DependencyError, match="pip install --no-deps never-installed"):
+        run_pipeline(spark, build_config(plain))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long
