@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 
 # this folder has a `select.py`, which would hide the standard library's
-sys.path.append(sys.path.pop(0))
+sys.path.sort(key=lambda place: place == __file__.rpartition("/")[0])
 
 import argparse
 from collections import Counter
@@ -32,6 +32,8 @@ import numpy as np
 import numpy.typing as npt
 import quality_pools
 from quality_pools import Row, add_pool_arguments
+
+from mig_spark.kernels.evaluation.measures import difference
 
 Labels = list[list[str]]
 Edges = list[tuple[str, str, float]]
@@ -291,15 +293,9 @@ def own_share(found: Sequence[Found], beside: Sequence[Found]) -> tuple[float, f
     """Share of prompts kept back whose nearest selected prompt is of their own task, the mean over tasks; its
     difference from `beside`, and the 95% interval of that by a bootstrap over tasks and, where there are several,
     selections."""
-    ours, theirs = (np.array([f.own for f in some]) for some in (found, beside))
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(2000):
-        some = rng.integers(ours.shape[1], size=ours.shape[1])
-        one, two = (shares[rng.integers(len(shares), size=len(shares))].mean(0) for shares in (ours, theirs))
-        drawn.append((one - two)[some].mean())
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(ours.mean()), float(ours.mean() - theirs.mean()), float(low), float(high)
+    ours = [one.own for one in found]
+    less = difference(ours, [one.own for one in beside])
+    return float(np.mean(ours)), less.value, less.low, less.high
 
 
 def line(name: str, found: Sequence[Found], random: Sequence[Found]) -> str:

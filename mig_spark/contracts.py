@@ -443,6 +443,29 @@ SELECTION_CHANGES = Table(
     {"change_known": "change in ('entered', 'left')"},
 )
 
+EVIDENCE = Table(
+    "evidence",
+    "What `mig-spark evaluate` measured last, a row a budget, strategy and measure; nothing that MIG optimises",
+    (
+        Column("share", "double", "the budget as a share of the sample's rows", nullable=False),
+        Column("rows", "bigint", "the budget in rows", nullable=False),
+        Column("strategy", "string", "how the rows were selected", nullable=False),
+        Column("measure", "string", "strata, own, distance, novelty, loss or length", nullable=False),
+        Column("value", "double", "the mean over runs", nullable=False),
+        Column("runs", "int", "selections that the mean is of", nullable=False),
+        Column("beside_random", "double", "this value less that of random selections; null for these"),
+        Column("beside_random_low", "double", "lower end of its 95% interval"),
+        Column("beside_random_high", "double", "upper end of its 95% interval"),
+        Column("own_beside", "double", "the value of the config's own strategy less this one; null for that one"),
+        Column("own_beside_low", "double", "lower end of its 95% interval"),
+        Column("own_beside_high", "double", "upper end of its 95% interval"),
+        Column("setting", "string", "JSON: the sample, what was compared and left out, the model", nullable=False),
+        Column("evaluated_at", "timestamp", "UTC", nullable=False),
+        Column("config_hash", "string", "sha256 of the config", nullable=False),
+        Column("annotated_version", "bigint", "Delta version of `annotated` that was read", nullable=False),
+    ),
+)
+
 RUNS = Table(
     "runs",
     "One row an execution: what went in, what came out, how long it took, and the certificate",
@@ -518,6 +541,7 @@ TABLES = {
         LABEL_EDGES,
         SELECTION,
         SELECTION_CHANGES,
+        EVIDENCE,
         RECORDS,
         SOURCE_FILES,
         RUNS,

@@ -132,7 +132,7 @@ def check_columns(store: Store, config: Config) -> None:
         ContractError: no record has one of them.
     """
     for name in config.record_columns():
-        if store.read(POOL).where(_of_record(name).isNotNull()).isEmpty():
+        if store.read(POOL).where(of_record(name).isNotNull()).isEmpty():
             keys = " and ".join(config.select.who_names(name))
             raise ContractError(
                 f"{keys} names the column {name!r}: no record of the pool has it "
@@ -143,12 +143,13 @@ def check_columns(store: Store, config: Config) -> None:
 def _columns(config: Config) -> Column:
     from pyspark.sql import functions as sf
 
-    pairs: list[Any] = [part for name in config.record_columns() for part in (sf.lit(name), _of_record(name))]
+    pairs: list[Any] = [part for name in config.record_columns() for part in (sf.lit(name), of_record(name))]
     made = sf.create_map(*pairs) if pairs else sf.lit(None)
     return made.cast("map<string,string>").alias("columns")
 
 
-def _of_record(name: str) -> Column:
+def of_record(name: str) -> Column:
+    """The value of a key of the user's own record as text, from the column `raw`; null where it has none."""
     from pyspark.sql import functions as sf
 
     quoted = name.replace("'", "\\'")

@@ -7,12 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mig_spark.config.base import WHERE_MODEL, Section
+from mig_spark.config.base import Section
 from mig_spark.kernels.annotation.annotators import CostKind
 from mig_spark.kernels.annotation.model_files import model_identity
-
-#: `WHERE_MODEL` of models that may be a GGUF file too
-WHERE_CAUSAL = WHERE_MODEL.replace("a folder", "a folder or a GGUF file")
 
 
 class LanguageModelConfig(Section):

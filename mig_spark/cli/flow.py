@@ -316,6 +316,27 @@ def tune(config: str, overrides: Sequence[str], as_json: bool) -> None:
     click.echo(json.dumps(found.to_dict()) if as_json else describe_tuned(found))
 
 
+@cli.command(epilog="Example: mig-spark evaluate config.yaml --set evaluate.stratum=task")
+@click.argument("config", type=click.Path(dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config value. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as a JSON object instead.")
+def evaluate(config: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Compare the config's strategy with random selections and with other strategies, by what none of them optimises.
+
+    Selections are made from a sample of the annotated pool, and prompts that were kept back look for the nearest
+    selected one; with evaluate.train, a small language model learns from each selection. The table `evidence` has the
+    result, and the next report shows it.
+    """
+    from mig_spark.evaluate import describe_evidence
+    from mig_spark.evaluate import evaluate as evaluate_config
+    from mig_spark.lakehouse.session import open_session
+
+    settings = read_config(config, overrides)
+    with open_session(settings.spark) as session:
+        found = evaluate_config(session.spark, settings)
+    click.echo(json.dumps(found.to_dict()) if as_json else describe_evidence(found))
+
+
 @cli.command(
     epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml --page compared.html"
 )

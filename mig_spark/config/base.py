@@ -11,6 +11,8 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WHERE_MODEL = (
     "a name on the hub, a folder that every node has, or package:NAME for the one that an installed package carries"
 )
+#: The same of causal language models, which may be a GGUF file too.
+WHERE_CAUSAL = WHERE_MODEL.replace("a folder", "a folder or a GGUF file")
 #: What stands for a number that is chosen from the pool.
 AUTO = "auto"
 

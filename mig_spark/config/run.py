@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from mig_spark.config.annotate import AnnotateConfig
 from mig_spark.config.base import Section
+from mig_spark.config.evaluate import EvaluateConfig
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
 from mig_spark.config.presets import published
@@ -18,6 +19,9 @@ from mig_spark.config.screen import ScreenConfig
 from mig_spark.config.select import INVARIANT_NEEDS_RECEIVER, SelectConfig
 from mig_spark.contracts import OWN_COLUMNS
 from mig_spark.plugins import EXPORTS
+
+#: Sections that change nothing of what a run selects.
+_DECIDES_NOTHING = ("spark", "output", "lock", "report", "evaluate", "tracking")
 
 
 class PoolConfig(Section):
@@ -212,6 +216,9 @@ class Config(Section):
     )
     gates: GatesConfig = Field(GatesConfig(), description="what must hold before a selection is published")
     report: ReportConfig = Field(ReportConfig(), description="what the report shows")
+    evaluate: EvaluateConfig = Field(
+        EvaluateConfig(), description="what `mig-spark evaluate` compares selections by; no run goes by it"
+    )
     tracking: TrackingConfig = Field(TrackingConfig(), description="where runs that have ended are logged")
     lock: LockConfig = Field(LockConfig(), description="one run at a time into the same tables")
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
@@ -270,7 +277,7 @@ class Config(Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def hash(self) -> str:
-        """sha256 of everything that can change a result: all but the session, the lock, the report, tracking, and where
-        output goes."""
-        plain = {k: v for k, v in self.to_dict().items() if k not in ("spark", "output", "lock", "report", "tracking")}
+        """sha256 of everything that can change a result: all but the session, the lock, the report, the evaluation,
+        tracking, and where output goes."""
+        plain = {k: v for k, v in self.to_dict().items() if k not in _DECIDES_NOTHING}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

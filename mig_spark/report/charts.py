@@ -209,6 +209,31 @@ def rows(items: Sequence[tuple[str, str, Sequence[Bar]]], columns_: Sequence[str
     return Chart(f'<div class="hbars">{"".join(drawn)}</div>', (columns_, [[name, value] for name, value, _ in items]))
 
 
+def intervals(items: Sequence[tuple[str, float, float, float, bool]], axis: Axis, columns_: Sequence[str]) -> Chart:
+    """Values with their intervals, each a line below its name; a thin line marks 0 of all.
+
+    Args:
+        items: (name, value, low end, high end, whether it is the one that is looked at).
+        axis: has all ends and 0.
+        columns_: titles of the table: of the name, of the value, of the interval.
+    """
+    zero = 100 * float(axis.place(0.0))
+    drawn, told = [], []
+    for name, value, low, high, ours in items:
+        at, left, right = (100 * float(axis.place(v)) for v in (value, low, high))
+        words = (f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}")
+        tint = "selection" if ours else "muted"
+        drawn.append(
+            f'<div class="hbar"><span class="name">{esc(name)}</span><b>{esc(words[0])}</b>'
+            f'<div class="track span" data-tip="{esc(f"{name}: {words[0]} ({words[1]})")}">'
+            f'<i class="zero" style="left:{zero:.2f}%"></i>'
+            f'<i class="fill {tint} reach" style="left:{left:.2f}%;width:{max(right - left, 0.4):.2f}%"></i>'
+            f'<i class="fill {tint} at" style="left:{at:.2f}%"></i></div></div>'
+        )
+        told.append([name, *words])
+    return Chart(f'<div class="hbars">{"".join(drawn)}</div>', (columns_, told))
+
+
 def _area(x: Axis, y: Axis, drawn: str, *, grid_x: bool = True) -> str:
     """The plot area with its axes; `drawn` is SVG in its units."""
     lines = "".join(

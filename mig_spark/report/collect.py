@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
+from mig_spark.evaluation.table import read_evidence
 from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.report.before_after import languages, score_range, scores_and_lengths, sources
 from mig_spark.report.data import (
     Counts,
     Curve,
     Edge,
+    EvidenceFacts,
     GraphFacts,
     LabelFacts,
     LabelNode,
@@ -108,7 +110,15 @@ def collect_report_data(
         config=run.get("config") or {},
         versions=run.get("versions") or {},
         inputs=run.get("inputs"),
+        evidence=_evidence_facts(store),
     )
+
+
+def _evidence_facts(store: Store) -> EvidenceFacts | None:
+    found = read_evidence(store)
+    if found is None:
+        return None
+    return EvidenceFacts(found.evidence, _when(found.evaluated_at), found.of_this_pool)
 
 
 def _label_table(store: Store, selection: DataFrame) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.evaluation.evidence import Evidence
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -219,6 +221,15 @@ class RejectedExample:
 
 
 @dataclass(frozen=True)
+class EvidenceFacts:
+    """What `mig-spark evaluate` measured last, when (in words), and whether the annotated pool is still that one."""
+
+    evidence: Evidence
+    evaluated_at: str
+    of_this_pool: bool
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A whole report.
 
@@ -253,3 +264,4 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     inputs: Any = None
+    evidence: EvidenceFacts | None = None

@@ -14,6 +14,7 @@ from mig_spark.report import figures
 from mig_spark.report.chosen import chosen
 from mig_spark.report.data import Curve, ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
+from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
@@ -26,7 +27,8 @@ _NOTHING = "No row was selected, so there is nothing to compare here."
 def all_sections(data: ReportData) -> list[Section]:
     """Every section that has something to say."""
     shown = [flow(data), information(data), labels(data), *enough(data), mix(data), *annotation(data)]
-    return [*shown, *vocabulary(data), graph(data), *chosen(data), rows(data), *rejected(data), run(data)]
+    shown += [*evidence(data), *vocabulary(data), graph(data), *chosen(data), rows(data), *rejected(data)]
+    return [*shown, run(data)]
 
 
 def flow(data: ReportData) -> Section:

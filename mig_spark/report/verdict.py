@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mig_spark.evaluation.evidence import behind_random
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
-from mig_spark.report.data import ReportData
+from mig_spark.report.data import EvidenceFacts, ReportData
 from mig_spark.report.text import count, excerpt, number, percent, plural
 
 #: From here on a figure is worth a warning: answers so many times as long (or as short) as the pool's, a label on that
@@ -138,6 +139,8 @@ def _wary(data: ReportData) -> Iterator[str]:
         yield f"{count(c.selected)} rows were selected of a budget of {count(budget)}: there was nothing left to take."
     if c.selected and strategy(data) == "mig" and data.certificate and not is_certified(data):
         yield "The selection is not certified to be the exact greedy one."
+    if (facts := _evidence(data)) is not None and (behind := behind_random(facts.evidence)):
+        yield f"At every budget that was tried, random selections are ahead of this strategy by: {', '.join(behind)}."
     yield from _wary_of_rows(data)
     if hubs := [share for share in data.labels.top if share.pool > ON_ROWS]:
         names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the rows)" for s in hubs[:3])
@@ -183,8 +186,16 @@ def _unknown(data: ReportData) -> Iterator[str]:
         yield "near duplicates (screen.near_duplicates is off)"
     if not data.health.get("follows"):
         yield "what the score follows (this run has no measure of it)"
+    if _evidence(data) is None:
+        yield "what the strategy is worth beside random rows on this pool (mig-spark evaluate measures it)"
     if data.counts.selected and longer(data) is None:
         yield "whether selected answers are longer than the pool's"
+
+
+def _evidence(data: ReportData) -> EvidenceFacts | None:
+    """The evidence, where it is of this pool and of the strategy that chose the rows."""
+    facts = data.evidence
+    return facts if facts is not None and facts.of_this_pool and facts.evidence.own == strategy(data) else None
 
 
 def is_certified(data: ReportData) -> bool:

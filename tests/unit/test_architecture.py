@@ -47,9 +47,9 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
 #: Rooms from the ground up, as ARCHITECTURE.md lists them: a room imports only from those before it.
 ORDER = [
     "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs", "ingest",
-    "screen", "annotation", "labels", "selection", "export", "report", "curation", "summary", "tracking", "pipeline",
-    "api", "sample_files", "sample", "verify", "explain", "compare", "tune", "doctor", "survey", "starter", "dry_run",
-    "cli", "__init__", "__main__",
+    "screen", "annotation", "labels", "selection", "evaluation", "export", "report", "curation", "summary", "tracking",
+    "pipeline", "api", "sample_files", "sample", "verify", "explain", "compare", "tune", "evaluate", "doctor", "survey",
+    "starter", "dry_run", "cli", "__init__", "__main__",
 ]  # fmt: skip
 LEVEL = {room: level for level, room in enumerate(ORDER)}
 

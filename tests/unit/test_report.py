@@ -105,6 +105,10 @@ def test_every_part_is_there(page: Tags) -> None:
             "sources",
             "scores",
             "lengths",
+            "evidence-strata",
+            "evidence-own",
+            "evidence-distance",
+            "evidence-novelty",
             "network",
             "degrees",
         )
@@ -120,7 +124,7 @@ def test_every_part_is_there(page: Tags) -> None:
 def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
     page = render_report(data)
     cards = re.findall(r'<div class="plot" id="plot-([a-z-]+)".*?<details class="numbers">', page, re.DOTALL)
-    assert len(cards) == 11, "each has its numbers as a table"
+    assert len(cards) == 15, "each has its numbers as a table"
     for shape in re.findall(r'<poly(?:line|gon) [^>]*points="([^"]+)"', page):
         points = np.array([tuple(map(float, point.split(","))) for point in shape.split()])
         assert len(points) > 1
@@ -132,6 +136,9 @@ def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
         assert x + width <= 1000.1
         assert y + height == pytest.approx(1000, abs=0.02)
     assert all(float(width) <= 100 for width in re.findall(r'<i class="fill [a-z]+" style="width:([\d.]+)%', page))
+    reach = re.findall(r'<i class="fill [a-z]+ reach" style="left:([\d.]+)%;width:([\d.]+)%', page)
+    assert len(reach) == 16, "four strategies beside random, four measures"
+    assert all(float(left) + float(width) <= 100.5 for left, width in reach)
 
 
 def test_a_curve_is_where_its_numbers_say() -> None:
@@ -285,7 +292,7 @@ def test_excerpt_is_a_beginning_of_the_text(text: str, limit: int) -> None:
 
 
 def test_nothing_selected_is_said_and_not_plotted() -> None:
-    page = Tags(render_report(nothing_selected()))
+    page = Tags(render_report(dataclasses.replace(nothing_selected(), evidence=None)))
     assert "No row was selected" in page.text
     assert {v for _, n, v in page.attributes if n == "id" and v.startswith("plot-")} == {
         "plot-funnel",

@@ -116,6 +116,8 @@ def test_near_duplicates_without_a_limit_are_told(calm: ReportData) -> None:
         ("config", config("screen.contamination", []), "screen.contamination names none"),
         ("config", config("screen.near_duplicates", None), "screen.near_duplicates is off"),
         ("health", {}, "no measure of it"),
+        ("evidence", None, "mig-spark evaluate measures it"),
+        ("evidence.of_this_pool", False, "mig-spark evaluate measures it"),
         ("lengths.means", {}, "longer than the pool's"),
     ],
 )  # fmt: skip
@@ -128,6 +130,7 @@ def test_what_nobody_looked_at_is_told(calm: ReportData, path: str, value: Any, 
 def test_other_strategies_are_named_and_not_called_uncertified(calm: ReportData) -> None:
     empty = dataclasses.replace(calm.objective, rank=np.zeros(0), value=np.zeros(0))
     data = replace(calm, certificate={"strategy": "top", "certified": False}, objective=empty)
+    assert verdict(data).unknown, "the evidence is of another strategy"
     found = verdict(data)
     assert "by the strategy top" in found.chosen[0]
     assert not [line for line in found.chosen if "objective" in line]

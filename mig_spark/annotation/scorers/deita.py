@@ -10,7 +10,8 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Annotator, Scorer, version_of
-from mig_spark.annotation.language_models import WHERE_CAUSAL, LanguageModelConfig, check_prompt
+from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
+from mig_spark.config.base import WHERE_CAUSAL
 from mig_spark.kernels.annotation import causal_lm, lm_scores
 from mig_spark.kernels.annotation.annotators import Made
 

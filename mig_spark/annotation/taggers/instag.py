@@ -8,7 +8,8 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Annotator, Tagger, version_of
-from mig_spark.annotation.language_models import WHERE_CAUSAL, LanguageModelConfig, check_prompt
+from mig_spark.annotation.language_models import LanguageModelConfig, check_prompt
+from mig_spark.config.base import WHERE_CAUSAL
 from mig_spark.kernels.annotation import causal_lm, instag
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import UNPARSABLE

@@ -249,6 +249,26 @@ def answer_losses(contexts: Sequence[Ids], answers: Sequence[Ids], lm: LanguageM
     return out
 
 
+def summed_loss(examples: Sequence[tuple[Ids, Ids]], lm: LanguageModel) -> Any:
+    """The loss on all answers of a batch, each after its context, summed over their tokens in nats: a torch scalar that
+    gradients can be taken of.
+
+    Args:
+        examples: contexts and answers as lists of token ids, none empty.
+        lm: a causal model.
+    """
+    import torch
+
+    ids, mask = _padded([[*context, *answer] for context, answer in examples], lm, _pad_id(lm), left=False)
+    goals = torch.full_like(ids, -100)
+    for k, (context, answer) in enumerate(examples):
+        goals[k, len(context) : len(context) + len(answer)] = ids[k, len(context) : len(context) + len(answer)]
+    first = min(len(context) for context, _ in examples) - 1
+    where = torch.arange(first, ids.shape[1] - 1, device=ids.device)
+    told = _logits(lm, ids, mask, where).float().flatten(0, 1)
+    return torch.nn.functional.cross_entropy(told, goals[:, first + 1 :].flatten(), reduction="sum")
+
+
 def next_logits(prompts: Sequence[Ids], tokens: Sequence[int], lm: LanguageModel, *, batch_tokens: int) -> F64:
     """Logits of some tokens right after each prompt: float64 (n, len(tokens))."""
     import torch

@@ -1,0 +1,152 @@
+"""Selections of a sample by each strategy that is compared, several runs of each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from mig_spark.annotation.vectors import By, vectors_here
+from mig_spark.config import Config, SelectConfig, build_part
+from mig_spark.config.evaluate import AS_LONG, LONGEST
+from mig_spark.evaluation.sample import MESSAGES, Sample
+from mig_spark.kernels.evaluation.measures import Ints
+from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.strategy import ByVectors, KnownGraph
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+RANDOM = "random"
+#: Keys of `select` that say what may be taken, or how the work is done; they are left out of a comparison.
+_LIMITS = ("quotas", "cost", "given", "include", "exclude")
+_NOT_TAKEN = (
+    *_LIMITS, "budget", "strategy", "label_parameters", "seed", "engine", "candidates", "block_rows", "max_rounds",
+    "upper_bound",
+)  # fmt: skip
+
+
+class Strategies:
+    """The strategies that are compared, as functions of a budget and a run's number.
+
+    Args:
+        sample: the rows.
+        config: its sections `select` and `evaluate` say which strategies, and with which options.
+        graph: loads the label graph, when it is first needed.
+        spark: reads `select.label_parameters`.
+
+    Attributes:
+        own: the name of the strategy of `select`.
+        notes: what of the config is left out of the comparison.
+    """
+
+    def __init__(self, sample: Sample, config: Config, graph: Callable[[], LabelGraph], spark: SparkSession) -> None:
+        self._sample, self._select = sample, config.select
+        self.own = config.select.strategy.kind
+        self._loaded: LabelGraph | None = None
+        self._load = graph
+        self._vectors: dict[tuple[By, str], pa.Array] = {}
+        self._kept: dict[tuple[str, int, int], Ints] = {}
+        self._parameters = read_parameters(config.select, spark)
+        self._table = sample.pool.select(["labels", "score", "answer_characters", MESSAGES])
+        self._kinds: dict[str, Any] = {
+            RANDOM: {"kind": "random"},
+            self.own: None,
+            **{name: _strategy(name) for name in config.evaluate.strategies if name != self.own},
+        }
+        self.notes = list(_left_out(config))
+
+    @property
+    def names(self) -> list[str]:
+        """Random first, then the strategy of `select`, then the others as the config has them."""
+        return list(self._kinds)
+
+    def runs(self, name: str, *, draws: int, orders: int) -> int:
+        """How many runs of a strategy differ by chance: all of those that draw, by `draws`; others in what equal values
+        leave to the order of the ids."""
+        return draws if name in (RANDOM, AS_LONG) else orders
+
+    def select(self, name: str, budget: int, run: int) -> Ints:
+        """The places in the sample of the rows that a strategy takes, int (k,), in its order.
+
+        Run k has the ids in its own order, by which equal values are decided, and draws by seed k.
+        """
+        key = (name, budget, run)
+        if key not in self._kept:
+            self._kept[key] = self._selected(name, budget, run)
+        return self._kept[key]
+
+    def _selected(self, name: str, budget: int, run: int) -> Ints:
+        n = self._table.num_rows
+        number = np.random.default_rng(run).permutation(n)
+        ids = [f"{k:09d}" for k in number.tolist()]
+        with tempfile.TemporaryDirectory() as folder:
+            strategy = self._kinds[name]
+            if name == AS_LONG:
+                like = Path(folder, "like.jsonl")
+                first = self.select(self.own, budget, 0)
+                like.write_text("".join(json.dumps({"id": ids[k]}) + "\n" for k in first.tolist()))
+                strategy = {"kind": "matched", "like": str(like)}
+            config = self._settings(strategy, budget, run, Path(folder))
+            table = self._table.append_column("id", pa.array(ids))
+            if isinstance(config.strategy, ByVectors):
+                made = self._vectors_by(config.strategy)
+                table = table.drop_columns([MESSAGES]).append_column("vector", made)
+            found = select_rows(ArrowRows.of(table, config), KnownGraph(self._graph), config)
+        place = np.argsort(number)
+        return place[np.array([int(name) for name in found.ids], np.int64)]
+
+    def _settings(self, strategy: Any, budget: int, run: int, folder: Path) -> SelectConfig:
+        """The section `select` for one selection: what the config says of the strategy, without limits."""
+        chosen = self._select.strategy if strategy is None else strategy
+        plain: dict[str, Any] = {"strategy": chosen, "budget": budget}
+        known = build_part(SelectConfig, plain, where="evaluate").strategy
+        goes_by = known.goes_by
+        for key in self._select.model_fields_set & (goes_by - set(_NOT_TAKEN)):
+            plain[key] = getattr(self._select, key)
+        if "seed" in goes_by and known.kind != "mig":  # with which `mig` draws the rows that phi.b: auto looks at
+            plain["seed"] = run
+        if "upper_bound" in goes_by:
+            plain["upper_bound"] = False
+        if "label_parameters" in goes_by and self._parameters:
+            file = folder / "parameters.json"
+            file.write_text(json.dumps(self._parameters))
+            plain["label_parameters"] = str(file)
+        return build_part(SelectConfig, plain, where="evaluate")
+
+    def _vectors_by(self, strategy: ByVectors) -> pa.Array:
+        by = (strategy.embedding, strategy.model)
+        if by not in self._vectors:
+            messages = cast(Any, self._table[MESSAGES].combine_chunks())
+            self._vectors[by] = vectors_here(messages, by[0], by[1])
+        return self._vectors[by]
+
+    def _graph(self) -> LabelGraph:
+        self._loaded = self._loaded or self._load()
+        return self._loaded
+
+
+def _strategy(name: str) -> Any:
+    if name == LONGEST:
+        return {"kind": "top", "by": "answer_characters"}
+    return {"kind": name}
+
+
+def _left_out(config: Config) -> Iterator[str]:
+    select = config.select
+    limits = [f"select.{key}" for key in _LIMITS if getattr(select, key) is not None]
+    if config.screen.max_per_group is not None:
+        limits.append("screen.near_duplicates.max_per_group")
+    if limits:
+        yield f"selections are compared without {', '.join(limits)}: a sample cannot keep to what is said of all rows"

@@ -1,0 +1,1 @@
+"""What a selection is worth, measured by what it did not optimise."""
