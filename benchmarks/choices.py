@@ -64,11 +64,11 @@ def frontier_of_samples(rows: int, budget: int) -> None:
 
     from mig_spark.config import SelectConfig
     from mig_spark.kernels.labels.propagation import build_propagation
-    from mig_spark.kernels.selection import frontier
+    from mig_spark.kernels.selection import frontier, trials
     from mig_spark.kernels.selection.objective import Phi
     from mig_spark.selection.arrow_rows import ArrowRows
 
-    frontier.LEAST_COVER, config = 0.0, SelectConfig()
+    trials.LEAST_COVER, config = 0.0, SelectConfig()
     with tempfile.TemporaryDirectory() as folder:
         made = pools.make_pool(Path(folder), rows)
         packed = ArrowRows.of(pq.read_table(made.path), config).pack(
@@ -80,7 +80,7 @@ def frontier_of_samples(rows: int, budget: int) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for share in (0.02, 0.05, 0.1, 0.25, 0.5, 1.0):
-        frontier.SAMPLED_ROWS, began = round(share * rows), time.perf_counter()
+        trials.SAMPLED_ROWS, began = round(share * rows), time.perf_counter()
         found = frontier.choose_balance(
             packed, p, lambda b: Phi.power(made.labels, b=b), budget=budget, score_share=0.95, seed=0, default=0.8
         )  # fmt: skip

@@ -19,6 +19,7 @@ from mig_spark.config import (
     PhiConfig,
     QuotaConfig,
     SelectConfig,
+    TargetConfig,
     build_part,
     edge_threshold,
 )
@@ -68,6 +69,7 @@ def select(
     quotas: QuotaConfig | Mapping[str, Any] | None = None,
     cost: CostConfig | Mapping[str, Any] | None = None,
     label_parameters: str | None = None,
+    target: TargetConfig | Mapping[str, Any] | None = None,
     phi: PhiConfig | Mapping[str, Any] | None = None,
     propagation: Literal["mig", "invariant"] = "mig",
     gain: Literal["gradient", "exact"] = "gradient",
@@ -106,6 +108,8 @@ def select(
         quotas: least and most rows of each class, as the config's `select.quotas`.
         cost: a column of costs and a budget of them, as `select.cost`.
         label_parameters: a file or table with a phi of single labels, as `select.label_parameters`.
+        target: the share of the selected rows' labels that each label is to have, as `select.target`: `{"tau": 0.5}`
+            goes by their shares in the pool. The selection's `certificate.target` says how near it came.
         phi: the concave function, as `select.phi`. None: (x + 1e-6)^0.8.
         propagation: `mig`, as published; or `invariant`: labels that the graph joins have one label's worth between
             them, so that splitting a label into synonyms changes nothing. It needs `normalize="receiver"`.
@@ -137,7 +141,7 @@ def select(
         SelectConfig,
         {
             "strategy": strategy, "budget": budget, "quotas": quotas, "cost": cost,
-            "label_parameters": label_parameters,
+            "label_parameters": label_parameters, "target": target,
             "phi": PhiConfig() if phi is None else phi, "propagation": propagation, "gain": gain, "norm": norm,
             "mode": mode, "epsilon": epsilon, "seed": seed, "engine": engine, "candidates": candidates,
             "block_rows": block_rows, "max_rounds": max_rounds, "upper_bound": upper_bound,

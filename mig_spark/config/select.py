@@ -10,6 +10,7 @@ from pydantic import Field, WrapValidator, model_validator
 
 from mig_spark.config.base import AUTO, Section, number_or_auto
 from mig_spark.config.kinds import OneOf
+from mig_spark.config.target import TargetConfig
 from mig_spark.errors import ConfigError
 from mig_spark.plugins import STRATEGIES
 
@@ -218,6 +219,9 @@ class SelectConfig(Section):
         description="phi of single labels: a table or file with label, weight, a, b, alpha, or a JSON object {label: "
         "{weight: 2}}; `labels`: those columns of the run's own table",
     )
+    target: TargetConfig | None = Field(
+        None, description="the share of the selected rows' labels that each label is to have, by phi; null: none"
+    )
     mode: Literal["greedy", "threshold"] = Field(
         "greedy",
         description="greedy: every row is the best one left; threshold: it may be worse by a share of epsilon, which "
@@ -228,7 +232,7 @@ class SelectConfig(Section):
     )
     seed: int = Field(
         0, ge=0, lt=2**63,
-        description="of strategies that draw at random or in parts, such as random; of mig for phi.b: auto",
+        description="of strategies that draw at random or in parts, such as random; of mig for phi.b: auto and target",
     )  # fmt: skip
     phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
     propagation: Literal["mig", "invariant"] = Field(
@@ -331,8 +335,15 @@ class SelectConfig(Section):
             self.quotas.of(self.budget)
         if self.phi.b == AUTO and self.budget is None:
             raise ValueError("phi.b: auto tries selections of select.budget rows, which is null; give a number of rows")
-        if self.strategy.kind == "mig" and self.seed and self.phi.b != AUTO:
-            raise ValueError("strategy: mig does not go by seed, unless phi.b is auto: leave it out")
+        if self.target is not None and self.target.corrections and self.budget is None:
+            raise ValueError(
+                "target.corrections try selections of select.budget rows, which is null; give a number of rows, or "
+                "corrections: 0"
+            )
+        if self.strategy.kind == "mig" and self.seed and self.phi.b != AUTO and self.target is None:
+            raise ValueError(
+                "strategy: mig does not go by seed, unless phi.b is auto or there is a target: leave it out"
+            )
         if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
             raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":

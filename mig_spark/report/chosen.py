@@ -1,4 +1,5 @@
-"""What `auto` chose for `graph.threshold` and `select.phi.b`, with the evidence that it went by."""
+"""What `auto` chose for `graph.threshold` and `select.phi.b`, and how near a selection came to `select.target`,
+with the evidence that each went by."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ _LINES = 10
 
 
 def chosen(data: ReportData) -> list[Section]:
-    """The section; none where the config gives both as numbers."""
-    threshold, balance = data.threshold, data.certificate.get("balance")
+    """The section; none where the config gives numbers and no target."""
+    threshold, balance, target = data.threshold, data.certificate.get("balance"), data.certificate.get("target")
     cards: list[list[Figure | str]] = []
     said = []
     if threshold:
@@ -33,7 +34,10 @@ def chosen(data: ReportData) -> list[Section]:
     if isinstance(balance, Mapping):
         said.append(f"select.phi.b: auto takes {number(balance['b'])}.")
         cards.append(_balance(balance))
-    return [Section("chosen", "Chosen by auto", " ".join(said), cards)] if cards else []
+    if isinstance(target, Mapping):
+        said.append(f"select.target: the labels' shares are {target['distance']:.3f} from it.")
+        cards.append(_target(target))
+    return [Section("chosen", "Chosen from the pool", " ".join(said), cards)] if cards else []
 
 
 def _threshold(found: Mapping[str, Any]) -> list[Figure | str]:
@@ -87,6 +91,27 @@ def _balance(found: Mapping[str, Any]) -> list[Figure | str]:
         "Hill number of order 1 of the labels of the rows selected."
     )
     return [card(f"phi.b {number(b)}", note, table(columns, lines))]
+
+
+def _target(found: Mapping[str, Any]) -> list[Figure | str]:
+    aim = "the labels' shares in the pool" if found["by"] == "frequency" else "the weights of a list"
+    note = (
+        f"Aimed at: {aim}, to the power {number(found['tau'])}. The distance is the total variation between the "
+        f"labels' shares and the target, from 0 to 1: {found['distance']:.3f} for this selection."
+    )
+    tried = f"Tried on {count(found['rows'])} of {count(found['pool_rows'])} rows; the nearest is taken."
+    lines = [
+        (f"{a['name']}{' (taken)' if a['name'] == found['kept'] else ''}", f"{a['distance']:.3f}",
+         number(a["mean_score"]))
+        for a in found["attempts"]
+    ]  # fmt: skip
+    if not lines:
+        tried = "Nothing was tried: c follows from the shares alone."
+    columns = [("phi", "wide"), ("Distance", "num"), ("Mean score", "num")]
+    far = [(f["label"], percent(f["target"]), percent(f["selected"])) for f in found["furthest"]]
+    shares = table([("Label", "wide"), ("Target", "num"), ("Selected", "num")], far)
+    return [card("Label shares", f"{note} {tried}", table(columns, lines) if lines else ""),
+            card("Furthest from the target", "Labels by the difference of the two shares.", shares)]  # fmt: skip
 
 
 def _column(points: Sequence[Mapping[str, Any]], name: str) -> Floats:

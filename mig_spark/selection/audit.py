@@ -19,8 +19,8 @@ from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import prepare, quota_arrays
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.strategy import Graph, KnownGraph
 

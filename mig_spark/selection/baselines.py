@@ -15,8 +15,8 @@ from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.drawing import random_rows
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

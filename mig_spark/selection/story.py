@@ -24,8 +24,8 @@ from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows
