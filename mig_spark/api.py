@@ -73,7 +73,7 @@ def select(
     phi: PhiConfig | Mapping[str, Any] | None = None,
     propagation: Literal["mig", "invariant"] = "mig",
     gain: Literal["gradient", "exact"] = "gradient",
-    norm: bool = False,
+    norm: float | Literal["auto"] = False,
     strategy: str | Mapping[str, Any] | Strategy = "mig",
     mode: Literal["greedy", "threshold"] = "greedy",
     epsilon: float = 0.1,
@@ -114,7 +114,8 @@ def select(
         propagation: `mig`, as published; or `invariant`: labels that the graph joins have one label's worth between
             them, so that splitting a label into synonyms changes nothing. It needs `normalize="receiver"`.
         gain: `gradient`, what the published code computes, or `exact`, the paper's eq. 9 with its 1 - 1/e guarantee.
-        norm: divide each row's score by its number of labels.
+        norm: divide each row's score by its number of labels (True), or by that to a power from 0 to 1. "auto": the
+            least power with which the rows selected have at most 1.2 times as many labels as those of the pool.
         strategy: how rows are chosen: `mig` exactly by information gain, `random` by the hash of the id and `seed`, or
             another one's name; a mapping with `kind` gives its options too.
         mode: `greedy`, exact; or `threshold`, within `epsilon` of it in fewer rounds, not certified.

@@ -13,13 +13,14 @@ from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.fresh import see_that_annotated_is_fresh, see_that_graph_is_fresh
 from mig_spark.kernels.labels.threshold import ChosenThreshold, CurvePoint
 from mig_spark.kernels.selection.frontier import ChosenBalance
+from mig_spark.kernels.selection.label_count import ChosenNorm
 from mig_spark.kernels.selection.target import ChosenScale
 from mig_spark.labels.edges import choose_edges, describe_threshold, embed_labels
 from mig_spark.labels.graph import count_labels
 from mig_spark.labels.label_graph import LabelGraph, graph_of, load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import prepare
-from mig_spark.selection.from_pool import tried_on_pool, with_b
+from mig_spark.selection.from_pool import tried_on_pool, with_b, with_norm
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows, listed_ids
@@ -42,18 +43,21 @@ class Tuned:
         balance: phi's exponent; None likewise.
         notes: why something is None, and what else to know.
         scale: phi of each label by the config's target; None where there is no target.
+        norm: the power of the number of labels; None where the config gives it.
     """
 
     threshold: ChosenThreshold | None
     balance: ChosenBalance | None
     notes: list[str] = field(default_factory=list)
     scale: ChosenScale | None = None
+    norm: ChosenNorm | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `config` has the lines to paste as an object."""
         return {
             "graph.threshold": None if self.threshold is None else self.threshold.to_dict(),
             "select.phi.b": None if self.balance is None else self.balance.to_dict(),
+            "select.norm": None if self.norm is None else self.norm.to_dict(),
             "select.target": None if self.scale is None else self.scale.evidence(),
             "config": self.config(),
             "notes": self.notes,
@@ -64,9 +68,12 @@ class Tuned:
         chosen: dict[str, Any] = {}
         if self.threshold is not None:
             chosen["graph"] = {"threshold": self.threshold.threshold}
+        select: dict[str, Any] = {}
+        if self.norm is not None:
+            select["norm"] = self.norm.gamma
         if self.balance is not None:
-            chosen["select"] = {"phi": {"b": self.balance.b}}
-        return chosen
+            select["phi"] = {"b": self.balance.b}
+        return {**chosen, "select": select} if select else chosen
 
 
 def tune(spark: SparkSession, config: Config) -> Tuned:
@@ -84,7 +91,7 @@ def tune(spark: SparkSession, config: Config) -> Tuned:
     threshold, graph = _threshold(store, config, notes)
     given = select_settings(store, config)
     select = _auto(given, notes)
-    if select is None and given.target is None:
+    if select is None and not given.tries_selections:
         return Tuned(threshold, None, notes)
     if graph is None:
         see_that_graph_is_fresh(store)
@@ -95,14 +102,17 @@ def tune(spark: SparkSession, config: Config) -> Tuned:
         SparkRows.of(annotated_rows(store, config), given), given, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"),
     )  # fmt: skip
-    balance = None if select is None else tried_on_pool(work, graph, select, spark).balance
+    first = tried_on_pool(work, graph, given if select is None else select, spark)
     if given.target is None:
-        return Tuned(threshold, balance, notes)
-    if given.phi.b == AUTO and balance is not None:
-        given = with_b(given, balance.b)
-    found = tried_on_pool(work, graph, given, spark)
-    notes += [note for note in found.notes if found.scale is None or found.scale.describe() not in note]
-    return Tuned(threshold, balance, notes, found.scale)
+        return Tuned(threshold, first.balance, notes, None, first.norm)
+    if first.norm is not None:
+        given = with_norm(given, first.norm.gamma)
+    if given.phi.b == AUTO and first.balance is not None:
+        given = with_b(given, first.balance.b)
+    found = first if select is None else tried_on_pool(work, graph, given, spark)
+    # what is told of a label that is nowhere; the rest has lines of its own
+    notes += [note for note in found.notes if found.scale is None or note != f"select.target: {found.scale.describe()}"]
+    return Tuned(threshold, first.balance, notes, found.scale, first.norm)
 
 
 def _threshold(
@@ -153,6 +163,14 @@ def _lines(tuned: Tuned) -> Iterator[str]:
                 f"{point.susceptibility:>15,.2f}{mark}"
             )
         yield ""
+    if (norm := tuned.norm) is not None:
+        yield f"select.norm: {norm.describe()}"
+        if norm.points:
+            yield f"  {'norm':>9} {'labels a row':>14} {'mean score':>14}"
+        for tried in norm.points:
+            mark = " <" if tried.gamma == norm.gamma else ""
+            yield f"  {tried.gamma:>9g} {tried.labels_a_row:>14.2f} {tried.mean_score:>14,.4g}{mark}"
+        yield ""
     if (balance := tuned.balance) is not None:
         yield f"select.phi.b: {balance.describe()}"
         if balance.frontier:
@@ -176,7 +194,11 @@ def _lines(tuned: Tuned) -> Iterator[str]:
     if "graph" in chosen:
         yield from ("graph:", f"  threshold: {chosen['graph']['threshold']:g}")
     if "select" in chosen:
-        yield from ("select:", "  phi:", f"    b: {chosen['select']['phi']['b']:g}")
+        yield "select:"
+    if tuned.norm is not None:
+        yield f"  norm: {tuned.norm.gamma:g}"
+    if tuned.balance is not None:
+        yield from ("  phi:", f"    b: {tuned.balance.b:g}")
 
 
 def _some(threshold: ChosenThreshold) -> list[CurvePoint]:

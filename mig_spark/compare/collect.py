@@ -198,7 +198,7 @@ def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table
     made = last_finished(store, "select")
     settings = settled(select_settings(store, config), made.certificate if made else None)
     labels = pa.array(graph.labels, pa.string())
-    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.norm)
+    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.label_exponent)
     phi = make_phi(settings, graph, read_parameters(settings, store.spark))
     _, objectives = rescore(State.start(graph.propagation, phi, exact=settings.gain == "exact"), rows)
     return np.asarray(objectives, np.float64)

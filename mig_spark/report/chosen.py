@@ -1,5 +1,5 @@
-"""What `auto` chose for `graph.threshold` and `select.phi.b`, and how near a selection came to `select.target`,
-with the evidence that each went by."""
+"""What `auto` chose for `graph.threshold`, `select.norm` and `select.phi.b`, and how near a selection came to
+`select.target`, with the evidence that each went by."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ _LINES = 10
 
 def chosen(data: ReportData) -> list[Section]:
     """The section; none where the config gives numbers and no target."""
-    threshold, balance, target = data.threshold, data.certificate.get("balance"), data.certificate.get("target")
+    threshold = data.threshold
+    norm, balance, target = (data.certificate.get(name) for name in ("norm", "balance", "target"))
     cards: list[list[Figure | str]] = []
     said = []
     if threshold:
         said.append(f"graph.threshold: auto takes {number(threshold['threshold'])}.")
         cards.append(_threshold(threshold))
+    if isinstance(norm, Mapping):
+        said.append(f"select.norm: auto takes {number(norm['gamma'])}.")
+        cards.append(_norm(norm))
     if isinstance(balance, Mapping):
         said.append(f"select.phi.b: auto takes {number(balance['b'])}.")
         cards.append(_balance(balance))
@@ -67,6 +71,29 @@ def _threshold(found: Mapping[str, Any]) -> list[Figure | str]:
     curve = table([("Threshold", "num"), ("Edges a label", "num"), ("Largest", "num"), ("Components", "num")], lines)
     return [Figure("threshold", "Largest component by threshold", note, chart),
             card(f"Threshold {number(at)}", "The strictest of three rules.", rules + curve)]  # fmt: skip
+
+
+def _norm(found: Mapping[str, Any]) -> list[Figure | str]:
+    gamma = float(found["gamma"])
+    tried = f"tried on {count(found['rows'])} of {count(found['pool_rows'])} rows"
+    if found["by"] == "default":
+        words = (
+            f"{count(found['picks'])} picks with {number(found['labels_a_row'], 2)} labels each are too few for "
+            f"{count(found['labels'])} labels to tell ({tried}): scores stay as they are."
+        )
+        return [card(f"norm {number(gamma)}", words, "")]
+    usual = found["labels_a_row"] or 1.0
+    lines = [
+        (f"{number(p['gamma'])}{' (taken)' if p['gamma'] == gamma else ''}", f"{p['labels_a_row']:.2f}",
+         f"{p['labels_a_row'] / usual:.2f} ×", number(p["mean_score"]))
+        for p in found["points"]
+    ]  # fmt: skip
+    note = (
+        "A row's score is divided by its number of labels to this power: the least with which selected rows have at "
+        f"most {number(found['most'])} times the labels of the pool's ({found['labels_a_row']:.2f} a row), {tried}."
+    )
+    columns = [("norm", "num"), ("Labels a row", "num"), ("Of the pool's", "num"), ("Mean score", "num")]
+    return [card(f"norm {number(gamma)}", note, table(columns, lines))]
 
 
 def _balance(found: Mapping[str, Any]) -> list[Figure | str]:

@@ -81,13 +81,15 @@ def prefixes(data: ReportData) -> list[Prefix]:
 
 def nested(data: ReportData) -> bool:
     """Whether the first n rows are what the same settings choose for a budget of n. Quotas, costs and strategies that
-    look at the budget see to all of it at once, so there they need not be; nor where phi is found by selections of the
-    whole budget."""
+    look at the budget see to all of it at once, so there they need not be; nor where phi or norm is found by
+    selections of the whole budget."""
     select = data.config.get("select")
     asked = select if isinstance(select, Mapping) else {}
     plain = asked.get("mode", "greedy") == "greedy" and not asked.get("quotas") and not asked.get("cost")
     phi = asked.get("phi")
-    plain = plain and not asked.get("target") and not (isinstance(phi, Mapping) and phi.get("b") == AUTO)
+    plain = plain and not asked.get("target") and AUTO not in (
+        asked.get("norm"), phi.get("b") if isinstance(phi, Mapping) else None
+    )  # fmt: skip
     return strategy(data) in _NESTED and plain
 
 

@@ -92,7 +92,9 @@ def verify_selection(
             pool = pool.numbered_by(graph.labels)
         phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm, classes=classes)
+        rows = rows_of_table(
+            work.first, pa.array(graph.labels, pa.string()), norm=config.label_exponent, classes=classes
+        )
         chosen = Chosen(rows, *rescore(start.copy(), rows))
         pool.refuse_repeated_ids()
         verdict = audit(start, chosen, pool, tolerance=tolerance, upper=upper)

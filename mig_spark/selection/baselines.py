@@ -38,7 +38,7 @@ def random_objective(
     usable = df.where(usable_sql(df.columns))
     table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.norm)
+    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.label_exponent)
     phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
     state = State.start(graph.propagation, phi)
     _, objectives = rescore(state, drawn)

@@ -27,7 +27,7 @@ from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
-from mig_spark.selection.from_pool import Blocks, choose_from_pool
+from mig_spark.selection.from_pool import Blocks, choose_from_pool, to_pack_by
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.phi import make_phi
 from mig_spark.selection.strategy import Context, Ranked
@@ -53,7 +53,7 @@ def select_greedily(context: Context) -> Ranked:
     parameters = read_parameters(config, context.spark)
     vocabulary = None if callable(context.graph) else context.label_graph().labels
     start = time.perf_counter()
-    pool = work.rows.pack(vocabulary, config, classes=work.classes)
+    pool = work.rows.pack(vocabulary, to_pack_by(config), classes=work.classes)
     try:
         counts: dict[str, Any] = dict(pool.counts())
         see_that_there_are_rows(counts, work)
@@ -62,7 +62,7 @@ def select_greedily(context: Context) -> Ranked:
         graph = context.label_graph()
         packed = time.perf_counter()
         found = choose_from_pool(pool, work, graph, config, parameters, context.spark)
-        config = found.config
+        pool, config = found.pool, found.config
         phi = make_phi(config, graph, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _rescore_table(state, work.given, graph, config)
@@ -73,6 +73,8 @@ def select_greedily(context: Context) -> Ranked:
         if config.cost is not None:
             chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
         certificate.notes[:0] = found.notes
+        if found.norm is not None:
+            certificate.norm = found.norm.to_dict()
         if found.balance is not None:
             certificate.balance = found.balance.to_dict()
         if found.scale is not None and config.target is not None:
@@ -133,7 +135,7 @@ def _rescore_table(
     """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
     if rows is None:
         return Chosen.concat([])
-    taken = rows_of_table(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    taken = rows_of_table(rows, pa.array(graph.labels, pa.string()), norm=config.label_exponent)
     gains, objectives = rescore(state, taken)
     if config.cost is not None:
         # greedy compares gains by unit of cost and multiplies again: the same roundings
@@ -152,7 +154,7 @@ def _or_single_best(
         _rescore_table(at_forced, work.first.slice(0, work.forced), graph, config)
         classes = None if work.classes is None else pa.array(work.classes)
         resumed, labels = work.first.slice(work.forced), pa.array(graph.labels, pa.string())
-        aside = build_block(rows_of_table(resumed, labels, norm=config.norm, classes=classes))
+        aside = build_block(rows_of_table(resumed, labels, norm=config.label_exponent, classes=classes))
     one = single_best(pool, aside, at_forced, work.at_forced.limits())
     if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
         return chosen

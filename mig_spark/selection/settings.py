@@ -8,7 +8,7 @@ from typing import Any
 from mig_spark.config import AUTO, Config, QuotaConfig, QuotaLimit, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.from_pool import with_b, with_scale
+from mig_spark.selection.from_pool import with_b, with_norm, with_scale
 from mig_spark.selection.label_parameters import located
 
 #: The column of ANNOTATED with a row's group of near duplicates.
@@ -29,8 +29,8 @@ def select_settings(store: Store, config: Config) -> SelectConfig:
 
 
 def settled(select: SelectConfig, certificate: Mapping[str, Any] | None) -> SelectConfig:
-    """The section with the numbers that `phi.b: auto` and `target` stood for in a selection, for whatever looks at that
-    selection.
+    """The section with the numbers that `norm: auto`, `phi.b: auto` and `target` stood for in a selection, for whatever
+    looks at that selection.
 
     Args:
         select: the section `select`.
@@ -40,6 +40,8 @@ def settled(select: SelectConfig, certificate: Mapping[str, Any] | None) -> Sele
         InputError: they are not on record there.
     """
     record = certificate or {}
+    if select.norm == AUTO:
+        select = with_norm(select, float(_on_record(record, "norm", "norm is auto", "give the number")["gamma"]))
     if select.phi.b == AUTO:
         select = with_b(select, float(_on_record(record, "balance", "phi.b is auto", "give the number")["b"]))
     if select.target is not None and select.target.scale is None:

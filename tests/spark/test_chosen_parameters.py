@@ -90,7 +90,7 @@ def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose
     assert chosen(store) == ids
 
 
-def test_a_run_with_a_target_is_verified_explained_extended_and_replayed_by_the_c_it_chose(
+def test_a_run_with_a_target_and_a_norm_is_verified_explained_extended_and_replayed_by_the_c_it_chose(
     spark, tmp_path, monkeypatch
 ):
     write(tmp_path / "in", "a.jsonl", some_records(0, 200))
@@ -99,7 +99,7 @@ def test_a_run_with_a_target_is_verified_explained_extended_and_replayed_by_the_
         "delta"
     ).save(str(tmp_path / "queries"))
     aim = {"by": str(tmp_path / "queries"), "corrections": 2}
-    section = {"budget": 40, "upper_bound": False, "target": aim, "propagation": "invariant"}
+    section = {"budget": 40, "upper_bound": False, "target": aim, "propagation": "invariant", "norm": "auto"}
     config = make_config(tmp_path, select=section)
     with pytest.raises(InputError):
         verify_run(spark, config, None, tolerance=0.0)
@@ -110,8 +110,10 @@ def test_a_run_with_a_target_is_verified_explained_extended_and_replayed_by_the_
                                                                   "correction 2"]  # fmt: skip
     assert told["distance"] == min(attempt["distance"] for attempt in told["attempts"])
     assert last_finished(store, "select").certificate["target"] == told
+    norm = done["certificate"]["norm"]
+    assert norm["gamma"] > 0
     ids = chosen(store)
-    plain = config.model_copy(update={"select": config.select.model_copy(update={"target": None})})
+    plain = config.model_copy(update={"select": config.select.model_copy(update={"target": None, "norm": False})})
 
     verdict = verify_run(spark, config, None, tolerance=0.0)
     assert (verdict.first_wrong, verdict.problems) == (None, ())
@@ -119,8 +121,10 @@ def test_a_run_with_a_target_is_verified_explained_extended_and_replayed_by_the_
     assert explain_rows(spark, config, ids[:1])[0].rank == 1
     found = tune(spark, config)
     assert [vars(a) for a in found.scale.attempts] == told["attempts"]
+    assert found.norm.to_dict() == norm
     # a later version of the rule may choose others: what the run chose is repeated
-    monkeypatch.setattr("mig_spark.selection.from_pool.choose_scale", None)
+    for name in ("choose_norm", "choose_scale"):
+        monkeypatch.setattr(f"mig_spark.selection.from_pool.{name}", None)
     assert replay_run(spark, config, "nightly-1").same
     monkeypatch.undo()
 
@@ -161,14 +165,16 @@ def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monke
     monkeypatch.setattr(trials, "SAMPLED_ROWS", 500)
     records = some_records(0, 1500)
     table = pa.table({name: [r[name] for r in records] for name in ("id", "labels", "score")})
-    options = {"phi": AUTO["phi"], "seed": 3, "upper_bound": False}
+    options = {"phi": AUTO["phi"], "norm": "auto", "seed": 3, "upper_bound": False}
     here = select(table, 300, **options)
     rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
     there = select(rows, 300, engine=engine, block_rows=200, **options)
     assert there.certificate.balance == here.certificate.balance
+    assert there.certificate.norm == here.certificate.norm
+    assert here.certificate.norm["gamma"] > 0
     assert here.certificate.balance["by"] == "frontier"
     assert here.certificate.balance["rows"] < 700
-    assert there.ids == here.ids
+    assert there.to_arrow().equals(here.to_arrow())
 
 
 @pytest.mark.long
@@ -200,4 +206,4 @@ def test_tune_says_what_a_run_by_auto_chooses_and_writes_nothing(spark, tmp_path
     told = tune(spark, own)
     assert told.threshold is None
     assert told.balance is not None
-    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select.phi.b"]
+    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select"]

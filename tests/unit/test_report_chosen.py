@@ -13,6 +13,7 @@ from report_data import Tags, invented
 from mig_spark.config import TargetConfig
 from mig_spark.kernels.labels.threshold import choose_threshold
 from mig_spark.kernels.selection.frontier import ChosenBalance, FrontierPoint
+from mig_spark.kernels.selection.label_count import ChosenNorm, CountPoint
 from mig_spark.kernels.selection.target import Attempt, ChosenScale
 from mig_spark.report import render_report
 from mig_spark.report.chosen import chosen
@@ -98,6 +99,18 @@ def test_a_target_is_shown_with_its_attempts_and_the_labels_furthest_from_it(dat
     assert "scale" not in text
     few = replace(data, certificate={**data.certificate, "target": _target(attempts=False)})
     assert "Nothing was tried: c follows from the shares alone." in Tags(render_report(few)).text
+
+
+def test_the_power_of_the_number_of_labels_is_shown_with_what_was_tried(data: ReportData) -> None:
+    points = [CountPoint(0.0, 5.0, 9.0), CountPoint(0.1, 3.5, 8.75)]
+    found = ChosenNorm(0.1, "labels", 1.2, 5_000, 500, 40_000, 4_000, 730, 3.125, points)
+    text = Tags(render_report(replace(data, certificate={**data.certificate, "norm": _recorded(found)}))).text
+    assert "select.norm: auto takes 0.1." in text
+    assert "0.1 (taken) 3.50 1.12 × 8.75" in text
+    assert "at most 1.2 times the labels of the pool's (3.12 a row), tried on 5,000 of 40,000 rows" in text
+    few = replace(found, by="default", gamma=0.0, points=[])
+    told = {**data.certificate, "norm": _recorded(few)}
+    assert "scores stay as they are" in Tags(render_report(replace(data, certificate=told))).text
 
 
 def test_numbers_of_ones_own_have_no_such_section(data: ReportData) -> None:

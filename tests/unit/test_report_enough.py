@@ -116,7 +116,8 @@ def test_a_selection_without_objective_tells_its_labels_alone(data: ReportData) 
         ({}, None, True), ({"quotas": {"column": "source"}}, None, False),
         ({"cost": {"column": "tokens"}}, None, False),
         ({"target": {"by": "frequency"}}, None, False), ({"target": None, "phi": {"b": 0.7}}, None, True),
-        ({"phi": {"b": "auto"}}, None, False), ({"mode": "threshold"}, None, False),
+        ({"phi": {"b": "auto"}}, None, False), ({"norm": "auto"}, None, False),
+        ({"norm": 0.5}, None, True), ({"mode": "threshold"}, None, False),
         ({}, "random", True), ({}, "qdit", False), ({}, "matched", False),
     ],
 )  # fmt: skip

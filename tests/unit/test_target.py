@@ -423,7 +423,7 @@ def test_a_list_that_is_not_there_and_a_pool_without_labels_are_told(tmp_path) -
         ({"target": {"scale": {"a": 1}}}, "select.target.scale"),
         ({"target": {}, "budget": None, "cost": {"budget": 9}}, "or corrections: 0"),
         ({"target": {}, "strategy": "random"}, "random does not go by target"),
-        ({"seed": 3}, "unless phi.b is auto or there is a target"),
+        ({"seed": 3}, "unless phi.b or norm is auto or there is a target"),
     ],
 )
 def test_what_a_target_cannot_be_is_told(section, words: str) -> None:
