@@ -42,11 +42,12 @@ LOCAL_SHARE = 0.5
 
 
 def select_greedily(context: Context) -> Ranked:
-    """Exact MIG selection of the rows that the context has prepared: pack them into blocks, replay the rows that are
-    given or come first, run the engine that fits, and bound the best possible objective.
+    """Exact MIG selection of the rows that the context has prepared: pack them into blocks, choose what follows from
+    them, replay the rows that are given or come first, run the engine that fits, and bound the best possible objective.
 
     Raises:
-        InputError: no usable row, or an id that is there twice.
+        ConfigError: a parameter of a label, or a weight of the target, that cannot be.
+        InputError: no usable row, an id that is there twice, or a target that is none for this pool.
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     config, work = context.config, context.work
