@@ -5,6 +5,7 @@ selection optimises.
     python benchmarks/choices.py --part judged --propagation
     python benchmarks/choices.py --vocabulary
     python benchmarks/choices.py --frontier
+    python benchmarks/choices.py --target
 
 The pools, the measures and the split are those of `quality.py`. `auto` is what the package chooses; docs/evaluation.md
 has the tables.
@@ -91,6 +92,36 @@ def frontier_of_samples(rows: int, budget: int) -> None:
               f"| {scores} | {labels} |", flush=True)  # fmt: skip
 
 
+def targets_of_a_pool(rows: int, budget: int) -> None:
+    """How near `target` comes to shares of a generated pool, and which power of the number of labels `norm: auto`
+    takes."""
+    import tempfile
+
+    import pools
+    import pyarrow.parquet as pq
+
+    from mig_spark import select
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = pools.make_pool(Path(folder), rows)
+        table = pq.read_table(made.path)
+    names = pools.label_names(made.labels).to_pylist()
+    edges = [(names[i], names[j], float(w)) for i, j, w in zip(*made.edges, strict=True)]
+    print("| b | tau | attempts: distance (mean score) | rows tried on | kept | selected |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for b in (0.8, 0.5):
+        for tau in (1.0, 0.5, 0.0):
+            found = select(table, budget, edges=edges, phi={"b": b}, target={"tau": tau}, upper_bound=False)
+            told = found.certificate.target
+            tried = ", ".join(f"{a['name']} {a['distance']:.3f} ({a['mean_score']:.1f})" for a in told["attempts"])
+            print(f"| {b} | {tau:g} | {tried} | {told['rows']:,} | {told['kept']} | {told['distance']:.3f} |",
+                  flush=True)  # fmt: skip
+    told = select(table, budget // 2, edges=edges, norm="auto", upper_bound=False).certificate.norm
+    tried = ", ".join(f"{p['gamma']:g}: {p['labels_a_row']:.2f} ({p['mean_score']:.1f})" for p in told["points"])
+    print(f"\nnorm: auto, budget {budget // 2:,}, {told['labels_a_row']:.2f} labels a row in the pool; labels a row "
+          f"(mean score) by power: {tried}")  # fmt: skip
+
+
 def main() -> None:
     from mig_spark.config.base import DEFAULT_MODEL
     from mig_spark.kernels.annotation.embedding import embed_texts, load_model
@@ -102,9 +133,13 @@ def main() -> None:
     parser.add_argument("--propagation", action="store_true", help="only: mig and invariant, by threshold")
     parser.add_argument("--vocabulary", action="store_true", help="only: parts of the bundled vocabulary")
     parser.add_argument("--frontier", action="store_true", help="only: phi.b on samples of a generated pool")
-    parser.add_argument("--rows", type=int, default=100_000, help="of --frontier: rows of the generated pool")
-    parser.add_argument("--budget", type=int, default=10_000, help="of --frontier: rows to select of it")
+    parser.add_argument("--target", action="store_true", help="only: target and norm on a generated pool")
+    parser.add_argument("--rows", type=int, default=100_000, help="of --frontier, --target: rows of the generated pool")
+    parser.add_argument("--budget", type=int, default=10_000, help="of --frontier, --target: rows to select of it")
     args = parser.parse_args()
+    if args.target:
+        targets_of_a_pool(args.rows, args.budget)
+        return
     if args.frontier:
         frontier_of_samples(args.rows, args.budget)
         return
