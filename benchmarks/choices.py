@@ -5,6 +5,7 @@ selection optimises.
     python benchmarks/choices.py --part judged --propagation
     python benchmarks/choices.py --vocabulary
     python benchmarks/choices.py --frontier
+    python benchmarks/choices.py --target
 
 The pools, the measures and the split are those of `quality.py`. `auto` is what the package chooses; docs/evaluation.md
 has the tables.
@@ -64,11 +65,11 @@ def frontier_of_samples(rows: int, budget: int) -> None:
 
     from mig_spark.config import SelectConfig
     from mig_spark.kernels.labels.propagation import build_propagation
-    from mig_spark.kernels.selection import frontier
+    from mig_spark.kernels.selection import frontier, trials
     from mig_spark.kernels.selection.objective import Phi
     from mig_spark.selection.arrow_rows import ArrowRows
 
-    frontier.LEAST_COVER, config = 0.0, SelectConfig()
+    trials.LEAST_COVER, config = 0.0, SelectConfig()
     with tempfile.TemporaryDirectory() as folder:
         made = pools.make_pool(Path(folder), rows)
         packed = ArrowRows.of(pq.read_table(made.path), config).pack(
@@ -80,7 +81,7 @@ def frontier_of_samples(rows: int, budget: int) -> None:
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for share in (0.02, 0.05, 0.1, 0.25, 0.5, 1.0):
-        frontier.SAMPLED_ROWS, began = round(share * rows), time.perf_counter()
+        trials.SAMPLED_ROWS, began = round(share * rows), time.perf_counter()
         found = frontier.choose_balance(
             packed, p, lambda b: Phi.power(made.labels, b=b), budget=budget, score_share=0.95, seed=0, default=0.8
         )  # fmt: skip
@@ -89,6 +90,36 @@ def frontier_of_samples(rows: int, budget: int) -> None:
         labels = ", ".join(f"{point.effective_labels:.0f}" for point in found.frontier)
         print(f"| {found.rows:,} | {found.picks * found.labels_a_row / found.labels:.1f} | {seconds:.1f} | {found.b} "
               f"| {scores} | {labels} |", flush=True)  # fmt: skip
+
+
+def targets_of_a_pool(rows: int, budget: int) -> None:
+    """How near `target` comes to shares of a generated pool, and which power of the number of labels `norm: auto`
+    takes."""
+    import tempfile
+
+    import pools
+    import pyarrow.parquet as pq
+
+    from mig_spark import select
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = pools.make_pool(Path(folder), rows)
+        table = pq.read_table(made.path)
+    names = pools.label_names(made.labels).to_pylist()
+    edges = [(names[i], names[j], float(w)) for i, j, w in zip(*made.edges, strict=True)]
+    print("| b | tau | attempts: distance (mean score) | rows tried on | kept | selected |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for b in (0.8, 0.5):
+        for tau in (1.0, 0.5, 0.0):
+            found = select(table, budget, edges=edges, phi={"b": b}, target={"tau": tau}, upper_bound=False)
+            told = found.certificate.target
+            tried = ", ".join(f"{a['name']} {a['distance']:.3f} ({a['mean_score']:.1f})" for a in told["attempts"])
+            print(f"| {b} | {tau:g} | {tried} | {told['rows']:,} | {told['kept']} | {told['distance']:.3f} |",
+                  flush=True)  # fmt: skip
+    told = select(table, budget // 2, edges=edges, norm="auto", upper_bound=False).certificate.norm
+    tried = ", ".join(f"{p['gamma']:g}: {p['labels_a_row']:.2f} ({p['mean_score']:.1f})" for p in told["points"])
+    print(f"\nnorm: auto, budget {budget // 2:,}, {told['labels_a_row']:.2f} labels a row in the pool; labels a row "
+          f"(mean score) by power: {tried}")  # fmt: skip
 
 
 def main() -> None:
@@ -102,9 +133,13 @@ def main() -> None:
     parser.add_argument("--propagation", action="store_true", help="only: mig and invariant, by threshold")
     parser.add_argument("--vocabulary", action="store_true", help="only: parts of the bundled vocabulary")
     parser.add_argument("--frontier", action="store_true", help="only: phi.b on samples of a generated pool")
-    parser.add_argument("--rows", type=int, default=100_000, help="of --frontier: rows of the generated pool")
-    parser.add_argument("--budget", type=int, default=10_000, help="of --frontier: rows to select of it")
+    parser.add_argument("--target", action="store_true", help="only: target and norm on a generated pool")
+    parser.add_argument("--rows", type=int, default=100_000, help="of --frontier, --target: rows of the generated pool")
+    parser.add_argument("--budget", type=int, default=10_000, help="of --frontier, --target: rows to select of it")
     args = parser.parse_args()
+    if args.target:
+        targets_of_a_pool(args.rows, args.budget)
+        return
     if args.frontier:
         frontier_of_samples(args.rows, args.budget)
         return

@@ -19,6 +19,7 @@ from mig_spark.config import (
     PhiConfig,
     QuotaConfig,
     SelectConfig,
+    TargetConfig,
     build_part,
     edge_threshold,
 )
@@ -68,10 +69,11 @@ def select(
     quotas: QuotaConfig | Mapping[str, Any] | None = None,
     cost: CostConfig | Mapping[str, Any] | None = None,
     label_parameters: str | None = None,
+    target: TargetConfig | Mapping[str, Any] | None = None,
     phi: PhiConfig | Mapping[str, Any] | None = None,
     propagation: Literal["mig", "invariant"] = "mig",
     gain: Literal["gradient", "exact"] = "gradient",
-    norm: bool = False,
+    norm: float | Literal["auto"] = False,
     strategy: str | Mapping[str, Any] | Strategy = "mig",
     mode: Literal["greedy", "threshold"] = "greedy",
     epsilon: float = 0.1,
@@ -106,11 +108,14 @@ def select(
         quotas: least and most rows of each class, as the config's `select.quotas`.
         cost: a column of costs and a budget of them, as `select.cost`.
         label_parameters: a file or table with a phi of single labels, as `select.label_parameters`.
+        target: the share of the selected rows' labels that each label is to have, as `select.target`: `{"tau": 0.5}`
+            goes by their shares in the pool. The selection's `certificate.target` says how near it came.
         phi: the concave function, as `select.phi`. None: (x + 1e-6)^0.8.
         propagation: `mig`, as published; or `invariant`: labels that the graph joins have one label's worth between
             them, so that splitting a label into synonyms changes nothing. It needs `normalize="receiver"`.
         gain: `gradient`, what the published code computes, or `exact`, the paper's eq. 9 with its 1 - 1/e guarantee.
-        norm: divide each row's score by its number of labels.
+        norm: divide each row's score by its number of labels (True), or by that to a power from 0 to 1. "auto": the
+            least power with which the rows selected have at most 1.2 times as many labels as those of the pool.
         strategy: how rows are chosen: `mig` exactly by information gain, `random` by the hash of the id and `seed`, or
             another one's name; a mapping with `kind` gives its options too.
         mode: `greedy`, exact; or `threshold`, within `epsilon` of it in fewer rounds, not certified.
@@ -137,7 +142,7 @@ def select(
         SelectConfig,
         {
             "strategy": strategy, "budget": budget, "quotas": quotas, "cost": cost,
-            "label_parameters": label_parameters,
+            "label_parameters": label_parameters, "target": target,
             "phi": PhiConfig() if phi is None else phi, "propagation": propagation, "gain": gain, "norm": norm,
             "mode": mode, "epsilon": epsilon, "seed": seed, "engine": engine, "candidates": candidates,
             "block_rows": block_rows, "max_rounds": max_rounds, "upper_bound": upper_bound,

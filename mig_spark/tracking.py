@@ -26,6 +26,7 @@ from mig_spark.errors import ConfigError, DependencyError
 from mig_spark.lakehouse.files import read_bytes
 from mig_spark.report.text import flatten
 from mig_spark.scrub import remember_secret, scrub
+from mig_spark.selection.targets import without_scale
 from mig_spark.summary import summarise
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def metrics_of(ended: EndedRun) -> dict[str, float]:
         for name in ("counts", "seconds")
     }
     if "select" in ended.finished:
-        kept["certificate"] = record["certificate"]
+        kept["certificate"] = without_scale(record["certificate"])
     return {
         _key(key): float(value)
         for key, value in _numbers(kept)

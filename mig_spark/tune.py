@@ -1,4 +1,5 @@
-"""`mig-spark tune`: what `auto` would choose for a config's pool, with the evidence; nothing is written."""
+"""`mig-spark tune`: what `auto` would choose for a config's pool, and how near it would come to a target, with the
+evidence; nothing is written."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.fresh import see_that_annotated_is_fresh, see_that_graph_is_fresh
 from mig_spark.kernels.labels.threshold import ChosenThreshold, CurvePoint
 from mig_spark.kernels.selection.frontier import ChosenBalance
+from mig_spark.kernels.selection.label_count import ChosenNorm
+from mig_spark.kernels.selection.target import ChosenScale
 from mig_spark.labels.edges import choose_edges, describe_threshold, embed_labels
 from mig_spark.labels.graph import count_labels
 from mig_spark.labels.label_graph import LabelGraph, graph_of, load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import prepare
-from mig_spark.selection.engines import balance_of
+from mig_spark.selection.from_pool import tried_on_pool, with_b, with_norm
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows, listed_ids
@@ -39,17 +42,23 @@ class Tuned:
         threshold: of the label graph; None where the config has no use for it.
         balance: phi's exponent; None likewise.
         notes: why something is None, and what else to know.
+        scale: phi of each label by the config's target; None where there is no target.
+        norm: the power of the number of labels; None where the config gives it.
     """
 
     threshold: ChosenThreshold | None
     balance: ChosenBalance | None
     notes: list[str] = field(default_factory=list)
+    scale: ChosenScale | None = None
+    norm: ChosenNorm | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `config` has the lines to paste as an object."""
         return {
             "graph.threshold": None if self.threshold is None else self.threshold.to_dict(),
             "select.phi.b": None if self.balance is None else self.balance.to_dict(),
+            "select.norm": None if self.norm is None else self.norm.to_dict(),
+            "select.target": None if self.scale is None else self.scale.evidence(),
             "config": self.config(),
             "notes": self.notes,
         }
@@ -59,14 +68,18 @@ class Tuned:
         chosen: dict[str, Any] = {}
         if self.threshold is not None:
             chosen["graph"] = {"threshold": self.threshold.threshold}
+        select: dict[str, Any] = {}
+        if self.norm is not None:
+            select["norm"] = self.norm.gamma
         if self.balance is not None:
-            chosen["select"] = {"phi": {"b": self.balance.b}}
-        return chosen
+            select["phi"] = {"b": self.balance.b}
+        return {**chosen, "select": select} if select else chosen
 
 
 def tune(spark: SparkSession, config: Config) -> Tuned:
     """What `graph.threshold: auto` and `select.phi.b: auto` would choose for the annotated pool of a config, whatever
-    the config says there; b on the label graph of the threshold chosen. The functions are those that a run calls.
+    the config says there; b on the label graph of the threshold chosen. With `select.target` also how near to it a
+    selection would come, with the config's own b. The functions are those that a run calls.
 
     Raises:
         InputError: the pool is not annotated, or was before it changed; or the label graph of the tables is needed and
@@ -76,19 +89,30 @@ def tune(spark: SparkSession, config: Config) -> Tuned:
     store, notes = Store(spark, config.output), list[str]()
     see_that_annotated_is_fresh(store, config)
     threshold, graph = _threshold(store, config, notes)
-    select = _auto(select_settings(store, config), notes)
-    if select is None:
+    given = select_settings(store, config)
+    select = _auto(given, notes)
+    if select is None and not given.tries_selections:
         return Tuned(threshold, None, notes)
     if graph is None:
         see_that_graph_is_fresh(store)
         graph = load_graph(store)
-        notes.append("select.phi.b: tried on the label graph of the tables `labels` and `label_edges`")
+        notes.append("select: tried on the label graph of the tables `labels` and `label_edges`")
     ids = listed_ids(store, config)
     work = prepare(
-        SparkRows.of(annotated_rows(store, config), select), select, given=ids.get("given"),
+        SparkRows.of(annotated_rows(store, config), given), given, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"),
     )  # fmt: skip
-    return Tuned(threshold, balance_of(work, graph, select, spark), notes)
+    first = tried_on_pool(work, graph, given if select is None else select, spark)
+    if given.target is None:
+        return Tuned(threshold, first.balance, notes, None, first.norm)
+    if first.norm is not None:
+        given = with_norm(given, first.norm.gamma)
+    if given.phi.b == AUTO and first.balance is not None:
+        given = with_b(given, first.balance.b)
+    found = first if select is None else tried_on_pool(work, graph, given, spark)
+    # what is told of a label that is nowhere; the rest has lines of its own
+    notes += [note for note in found.notes if found.scale is None or note != f"select.target: {found.scale.describe()}"]
+    return Tuned(threshold, first.balance, notes, found.scale, first.norm)
 
 
 def _threshold(
@@ -118,7 +142,7 @@ def _auto(select: SelectConfig, notes: list[str]) -> SelectConfig | None:
         notes.append("select.phi.b: select.budget is null, and selections of that many rows are what it is tried on")
     else:
         phi = PhiConfig(a=select.phi.a, b=AUTO, score_share=select.phi.score_share)
-        return select.model_copy(update={"phi": phi})
+        return select.model_copy(update={"phi": phi, "target": None})
     return None
 
 
@@ -139,6 +163,14 @@ def _lines(tuned: Tuned) -> Iterator[str]:
                 f"{point.susceptibility:>15,.2f}{mark}"
             )
         yield ""
+    if (norm := tuned.norm) is not None:
+        yield f"select.norm: {norm.describe()}"
+        if norm.points:
+            yield f"  {'norm':>9} {'labels a row':>14} {'mean score':>14}"
+        for tried in norm.points:
+            mark = " <" if tried.gamma == norm.gamma else ""
+            yield f"  {tried.gamma:>9g} {tried.labels_a_row:>14.2f} {tried.mean_score:>14,.4g}{mark}"
+        yield ""
     if (balance := tuned.balance) is not None:
         yield f"select.phi.b: {balance.describe()}"
         if balance.frontier:
@@ -147,6 +179,14 @@ def _lines(tuned: Tuned) -> Iterator[str]:
             mark = " <" if one.b == balance.b else ""
             yield f"  {one.b:>9g} {one.mean_score:>14,.4g} {one.effective_labels:>17,.1f}{mark}"
         yield ""
+    if (scale := tuned.scale) is not None:
+        yield f"select.target: {scale.describe()}"
+        if scale.attempts:
+            yield f"  {'phi':>14} {'distance':>9} {'mean score':>14}"
+        for attempt in scale.attempts:
+            mark = " <" if attempt.name == scale.kept else ""
+            yield f"  {attempt.name:>14} {attempt.distance:>9.3f} {attempt.mean_score:>14,.4g}{mark}"
+        yield ""
     yield from (f"note: {note}" for note in tuned.notes)
     if chosen := tuned.config():
         yield "nothing was written; these lines go into the config:"
@@ -154,7 +194,11 @@ def _lines(tuned: Tuned) -> Iterator[str]:
     if "graph" in chosen:
         yield from ("graph:", f"  threshold: {chosen['graph']['threshold']:g}")
     if "select" in chosen:
-        yield from ("select:", "  phi:", f"    b: {chosen['select']['phi']['b']:g}")
+        yield "select:"
+    if tuned.norm is not None:
+        yield f"  norm: {tuned.norm.gamma:g}"
+    if tuned.balance is not None:
+        yield from ("  phi:", f"    b: {tuned.balance.b:g}")
 
 
 def _some(threshold: ChosenThreshold) -> list[CurvePoint]:

@@ -166,7 +166,7 @@ def map_rows(function: Callable[[dict[str, Any]], dict[str, Any]], schema: pa.Sc
 
 
 def pack_blocks(
-    vocabulary: list[str] | None, *, block_rows: int, norm: bool, classes: list[str] | None = None
+    vocabulary: list[str] | None, *, block_rows: int, norm: float, classes: list[str] | None = None
 ) -> ArrowMap:
     """Pack rows (`id`, `labels`, `score`, and `quota` and `cost` where they matter) into blocks, columns as
     `blocks.block_ddl`. A block's number is unique: its partition, then its place in the partition.
@@ -174,7 +174,7 @@ def pack_blocks(
     Args:
         vocabulary: the sorted labels that count; None: each block numbers its own.
         block_rows: rows a block, at most.
-        norm: divide a score by the row's number of labels.
+        norm: divide a score by the row's number of labels to this power.
         classes: the quota classes in the order of their numbers; None: there are no quotas.
     """
 

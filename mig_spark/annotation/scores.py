@@ -1,5 +1,6 @@
-"""The score that rows are selected by: annotated columns, normalised and combined, then ranked among rows that are
-alike in what the config controls for. The cache keeps the columns unchanged."""
+"""The score that rows are selected by: annotated columns, normalised and combined; then brought nearer to a mean by how
+far the config says that they can be believed, or ranked among rows that are alike in what it controls for. The cache
+keeps the columns unchanged."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ _QUANTITIES = {"length": "answer_characters", "tokens": "tokens"}
 
 
 def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
-    """Replace `score` by the columns that the config names, normalised, combined and ranked within the classes of
-    `control`. The result depends on the data alone, not on partitions.
+    """Replace `score` by the columns that the config names, normalised, combined, and shrunk by `reliability` or ranked
+    within the classes of `control`. The result depends on the data alone, not on partitions.
 
     Args:
         df: annotated rows: `quality`, `complexity`, `score`, and `given`, `source`, `answer_characters` and `tokens`
@@ -50,6 +51,8 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
     if config.missing is not None:
         values = [sf.coalesce(value, sf.lit(config.missing)) for value in values]
     out = out.withColumn("score", _combined(values, [config.weights.get(name, 1.0) for name in config.columns], config))
+    if config.reliability < 1:
+        out = _shrunk(out, config)
     if config.controls:
         out = _within_classes(_classed(out, config.controls), config.spread)
     return out.select(*names)
@@ -91,6 +94,22 @@ def _combined(values: list[Column], weights: list[float], config: ScoreConfig) -
     if config.combine == "sum":
         return reduce(operator.add, [value * sf.lit(w) for value, w in zip(values, weights, strict=True)])
     return reduce(operator.mul, [sf.pow(value, sf.lit(w)) for value, w in zip(values, weights, strict=True)])
+
+
+def _shrunk(df: DataFrame, config: ScoreConfig) -> DataFrame:
+    """Replace `score` s by mu + r (s - mu): r is the reliability, mu the mean score of the row's source, or of all
+    rows. Rows without a score have none, and count for no mean."""
+    from pyspark.sql import functions as sf
+
+    out = df.withColumn("score", sf.when(~sf.isnan("score"), sf.col("score")))
+    out = out.withColumn("_group", _source() if config.shrink_to == "source" else sf.lit(""))
+    # sums of floats depend on their order in the last digits, and a score must not
+    mean = sf.format_string("%.8e", sf.avg("score")).cast("double").alias("_mean")
+    means = out.where(sf.col("score").isNotNull()).groupBy("_group").agg(mean)
+    out = out.join(sf.broadcast(means), "_group", "left")
+    return out.withColumn(
+        "score", sf.col("_mean") + sf.lit(config.reliability) * (sf.col("score") - sf.col("_mean"))
+    ).drop("_mean")
 
 
 def _normalise(df: DataFrame, name: str, how: str) -> DataFrame:

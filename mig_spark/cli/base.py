@@ -140,6 +140,7 @@ def run_stages(
     """
     from mig_spark.lakehouse.session import open_session
     from mig_spark.pipeline import run_pipeline
+    from mig_spark.selection.targets import without_scale
     from mig_spark.summary import summarise
 
     with failure_told(as_json, run_id), open_session(config.spark) as session:
@@ -147,6 +148,7 @@ def run_stages(
     click.echo(summarise(done, stages))
     if as_json:
         plain = {k: v for k, v in done.items() if k not in ("random_curve", "config")}
+        plain["certificate"] = without_scale(plain["certificate"])
         click.echo(json.dumps({**plain, "status": "ok", "exit_code": 0}))
     return done
 

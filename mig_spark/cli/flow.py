@@ -304,7 +304,8 @@ def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> Non
 def tune(config: str, overrides: Sequence[str], as_json: bool) -> None:
     """Say what `auto` would choose for graph.threshold and select.phi.b, with the evidence, and the lines to paste.
 
-    The pool has to be annotated; nothing is written.
+    So for select.norm where that is auto, and with select.target how near to it a selection would come. The pool has to
+    be annotated; nothing is written.
     """
     from mig_spark.lakehouse.session import open_session
     from mig_spark.tune import describe_tuned

@@ -27,8 +27,8 @@ from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph, load_graph
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.story import rows_of
 from mig_spark.verify import read_ranked_ids
@@ -193,12 +193,12 @@ def _side(store: Store, config: Config, graph: LabelGraph, side: _Found) -> Side
 
 
 def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table) -> npt.NDArray[np.float64]:
-    """The objective of the first k rows of a side, by the label graph, and with `phi.b: auto` the number, that are
-    there now; float64 (rows,)."""
+    """The objective of the first k rows of a side, by the label graph, and with `phi.b: auto` or a target the
+    numbers, that are there now; float64 (rows,)."""
     made = last_finished(store, "select")
     settings = settled(select_settings(store, config), made.certificate if made else None)
     labels = pa.array(graph.labels, pa.string())
-    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.norm)
+    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.label_exponent)
     phi = make_phi(settings, graph, read_parameters(settings, store.spark))
     _, objectives = rescore(State.start(graph.propagation, phi, exact=settings.gain == "exact"), rows)
     return np.asarray(objectives, np.float64)

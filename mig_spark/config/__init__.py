@@ -45,10 +45,12 @@ from mig_spark.config.select import (
     SelectConfig,
     check_label_parameters,
 )
+from mig_spark.config.target import FREQUENCY, TargetConfig
 
 __all__ = [
     "AUTO",
     "DEFAULT_MODEL",
+    "FREQUENCY",
     "INVARIANT_NEEDS_RECEIVER",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
@@ -76,6 +78,7 @@ __all__ = [
     "ScreenConfig",
     "SelectConfig",
     "SparkConfig",
+    "TargetConfig",
     "TrackingConfig",
     "VocabularyConfig",
     "build_config",

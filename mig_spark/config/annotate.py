@@ -35,6 +35,16 @@ class ScoreConfig(Section):
     missing: float | None = Field(
         None, ge=0, description="what counts, once normalised, where a row has no value; null: such a row stops the run"
     )
+    reliability: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="how far differences between scores are to be believed, such as the correlation of two scorers on "
+        "the same rows: a score becomes mean + reliability x (score - mean); 1: it stays as it is",
+    )
+    shrink_to: Literal["source", "pool"] = Field(
+        "source", description="with a reliability below 1, which mean: that of the row's source, or that of all rows"
+    )
     control: Control | Literal["none"] | list[Control] = Field(
         "none",
         description="rank the score, last of all, among rows that are alike in this: their source, the length of their "
@@ -65,6 +75,13 @@ class ScoreConfig(Section):
             raise ValueError(
                 "spread has no effect without control: say what the score is ranked within, or leave it out"
             )
+        if self.reliability == 1 and self.shrink_to != type(self).model_fields["shrink_to"].default:
+            raise ValueError("shrink_to has no effect without reliability: give one below 1, or leave it out")
+        if self.reliability < 1 and self.controls:
+            raise ValueError(
+                "reliability and control cannot go together: control ranks the score last of all, and spread says how "
+                "much a rank counts; leave one of them out"
+            )
         if isinstance(self.control, list) and len(set(self.control)) < len(self.control):
             raise ValueError(f"control names one twice: {', '.join(self.control)}")
         return self
@@ -78,7 +95,7 @@ class ScoreConfig(Section):
     @property
     def is_plain(self) -> bool:
         """Whether the score stays what the scorer said."""
-        if self.controls:
+        if self.controls or self.reliability < 1:
             return False
         alone = self.columns == ["score"] and self.normalize == "none" and self.missing is None
         return alone and self.weights.get("score", 1.0) == 1.0

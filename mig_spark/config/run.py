@@ -225,7 +225,7 @@ class Config(Section):
     seed: int = Field(
         0,
         description="seed of the random selection that a certificate compares with, of induce, and of "
-        "graph.threshold: auto; strategies and phi.b: auto have select.seed",
+        "graph.threshold: auto; strategies, and what select chooses from the pool, have select.seed",
     )
 
     @model_validator(mode="before")

@@ -6,10 +6,11 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WrapValidator, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from mig_spark.config.base import AUTO, Section, number_or_auto
 from mig_spark.config.kinds import OneOf
+from mig_spark.config.target import TargetConfig
 from mig_spark.errors import ConfigError
 from mig_spark.plugins import STRATEGIES
 
@@ -44,6 +45,19 @@ class PhiConfig(Section):
         if self.b != AUTO and self.score_share != SCORE_SHARE:
             raise ValueError("score_share is what b: auto goes by; leave it out, or set b: auto")
         return self
+
+
+def power_or_auto(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """One message for `norm`, where pydantic has one for each of its types; 0 is false, and 1 is true.
+
+    Raises:
+        ValueError: the value is none of them.
+    """
+    try:
+        found = handler(value)
+    except ValidationError:
+        raise ValueError("give true, false, a number from 0 to 1, or the word auto") from None
+    return bool(found) if found in (0, 1) else found
 
 
 #: Why the two cannot go together.
@@ -218,6 +232,9 @@ class SelectConfig(Section):
         description="phi of single labels: a table or file with label, weight, a, b, alpha, or a JSON object {label: "
         "{weight: 2}}; `labels`: those columns of the run's own table",
     )
+    target: TargetConfig | None = Field(
+        None, description="the share of the selected rows' labels that each label is to have, by phi; null: none"
+    )
     mode: Literal["greedy", "threshold"] = Field(
         "greedy",
         description="greedy: every row is the best one left; threshold: it may be worse by a share of epsilon, which "
@@ -228,7 +245,7 @@ class SelectConfig(Section):
     )
     seed: int = Field(
         0, ge=0, lt=2**63,
-        description="of strategies that draw at random or in parts, such as random; of mig for phi.b: auto",
+        description="of strategies that draw at random or in parts, such as random; of mig for auto and target",
     )  # fmt: skip
     phi: PhiConfig = Field(PhiConfig(), description="the concave function of the information on a label")
     propagation: Literal["mig", "invariant"] = Field(
@@ -241,7 +258,12 @@ class SelectConfig(Section):
         description="what a row adds: gradient, as in the published code; exact, the paper's eq. 9, with the 1 - 1/e "
         "guarantee",
     )
-    norm: bool = Field(False, description="divide a row's score by its number of labels")
+    norm: Annotated[bool | Annotated[float, Field(ge=0, le=1)] | Literal["auto"], WrapValidator(power_or_auto)] = Field(
+        False,
+        description="divide a row's score by its number of labels: true; or by that to a power from 0 (false) to 1 "
+        "(true); auto: the least power with which selected rows have at most 1.2 times the labels of the pool's "
+        "(docs/parameters.md)",
+    )
     engine: Literal["auto", "rounds", "local"] = Field(
         "auto",
         description="rounds: the pool stays in the executors; local: it is brought to the driver; auto: local where it "
@@ -272,6 +294,17 @@ class SelectConfig(Section):
                 "(docs/benchmarks.md); use mode: greedy, or mode: threshold for fewer rounds"
             )
         return {**given, "mode": "greedy"} if given.get("mode") == "exact" else given
+
+    @property
+    def tries_selections(self) -> bool:
+        """Whether parameters are still to be chosen, by selections that are tried on a sample of a large pool."""
+        return AUTO in (self.phi.b, self.norm) or (self.target is not None and self.target.scale is None)
+
+    @property
+    def label_exponent(self) -> float:
+        """The power of a row's number of labels that its score is divided by: `norm` as a number."""
+        assert not isinstance(self.norm, str), "auto stands for a number, see selection.settings.settled"
+        return float(self.norm)
 
     def columns(self) -> list[str]:
         """The columns of the annotated pool that quotas, cost and the strategy name, beside id, labels and score."""
@@ -331,8 +364,17 @@ class SelectConfig(Section):
             self.quotas.of(self.budget)
         if self.phi.b == AUTO and self.budget is None:
             raise ValueError("phi.b: auto tries selections of select.budget rows, which is null; give a number of rows")
-        if self.strategy.kind == "mig" and self.seed and self.phi.b != AUTO:
-            raise ValueError("strategy: mig does not go by seed, unless phi.b is auto: leave it out")
+        if self.norm == AUTO and self.budget is None:
+            raise ValueError("norm: auto tries selections of select.budget rows, which is null; give a number of rows")
+        if self.target is not None and self.target.corrections and self.budget is None:
+            raise ValueError(
+                "target.corrections try selections of select.budget rows, which is null; give a number of rows, or "
+                "corrections: 0"
+            )
+        if self.strategy.kind == "mig" and self.seed and not self.tries_selections:
+            raise ValueError(
+                "strategy: mig does not go by seed, unless phi.b or norm is auto or there is a target: leave it out"
+            )
         if self.mode != "threshold" and self.epsilon != type(self).model_fields["epsilon"].default:
             raise ValueError("epsilon is of mode: threshold, and mode: greedy always takes the best row; leave it out")
         if self.mode == "threshold" and self.engine == "local":

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.config import AUTO, Config
+from mig_spark.config import AUTO, FREQUENCY, Config
 from mig_spark.contracts import (
     ANNOTATED,
     ANNOTATIONS,
@@ -266,7 +266,9 @@ def _select_settings(config: Config) -> dict[str, Any]:
 def _select_names(config: Config) -> list[str]:
     chosen = config.select
     own = None if chosen.label_parameters == LABELS.name else chosen.label_parameters
-    return [p for p in (chosen.given, chosen.include, chosen.exclude, own, *chosen.strategy.lists().values()) if p]
+    aim = None if chosen.target is None or chosen.target.by == FREQUENCY else chosen.target.by
+    named = (chosen.given, chosen.include, chosen.exclude, own, aim, *chosen.strategy.lists().values())
+    return [place for place in named if place]
 
 
 STAGES = {

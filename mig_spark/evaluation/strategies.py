@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.annotation.vectors import By, vectors_here
-from mig_spark.config import Config, SelectConfig, build_part
+from mig_spark.config import FREQUENCY, Config, SelectConfig, build_part
 from mig_spark.config.evaluate import AS_LONG, LONGEST
 from mig_spark.evaluation.sample import MESSAGES, Sample
 from mig_spark.kernels.evaluation.measures import Ints
@@ -22,6 +22,7 @@ from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.strategy import ByVectors, KnownGraph
+from mig_spark.selection.targets import read_weights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,7 +45,7 @@ class Strategies:
         sample: the rows.
         config: its sections `select` and `evaluate` say which strategies, and with which options.
         graph: loads the label graph, when it is first needed.
-        spark: reads `select.label_parameters`.
+        spark: reads `select.label_parameters` and the list of `select.target`.
 
     Attributes:
         own: the name of the strategy of `select`.
@@ -59,6 +60,8 @@ class Strategies:
         self._vectors: dict[tuple[By, str], pa.Array] = {}
         self._kept: dict[tuple[str, int, int], Ints] = {}
         self._parameters = read_parameters(config.select, spark)
+        target = config.select.target
+        self._weights = None if target is None or target.by == FREQUENCY else read_weights(target.by, spark)
         self._table = sample.pool.select(["labels", "score", "answer_characters", MESSAGES])
         self._kinds: dict[str, Any] = {
             RANDOM: {"kind": "random"},
@@ -115,14 +118,20 @@ class Strategies:
         goes_by = known.goes_by
         for key in self._select.model_fields_set & (goes_by - set(_NOT_TAKEN)):
             plain[key] = getattr(self._select, key)
-        if "seed" in goes_by and known.kind != "mig":  # with which `mig` draws the rows that phi.b: auto looks at
+        if "seed" in goes_by and known.kind != "mig":
             plain["seed"] = run
+        elif "seed" in goes_by and self._select.tries_selections:
+            plain["seed"] = self._select.seed
         if "upper_bound" in goes_by:
             plain["upper_bound"] = False
         if "label_parameters" in goes_by and self._parameters:
             file = folder / "parameters.json"
             file.write_text(json.dumps(self._parameters))
             plain["label_parameters"] = str(file)
+        if "target" in plain and self._weights is not None:
+            file = folder / "target.json"
+            file.write_text(json.dumps({label: {"weight": weight} for label, weight in self._weights.items()}))
+            plain["target"] = plain["target"].model_copy(update={"by": str(file)})
         return build_part(SelectConfig, plain, where="evaluate")
 
     def _vectors_by(self, strategy: ByVectors) -> pa.Array:

@@ -296,6 +296,9 @@ def _number(text: str) -> float:
 def _as(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
     """A column as text or as numbers; what is neither a number nor null becomes NaN."""
     of = values.type
+    if kind == "text" and pa.types.is_nested(of):
+        texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
     numeric = pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of) or pa.types.is_null(of)
     if kind == "number" and not numeric:
         plain = [_plain(v, kind) for v in values.to_pylist()]

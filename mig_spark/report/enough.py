@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mig_spark.config import AUTO
 from mig_spark.kernels.selection.curve import round_budgets
 from mig_spark.report.data import Curve, ReportData
 from mig_spark.report.verdict import strategy
@@ -80,10 +81,15 @@ def prefixes(data: ReportData) -> list[Prefix]:
 
 def nested(data: ReportData) -> bool:
     """Whether the first n rows are what the same settings choose for a budget of n. Quotas, costs and strategies that
-    look at the budget see to all of it at once, so there they need not be."""
+    look at the budget see to all of it at once, so there they need not be; nor where phi or norm is found by
+    selections of the whole budget."""
     select = data.config.get("select")
     asked = select if isinstance(select, Mapping) else {}
     plain = asked.get("mode", "greedy") == "greedy" and not asked.get("quotas") and not asked.get("cost")
+    phi = asked.get("phi")
+    plain = plain and not asked.get("target") and AUTO not in (
+        asked.get("norm"), phi.get("b") if isinstance(phi, Mapping) else None
+    )  # fmt: skip
     return strategy(data) in _NESTED and plain
 
 

@@ -365,8 +365,8 @@ def run(data: ReportData) -> Section:
 
 def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = []
-    # the curve is plotted, the balance has a section; an empty entry is one that this engine does not fill
-    elsewhere = ("random_curve", "balance")
+    # the curve is plotted, what was chosen has a section; an empty entry is one that this engine does not fill
+    elsewhere = ("random_curve", "norm", "balance", "target")
     stated = {k: v for k, v in certificate.items() if k not in elsewhere and v is not None and v != []}
     for key, value in flatten(stated):
         many = isinstance(value, (list, tuple)) and len(value) > 3

@@ -101,7 +101,7 @@ class ArrowRows:
         """The rows as packed blocks in this process; `vocabulary` and `classes` as for `SparkBlocks.pack`."""
         return MemoryBlocks.pack(
             iter(self.table.to_batches(max_chunksize=_ROWS)), vocabulary, block_rows=config.block_rows,
-            norm=config.norm, classes=classes, integer_ids=self.integer_ids,
+            norm=config.label_exponent, classes=classes, integer_ids=self.integer_ids,
         )  # fmt: skip
 
 

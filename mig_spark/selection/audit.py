@@ -19,8 +19,8 @@ from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import prepare, quota_arrays
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.strategy import Graph, KnownGraph
 
@@ -92,7 +92,9 @@ def verify_selection(
             pool = pool.numbered_by(graph.labels)
         phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
         start = State.start(graph.propagation, phi, exact=config.gain == "exact")
-        rows = rows_of_table(work.first, pa.array(graph.labels, pa.string()), norm=config.norm, classes=classes)
+        rows = rows_of_table(
+            work.first, pa.array(graph.labels, pa.string()), norm=config.label_exponent, classes=classes
+        )
         chosen = Chosen(rows, *rescore(start.copy(), rows))
         pool.refuse_repeated_ids()
         verdict = audit(start, chosen, pool, tolerance=tolerance, upper=upper)

@@ -15,8 +15,8 @@ from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.drawing import random_rows
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -38,7 +38,7 @@ def random_objective(
     usable = df.where(usable_sql(df.columns))
     table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
     table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.norm)
+    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.label_exponent)
     phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
     state = State.start(graph.propagation, phi)
     _, objectives = rescore(state, drawn)

@@ -9,22 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mig_spark.config import AUTO, PUBLISHED_B, PhiConfig, SelectConfig
-from mig_spark.kernels.selection.blocks import Block, build_block, rows_of_table
+from mig_spark.config import SelectConfig
+from mig_spark.kernels.selection.blocks import build_block, rows_of_table
 from mig_spark.kernels.selection.bounds import PREFIXES, AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
-from mig_spark.kernels.selection.frontier import ChosenBalance, choose_balance
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.ids import RepeatedIdsError
-from mig_spark.kernels.selection.memory import MemoryBlocks
-from mig_spark.kernels.selection.objective import Phi
-from mig_spark.kernels.selection.pool import A, BlockPool, Question
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rounds import Certificate, Rounds, select_local
 from mig_spark.kernels.selection.sampling import sample_rows
@@ -32,16 +27,13 @@ from mig_spark.kernels.selection.single import single_best
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
+from mig_spark.selection.from_pool import Blocks, choose_from_pool, to_pack_by
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.packing import SparkBlocks
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.strategy import Context, Ranked
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from mig_spark.selection.targets import told_of
 
 logger = logging.getLogger(__name__)
-
-Blocks: TypeAlias = SparkBlocks | MemoryBlocks
 
 #: The local engine holds the packed pool about this many times: as it arrives, as arrays, and while it is indexed.
 LOCAL_COPIES = 4
@@ -49,42 +41,20 @@ LOCAL_COPIES = 4
 LOCAL_SHARE = 0.5
 
 
-def make_phi(select: SelectConfig, graph: LabelGraph, parameters: dict[str, dict[str, float]] | None = None) -> Phi:
-    """The concave function phi of each label, by the keys `phi`, `label_parameters` and `propagation` of `select`.
-
-    `propagation: invariant` takes c phi(x / c), c being P[l, l], the share of its own information that a label keeps.
-    With A, P before its columns are divided, d the sums of these and m what the rows put on labels, that is
-    E = sum_l phi((m A)_l) / d_l: labels that say the same have one phi's worth between them, however many they are.
-
-    Args:
-        select: the section of the config; its `phi` is that of labels without parameters of their own.
-        graph: the labels in order, and P with columns that sum to 1.
-        parameters: by label, any of `weight`, `a`, `b`, `alpha`.
-    """
-    n, config = len(graph.labels), select.phi
-    assert not isinstance(config.b, str), "auto stands for a number, see selection.settings.settled"
-    phi = Phi.power(n, a=config.a, b=config.b) if config.kind == "pow" else Phi.exponential(n, alpha=config.alpha)
-    for k, label in enumerate(graph.labels):
-        own = (parameters or {}).get(label, {})
-        phi.weight[k] = own.get("weight", phi.weight[k])
-        phi.a[k] = own.get("a" if config.kind == "pow" else "alpha", phi.a[k])
-        phi.b[k] = own.get("b", phi.b[k])
-    return phi.scaled(graph.propagation.diagonal()) if select.propagation == "invariant" else phi
-
-
 def select_greedily(context: Context) -> Ranked:
-    """Exact MIG selection of the rows that the context has prepared: pack them into blocks, replay the rows that are
-    given or come first, run the engine that fits, and bound the best possible objective.
+    """Exact MIG selection of the rows that the context has prepared: pack them into blocks, choose what follows from
+    them, replay the rows that are given or come first, run the engine that fits, and bound the best possible objective.
 
     Raises:
-        InputError: no usable row, or an id that is there twice.
+        ConfigError: a parameter of a label, or a weight of the target, that cannot be.
+        InputError: no usable row, an id that is there twice, or a target that is none for this pool.
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     config, work = context.config, context.work
     parameters = read_parameters(config, context.spark)
     vocabulary = None if callable(context.graph) else context.label_graph().labels
     start = time.perf_counter()
-    pool = work.rows.pack(vocabulary, config, classes=work.classes)
+    pool = work.rows.pack(vocabulary, to_pack_by(config), classes=work.classes)
     try:
         counts: dict[str, Any] = dict(pool.counts())
         see_that_there_are_rows(counts, work)
@@ -92,21 +62,24 @@ def select_greedily(context: Context) -> Ranked:
             pool = pool.numbered_by(context.label_graph(work.labels(pool.labels())).labels)
         graph = context.label_graph()
         packed = time.perf_counter()
-        balance = _balance(pool, work, graph, config, parameters) if config.phi.b == AUTO else None
-        if balance is not None:
-            config = with_b(config, balance.b)
+        found = choose_from_pool(pool, work, graph, config, parameters, context.spark)
+        pool, config = found.pool, found.config
         phi = make_phi(config, graph, parameters)
         state = State.start(graph.propagation, phi, exact=config.gain == "exact")
         _rescore_table(state, work.given, graph, config)
         origin = state.copy()
         first = _rescore_table(state, work.first, graph, config, forced=work.forced)
         certificate, parts = _run(pool, state, work.constraints, config, [first], context.on_round)
-        if balance is not None:
-            certificate.balance = balance.to_dict()
-            certificate.notes.insert(0, f"select.phi.b: {balance.describe()}")
         chosen = Chosen.concat(parts)
         if config.cost is not None:
             chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
+        certificate.notes[:0] = found.notes
+        if found.norm is not None:
+            certificate.norm = found.norm.to_dict()
+        if found.balance is not None:
+            certificate.balance = found.balance.to_dict()
+        if found.scale is not None and config.target is not None:
+            certificate.target = told_of(config.target, found.scale, graph.labels, chosen.rows.label_ids)
         seconds = {"pack": packed - start, "select": time.perf_counter() - packed}
         if config.upper_bound and chosen.size and config.cost is None:
             certificate.upper_bound = bound_objective(pool, chosen, origin, first)
@@ -124,74 +97,6 @@ def select_greedily(context: Context) -> Ranked:
         ids_of(chosen, integers=pool.integer_ids), chosen.gains, chosen.objectives, labels, counts, certificate,
         certificate.notes, seconds,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _WithResumed:
-    """A pool with the rows that an interrupted run of the same selection took, which are in none of its blocks."""
-
-    pool: Blocks
-    resumed: Block
-
-    def sizes(self) -> dict[int, int]:
-        return {**self.pool.sizes(), -1: self.resumed.rows.size}
-
-    def answers(self, question: Question[A]) -> list[A]:
-        return [*self.pool.answers(question), question.answer(self.resumed)]
-
-    def collect(self) -> dict[int, Block]:
-        return {**self.pool.collect(), -1: self.resumed}
-
-
-def balance_of(work: Prepared, graph: LabelGraph, config: SelectConfig, spark: SparkSession | None) -> ChosenBalance:
-    """The exponent that `phi.b: auto` would stand for in a selection, see `kernels.selection.frontier`; no row is
-    selected.
-
-    Args:
-        work: the rows to choose from, see `constraints.prepare`.
-        graph: the label graph.
-        config: the section `select`, with `phi.b: auto`.
-        spark: reads label parameters; None: local files alone.
-
-    Raises:
-        InputError: no usable row, or an id that is there twice.
-    """
-    parameters = read_parameters(config, spark)
-    pool = work.rows.pack(graph.labels, config, classes=work.classes)
-    try:
-        see_that_there_are_rows(dict(pool.counts()), work)
-        return _balance(pool, work, graph, config, parameters)
-    except RepeatedIdsError as e:
-        raise RepeatedIdsError(e.names, integers=pool.integer_ids, all_named=e.all_named) from None
-    finally:
-        pool.release()
-
-
-def _balance(
-    pool: Blocks, work: Prepared, graph: LabelGraph, config: SelectConfig,
-    parameters: dict[str, dict[str, float]] | None,
-) -> ChosenBalance:  # fmt: skip
-    """What `phi.b: auto` stands for, by a pool that is packed already; it is logged. A selection that is resumed gets
-    the one that it began with."""
-    assert config.budget is not None, "phi.b: auto has a budget"
-    pool.describe("choose phi.b on a sample")
-    pool.refuse_repeated_ids()
-    whole: BlockPool = pool
-    if work.first is not None and work.first.num_rows > work.forced:
-        resumed = rows_of_table(work.first.slice(work.forced), pa.array(graph.labels, pa.string()), norm=config.norm)
-        whole = _WithResumed(pool, build_block(resumed))
-    balance = choose_balance(
-        whole, graph.propagation, lambda b: make_phi(with_b(config, b), graph, parameters),
-        budget=config.budget, score_share=config.phi.score_share, seed=config.seed, default=PUBLISHED_B,
-        exact=config.gain == "exact",
-    )  # fmt: skip
-    logger.info("select.phi.b: %s", balance.describe())
-    return balance
-
-
-def with_b(config: SelectConfig, b: float) -> SelectConfig:
-    """The section with a number for `phi.b`, as if it had been given."""
-    return config.model_copy(update={"phi": PhiConfig(kind=config.phi.kind, a=config.phi.a, b=b), "seed": 0})
 
 
 def _run(
@@ -231,7 +136,7 @@ def _rescore_table(
     """Add rows (id, labels, score) to the state in their order; those after the first `forced` were greedy's picks."""
     if rows is None:
         return Chosen.concat([])
-    taken = rows_of_table(rows, pa.array(graph.labels, pa.string()), norm=config.norm)
+    taken = rows_of_table(rows, pa.array(graph.labels, pa.string()), norm=config.label_exponent)
     gains, objectives = rescore(state, taken)
     if config.cost is not None:
         # greedy compares gains by unit of cost and multiplies again: the same roundings
@@ -250,7 +155,7 @@ def _or_single_best(
         _rescore_table(at_forced, work.first.slice(0, work.forced), graph, config)
         classes = None if work.classes is None else pa.array(work.classes)
         resumed, labels = work.first.slice(work.forced), pa.array(graph.labels, pa.string())
-        aside = build_block(rows_of_table(resumed, labels, norm=config.norm, classes=classes))
+        aside = build_block(rows_of_table(resumed, labels, norm=config.label_exponent, classes=classes))
     one = single_best(pool, aside, at_forced, work.at_forced.limits())
     if one is None or (chosen.size and one.objectives[-1] <= chosen.objectives[-1]):
         return chosen

@@ -101,7 +101,9 @@ class SparkBlocks:
         ready = typed(df)
         blocks = (
             ready.sortWithinPartitions("id")
-            .mapInArrow(pack_blocks(known, block_rows=config.block_rows, norm=config.norm, classes=named), block_ddl())
+            .mapInArrow(
+                pack_blocks(known, block_rows=config.block_rows, norm=config.label_exponent, classes=named), block_ddl()
+            )
             .persist(StorageLevel.DISK_ONLY)
         )
         sizes = [f"length({name}) as {name}" for name in ARRAYS]

@@ -8,7 +8,7 @@ from typing import Any
 from mig_spark.config import AUTO, Config, QuotaConfig, QuotaLimit, SelectConfig
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.engines import with_b
+from mig_spark.selection.from_pool import with_b, with_norm, with_scale
 from mig_spark.selection.label_parameters import located
 
 #: The column of ANNOTATED with a row's group of near duplicates.
@@ -29,24 +29,35 @@ def select_settings(store: Store, config: Config) -> SelectConfig:
 
 
 def settled(select: SelectConfig, certificate: Mapping[str, Any] | None) -> SelectConfig:
-    """The section with the number that `phi.b: auto` stood for in a selection, for whatever looks at that selection.
+    """The section with the numbers that `norm: auto`, `phi.b: auto` and `target` stood for in a selection, for whatever
+    looks at that selection.
 
     Args:
         select: the section `select`.
         certificate: of that selection, from the run's record; None where there is none.
 
     Raises:
-        InputError: it is not on record there.
+        InputError: they are not on record there.
     """
-    if select.phi.b != AUTO:
-        return select
-    balance = (certificate or {}).get("balance")
-    if not balance:
+    record = certificate or {}
+    if select.norm == AUTO:
+        select = with_norm(select, float(_on_record(record, "norm", "norm is auto", "give the number")["gamma"]))
+    if select.phi.b == AUTO:
+        select = with_b(select, float(_on_record(record, "balance", "phi.b is auto", "give the number")["b"]))
+    if select.target is not None and select.target.scale is None:
+        told = _on_record(record, "target", "target is given", "leave the target out")
+        select = with_scale(select, told["scale"])
+    return select
+
+
+def _on_record(record: Mapping[str, Any], name: str, what: str, instead: str) -> Mapping[str, Any]:
+    found = record.get(name)
+    if not isinstance(found, Mapping):
         raise InputError(
-            "select.phi.b is auto, and no selection on record says which number that is: run the stage `select` with "
-            "this config first, or give the number"
+            f"select.{what}, and no selection on record says which number that is: run the stage `select` with this "
+            f"config first, or {instead}"
         )
-    return with_b(select, float(balance["b"]))
+    return found
 
 
 def settled_config(config: Config, certificate: Mapping[str, Any] | None) -> Config:

@@ -24,8 +24,8 @@ from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
-from mig_spark.selection.engines import make_phi
 from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.phi import make_phi
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows
@@ -163,7 +163,7 @@ class Story:
 
     def _as_rows(self, table: pa.Table) -> Rows:
         wanted = [name for name in ("id", "labels", "score", "cost") if name in table.column_names]
-        return rows_of_table(table.select(wanted), self._labels, norm=self._select.norm)
+        return rows_of_table(table.select(wanted), self._labels, norm=self._select.label_exponent)
 
     def _begin(self) -> State:
         """The state before the first pick, a copy to be moved along."""
@@ -266,7 +266,7 @@ class Story:
         """Rows that were passed over, with `reason` and the columns of `_OF_NEAREST`."""
         from pyspark.sql import functions as sf
 
-        followed = Followed(self._labels, self._select.norm, self._begin(), self._picks, self._forced)
+        followed = Followed(self._labels, self._select.label_exponent, self._begin(), self._picks, self._forced)
         broadcast: Any = self._spark.sparkContext.broadcast(followed)
         wanted = [name for name in ("id", "labels", "score", "cost") if name in over.columns]
         near = over.select(*wanted).mapInArrow(

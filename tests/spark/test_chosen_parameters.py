@@ -17,7 +17,7 @@ from mig_spark.curation.replay import replay_run
 from mig_spark.errors import InputError
 from mig_spark.explain import explain_rows
 from mig_spark.kernels.labels import threshold
-from mig_spark.kernels.selection import frontier
+from mig_spark.kernels.selection import frontier, trials
 from mig_spark.labels.edges import embed_labels_here
 from mig_spark.lakehouse.tables import Store
 from mig_spark.tune import tune
@@ -79,7 +79,7 @@ def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose
     assert (verdict.first_wrong, verdict.problems) == (None, ())
     assert explain_rows(spark, config, ids[:1])[0].rank == 1
     # a later version of the rule may choose another number: what the run chose is repeated
-    monkeypatch.setattr("mig_spark.selection.engines.choose_balance", None)
+    monkeypatch.setattr("mig_spark.selection.from_pool.choose_balance", None)
     assert replay_run(spark, config, "nightly-1").same
     monkeypatch.undo()
 
@@ -90,19 +90,91 @@ def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose
     assert chosen(store) == ids
 
 
+def test_a_run_with_a_target_and_a_norm_is_verified_explained_extended_and_replayed_by_the_c_it_chose(
+    spark, tmp_path, monkeypatch
+):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 200))
+    # the queries are rows of a table, tagged as the pool is
+    spark.createDataFrame([(["label 1", "label 2"],), (["label 2"],), (None,)], "labels array<string>").write.format(
+        "delta"
+    ).save(str(tmp_path / "queries"))
+    aim = {"by": str(tmp_path / "queries"), "corrections": 2}
+    section = {"budget": 40, "upper_bound": False, "target": aim, "propagation": "invariant", "norm": "auto"}
+    config = make_config(tmp_path, select=section)
+    with pytest.raises(InputError):
+        verify_run(spark, config, None, tolerance=0.0)
+    done = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-1")
+    store, told = Store(spark, config.output), done["certificate"]["target"]
+    assert (told["by"], told["labels"], set(told["scale"])) == ("list", 2, {"label 1", "label 2"})
+    assert [attempt["name"] for attempt in told["attempts"]] == ["plain phi", "closed form", "correction 1",
+                                                                  "correction 2"]  # fmt: skip
+    assert told["distance"] == min(attempt["distance"] for attempt in told["attempts"])
+    assert last_finished(store, "select").certificate["target"] == told
+    norm = done["certificate"]["norm"]
+    assert norm["gamma"] > 0
+    ids = chosen(store)
+    plain = config.model_copy(update={"select": config.select.model_copy(update={"target": None, "norm": False})})
+
+    verdict = verify_run(spark, config, None, tolerance=0.0)
+    assert (verdict.first_wrong, verdict.problems) == (None, ())
+    assert verify_run(spark, plain, None, tolerance=0.0).first_wrong is not None
+    assert explain_rows(spark, config, ids[:1])[0].rank == 1
+    found = tune(spark, config)
+    assert [vars(a) for a in found.scale.attempts] == told["attempts"]
+    assert found.norm.to_dict() == norm
+    # a later version of the rule may choose others: what the run chose is repeated
+    for name in ("choose_norm", "choose_scale"):
+        monkeypatch.setattr(f"mig_spark.selection.from_pool.{name}", None)
+    assert replay_run(spark, config, "nightly-1").same
+    monkeypatch.undo()
+
+    # other queries are another target; nothing new is nothing to do
+    assert "select" in run_pipeline(spark, config, STAGES_RUN)["skipped"]
+    spark.createDataFrame([(["label 3"],)], "labels array<string>").write.format("delta").mode("append").save(
+        str(tmp_path / "queries")
+    )
+    other = run_pipeline(spark, config, STAGES_RUN, run_id="nightly-2")
+    assert set(other["certificate"]["target"]["scale"]) == {"label 1", "label 2", "label 3"}
+
+    # an extended selection: the rows that stay are of the pool, c is chosen anew, and the replay repeats it
+    write(tmp_path / "in", "b.jsonl", some_records(200, 60, seed=2))
+    more = make_config(tmp_path, mode="incremental", incremental={"select": "extend", "add": 10}, select=section)
+    run_pipeline(spark, more, STAGES_RUN, run_id="nightly-3")
+    assert len(chosen(store)) == 50
+    assert replay_run(spark, more, "nightly-3").same
+
+
 @pytest.mark.parametrize("engine", ["rounds", "local"])
-def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monkeypatch, engine):
-    monkeypatch.setattr(frontier, "SAMPLED_ROWS", 500)
+def test_a_target_is_the_same_in_this_process_whatever_the_partitions(spark, tmp_path, monkeypatch, engine):
+    monkeypatch.setattr(trials, "SAMPLED_ROWS", 500)
     records = some_records(0, 1500)
     table = pa.table({name: [r[name] for r in records] for name in ("id", "labels", "score")})
-    options = {"phi": AUTO["phi"], "seed": 3, "upper_bound": False}
+    (tmp_path / "t.csv").write_text("label,weight\nlabel 1,1\nlabel 3,2\n")
+    for target in ({"tau": 0.5}, {"by": str(tmp_path / "t.csv")}):
+        options = {"target": target, "seed": 3, "upper_bound": False}
+        here = select(table, 300, **options)
+        rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
+        there = select(rows, 300, engine=engine, block_rows=200, **options)
+        assert there.certificate.target == here.certificate.target
+        assert 0 < here.certificate.target["rows"] < 700
+        assert there.to_arrow().equals(here.to_arrow())
+
+
+@pytest.mark.parametrize("engine", ["rounds", "local"])
+def test_the_choice_is_that_of_this_process_whatever_the_partitions(spark, monkeypatch, engine):
+    monkeypatch.setattr(trials, "SAMPLED_ROWS", 500)
+    records = some_records(0, 1500)
+    table = pa.table({name: [r[name] for r in records] for name in ("id", "labels", "score")})
+    options = {"phi": AUTO["phi"], "norm": "auto", "seed": 3, "upper_bound": False}
     here = select(table, 300, **options)
     rows = spark.createDataFrame(table).repartition(5, sf.xxhash64("id"))
     there = select(rows, 300, engine=engine, block_rows=200, **options)
     assert there.certificate.balance == here.certificate.balance
+    assert there.certificate.norm == here.certificate.norm
+    assert here.certificate.norm["gamma"] > 0
     assert here.certificate.balance["by"] == "frontier"
     assert here.certificate.balance["rows"] < 700
-    assert there.ids == here.ids
+    assert there.to_arrow().equals(here.to_arrow())
 
 
 @pytest.mark.long
@@ -134,4 +206,4 @@ def test_tune_says_what_a_run_by_auto_chooses_and_writes_nothing(spark, tmp_path
     told = tune(spark, own)
     assert told.threshold is None
     assert told.balance is not None
-    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select.phi.b"]
+    assert [note.partition(":")[0] for note in told.notes] == ["graph.threshold", "select"]

@@ -107,8 +107,10 @@ def test_limits_are_left_out_and_told_and_label_parameters_are_kept(spark, made,
     parameters = tmp_path / "parameters.json"
     parameters.write_text(json.dumps({"label 2": {"weight": 0.0001}}))
     quotas = {"column": "source", "each": {"max": 50}}
-    plain = {**made.to_dict()["select"], "quotas": quotas, "label_parameters": str(parameters)}
-    section = type(made.select).model_validate({k: plain[k] for k in ("budget", "quotas", "label_parameters")})
+    weights = tmp_path / "weights.json"
+    weights.write_text(json.dumps({"label 0": {"weight": 1}, "label 3": {"weight": 3}}))
+    keys = {"budget": 10, "quotas": quotas, "label_parameters": str(parameters), "target": {"by": str(weights)}}
+    section = type(made.select).model_validate(keys)
     config = with_(made, strategies=[], budgets=[0.04], stratum="source")
     found = evaluate(spark, config.model_copy(update={"select": section}))
     assert any("without select.quotas" in note for note in found.notes)

@@ -94,6 +94,30 @@ def test_negative_scores_are_told(rows: DataFrame, spark: SparkSession) -> None:
     check_scores(bad, ScoreConfig(columns=["quality", "complexity"], normalize="z"))
 
 
+def test_scores_are_brought_nearer_to_the_mean_of_their_source_or_of_all(rows: DataFrame, spark: SparkSession) -> None:
+    product = QUALITY * COMPLEXITY
+    how: dict[str, Any] = {"columns": ["quality", "complexity"], "reliability": 0.6}
+    for to, groups in (("source", SOURCES), ("pool", None)):
+        found = scored(rows, shrink_to=to, **how)
+        np.testing.assert_allclose(found, each(product, lambda v: v.mean() + 0.6 * (v - v.mean()), groups), rtol=1e-7)
+        # to the bit, however the rows lie
+        assert scored(rows.repartition(7).orderBy("complexity"), shrink_to=to, **how).tolist() == found.tolist()
+    # the means stay, and with 1 the scores do
+    assert each(found, np.mean, None)[0] == pytest.approx(product.mean())
+    assert scored(rows, columns=["quality"], reliability=1.0).tolist() == QUALITY.tolist()
+    # the scorer's own score too; a row without one still has none, and counts for no mean; large ones stay finite
+    some = spark.createDataFrame(
+        [(0, "a", 1e100), (1, "a", 0.0), (2, "b", 3.0), (3, "b", None), (4, "b", float("nan")), (5, None, 2.0)],
+        "id int, source string, score double",
+    )
+    found = {r["id"]: r["score"] for r in combine_scores(some, ScoreConfig(reliability=0.5)).collect()}
+    assert [found[k] for k in (0, 1, 2, 5)] == pytest.approx([0.75e100, 0.25e100, 3.0, 2.0])
+    assert (found[3], found[4]) == (None, None)
+    assert combine_scores(some, ScoreConfig(reliability=0.5)).columns == some.columns
+    with pytest.raises(AnnotationError, match="2 rows have no value in one of score"):
+        check_scores(some, ScoreConfig(reliability=0.5))
+
+
 def controlled(score: np.ndarray, sources: np.ndarray | None, sizes: list[np.ndarray], spread: float) -> np.ndarray:
     """By the definition in docs/annotation.md: classes, then places in them."""
     classes = np.array([f"{s}" for s in sources]) if sources is not None else np.full(len(score), "")

@@ -15,11 +15,10 @@ from scipy import stats
 from mig_spark import select
 from mig_spark.config import SelectConfig, build_config, build_part
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.kernels.selection import frontier
+from mig_spark.kernels.selection import trials
 from mig_spark.kernels.selection.frontier import (
     FLAT,
     GRID,
-    LEAST_COVER,
     ChosenBalance,
     FrontierPoint,
     choose_balance,
@@ -28,6 +27,7 @@ from mig_spark.kernels.selection.frontier import (
 )
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
+from mig_spark.kernels.selection.trials import LEAST_COVER
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.select_rows import select_rows
@@ -122,7 +122,7 @@ def test_neither_order_nor_blocks_matter(seed: int, block_rows: int) -> None:
 
 
 def test_a_large_pool_is_tried_on_a_sample_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frontier, "SAMPLED_ROWS", 400)
+    monkeypatch.setattr(trials, "SAMPLED_ROWS", 400)
     table = pool(4000)
     found = chosen_of(table, budget=800)
     assert found.by == "frontier"
@@ -139,13 +139,13 @@ def test_a_large_pool_is_tried_on_a_sample_by_the_seed(monkeypatch: pytest.Monke
 
 
 def test_a_sample_that_is_too_small_grows_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frontier, "SAMPLED_ROWS", 100)
+    monkeypatch.setattr(trials, "SAMPLED_ROWS", 100)
     table = pool(4000)
     found = chosen_of(table, budget=400)
     assert found.by == "frontier"
     assert found.picks * found.labels_a_row >= LEAST_COVER * 12
     assert 400 < found.rows < 700
-    monkeypatch.setattr(frontier, "MOST_ROWS", 200)
+    monkeypatch.setattr(trials, "MOST_ROWS", 200)
     assert (chosen_of(table, budget=400).by, chosen_of(table, budget=400).b) == ("default", 0.8)
 
 

@@ -135,6 +135,10 @@ def test_parameters_are_those_that_the_kernels_take(tmp_path: Path) -> None:
         ({"score": {"control": ["length", "length"]}}, "control names one twice"),
         ({"score": {"control": "tokens"}, "tokenizer": None}, "name a tokenizer"),
         ({"score": {"control": "length", "spread": 1.0}}, "annotate.score.spread"),
+        ({"score": {"reliability": 0}}, "annotate.score.reliability = 0"),
+        ({"score": {"reliability": 1.2}}, "annotate.score.reliability = 1.2"),
+        ({"score": {"shrink_to": "pool"}}, "shrink_to has no effect without reliability"),
+        ({"score": {"reliability": 0.5, "control": "length"}}, "reliability and control cannot go together"),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_config_is_built(annotate: dict[str, object], words: str) -> None:

@@ -115,7 +115,10 @@ def test_a_selection_without_objective_tells_its_labels_alone(data: ReportData) 
     [
         ({}, None, True), ({"quotas": {"column": "source"}}, None, False),
         ({"cost": {"column": "tokens"}}, None, False),
-        ({"mode": "threshold"}, None, False), ({}, "random", True), ({}, "qdit", False), ({}, "matched", False),
+        ({"target": {"by": "frequency"}}, None, False), ({"target": None, "phi": {"b": 0.7}}, None, True),
+        ({"phi": {"b": "auto"}}, None, False), ({"norm": "auto"}, None, False),
+        ({"norm": 0.5}, None, True), ({"mode": "threshold"}, None, False),
+        ({}, "random", True), ({}, "qdit", False), ({}, "matched", False),
     ],
 )  # fmt: skip
 def test_prefixes_are_called_budgets_only_where_they_are(

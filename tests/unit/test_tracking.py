@@ -241,6 +241,14 @@ def test_keys_and_values_of_any_kind_are_taken(tmp_path: Path, store: str) -> No
     assert run.data.metrics["counts.select.n1499"] == 1499
 
 
+def test_the_c_of_each_label_is_no_metric() -> None:
+    target = {"distance": 0.125, "picks": 7, "scale": {"sql": 2.0, "poems": 0.5}, "attempts": [{"distance": 0.3}]}
+    record = {"counts": {}, "seconds": {}, "certificate": {"objective": 12.5, "target": target}}
+    assert metrics_of(EndedRun(record, ("select",))) == {
+        "certificate.objective": 12.5, "certificate.target.distance": 0.125, "certificate.target.picks": 7.0,
+    }  # fmt: skip
+
+
 @given(
     st.dictionaries(st.text(max_size=300), st.one_of(st.floats(), st.integers(), st.booleans(), st.text()), max_size=9)
 )

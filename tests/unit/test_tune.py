@@ -13,10 +13,20 @@ from mig_spark.cli import cli
 from mig_spark.config import SelectConfig, build_config
 from mig_spark.kernels.labels.threshold import choose_threshold
 from mig_spark.kernels.selection.frontier import ChosenBalance, FrontierPoint
+from mig_spark.kernels.selection.label_count import ChosenNorm, CountPoint
+from mig_spark.kernels.selection.target import Attempt, ChosenScale
 from mig_spark.tune import Tuned, _auto, describe_tuned
 
 FRONTIER = [FrontierPoint(0.5, 8.0, 30.0), FrontierPoint(0.8, 9.6, 20.0), FrontierPoint(0.99, 10.0, 10.0)]
 BALANCE = ChosenBalance(0.8, "frontier", 0.95, 500, 100, 5000, 1000, 12, 2.0, FRONTIER)
+
+SCALE = ChosenScale(
+    np.array([0.5, 1.5, 0.0]), np.array([0.25, 0.75, 0.0]), "correction 1", 500, 100, 5000, 1000, 2.0,
+    [Attempt("plain phi", 0.25, 9.0), Attempt("closed form", 0.3, 8.5), Attempt("correction 1", 0.125, 8.75)],
+)  # fmt: skip
+
+POINTS = [CountPoint(0.0, 5.0, 9.0), CountPoint(0.1, 4.5, 8.9), CountPoint(0.2, 3.5, 8.75)]
+NORM = ChosenNorm(0.2, "labels", 1.2, 500, 100, 5000, 1000, 12, 3.0, POINTS)
 
 
 def tuned() -> Tuned:
@@ -49,6 +59,30 @@ def test_the_json_has_all_of_it():
     assert plain["config"] == found.config()
 
 
+def test_how_near_a_target_is_comes_with_every_attempt():
+    found = Tuned(None, None, [], SCALE)
+    text = describe_tuned(found)
+    assert text.startswith("select.target: correction 1 is nearest, with a total variation distance of 0.125")
+    assert re.findall(r"^ +correction 1 +0.125 +8.75 <$", text, re.MULTILINE)
+    assert text.count("<") == 1
+    plain = json.loads(json.dumps(found.to_dict()))["select.target"]
+    assert (plain["kept"], plain["labels"], len(plain["attempts"])) == ("correction 1", 2, 3)
+    assert tuned().to_dict()["select.target"] is None
+
+
+def test_a_norm_that_is_chosen_comes_with_its_evidence_and_a_line():
+    found = Tuned(None, BALANCE, [], None, NORM)
+    text = describe_tuned(found)
+    assert text.startswith("select.norm: auto takes 0.2: a selected row has 3.50 labels, 1.17 times the pool's 3.00")
+    assert re.findall(r"^ +0.2 +3.50 +8.75 <$", text, re.MULTILINE)
+    lines = yaml.safe_load(text[text.index("\nselect:\n") :])
+    assert lines == found.config() == {"select": {"norm": 0.2, "phi": {"b": 0.8}}}
+    build_config({"pool": {"path": "x"}, "output": {"path": "y"}, **lines})
+    assert json.loads(json.dumps(found.to_dict()))["select.norm"]["points"][1]["labels_a_row"] == 4.5
+    alone = Tuned(None, None, [], None, NORM)
+    assert yaml.safe_load(describe_tuned(alone).partition("\nselect:\n")[2]) == {"norm": 0.2}
+
+
 def test_nothing_to_choose_is_said_and_gives_no_lines():
     nothing = Tuned(None, None, ["a", "b"])
     assert describe_tuned(nothing) == "note: a\nnote: b"
@@ -64,8 +98,8 @@ def test_where_b_is_not_chosen_the_reason_is_told():
         notes: list[str] = []
         assert _auto(SelectConfig(**section), notes) is None
         assert words in notes[0]
-    auto = _auto(SelectConfig(phi={"b": 0.3, "a": 0.5}), [])
-    assert (auto.phi.b, auto.phi.a, auto.phi.score_share) == ("auto", 0.5, 0.95)
+    auto = _auto(SelectConfig(phi={"b": 0.3, "a": 0.5}, target={}), [])
+    assert (auto.phi.b, auto.phi.a, auto.phi.score_share, auto.target) == ("auto", 0.5, 0.95, None)
 
 
 def test_the_command_is_there():

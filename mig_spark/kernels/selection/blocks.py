@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.ids import rank_ids
+from mig_spark.kernels.selection.label_powers import label_powers
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.usable import REASONS, first_reasons, one_chunk
 
@@ -114,7 +115,7 @@ def pack_batches(
     vocabulary: pa.Array | None,
     *,
     block_rows: int,
-    norm: bool,
+    norm: float,
     classes: pa.Array | None = None,
 ) -> Iterator[Packed]:
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
@@ -125,7 +126,7 @@ def pack_batches(
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
         block_rows: rows a block.
-        norm: divide a row's score by its number of labels.
+        norm: divide a row's score by its number of labels to this power; True is 1, False 0.
         classes: the quota classes, see `quota_classes`.
     """
     waiting: list[pa.RecordBatch] = []
@@ -144,7 +145,7 @@ def pack_batches(
         yield _pack(pa.Table.from_batches(waiting), vocabulary, norm, classes)
 
 
-def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, classes: pa.Array | None) -> Packed:
+def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: float, classes: pa.Array | None) -> Packed:
     table = table.combine_chunks()
     reasons = first_reasons(table)
     bad = reasons >= 0
@@ -156,7 +157,7 @@ def _pack(table: pa.Table, vocabulary: pa.Array | None, norm: bool, classes: pa.
     return Packed(build_block(rows), own, left_out, rejected)
 
 
-def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: bool, classes: pa.Array | None = None) -> Rows:
+def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: float, classes: pa.Array | None = None) -> Rows:
     """Usable rows, each a group of its own, in the order of the table.
 
     Args:
@@ -166,12 +167,12 @@ def rows_of_table(table: pa.Table, vocabulary: pa.Array, *, norm: bool, classes:
     return _single_rows(table.combine_chunks(), vocabulary, norm, classes)[0]
 
 
-def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: bool, classes: pa.Array | None) -> tuple[Rows, int]:
+def _single_rows(table: pa.Table, vocabulary: pa.Array, norm: float, classes: pa.Array | None) -> tuple[Rows, int]:
     """The rows, and how many labels outside the vocabulary were left out."""
     ptr, label_ids, left_out = _label_sets(*_codes(one_chunk(table["labels"]), vocabulary))
     scores = np.array(one_chunk(table["score"]).cast(pa.float64()).to_numpy(zero_copy_only=False))
     if norm:
-        scores = scores / np.maximum(np.diff(ptr), 1)
+        scores = scores / label_powers(np.diff(ptr), norm)
     # a row without labels gains nothing, whatever its score: among such rows order goes by id alone
     scores[np.diff(ptr) == 0] = 0.0
     ids = bytes_of(one_chunk(table["id"])) if "id" in table.column_names else (None, None)

@@ -13,28 +13,18 @@ of its labels, whatever its score, and nothing is propagated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.kernels.selection.blocks import Block, build_block
-from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
 from mig_spark.kernels.selection.pool import BlockPool
-from mig_spark.kernels.selection.rounds import select_local
-from mig_spark.kernels.selection.rows import Rows
-from mig_spark.kernels.selection.sampling import sample_rows
-from mig_spark.kernels.selection.state import State
+from mig_spark.kernels.selection.trials import LEAST_COVER, Trial, draw_trial
 
 #: The exponents that are tried; the last is the one whose score is a share kept of.
 GRID = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-#: Rows that are tried on, about, where the pool has more; and at most, where so many do not suffice.
-SAMPLED_ROWS, MOST_ROWS = 50_000, 500_000
-#: Picks times labels a row, over the number of labels, at least. A sample that meets it shares its picks out over
-#: labels as the whole pool does; one far below leaves most labels without a pick, whatever b is.
-LEAST_COVER = 5.0
 #: Of exponents that keep enough score, a higher one is taken where it has as many effective labels but for this share.
 FLAT = 0.01
 
@@ -112,9 +102,7 @@ def choose_balance(
 ) -> ChosenBalance:
     """The exponent whose selections keep a share of the score and have the most effective labels for it.
 
-    Greedy selects from the whole pool, or from a sample by the hash of the ids with the budget in proportion: phi's
-    power is homogeneous, so a sample shares its picks out as the pool does, as long as labels have some picks each
-    (`LEAST_COVER`). Quotas, costs and rows that are given or come first are not looked at.
+    It is tried on the whole pool or on a sample, see `trials`.
 
     Args:
         pool: the packed pool; ids are different.
@@ -129,25 +117,17 @@ def choose_balance(
     Returns:
         The choice: a function of the pool's rows and the seed, not of its blocks.
     """
-    pool_rows, labels = sum(pool.sizes().values()), propagation.size
-    budget = min(budget, pool_rows)
-    wanted = min(pool_rows, SAMPLED_ROWS)
-    rows = _sample(pool, wanted, seed)
-    needed = _rows_needed(rows, labels, budget / max(1, pool_rows))
-    if wanted < needed <= MOST_ROWS and wanted < pool_rows:
-        rows = _sample(pool, min(pool_rows, needed), seed)
-    picks = round(budget * rows.size / max(1, pool_rows))
-    a_row = _labels_a_row(rows)
+    trial = draw_trial(pool, labels=propagation.size, budget=budget, seed=seed)
 
     def chosen(b: float, by: Literal["frontier", "default"], points: list[FrontierPoint]) -> ChosenBalance:
         return ChosenBalance(
-            b, by, score_share, rows.size, picks, pool_rows, budget, labels, round(a_row, 4), points
+            b, by, score_share, trial.rows.size, trial.picks, trial.pool_rows, trial.budget, trial.labels,
+            round(trial.labels_a_row, 4), points,
         )  # fmt: skip
 
-    if picks == 0 or picks * a_row < LEAST_COVER * labels:
+    if not trial.covers:
         return chosen(default, "default", [])
-    block = build_block(rows)
-    points = [_point(block, propagation, make_phi(b), b, picks, exact) for b in GRID]
+    points = [_point(trial, propagation, make_phi(b), b, exact) for b in GRID]
     return chosen(choose_on(points, score_share), "frontier", points)
 
 
@@ -184,29 +164,8 @@ def effective_labels(label_ids: npt.NDArray[np.integer]) -> float:
 
 
 def _point(
-    block: Block, propagation: PropagationMatrix, phi: Phi, b: float, picks: int, exact: bool
+    trial: Trial, propagation: PropagationMatrix, phi: Phi, b: float, exact: bool
 ) -> FrontierPoint:  # fmt: skip
-    taken, _ = select_local([block], State.start(propagation, phi, exact=exact), Constraints.budget(picks))
-    score = float(np.mean(taken.rows.scores)) if taken.size else 0.0
-    return FrontierPoint(b, score, effective_labels(taken.rows.label_ids))
-
-
-def _sample(pool: BlockPool, rows: int, seed: int) -> Rows:
-    """Rows of the pool, each a group of its own, without quotas and costs."""
-    found = sample_rows(pool, rows, seed=seed, with_ids=True).rows
-    single = found.take_rows(np.arange(found.size))
-    return replace(single, quota=np.zeros(single.size, np.int32), cost=np.ones(single.size))
-
-
-def _labels_a_row(rows: Rows) -> float:
-    return len(rows.label_ids) / rows.size if rows.size else 0.0
-
-
-def _rows_needed(rows: Rows, labels: int, share: float) -> int:
-    """How many rows suffice for `LEAST_COVER` where `share` of them is selected; with some to spare, as a sample by
-    hash has more rows or fewer."""
-    picked = share * _labels_a_row(rows)
-    if picked == 0:
-        return MOST_ROWS + 1
-    needed = 1.1 * LEAST_COVER * labels / picked
-    return int(np.ceil(needed + 4 * np.sqrt(needed)))
+    taken = trial.select(propagation, phi, exact=exact)
+    score = float(np.mean(taken.scores)) if taken.size else 0.0
+    return FrontierPoint(b, score, effective_labels(taken.label_ids))

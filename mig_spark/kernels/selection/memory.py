@@ -31,7 +31,7 @@ class MemoryBlocks:
         vocabulary: Sequence[str] | None,
         *,
         block_rows: int,
-        norm: bool,
+        norm: float,
         classes: Sequence[str] | None,
         integer_ids: bool,
     ) -> MemoryBlocks:

@@ -44,14 +44,14 @@ class Followed:
 
     Attributes:
         labels: the label graph's labels in order, pa.string().
-        norm: whether a row's score is divided by its number of labels.
+        norm: power of its number of labels that a row's score is divided by.
         start: the state before the first pick; it stays as it is.
         picks: the rows taken, in order.
         begin: see `nearest_steps`.
     """
 
     labels: pa.Array
-    norm: bool
+    norm: float
     start: State
     picks: Rows
     begin: int

@@ -57,6 +57,9 @@ class Certificate:
         certified_by_round: for each round, how many rows were taken.
         digests: for each round, the sha256 of the state that the blocks were asked with, see `State.digest`.
         balance: how `phi.b: auto` was resolved, see `frontier.ChosenBalance`; None where a number was given.
+        norm: how `norm: auto` was resolved, see `label_count.ChosenNorm`; None where a number was given.
+        target: how `target` was resolved, and how near the selection came, see `selection.targets.told_of`; None where
+            there is none.
         notes: what else to know, in sentences.
     """
 
@@ -71,6 +74,8 @@ class Certificate:
     certified_by_round: list[int] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     balance: dict[str, Any] | None = None
+    norm: dict[str, Any] | None = None
+    target: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def add(self, picks: Picks) -> None:

@@ -23,6 +23,7 @@ class Mig(Strategy):
         {
             "quotas", "cost", "given", "label_parameters", "mode", "epsilon", "phi", "propagation", "gain",
             "norm", "engine", "candidates", "block_rows", "max_rounds", "upper_bound", "seed",
+            "target",
         }
     )  # fmt: skip
     reads_graph: ClassVar[bool] = True
