@@ -1,0 +1,180 @@
+# %% [markdown]
+# # Explore a selection
+# The whole flow on the sample that comes with the package (517 questions and answers without labels or scores), then
+# four questions about its result: what was taken, what that changed, why this row and not that one, and how it differs
+# from another selection.
+#
+# A small embedding model labels the rows, so the first run takes a minute or two.
+
+# %% [markdown] tags=["databricks"]
+# **Before you start:** use classic compute (a dedicated cluster) with the wheel of mig-spark and its extra `embed`
+# installed. Tables and files go below `folder`, a folder of a volume, which every node sees.
+
+# %% tags=["databricks"]
+dbutils.widgets.text("folder", "/Volumes/main/default/mig/notebooks", "Folder of a volume")
+folder = dbutils.widgets.get("folder")
+
+# %% [markdown] tags=["laptop"]
+# **Before you start:** `pip install 'mig-spark[local,embed,notebooks]'`, or `make setup` in a checkout. Tables and
+# files go below `folder`.
+
+# %% tags=["laptop"]
+from mig_spark.config import SparkConfig
+from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, get_session
+
+folder = "mig-notebooks"
+# settings that suit a few thousand rows
+spark = get_session(SparkConfig(jvm_options=SMALL_JVM, conf=SMALL_CONF)).spark
+
+# %% [markdown]
+# ## The pool
+# Executors read the pool, so it has to lie where all of them can read it: the sample is copied into `folder`. For a
+# pool of your own leave this cell out, and give its path in the next one.
+
+# %%
+import shutil
+from pathlib import Path
+
+from mig_spark.data import sample_paths
+
+sample = Path(folder) / "sample"
+sample.mkdir(parents=True, exist_ok=True)
+for path in sample_paths():
+    shutil.copyfile(path, sample / path.name)
+
+# %% [markdown]
+# ## The run
+# The keys are those of a YAML config (`mig-spark config` prints all of them); what is not given has its default. A run
+# passes over what was done before: run the cell a second time, and it ends at once.
+
+# %%
+from mig_spark import build_config, run_pipeline
+
+config = build_config(
+    {"pool": {"path": str(sample)}, "output": {"path": f"{folder}/sample-out"}, "select": {"budget": 100}}
+)
+run = run_pipeline(spark, config, run_id="first")
+certificate = run["certificate"]
+
+# %% [markdown]
+# ## What became of the rows
+# Nothing is dropped silently: rows that cannot be used are in the table `rejected`, with the reason.
+
+# %%
+import pandas as pd
+
+counts = run["counts"]
+print(f"read {counts['ingest']['read']}, usable {counts['ingest']['pool']}, selected {counts['select']['selected']}")
+pd.Series(counts["ingest"]["rejected"], name="rejected rows").to_frame()
+
+# %% [markdown]
+# ## What was taken
+# Every stage writes a Delta table; `Store` reads them. The table `selection` has the order, `pool` the texts.
+
+# %%
+from mig_spark.contracts import ANNOTATED, LABELS, POOL, SELECTION
+from mig_spark.lakehouse.tables import Store
+
+store = Store(spark, config.output)
+selection = store.read(SELECTION).orderBy("rank").toPandas()
+texts = store.read(POOL).selectExpr("id", "messages[0].content as question").toPandas().set_index("id")["question"]
+shown = selection.head(6).assign(question=selection["id"].map(texts).str.slice(0, 60))
+shown[["rank", "gain", "score", "labels", "question"]].round(1)
+
+# %% [markdown]
+# ## How much the selection carries, and how soon
+# The objective says how much information a set of rows carries. On the left that of the first rows of the selection,
+# beside as many rows drawn at random; on the right what each row added.
+
+# %%
+import matplotlib.pyplot as plt
+
+by_chance = pd.DataFrame(certificate["random_curve"])
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+left.plot(selection["rank"], selection["objective"], label="selection")
+left.plot(by_chance["rank"], by_chance["objective"], ":", color="gray", label="random rows")
+left.set(xlabel="rows", ylabel="objective", title="Information of the first rows", ylim=(0, None))
+left.legend()
+right.plot(selection["rank"], selection["gain"], marker=".")
+right.set(xlabel="rank", ylabel="gain", title="What each row added", ylim=(0, None))
+plt.show()
+
+# %% [markdown]
+# ## What it did to labels and scores
+# A selection should cover more of the labels than random rows do, without falling for poor rows. The report
+# (`report.html` in the output folder) has these and more.
+
+# %%
+annotated = store.read(ANNOTATED).select("id", "labels", "score").toPandas()
+taken = annotated["id"].isin(selection["id"])
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+
+covered = selection["labels"].explode().to_frame("label").assign(rank=selection["rank"]).drop_duplicates("label")
+reached = covered["rank"].value_counts().sort_index().cumsum()
+left.plot(reached.index, reached / store.read(LABELS).count())
+left.set(xlabel="rows", ylabel="share of all labels", title="Labels that the first rows carry", ylim=(0, 1))
+
+bins = range(0, 11)
+right.hist([annotated["score"], annotated.loc[taken, "score"]], bins=bins, density=True, label=["pool", "selection"],
+           color=["lightgray", "tab:blue"])
+right.set(xlabel="score", ylabel="share of the rows", title="Scores before and after")
+right.legend()
+plt.show()
+
+# %% [markdown]
+# ## Why this row, and why not that one?
+# `explain_rows` says of a selected row what each label added, and of a row passed over which pick outdid it and the
+# score that would have taken it. Here the third row of the selection, and a row that was passed over.
+
+# %%
+from mig_spark.explain import describe, explain_pool, explain_rows
+
+passed_over = annotated.loc[~taken].sort_values(["score", "id"], ascending=[False, True])["id"].iloc[0]
+for row in (selection["id"].iloc[2], passed_over):
+    print(texts[row][:100])
+    print(describe(explain_rows(spark, config, [row])), end="\n\n")
+
+# %% [markdown]
+# `explain_pool` says it of every row, as a DataFrame.
+
+# %%
+fates = explain_pool(spark, config)
+fates.groupBy("status").count().orderBy("status").toPandas()
+
+# %% [markdown]
+# The rows that came nearest to being taken: the least rise of the score would have been enough.
+
+# %%
+near = fates.where("status = 'passed over' and score_needed > score").selectExpr("id", "score", "score_needed")
+near = near.orderBy("score_needed", "id").limit(5).toPandas()
+near.assign(question=near["id"].map(texts).str.slice(0, 70))[["score", "score_needed", "question"]].round(3)
+
+# %% [markdown]
+# ## Against another selection
+# The same pool once more with the paper's exact gain in place of its gradient. Labels and scores are there already, so
+# only the selection and what follows it are made anew. `compare_selections` takes the ids of two runs, or lists of ids
+# in files.
+
+# %%
+from mig_spark.compare import compare_selections, describe_comparison
+
+exact = build_config({**config.model_dump(by_alias=True, exclude_unset=True), "select": {"budget": 100, "gain": "exact"}})
+run_pipeline(spark, exact, run_id="exact")
+found = compare_selections(spark, config, "first", "exact")
+print(describe_comparison(found))
+
+# %% [markdown]
+# How much two selections share depends on how far down one looks.
+
+# %%
+prefixes = pd.DataFrame(found.prefixes, columns=["first", "in both"])
+fig, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+axes.plot(prefixes["first"], prefixes["in both"] / prefixes["first"], marker="o", label="the two selections")
+axes.plot(prefixes["first"], [found.by_chance(k) / k for k in prefixes["first"]], ":", color="gray", label="by chance")
+axes.set(xlabel="first rows of both", ylabel="share that is in both", ylim=(0, 1.05))
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# Tables and report are now those of the run `exact`. Run the cell of the first run again, and they are the first ones
+# once more.
