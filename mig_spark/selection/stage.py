@@ -96,6 +96,7 @@ def compute_selection(
     resume: Sequence[str] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
     make_vectors: bool = False,
+    keep_vectors: bool = True,
 ) -> Selection:
     """Select from the annotated pool by the label graph of the tables; nothing is written, but VECTORS where that is
     asked for.
@@ -105,7 +106,7 @@ def compute_selection(
         former: the selection that an incremental run begins with.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
-        make_vectors: see `row_vectors`, for strategies that compare rows.
+        make_vectors, keep_vectors: `make` and `keep` of `row_vectors`, for strategies that compare rows.
     """
     ids = listed_ids(store, config)
     select, kept = select_settings(store, config), former.kept if former else []
@@ -114,7 +115,9 @@ def compute_selection(
     return select_rows(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
-        vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model, make=make_vectors),
+        vectors=lambda strategy: row_vectors(
+            store, strategy.embedding, strategy.model, make=make_vectors, keep=keep_vectors
+        ),
     )  # fmt: skip
 
 
