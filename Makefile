@@ -67,4 +67,4 @@ bench: setup ## measure; prints tables
 	@$(BIN)/python benchmarks/select.py --suite
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart mig-notebooks notebooks/mig-notebooks

@@ -5,7 +5,8 @@
 # MAGIC four questions about its result: what was taken, what that changed, why this row and not that one, and how it differs
 # MAGIC from another selection.
 # MAGIC
-# MAGIC A small embedding model labels the rows, so the first run takes a minute or two.
+# MAGIC A small embedding model labels the rows, so the first run takes a minute or two. Such labels are rough; docs/annotation.md
+# MAGIC has better ones.
 
 # COMMAND ----------
 
@@ -49,7 +50,7 @@ for path in sample_paths():
 from mig_spark import build_config, run_pipeline
 
 config = build_config(
-    {"pool": {"path": str(sample)}, "output": {"path": f"{folder}/sample-out"}, "select": {"budget": 100}}
+    {"pool": {"path": str(sample)}, "output": {"path": f"{folder}/sample-out"}, "select": {"budget": 200}}
 )
 run = run_pipeline(spark, config, run_id="first")
 certificate = run["certificate"]
@@ -109,26 +110,35 @@ plt.show()
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What it did to labels and scores
-# MAGIC A selection should cover more of the labels than random rows do, without falling for poor rows. The report
-# MAGIC (`report.html` in the output folder) has these and more.
+# MAGIC ## What it did to labels and sources
+# MAGIC A selection should cover more of the labels than as many rows drawn at random, and no source should crowd out the
+# MAGIC others. The report (`report.html` in the output folder) has these and more.
 
 # COMMAND ----------
 
-annotated = store.read(ANNOTATED).select("id", "labels", "score").toPandas()
-taken = annotated["id"].isin(selection["id"])
+annotated = store.read(ANNOTATED).select("id", "labels", "score", "source").orderBy("id").toPandas()
+all_labels = store.read(LABELS).count()
+
+
+def covered(label_lists):
+    """The share of all labels that the first rows carry, for one row, two rows, ..."""
+    seen, shares = set(), []
+    for labels in label_lists:
+        seen.update(labels)
+        shares.append(len(seen) / all_labels)
+    return shares
+
+
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-
-covered = selection["labels"].explode().to_frame("label").assign(rank=selection["rank"]).drop_duplicates("label")
-reached = covered["rank"].value_counts().sort_index().cumsum()
-left.plot(reached.index, reached / store.read(LABELS).count())
+left.plot(selection["rank"], covered(selection["labels"]), label="selection")
+drawn = annotated["labels"].sample(len(selection), random_state=0)
+left.plot(selection["rank"], covered(drawn), ":", color="gray", label="random rows")
 left.set(xlabel="rows", ylabel="share of all labels", title="Labels that the first rows carry", ylim=(0, 1))
-
-bins = range(0, 11)
-right.hist([annotated["score"], annotated.loc[taken, "score"]], bins=bins, density=True, label=["pool", "selection"],
-           color=["lightgray", "tab:blue"])
-right.set(xlabel="score", ylabel="share of the rows", title="Scores before and after")
-right.legend()
+left.legend()
+shares = pd.DataFrame({"pool": annotated["source"].value_counts(normalize=True),
+                       "selection": selection["source"].value_counts(normalize=True)}).fillna(0)
+shares.sort_values("pool").plot.barh(ax=right, color=["lightgray", "tab:blue"])
+right.set(xlabel="share of the rows", ylabel="", title="Sources before and after")
 plt.show()
 
 # COMMAND ----------
@@ -142,7 +152,7 @@ plt.show()
 
 from mig_spark.explain import describe, explain_pool, explain_rows
 
-passed_over = annotated.loc[~taken].sort_values(["score", "id"], ascending=[False, True])["id"].iloc[0]
+passed_over = annotated[~annotated["id"].isin(selection["id"])].sort_values(["score", "id"], ascending=[False, True])["id"].iloc[0]
 for row in (selection["id"].iloc[2], passed_over):
     print(texts[row][:100])
     print(describe(explain_rows(spark, config, [row])), end="\n\n")
@@ -160,48 +170,56 @@ fates.groupBy("status").count().orderBy("status").toPandas()
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The rows that came nearest to being taken: the least rise of the score would have been enough.
+# MAGIC Rows that came near to being taken, but for those that lost a mere tie: a little more score would have been enough.
 
 # COMMAND ----------
 
-near = fates.where("status = 'passed over' and score_needed > score").selectExpr("id", "score", "score_needed")
-near = near.orderBy("score_needed", "id").limit(5).toPandas()
+near = fates.where("status = 'passed over' and score_needed > 1.01 * score").select("id", "score", "score_needed")
+near = near.orderBy(near.score_needed / near.score, "id").limit(5).toPandas()
 near.assign(question=near["id"].map(texts).str.slice(0, 70))[["score", "score_needed", "question"]].round(3)
 
 # COMMAND ----------
 
 # MAGIC %md
 # MAGIC ## Against another selection
-# MAGIC The same pool once more with the paper's exact gain in place of its gradient. Labels and scores are there already, so
-# MAGIC only the selection and what follows it are made anew. `compare_selections` takes the ids of two runs, or lists of ids
-# MAGIC in files.
+# MAGIC What does the selection have over as many rows drawn at random? `selection` stands for the one that was published last,
+# MAGIC `strategy:random` for what that strategy takes of the same pool: it is computed now, and no table is written. The id of
+# MAGIC a run or a file with ids would do as well. `mig-spark compare` prints the same.
 
 # COMMAND ----------
 
 from mig_spark.compare import compare_selections, describe_comparison
 
-exact = build_config({**config.model_dump(by_alias=True, exclude_unset=True), "select": {"budget": 100, "gain": "exact"}})
-run_pipeline(spark, exact, run_id="exact")
-found = compare_selections(spark, config, "first", "exact")
+found = compare_selections(spark, config, "selection", "strategy:random")
 print(describe_comparison(found))
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC How much two selections share depends on how far down one looks.
+# MAGIC And other strategies? `top` takes the best scores, `instag` goes for many labels. How many rows does each share with
+# MAGIC the selection, and what does it cover? (The objective is what `mig` is made for, so it has the highest.)
 
 # COMMAND ----------
 
-prefixes = pd.DataFrame(found.prefixes, columns=["first", "in both"])
-fig, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
-axes.plot(prefixes["first"], prefixes["in both"] / prefixes["first"], marker="o", label="the two selections")
-axes.plot(prefixes["first"], [found.by_chance(k) / k for k in prefixes["first"]], ":", color="gray", label="by chance")
-axes.set(xlabel="first rows of both", ylabel="share that is in both", ylim=(0, 1.05))
-axes.legend()
-plt.show()
+sides = {"mig": found.a, "random": found.b}
+common = {"mig": len(selection), "random": found.common}
+for name in ("top", "instag"):
+    other = compare_selections(spark, config, "selection", f"strategy:{name}")
+    sides[name], common[name] = other.b, other.common
+table = pd.DataFrame({name: side.measures for name, side in sides.items()}).T
+table = table[["labels", "objective", "mean_score", "mean_labels", "median_answer_characters"]].astype(float)
+table.assign(rows_in_common=pd.Series(common)).round(2)
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Tables and report are now those of the run `exact`. Run the cell of the first run again, and they are the first ones
-# MAGIC once more.
+# MAGIC How soon do they get there? The labels that the first rows of each carry.
+
+# COMMAND ----------
+
+fig, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+for name, side in sides.items():
+    axes.plot(side.firsts.rank, side.firsts.labels, label=name, linestyle=":" if name == "random" else "-")
+axes.set(xlabel="rows", ylabel="different labels", ylim=(0, None))
+axes.legend()
+plt.show()

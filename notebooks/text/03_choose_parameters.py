@@ -44,11 +44,10 @@ sample.mkdir(parents=True, exist_ok=True)
 for path in sample_paths():
     shutil.copyfile(path, sample / path.name)
 
-settings = {"pool": {"path": str(sample)}, "output": {"path": f"{folder}/sample-out"}, "select": {"budget": 100}}
+settings = {"pool": {"path": str(sample)}, "output": {"path": f"{folder}/sample-out"}, "select": {"budget": 200}}
 config = build_config(settings)
-run_pipeline(spark, config, ["ingest", "screen", "annotate"], fresh=False, run_id="annotated")["counts"]["annotate"][
-    "annotated"
-]
+run = run_pipeline(spark, config, ["ingest", "screen", "annotate"], fresh=False, run_id="annotated")
+print(run["counts"]["annotate"]["annotated"], "rows have labels and scores")
 
 # %% [markdown]
 # ## What `auto` would choose
@@ -78,7 +77,7 @@ axes.plot(curve["threshold"], curve["largest"] / labels, label="labels in the la
 axes.axvline(tuned.threshold.threshold, linestyle="--", color="gray", label=f"auto: {tuned.threshold.threshold:g}")
 axes.axvline(0.75, linestyle=":", color="tab:orange", label="default for this model: 0.75")
 axes.set(xlabel="threshold", ylabel="share of all labels", ylim=(0, 1.05))
-axes.legend()
+axes.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
@@ -91,14 +90,15 @@ from mig_spark.lakehouse.tables import Store
 
 tuned_config = build_config({**settings, "graph": {"threshold": "auto"}})
 run = run_pipeline(spark, tuned_config, run_id="tuned")
-edges = Store(spark, config.output).read(LABEL_EDGES).toPandas()
-print(f"{len(edges)} edges at threshold {run['counts']['graph']['threshold']:g}")
-edges.loc[edges["weight"] < 0.75, ["src", "dst", "weight"]].sort_values("weight", ascending=False).head(8).round(3)
+edges = Store(spark, config.output).read(LABEL_EDGES).where("kind = 'similarity'").toPandas()
+more = edges[edges["weight"] < 0.75].sort_values("weight", ascending=False)
+print(f"{len(edges)} pairs at threshold {run['counts']['graph']['threshold']:g}, {len(more)} of them below 0.75")
+more[["src", "dst", "weight"]].head(8).round(3)
 
 # %% [markdown]
 # ## The exponent `phi.b`
 # With b near 1 a label is worth as much the hundredth time as the first, and the best scores win. With b near 0 the
-# first row of a label counts most, and the selection spreads out. On the sample `auto` leaves it alone: 100 rows are
+# first row of a label counts most, and the selection spreads out. On the sample `auto` leaves it alone: 200 rows are
 # too few for 730 labels to say anything about it. So here is a larger pool with fewer labels, in which good scores and
 # rare labels pull in different directions.
 
@@ -169,7 +169,7 @@ pd.Series({k: share[k - 1] for k in (50, 100, 150, 200, 300)}, name="share of th
 # graph:
 #   threshold: auto
 # select:
-#   budget: 100
+#   budget: 200
 #   phi:
 #     b: auto
 # ```

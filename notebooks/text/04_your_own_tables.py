@@ -93,7 +93,8 @@ config = build_config(
     }
 )
 run = run_pipeline(spark, config, run_id="first")
-{name: run["counts"][name].get("pool", run["counts"][name].get("rows")) for name in ("ingest", "select")}
+print(f"{run['counts']['ingest']['read']} rows read, {run['counts']['ingest']['pool']} usable, "
+      f"{run['counts']['select']['selected']} selected")
 
 # %% [markdown]
 # ## The tables

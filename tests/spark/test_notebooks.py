@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mig_spark.lakehouse.tables import Store
-
 pytest.importorskip("jupytext", reason="the extra dev is not installed")
 pytest.importorskip("matplotlib", reason="the extra dev is not installed")
 
@@ -137,17 +135,22 @@ def test_explore_and_then_choose_parameters(spark, tmp_path):
     """Both use one folder; the second finds the labels and scores of the first."""
     folder = str(tmp_path / "volume")
     space = run("02_explore_a_selection", "databricks", spark=spark, dbutils=Dbutils(folder=folder))
-    assert len(space["selection"]) == 100
+    assert len(space["selection"]) == 200
     assert space["selection"]["objective"].iloc[-1] > space["by_chance"]["objective"].iloc[-1]
     fates = {row["status"]: row["count"] for row in space["fates"].groupBy("status").count().collect()}
-    assert fates["selected"] == 100
+    assert fates["selected"] == 200
     assert (space["near"]["score_needed"] > space["near"]["score"]).all()
     assert Path(folder, "sample-out", "report.html").exists()
+    table = space["table"]
+    assert table["objective"].idxmax() == "mig"
+    assert table.loc["mig", "labels"] > table.loc["random", "labels"]
+    assert space["common"]["random"] < 200
 
     tuned = run("03_choose_parameters", "databricks", spark=spark, dbutils=Dbutils(folder=folder))
-    store = Store(spark, tuned["config"].output)
-    assert tuned["run"]["counts"]["graph"]["threshold"] == tuned["tuned"].threshold.threshold
-    assert (store.read(tuned["LABEL_EDGES"]).toPandas()["weight"] >= tuned["tuned"].threshold.threshold - 1e-6).all()
+    chosen = tuned["tuned"].threshold.threshold
+    assert tuned["run"]["counts"]["graph"]["threshold"] == chosen
+    assert (tuned["edges"]["weight"] >= chosen - 1e-6).all()
+    assert len(tuned["edges"]) > len(tuned["more"]) > 0
     assert tuned["balance"]["by"] == "frontier"
     assert 0 < tuned["bend"] < 300
 
