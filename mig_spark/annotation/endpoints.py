@@ -90,7 +90,9 @@ class EndpointConfig(Section):
     )
     # it changes no result, so no stage's key and no record has it
     price: PriceConfig | None = Field(
-        None, exclude=True, description="what tokens cost, so that --dry-run and progress tell money; null: it is not told"
+        None,
+        exclude=True,
+        description="what tokens cost, so that --dry-run and progress tell money; null: it is not told",
     )
 
     @field_validator("base_url")
