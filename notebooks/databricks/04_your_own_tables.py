@@ -27,7 +27,7 @@ output = {"catalog": catalog, "database": schema, "path": folder}
 
 def write_pool(rows, mode):
     """Write rows into the table of the pool."""
-    rows.write.mode(mode).saveAsTable(pool_table)
+    rows.write.format("delta").mode(mode).saveAsTable(pool_table)
 
 # COMMAND ----------
 
