@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-unit test-faults test-matrix docs site report-picture lint format bench clean
+.PHONY: help setup quickstart test test-unit test-faults test-matrix docs site notebooks report-picture lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ docs: setup ## write docs/configuration.md, docs/tables.md and the tables of kin
 site: setup ## build the documentation's site into site/, to be opened without a server
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q && echo "open site/index.html"
 
+notebooks: setup ## run notebooks/text and write notebooks/*.ipynb and notebooks/databricks
+	@$(BIN)/python notebooks/build.py
+
 report-picture: ## docs/report.png from the report of `make quickstart`, by chromium
 	@folder=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
 		--user-data-dir=$$folder --window-size=1280,1180 --screenshot=docs/report.png mig-quickstart/report.html && rm -r $$folder
@@ -64,4 +67,4 @@ bench: setup ## measure; prints tables
 	@$(BIN)/python benchmarks/select.py --suite
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis mig-quickstart mig-notebooks notebooks/mig-notebooks

@@ -340,12 +340,14 @@ def annotate_rows(
     *,
     with_cost: bool,
     limits: Mapping[str, Any] | None = None,
+    report: Callable[[int, Sequence[float]], None] | None = None,
 ) -> ArrowMap:
     """Run the kernels of `steps` over rows: to the columns `keep`, those `made`, and with `with_cost` why a row has no
     answer (`ERRORS`) and what a batch cost.
 
     The cost columns (`COST_COLUMNS`) have a batch's numbers in its first row and 0 below, so that their sums are right.
-    `limits`: what a task may spend, and where its answers go; see `start_task`.
+    `limits`: what a task may spend, and where its answers go; see `start_task`. `report`: is told the task's partition
+    and its sums of `COST_COLUMNS` so far, after each batch.
     """
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -354,8 +356,12 @@ def annotate_rows(
         context = TaskContext.get()
         which = {"partition": context.partitionId(), "attempt": context.attemptNumber()} if context else {}
         ready = start_task(steps, {**which, **(limits or {})})
+        sums = [0.0] * len(COST_COLUMNS)
         for batch in batches:
             columns, cost = annotate_batch(batch, ready)
+            if report is not None:
+                sums = [sum_ + float(getattr(cost, name[1:])) for sum_, name in zip(sums, COST_COLUMNS, strict=True)]
+                report(which.get("partition", 0), sums)
             arrays = [batch.column(name) for name in keep] + [columns[name] for name in made]
             if with_cost:
                 arrays += [columns[name] for name in ERRORS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Annotator, Scorer, Tagger
@@ -52,6 +52,7 @@ def run_annotators(
     *,
     with_cost: bool,
     limits: Mapping[str, Any] | None = None,
+    report: Callable[[int, Sequence[float]], None] | None = None,
 ) -> DataFrame:
     """Add the columns of the annotators; all kernels run in one Python process a task.
 
@@ -66,6 +67,7 @@ def run_annotators(
         keep: the columns of `df` to keep.
         with_cost: add the columns `ERRORS` and the cost columns of `udfs.annotate_rows`.
         limits: what each task may spend on endpoints and where its answers go, as in `start_task`.
+        report: of `udfs.annotate_rows`.
     """
     from pyspark.sql import functions as sf
     from pyspark.sql.types import DoubleType, StringType, StructField, StructType
@@ -99,7 +101,7 @@ def run_annotators(
         fields += [StructField(name, DoubleType()) for name in COST_COLUMNS]
     needed = [name for name in ("messages", "given") if name in df.columns and name not in kept]
     limits = {"secrets": look_up_secrets(steps, df.sparkSession), **(limits or {})}
-    udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits)
+    udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits, report=report)
     return df.select(*kept, *needed, *by_step).mapInArrow(udf, StructType(fields))
 
 

@@ -11,7 +11,7 @@ import math
 import operator
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILU
 from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
+from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.storage import Files
@@ -52,6 +53,18 @@ _FEW_ROWS = 20
 _MOST_FAILED = 0.5
 
 
+@dataclass(frozen=True)
+class _UnderWay:
+    """What is counted while a pass goes on: `cost` before it, and what its tasks report. `rows_before`: rows in `cost`
+    that are none of this run's `total`; `again`: rows that were counted twice, since they were not asked for at first.
+    Another thread reads it, so it is replaced whole."""
+
+    cost: dict[str, float]
+    rows_before: float
+    again: int
+    counts: TaskCounts | None
+
+
 @dataclass
 class Work:
     """One run of the stage: what it works with, and what it has cost so far."""
@@ -65,11 +78,44 @@ class Work:
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys((n[1:] for n in COST_COLUMNS), 0.0))
     commits: int = 0
     failed: int = 0
+    total: int = 0
+    began: float = field(default_factory=time.monotonic)
+    under_way: _UnderWay | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens used, in and out."""
         return int(self.cost["prompt_tokens"] + self.cost["completion_tokens"])
+
+    def begin_pass(self, counts: TaskCounts, *, again: int = 0) -> None:
+        """A pass over rows begins, whose tasks report to `counts`; `again`: rows of it that were counted before."""
+        before = self.under_way.rows_before if self.under_way else self.cost["rows"]
+        again += self.under_way.again if self.under_way else 0
+        self.under_way = _UnderWay(dict(self.cost), before, again, counts)
+
+    def end_pass(self) -> None:
+        """Its costs are in `cost` now."""
+        assert self.under_way is not None, "it has begun"
+        self.under_way = replace(self.under_way, cost=dict(self.cost), counts=None)
+
+    def counted(self) -> Counted | None:
+        """Rows that are annotated so far, and what that has cost; None before the first pass, and where the pool brings
+        it all. Rows that tasks have worked on count as the task ends, those without an answer too."""
+        now = self.under_way
+        if now is None or not any(a.step for a in self.plan.annotators):
+            return None
+        names = [name[1:] for name in COST_COLUMNS]
+        more = dict(zip(names, now.counts.sums(len(names)), strict=True)) if now.counts else {}
+        sums = {name: now.cost[name] + more.get(name, 0.0) for name in names}
+        done = min(self.total, int(sums["rows"] - now.rows_before) - now.again)
+        if not self.plan.paid:
+            return Counted(done, self.total, "rows", "annotated", self.began)
+        prompt, completion, price = sums["prompt_tokens"], sums["completion_tokens"], one_price(self.plan)
+        dollars = None if price is None else (price[0] * prompt + price[1] * completion) / 1e6
+        return Counted(
+            done, self.total, "rows", "annotated", self.began, requests=int(sums["requests"]),
+            tokens=int(prompt + completion), dollars=dollars,
+        )  # fmt: skip
 
     def left(self) -> tuple[int | None, int | None]:
         """Requests and tokens that may still be spent; None: no cap."""
@@ -166,7 +212,8 @@ def annotate_missing(
             work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
             work.spill = SpillFolder.open(store.output, config, run_id, files=Files(store.spark))
         if missing.count > 0:
-            with executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
+            work.total, work.began = missing.count, time.monotonic()
+            with counting(work.counted), executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
     finally:
         for table in (ANNOTATE_TODO, ANNOTATED_CHUNK):
@@ -267,11 +314,11 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
     todo = work.store.read(ANNOTATE_TODO).where(sf.col("chunk").between(first, last - 1))
     todo = todo.withColumnRenamed("content_hash", "_key").drop("chunk")
     describe_job(work.store.spark, "annotate", f"chunk {last:,} of {chunks:,}")
-    rows, count = todo, about
+    rows, count, again = todo, about, 0
     while True:
         tasks = _asking_tasks(work, count)
         limited = rows.repartition(tasks or task_count(work.store, count), "_key")
-        outcome = _pass(work, limited, count, first, tasks=tasks)
+        outcome = _pass(work, limited, count, first, tasks=tasks, again=again)
         if outcome.stopped == 0:
             break
         if not outcome.reason.startswith(f"{NOT_ASKED}{CAP}") or not outcome.requests or 0 in work.left():
@@ -281,7 +328,11 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
         rest = work.store.read(ANNOTATED_CHUNK, version=version).where(~answered() & why_not().isNotNull())
         rest = rest.withColumnRenamed("content_hash", "_key").drop(*ERRORS)
         rows, count = todo.select("_key", "messages", "given").join(rest, "_key"), outcome.stopped
-    logger.info("annotate: chunk %d of %d is committed%s", last, chunks, _spent(work))
+        again = outcome.stopped
+    so_far = work.counted()
+    told = "" if so_far is None else f": {so_far.words(time.monotonic())}"
+    reused = _reused(work) if work.plan.paid else ""
+    logger.info("annotate: chunk %d of %d is committed%s%s", last, chunks, told, reused)
 
 
 def _asking_tasks(work: Work, rows: int) -> int | None:
@@ -294,13 +345,18 @@ def _asking_tasks(work: Work, rows: int) -> int | None:
     return max(1, min([slots(work.store), rows, *most, *([requests] if requests else [])]))
 
 
-def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | None) -> _Outcome:
-    """Run the annotators over rows once, and commit answers and failures."""
+def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | None, again: int = 0) -> _Outcome:
+    """Run the annotators over rows once, and commit answers and failures; `again`: how many of the rows a pass before
+    did not ask for."""
     from pyspark.sql import Observation
     from pyspark.sql import functions as sf
 
     store, plan = work.store, work.plan
-    said = run_annotators(rows, plan.annotators, ["_key"], with_cost=True, limits=_limits(work, chunk, tasks))
+    counts = TaskCounts(store.spark)
+    work.begin_pass(counts, again=again)
+    said = run_annotators(
+        rows, plan.annotators, ["_key"], with_cost=True, limits=_limits(work, chunk, tasks), report=counts.report
+    )
     for name in (*ERRORS, *COST_COLUMNS):
         if name not in said.columns:
             said = said.withColumn(name, sf.lit(None if name in ERRORS else 0.0).cast(_kind(name)))
@@ -310,10 +366,12 @@ def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | N
     if not plan.may_fail:
         store.write(ANNOTATIONS, as_annotations(said, plan, work.run_id), mode="append")
         _add_cost(work, seen.get)
+        work.end_pass()
         return _Outcome()
     store.write(ANNOTATED_CHUNK, said.withColumnRenamed("_key", "content_hash"))
     before = work.cost["requests"]
     _add_cost(work, seen.get)
+    work.end_pass()
     staged = store.read(ANNOTATED_CHUNK).withColumnRenamed("content_hash", "_key")
     store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append")
     bad = staged.where(~answered())
@@ -394,8 +452,19 @@ def _stopped(work: Work, outcome: _Outcome) -> str:
 def _spent(work: Work) -> str:
     if not work.plan.paid:
         return ""
-    reused = f", {work.cost['reused']:,.0f} answers of runs that died" if work.cost["reused"] else ""
-    return f" ({work.cost['requests']:,.0f} requests, {work.tokens:,} tokens{reused})"
+    return f" ({work.cost['requests']:,.0f} requests, {work.tokens:,} tokens{_reused(work)})"
+
+
+def _reused(work: Work) -> str:
+    return f", {work.cost['reused']:,.0f} answers of runs that died" if work.cost["reused"] else ""
+
+
+def one_price(plan: Plan) -> tuple[float, float] | None:
+    """What the endpoints of a plan ask for, in US dollars for a million tokens in and out; None where one of them has
+    no `price`, or they have different ones, for tokens are counted together."""
+    steps = [leaf for a in plan.annotators if a.step is not None for leaf in a.step.leaves]
+    prices = {step.ask.settings.get("price") for step in steps if step.ask is not None}
+    return prices.pop() if len(prices) == 1 else None
 
 
 def task_count(store: Store, rows: int) -> int:

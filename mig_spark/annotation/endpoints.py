@@ -47,7 +47,7 @@ class SecretConfig(Section):
 
 
 class PriceConfig(Section):
-    """What an endpoint's tokens cost, in dollars; only --dry-run reads it."""
+    """What an endpoint's tokens cost, in dollars: for --dry-run and the line of progress."""
 
     prompt: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of requests")
     completion: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of answers")
@@ -90,7 +90,9 @@ class EndpointConfig(Section):
     )
     # it changes no result, so no stage's key and no record has it
     price: PriceConfig | None = Field(
-        None, exclude=True, description="what tokens cost, so that --dry-run tells money; null: it is not told"
+        None,
+        exclude=True,
+        description="what tokens cost, so that --dry-run and progress tell money; null: it is not told",
     )
 
     @field_validator("base_url")

@@ -75,7 +75,7 @@ def vectors_here(messages: pa.ListArray, by: By, model: str) -> pa.ListArray:
     return make_embedder(by, model, threads=None, spark=None).embed(messages)
 
 
-def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
+def row_vectors(store: Store, by: By, model: str, *, make: bool, keep: bool = True) -> DataFrame:
     """The vector of each row of ANNOTATED: `id`, `vector`; rows without text are left out.
 
     Args:
@@ -83,6 +83,7 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
         by, model: see `make_embedder`.
         make: texts that have no vector by this model in the table VECTORS are embedded and added to it; False: they
             are an error, and nothing is written.
+        keep: False: what is embedded is not added to the table; executors hold it as long as the result is in use.
 
     Raises:
         DependencyError: the model cannot be loaded.
@@ -95,10 +96,10 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
     embedder = make_embedder(by, model, threads=task_cpus(spark), spark=spark)
     name = embedder_version(embedder)
     rows = store.read(ANNOTATED).select("id", sf.coalesce("text_hash", "content_hash").alias("text_hash"))
-    wanted = rows.select("text_hash").distinct()
+    wanted, there = rows.select("text_hash").distinct(), None
     if store.exists(VECTORS):
-        kept = store.read(VECTORS).where(sf.col("model") == name)
-        wanted = wanted.join(kept, "text_hash", "left_anti")
+        there = store.read(VECTORS).where(sf.col("model") == name).select("text_hash", "vector")
+        wanted = wanted.join(there, "text_hash", "left_anti")
     missing = wanted.count()
     if missing and not make:
         raise InputError(
@@ -112,6 +113,12 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool) -> DataFrame:
         texts = texts.repartition(max(2, math.ceil(missing / _ROWS)), "text_hash").sortWithinPartitions("text_hash")
         made = texts.mapInArrow(vectors_of_rows(embedder), "text_hash string, vector array<float>")
         with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
-            store.write(VECTORS, made.withColumn("model", sf.lit(name)), mode="append")
-    vectors = store.read(VECTORS).where((sf.col("model") == name) & sf.col("vector").isNotNull())
-    return rows.join(vectors.drop("model"), "text_hash").select("id", "vector")
+            if keep:
+                store.write(VECTORS, made.withColumn("model", sf.lit(name)), mode="append")
+                there = store.read(VECTORS).where(sf.col("model") == name).select("text_hash", "vector")
+            else:
+                # each pass over the rows would embed them again
+                made = made.localCheckpoint()
+                there = made if there is None else there.unionByName(made)
+    assert there is not None, "the table is there, or vectors were missing"
+    return rows.join(there.where("vector is not null"), "text_hash").select("id", "vector")

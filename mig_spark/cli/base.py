@@ -60,7 +60,8 @@ class PicksKinds(click.Command):
     type=click.Choice(["text", "json"]),
     default="text",
     envvar="MIG_SPARK_LOG_FORMAT",
-    help="json: each line on stderr an object with time, level, logger, message; also by MIG_SPARK_LOG_FORMAT.",
+    help="json: each line on stderr an object with time, level, logger, message, and numbers of progress; also by "
+    "MIG_SPARK_LOG_FORMAT.",
 )
 def cli(verbose: bool, quiet: bool, log_format: str) -> None:
     """Select the rows of an instruction-tuning pool that carry the most information (MIG), exactly, with Spark.
@@ -72,13 +73,14 @@ def cli(verbose: bool, quiet: bool, log_format: str) -> None:
 
 
 class _JsonLines(Scrubbed):
-    """Each record as an object in one line."""
+    """Each record as an object in one line; a line of progress has its numbers too."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging; without secrets."""
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         told = {"time": when, "level": record.levelname, "logger": record.name, "message": super().format(record)}
-        return json.dumps(told)
+        numbers = getattr(record, "progress", None)
+        return json.dumps(told if numbers is None else {**told, "progress": numbers})
 
 
 class _BesideTheLine(logging.StreamHandler):  # type: ignore[type-arg]

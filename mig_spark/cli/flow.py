@@ -338,9 +338,7 @@ def evaluate(config: str, overrides: Sequence[str], as_json: bool) -> None:
     click.echo(json.dumps(found.to_dict()) if as_json else describe_evidence(found))
 
 
-@cli.command(
-    epilog="Example: mig-spark compare 20261128-101500-ab12 random.jsonl --config config.yaml --page compared.html"
-)
+@cli.command(epilog="Example: mig-spark compare selection strategy:random --config config.yaml --page compared.html")
 @click.argument("a")
 @click.argument("b")
 @click.option("--config", "config_path", required=True, metavar="CONFIG", help="Says where the tables are.")
@@ -350,7 +348,10 @@ def evaluate(config: str, overrides: Sequence[str], as_json: bool) -> None:
 def compare(a: str, b: str, config_path: str, overrides: Sequence[str], as_json: bool, page: str | None) -> None:
     """Compare two selections: rows in common, why the others are in one alone, what each of them covers.
 
-    A and B are ids of runs, or lists of ids in order of rank: a file, a folder or a table with `id`.
+    A and B are each the id of a run; `selection`, the one published last; `strategy:NAME`, what that strategy takes of
+    the annotated pool by the config's budget and its other keys of `select` that it goes by, computed now with no table
+    written ('strategy:{kind: top, by: labels}' gives it options); or a list of ids in order of rank: a file, a folder
+    or a table with `id`.
     """
     from mig_spark.compare import compare_selections, describe_comparison, write_comparison
     from mig_spark.lakehouse.session import open_session

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Side
+from mig_spark.compare.sides import Found, find_side
 from mig_spark.config import Config, unlike_defaults
-from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
-from mig_spark.curation.finished import Finished, last_finished
-from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
+from mig_spark.contracts import ANNOTATED
+from mig_spark.curation.finished import last_finished
 from mig_spark.errors import InputError
 from mig_spark.explain import kept_out
 from mig_spark.kernels.selection.blocks import rows_of_table
@@ -25,13 +24,11 @@ from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.phi import make_phi
 from mig_spark.selection.settings import select_settings, settled
 from mig_spark.selection.story import rows_of
-from mig_spark.verify import read_ranked_ids
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,35 +48,26 @@ _STATUS = {
 _SAME_SCORE = 1e-9
 
 
-@dataclass
-class _Found:
-    """A side before it is measured: its ids, where its rows are described, and its config if it was a run."""
-
-    name: str
-    ids: list[str]
-    version: int
-    made: Finished | None = None
-    config: dict[str, Any] | None = None
-    facts: pa.Table = field(default_factory=lambda: pa.table({}))
-
-
 def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> Comparison:
     """Compare two selections of one output.
 
     Args:
         spark: the session.
         config: where the tables are; its section `select` and the present label graph give the objective of both.
-        a: the id of a run, or a list of ids in order of rank: a file or table with `id` (and `rank`).
+        a: the id of a run; `selection`, the one that was published last; `strategy:NAME`, what that strategy takes now
+            of the annotated pool by the config's section `select` (nothing is written); or a list of ids in order of
+            rank: a file or table with `id` (and `rank`).
         b: the same; the run that came later, where one did.
 
     Raises:
-        InputError: a name is neither a run nor a list, there is no annotated pool, or an id is there twice.
+        InputError: a name is none of these, there is no annotated pool, or an id is there twice.
+        ConfigError: there is no such strategy, or it cannot have what the config says.
         ReplayError: what a run wrote or read has been removed by VACUUM.
     """
     store = Store(spark, config.output)
     if not store.exists(ANNOTATED):
         raise InputError(f"no annotated pool at {store.location(ANNOTATED)}: run the stage `annotate` first")
-    one, other = (_find(store, name) for name in (a, b))
+    one, other = (find_side(store, config, name) for name in (a, b))
     for side in (one, other):
         side.facts = in_order(rows_of(_described(store, side.version), side.ids), side.ids)
     left, right = set(one.ids), set(other.ids)
@@ -98,27 +86,6 @@ def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> C
         None if one.config is None or other.config is None else _unlike(one.config, other.config),
         None if one.version == other.version else _pool_changes(store, one.version, other.version),
     )
-
-
-def _find(store: Store, name: str) -> _Found:
-    from pyspark.sql import functions as sf
-
-    if store.exists(RUNS) and not store.read(RUNS).where(sf.col("run_id") == name).isEmpty():
-        record = find_run(store, name)
-        made = selection_of(store, record)
-        pins = {SELECTION.name: made.writes[SELECTION.name], ANNOTATED.name: int(made.reads["tables"][ANNOTATED.name])}
-        see_that_versions_are_there(store, pins)
-        rows = collect_arrow(store.read(SELECTION, version=pins[SELECTION.name]).select("rank", "id")).sort_by("rank")
-        return _Found(name, rows["id"].to_pylist(), pins[ANNOTATED.name], made, json.loads(record["config"]))
-    try:
-        ids = read_ranked_ids(store.spark, name)
-    except InputError as e:
-        raise InputError(
-            f"{name!r} is neither a run on record (`mig-spark runs` lists them) nor a list of ids: {e}"
-        ) from None
-    if twice := [i for i, n in Counter(ids).items() if n > 1]:
-        raise InputError(f"{name}: {twice[0]!r} is there more than once, and a selection has each row once")
-    return _Found(name, ids, store.version(ANNOTATED))
 
 
 def _described(store: Store, version: int) -> DataFrame:
@@ -163,7 +130,7 @@ def label_overlap(a: pa.Table, b: pa.Table) -> LabelOverlap:
     return LabelOverlap(both, len(one) - both, len(other) - both, differ)
 
 
-def _side(store: Store, config: Config, graph: LabelGraph, side: _Found) -> Side:
+def _side(store: Store, config: Config, graph: LabelGraph, side: Found) -> Side:
     facts = side.facts
     rows = facts.num_rows
     covered, objective = labels_by_rank(facts["labels"]), _objectives(store, config, graph, facts)
@@ -189,6 +156,7 @@ def _side(store: Store, config: Config, graph: LabelGraph, side: _Found) -> Side
         measures,
         dict(Counter(name or "(none)" for name in facts["source"].to_pylist()).most_common()),
         Firsts(tuple((at + 1).tolist()), tuple(covered[at].tolist()), tuple(objective[at].tolist())),
+        side.strategy,
     )
 
 
@@ -204,7 +172,7 @@ def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table
     return np.asarray(objectives, np.float64)
 
 
-def _why_missing(store: Store, side: _Found, other: _Found, theirs: Collection[str]) -> tuple[Difference, ...]:
+def _why_missing(store: Store, side: Found, other: Found, theirs: Collection[str]) -> tuple[Difference, ...]:
     """Why the other selection, which has `theirs`, does not have some rows of a side."""
     ids = [i for i in side.ids if i not in theirs]
     if not ids:

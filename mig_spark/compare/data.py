@@ -7,6 +7,8 @@ from typing import Any
 
 #: What stands for a value of the config that only the other run has set.
 USUAL = "default"
+#: The name of the selection that was published last, and what the name of a strategy begins with.
+PUBLISHED, BY_STRATEGY = "selection", "strategy:"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Side:
     Attributes:
         name: as it was asked for.
         rows: how many ids it has, in order of rank.
-        run_id: the run that made it; None for a list of ids.
+        run_id: the run that made it; None for a list of ids and for a strategy.
         annotated: version of the table `annotated` that says what its rows are.
         pool: rows of that table.
         measures: `found` (its rows that are in that table), `labels` (different ones), `mean_score`,
@@ -39,6 +41,7 @@ class Side:
             `objective` (by the label graph and the settings that the config has now).
         sources: rows by source.
         firsts: labels and objective of its first rows.
+        strategy: the kind of the strategy that chose it for this comparison; None where it was there before.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Side:
     measures: dict[str, float | int | None]
     sources: dict[str, int]
     firsts: Firsts = Firsts()
+    strategy: str | None = None
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,12 @@ def _named(side: Side) -> str:
 
 def _what(side: Side) -> str:
     """What a side is, for its line below the title."""
-    made = f"run {side.run_id}" if side.run_id not in (None, side.name) else "run" if side.run_id else "list of ids"
+    if side.strategy is not None:
+        made = "chosen for this comparison"
+    elif side.run_id is None:
+        made = "list of ids"
+    else:
+        made = "run" if side.run_id == side.name else f"run {side.run_id}"
     return f"· {made} · {plural(side.rows, 'row')}"
 
 
@@ -175,7 +180,11 @@ def _wary(found: Comparison) -> list[str]:
         times = number(lengths[long] / lengths[short], 2)
         said.append(f"The answers in {long} are {times} times as long as those in {short} (medians).")
     for letter, side in (("A", a), ("B", b)):
-        if side.run_id is None:
+        if side.strategy is not None:
+            said.append(
+                f"{letter} was chosen for this comparison, by the config as it is now: no run has it on record."
+            )
+        elif side.run_id is None:
             said.append(
                 f"{letter} is a list of ids: no record says how it was made, and its order is taken for its rank."
             )
@@ -237,7 +246,7 @@ def _config_card(found: Comparison) -> str:
     if found.config is None:
         return empty("One of the two is a list of ids, so there are no two configs to compare.")
     if not found.config:
-        return empty("The two runs had the same config.")
+        return empty("Both were made by the same config.")
     shown = list(found.config.items())[:_MOST_VALUES]
     lines = [(key, *(_value(value, key) for value in values)) for key, values in shown]
     left = len(found.config) - len(shown)
@@ -350,6 +359,12 @@ def _excerpt(row: Example, text: tuple[str, str] | None) -> RowExcerpt:
     return RowExcerpt(row.id, prompt, answer, row.labels, row.score, row.source, rank=row.rank, why="; ".join(said))
 
 
+def _maker(side: Side) -> str:
+    if side.strategy is not None:
+        return f"strategy {side.strategy}, for this comparison"
+    return f"run {side.run_id}" if side.run_id else "not known: a list of ids"
+
+
 def _about(found: Comparison) -> Section:
     """What was compared."""
     cards: list[Figure | str] = [
@@ -359,7 +374,7 @@ def _about(found: Comparison) -> Section:
             pairs(
                 [
                     ("name", _named(side)),
-                    ("made by", f"run {side.run_id}" if side.run_id else "not known: a list of ids"),
+                    ("made by", _maker(side)),
                     ("rows", side.rows),
                     ("in the annotated pool", _rows_found(side)),
                     ("version of the annotated pool", str(side.annotated)),

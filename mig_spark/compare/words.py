@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mig_spark.compare.data import Comparison, Side
+from mig_spark.compare.data import PUBLISHED, Comparison, Side
 
 #: Sources that are told apart, those that differ most; ids that are named for each reason.
 _SOURCES, _NAMED = 8, 3
@@ -61,11 +61,16 @@ def pool_in_words(pool: dict[str, int]) -> str:
 
 
 def _whose(side: Side) -> str:
-    made = "" if side.run_id in (None, side.name) else f", selected by run {side.run_id}"
-    kind = "list" if side.run_id is None else "run"
+    if side.strategy is not None:
+        what = f"{side.name}, chosen for this comparison"
+    elif side.run_id is None:
+        what = f"list {side.name}"
+    else:
+        named = side.name if side.name == PUBLISHED else f"run {side.name}"
+        what = named if side.run_id == side.name else f"{named}, selected by run {side.run_id}"
     found = side.measures["found"]
     gone = "" if found == side.rows else f", {side.rows - int(found or 0):,} of them not in the annotated pool"
-    return f"{kind} {side.name}{made}: {side.rows:,} rows{gone}"
+    return f"{what}: {side.rows:,} rows{gone}"
 
 
 def source_shares(a: Side, b: Side) -> list[tuple[str, float, float]]:

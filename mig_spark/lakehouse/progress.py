@@ -1,6 +1,8 @@
-"""Where a stage is, while it runs: tasks of the Spark jobs under way, as Spark counts them.
+"""Where a stage is, while it runs: what it has done as it counts it itself, where it does (`lakehouse/counted.py`), and
+the tasks of the Spark jobs under way, as Spark counts them.
 
-On a terminal one line that is written over and over; in a log a line a minute.
+On a terminal one line that is written over and over; in a log a line a minute, whose numbers a log of JSON lines has
+once more as an object `progress`.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mig_spark.lakehouse.counted import Counted, counted_so_far
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.lakehouse.live_line import LINE, LiveLine
 from mig_spark.lakehouse.runtime import has_spark_context, job_under_way
@@ -64,17 +67,22 @@ class Watch:
         self._jobs: tuple[int, ...] = ()
         self._job_began, self._job_done = now, 0
 
-    def words(self, tasks: Tasks | None, now: float, *, doing: str = "", bar: bool = False) -> str:
+    def words(
+        self, tasks: Tasks | None, now: float, *, doing: str = "", bar: bool = False, counted: Counted | None = None
+    ) -> str:
         """The line at a moment.
 
         Args:
             tasks: of the jobs under way.
-            now: seconds, from the same start.
+            now: seconds, from the same start; with `counted`, by `time.monotonic`.
             doing: what the jobs are for.
             bar: with a bar of characters.
+            counted: what the stage counts itself.
         """
         spent = in_words(int(now - self._began))
         what = f"{self._stage}: {doing}" if doing else self._stage
+        if counted is not None:
+            what += f", {counted.words(now)}"
         if tasks is None or not tasks.total:
             return f"{what}, {spent}"
         if tasks.jobs != self._jobs:
@@ -106,7 +114,13 @@ def progress(
         yield
         return
     every = every or (LIVE_SECONDS if line.is_live else LOG_SECONDS)
-    tell: Callable[[str], None] = line.show if line.is_live else lambda text: logger.info("%s", text)
+
+    def tell(text: str, numbers: dict[str, Any]) -> None:
+        if line.is_live:
+            line.show(text)
+        else:
+            logger.info("%s", text, extra={"progress": numbers})
+
     ended = threading.Event()
     thread = threading.Thread(
         target=_follow, args=(spark.sparkContext, stage, ended, every, tell, line.is_live), daemon=True
@@ -121,11 +135,17 @@ def progress(
 
 
 def _follow(
-    context: SparkContext, stage: str, ended: threading.Event, every: float, tell: Callable[[str], None], bar: bool
+    context: SparkContext,
+    stage: str,
+    ended: threading.Event,
+    every: float,
+    tell: Callable[[str, dict[str, Any]], None],
+    bar: bool,
 ) -> None:
     from py4j.protocol import Py4JError
 
-    watch = Watch(stage, time.monotonic())
+    began = time.monotonic()
+    watch = Watch(stage, began)
     while not ended.wait(every):
         try:
             tasks = tasks_under_way(context)
@@ -134,4 +154,10 @@ def _follow(
             logger.debug("no progress to tell: %s", type(e).__name__)
             return
         if not ended.is_set():
-            tell(watch.words(tasks, time.monotonic(), doing=job_under_way(), bar=bar))
+            now, counted = time.monotonic(), counted_so_far()
+            numbers: dict[str, Any] = {"stage": stage, "seconds": int(now - began)}
+            if tasks is not None:
+                numbers |= {"tasks_done": tasks.done, "tasks": tasks.total}
+            if counted is not None:
+                numbers |= counted.to_dict(now)
+            tell(watch.words(tasks, now, doing=job_under_way(), bar=bar, counted=counted), numbers)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mig_spark.config import Config, SelectConfig
 from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.labels.label_graph import load_graph
+from mig_spark.lakehouse.counted import Counted, counting
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.spark_failures import failure_line
@@ -62,15 +64,18 @@ def select_pool(
     annotated = annotated_rows(store, config)
     former = former_selection(store, config, last)
     saved = _Checkpoint(store, config, key, former)
-    selection = compute_selection(
-        store,
-        config,
-        annotated,
-        former=former,
-        resume=saved.load() if resume else (),
-        on_round=saved.save,
-        make_vectors=True,
-    )
+    begun = saved.load() if resume else []
+    taken = _Taken(config, former, resumed=len(begun))
+    with counting(taken.counted):
+        selection = compute_selection(
+            store,
+            config,
+            annotated,
+            former=former,
+            resume=begun,
+            on_round=taken.telling(saved.save),
+            make_vectors=True,
+        )
     _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
     chosen = selection.to_df(store.spark).drop("labels")
     facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash", "text_hash")
@@ -96,6 +101,7 @@ def compute_selection(
     resume: Sequence[str] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
     make_vectors: bool = False,
+    keep_vectors: bool = True,
 ) -> Selection:
     """Select from the annotated pool by the label graph of the tables; nothing is written, but VECTORS where that is
     asked for.
@@ -105,7 +111,7 @@ def compute_selection(
         former: the selection that an incremental run begins with.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
-        make_vectors: see `row_vectors`, for strategies that compare rows.
+        make_vectors, keep_vectors: `make` and `keep` of `row_vectors`, for strategies that compare rows.
     """
     ids = listed_ids(store, config)
     select, kept = select_settings(store, config), former.kept if former else []
@@ -114,7 +120,9 @@ def compute_selection(
     return select_rows(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
-        vectors=lambda strategy: row_vectors(store, strategy.embedding, strategy.model, make=make_vectors),
+        vectors=lambda strategy: row_vectors(
+            store, strategy.embedding, strategy.model, make=make_vectors, keep=keep_vectors
+        ),
     )  # fmt: skip
 
 
@@ -227,6 +235,43 @@ def annotated_rows(store: Store, config: Config) -> DataFrame:
     named = select_settings(store, config).columns()
     own = dict.fromkeys(["id", "labels", "score", *(n for n in named if n in known)])
     return rows.select(*own, *columns)
+
+
+class _Taken:
+    """How many rows a selection has taken, round by round, for the line of progress.
+
+    Args:
+        config: says how many there are to be; without a budget nothing is counted.
+        former: the selection that an incremental run begins with.
+        resumed: rows that an earlier run of the same selection took.
+    """
+
+    def __init__(self, config: Config, former: Former | None, *, resumed: int) -> None:
+        kept, more = len(former.kept) if former else 0, config.incremental
+        self._strategy, self._mode = config.select.strategy.kind, config.select.mode
+        self._budget = config.select.budget
+        if former is not None and more.select == "extend" and more.add is not None:
+            self._budget = kept + more.add
+        self._before = max(kept, resumed)
+        self._began, self._now = time.monotonic(), self._before
+
+    def telling(self, save: Callable[[Sequence[Any]], None] | None) -> Callable[[Sequence[Any]], None]:
+        """What a strategy calls after each round: it is counted, then saved."""
+
+        def on_round(ids: Sequence[Any]) -> None:
+            self._now = len(ids)
+            if save is not None:
+                save(ids)
+
+        return on_round
+
+    def counted(self) -> Counted | None:
+        """The rows taken of the budget; None before the first round, and where there is no budget. Of `mig` each one is
+        certified to be the one that greedy takes."""
+        if self._budget is None or self._now == self._before:
+            return None
+        verb = "certified" if self._strategy == "mig" and self._mode == "greedy" else "taken"
+        return Counted(self._now, max(self._now, self._budget), "picks", verb, self._began, self._before)
 
 
 class _Checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from mig_spark.annotation.annotate import annotate_pool, annotation_versions
+from mig_spark.annotation.endpoints import PriceConfig
 from mig_spark.annotation.preflight import describe_preview, preview_annotation
 from mig_spark.config import Config, build_config
 from mig_spark.contracts import (
@@ -29,6 +31,7 @@ from mig_spark.contracts import (
     TABLES,
 )
 from mig_spark.errors import AnnotationError, DependencyError
+from mig_spark.lakehouse.counted import counted_so_far
 from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import run_pipeline
 
@@ -121,6 +124,35 @@ def run(store: Store, config: Config, number: int) -> dict[str, Any]:
 
 def asked_twice(server: Server) -> dict[int, int]:
     return {row_of(text): n for text, n in server.asked.items() if n > 1}
+
+
+@pytest.mark.long
+def test_rows_tokens_and_money_are_told_as_they_are_counted(
+    store: Store, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path, server.url, chunk_rows=25, max_requests=35)
+    priced = config.annotate.tagger.model_copy(update={"price": PriceConfig(prompt=500, completion=2000)})
+    config = config.model_copy(update={"annotate": config.annotate.model_copy(update={"tagger": priced})})
+    with caplog.at_level(logging.INFO, "mig_spark"), pytest.raises(AnnotationError, match="spend cap"):
+        run(store, config, 1)
+    first = re.search(
+        r"chunk 1 of 3 is committed: (\d+) of 60 rows annotated \(.* a second\), (\d+) requests", caplog.text
+    )
+    # a row is asked for once, so the requests are as many
+    assert first is not None
+    assert 0 < int(first[1]) == int(first[2]) < 35
+    assert counted_so_far() is None
+
+    caplog.clear()
+    again = config.model_copy(update={"annotate": config.annotate.model_copy(update={"max_requests": None})})
+    with caplog.at_level(logging.INFO, "mig_spark"):
+        counts = run(store, again, 2)
+    told = re.findall(
+        r"committed: (\d+) of 25 rows annotated \(.* a second\), (\d+) requests, ([\d,]+) tokens, (.*)", caplog.text
+    )
+    assert [int(rows) for rows, *_ in told] == sorted(int(rows) for rows, *_ in told)
+    dollars = (500 * counts["prompt_tokens"] + 2000 * counts["completion_tokens"]) / 1e6
+    assert told[-1] == ("25", "25", "1,500", f"${dollars:.4f}" if dollars < 1 else f"${dollars:.2f}")
 
 
 @pytest.mark.long

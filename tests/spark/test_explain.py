@@ -11,15 +11,15 @@ import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
-from mig_spark.compare import compare_selections, describe_comparison, write_comparison
+from mig_spark.compare import compare_selections, describe_comparison, render_comparison, write_comparison
 from mig_spark.config import OutputConfig, PoolConfig, unlike_defaults
 from mig_spark.config.run import ReportConfig
-from mig_spark.contracts import ANNOTATED, POOL, SELECTION
+from mig_spark.contracts import ANNOTATED, POOL, SELECTION, VECTORS
 from mig_spark.curation.finished import last_finished
 from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.curation.published import story_of
 from mig_spark.doctor import _named_by, _session
-from mig_spark.errors import InputError
+from mig_spark.errors import ConfigError, InputError
 from mig_spark.explain import describe, explain_pool, explain_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data
@@ -241,8 +241,84 @@ def test_two_selections_are_compared(spark, files):
     assert set(first) <= pool
     assert "it is a copy of a row" in describe_comparison(again)
     json.dumps(again.to_dict())
-    with pytest.raises(InputError, match=r"'nowhere' is neither a run on record .* nor a list of ids"):
+    with pytest.raises(InputError, match=r"'nowhere' is none of what can be compared: .*list of ids"):
         compare_selections(spark, config, one, "nowhere")
     listed.write_text("\n".join(json.dumps({"id": i}) for i in "aba"))
     with pytest.raises(InputError, match="'a' is there more than once"):
         compare_selections(spark, config, one, str(listed))
+
+
+@pytest.mark.long
+def test_strategies_and_the_published_selection_are_compared_by_name(spark, files, caplog):
+    """What a strategy would take is what it takes in a run of its own, and comparing writes nothing."""
+    config = config_of(files, gain="exact")
+    made = run_pipeline(spark, config, STAGES)["run_id"]
+    store = Store(spark, config.output)
+    first = [row["id"] for row in store.read(SELECTION).orderBy("rank").collect()]
+    before = {path: path.stat().st_mtime_ns for path in Path(config.output.path).rglob("*")}
+
+    with caplog.at_level("WARNING", "mig_spark"):
+        found = compare_selections(spark, config, "selection", "strategy:random")
+    assert "strategy random does not go by it: select.gain" in caplog.text
+    assert (found.a.name, found.a.run_id, found.a.rows) == ("selection", made, 25)
+    assert (found.b.strategy, found.b.run_id, found.b.rows) == ("random", None, 25)
+    assert found.a.measures["objective"] > found.b.measures["objective"] > 0
+    assert found.config == {"select.gain": ("exact", "default"), "select.strategy": ("default", {"kind": "random"})}
+    words = describe_comparison(found).splitlines()
+    assert words[0] == f"A  selection, selected by run {made}: 25 rows"
+    assert words[1] == "B  strategy:random, chosen for this comparison: 25 rows"
+    page = render_comparison(found, {})
+    assert "B was chosen for this comparison, by the config as it is now" in page
+    assert "list of ids" not in page
+
+    # options; a strategy that the config has, with the options that it has there; vectors that nobody has made yet
+    most = compare_selections(spark, config, "strategy:{kind: top, by: labels}", "strategy:mig")
+    assert most.b.measures["objective"] == pytest.approx(found.a.measures["objective"])
+    assert most.common == len({row.id for row in _of_most_labels(spark, store)} & set(first))
+    assert {path: path.stat().st_mtime_ns for path in Path(config.output.path).rglob("*")} == before
+
+    for strategy, side in (("random", found.b), ({"kind": "top", "by": "labels"}, most.a)):
+        run_pipeline(spark, config_of(files, strategy=strategy), STAGES)
+        again = compare_selections(spark, config, "selection", made)
+        assert (again.a.rows, again.a.measures) == (side.rows, side.measures)
+        assert again.common == (found.common if strategy == "random" else most.common)
+
+
+def _of_most_labels(spark, store):
+    from pyspark.sql import functions as sf
+
+    return store.read(ANNOTATED).orderBy(sf.desc(sf.size("labels")), "id").limit(25).collect()
+
+
+@pytest.mark.long
+@pytest.mark.model
+def test_vectors_that_a_comparison_needs_are_not_kept(spark, files):
+    config = config_of(files)
+    run_pipeline(spark, config, STAGES)
+    found = compare_selections(spark, config, "selection", "strategy:k_center")
+    assert (found.b.strategy, found.b.rows) == ("k_center", 25)
+    assert not Store(spark, config.output).exists(VECTORS)
+    run_pipeline(spark, config_of(files, strategy="k_center"), STAGES)
+    assert compare_selections(spark, config, "selection", "strategy:k_center").common == 25
+
+
+@pytest.mark.long
+def test_what_cannot_be_compared_ends_in_one_line(spark, files):
+    config = config_of(files)
+    run_pipeline(spark, config, STAGES[:3])
+    run_pipeline(spark, config, ("graph",))
+    for name, error, said in (
+        (
+            "random",
+            InputError,
+            r"'random' is none of what can be compared: the id of a run .*`selection`.*`strategy:NAME`",
+        ),
+        ("strategy:best", ConfigError, r"compare: strategy.*known are mig, random, "),
+        ("strategy:", ConfigError, r"'strategy:' names no strategy: write strategy:random, or"),
+        ("strategy:[1, 2]", ConfigError, r"names no strategy: write strategy:random, or"),
+        ("strategy:{kind: top, of: labels}", ConfigError, "compare: unknown key 'strategy.of'"),
+        ("selection", InputError, r"no selection at .*: run the stage `select` first"),
+    ):
+        with pytest.raises(error, match=said) as told:
+            compare_selections(spark, config, name, "strategy:top")
+        assert "\n" not in str(told.value)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
 from mig_spark.lakehouse.live_line import LiveLine
 from mig_spark.lakehouse.progress import progress, tasks_under_way
 from mig_spark.lakehouse.runtime import describe_job
@@ -52,6 +53,57 @@ def test_tasks_are_told_while_they_run(spark: SparkSession, caplog) -> None:
     assert "left of this step" in "".join(logged)
     assert "[" in live[-1]
     assert "[" not in logged[-1]
+
+
+def test_rows_are_counted_as_tasks_end_and_a_task_that_is_tried_again_counts_once(
+    spark: SparkSession, tmp_path
+) -> None:
+    counts = TaskCounts(spark)
+    report, mark = counts.report, tmp_path / "failed"
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        here, rows = TaskContext.get().partitionId(), 0.0
+        for batch in batches:
+            rows += batch.num_rows
+            report(here, (rows, 1.0))
+            if here == 2 and not mark.exists():
+                mark.touch()
+                raise RuntimeError("the first attempt of a task fails after it has reported")
+            yield batch
+
+    assert counts.sums(2) == [0.0, 0.0]
+    rows = spark.range(0, 80, numPartitions=4)
+    assert rows.mapInArrow(run, rows.schema).count() == 80
+    assert mark.exists()
+    assert counts.sums(2) == [80.0, 4.0]
+
+
+def test_a_line_in_the_log_has_what_the_stage_counts(spark: SparkSession, caplog) -> None:
+    rows = spark.range(0, 8, numPartitions=4)
+
+    def slowly(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            time.sleep(0.3)
+            yield batch
+
+    describe_job(spark, "annotate", "chunk 1 of 2")
+    counted = Counted(30, 504, "rows", "annotated", time.monotonic() - 60, requests=31, tokens=1234, dollars=0.5)
+    line = LiveLine(io.StringIO())
+    with (
+        caplog.at_level(logging.INFO, "mig_spark"),
+        counting(lambda: counted),
+        progress(spark, "annotate", line=line, every=0.2),
+    ):
+        rows.mapInArrow(slowly, rows.schema).count()
+    told = [r for r in caplog.records if r.name.endswith(".progress")]
+    assert told
+    for record in told:
+        assert record.message.startswith("annotate: chunk 1 of 2, 30 of 504 rows annotated (0.")
+        assert "31 requests, 1,234 tokens, $0.5000" in record.message
+        assert (record.progress["stage"], record.progress["done"], record.progress["of"]) == ("annotate", 30, 504)
+        assert record.progress["dollars"] == 0.5
 
 
 def test_nothing_is_told_where_nobody_asks(spark: SparkSession, caplog) -> None:

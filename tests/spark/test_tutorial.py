@@ -83,6 +83,9 @@ def test_the_commands_do_what_the_page_says(tmp_path):
     assert f"{chosen[0]['id']}: selected" in said["mig-spark explain sample.yaml --id ID"]
     compared = said["mig-spark compare first exact --config sample.yaml"]
     assert 'config select.gain: "default" in A, "exact" in B' in compared
+    beside = said["mig-spark compare selection strategy:random --config sample.yaml"]
+    assert "A  selection, selected by run exact: 26 rows" in beside
+    assert "B  strategy:random, chosen for this comparison: 26 rows" in beside
     runs = said["mig-spark runs sample.yaml"]
     assert "first" in runs
     assert "exact" in runs

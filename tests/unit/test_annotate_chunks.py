@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mig_spark.annotation.chunks import Work, refuse_speculation
+from mig_spark.annotation.chunks import Work, one_price, refuse_speculation
 from mig_spark.annotation.health import Health
+from mig_spark.annotation.plan import Plan
 from mig_spark.annotation.preflight import Preview, describe_preview, duration
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
+from mig_spark.kernels.annotation.annotators import COST_COLUMNS, Step, placed
 from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.summary import summarise
 
@@ -60,6 +63,67 @@ def test_what_a_run_may_still_spend() -> None:
     # what was on its way when the cap was reached may have taken a little more
     assert work.left() == (60, 0)
     assert Work(None, None, AnnotateConfig(), "run-1", None).left() == (None, None)  # type: ignore[arg-type]
+
+
+class Tasks:
+    """What tasks of a pass have reported."""
+
+    def __init__(self, **sums: float) -> None:
+        self._sums = sums
+
+    def sums(self, numbers: int) -> list[float]:
+        assert numbers == len(COST_COLUMNS)
+        return [self._sums.get(name[1:], 0.0) for name in COST_COLUMNS]
+
+
+def asking(*prices: tuple[float, float] | None) -> Plan:
+    """A plan whose tagger and scorer ask endpoints with these prices; one price: the scorer is a rule."""
+    steps = [
+        Step(placed, ("labels",), cost="paid", ask=SimpleNamespace(settings={"price": p}))  # type: ignore[arg-type]
+        for p in prices
+    ]
+    steps += [Step(placed, ("score",))] * (2 - len(steps))
+    return Plan(*(SimpleNamespace(step=step, paid=step.cost == "paid") for step in steps))  # type: ignore[arg-type]
+
+
+def test_rows_are_counted_as_tasks_end_and_once() -> None:
+    work = Work(None, asking((0.5, 2.0)), AnnotateConfig(), "run-1", None, total=50)  # type: ignore[arg-type]
+    assert work.counted() is None
+    # what a student's teacher has cost is money, and none of these rows
+    work.cost |= {"rows": 7.0, "requests": 7.0, "prompt_tokens": 1000.0}
+    work.begin_pass(Tasks(rows=10, requests=11, prompt_tokens=2000, completion_tokens=300))  # type: ignore[arg-type]
+    found = work.counted()
+    assert found is not None
+    assert (found.done, found.total, found.requests, found.tokens) == (10, 50, 18, 3300)
+    assert found.dollars == pytest.approx((0.5 * 3000 + 2 * 300) / 1e6)
+    # the pass is at its end: 25 rows, five of which were not asked for, since the cap was reached
+    work.cost |= {"rows": 32.0, "requests": 27.0}
+    work.end_pass()
+    assert work.counted().done == 25
+    work.begin_pass(Tasks(rows=3), again=5)  # type: ignore[arg-type]
+    assert work.counted().done == 23
+    work.cost["rows"] += 5
+    work.end_pass()
+    assert work.counted().done == 25
+    work.begin_pass(Tasks(rows=25))  # type: ignore[arg-type]
+    assert (work.counted().done, work.counted().requests) == (50, 27)
+
+
+def test_money_is_told_where_one_price_holds_for_all_tokens() -> None:
+    assert one_price(asking((0.5, 2.0), (0.5, 2.0))) == (0.5, 2.0)
+    assert one_price(asking((0.5, 2.0))) == (0.5, 2.0)
+    assert one_price(asking((0.5, 2.0), (1.0, 2.0))) is None
+    assert one_price(asking((0.5, 2.0), None)) is None
+    work = Work(None, asking(None), AnnotateConfig(), "run-1", None, total=5)  # type: ignore[arg-type]
+    work.begin_pass(Tasks(rows=2, requests=2, prompt_tokens=9))  # type: ignore[arg-type]
+    assert (work.counted().requests, work.counted().tokens, work.counted().dollars) == (2, 9, None)
+
+
+def test_nothing_is_counted_where_the_pool_brings_it_all() -> None:
+    brought = Plan(*[SimpleNamespace(step=None, paid=False)] * 2)  # type: ignore[arg-type]
+    work = Work(None, brought, AnnotateConfig(), "run-1", None, total=5)  # type: ignore[arg-type]
+    work.begin_pass(Tasks())  # type: ignore[arg-type]
+    assert work.counted() is None
 
 
 def run_with(**annotate: Any) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from report_data import HOSTILE, Tags, filled
 from mig_spark.compare import Comparison, describe_comparison, render_comparison
 from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank
 from mig_spark.compare.data import Difference, LabelOverlap, Side
+from mig_spark.compare.sides import asked_strategy, by_strategy
+from mig_spark.config import PhiConfig, SelectConfig
+from mig_spark.errors import ConfigError
 from mig_spark.masking import MASK
 
 LABEL_SETS = st.lists(st.lists(st.sampled_from("abcdef"), unique=True), max_size=12)
@@ -68,6 +71,75 @@ def test_what_two_random_selections_have_in_common(first: int, last: int) -> Non
     found = Comparison(_bare(2, 6), _bare(3, len(of_b)), 0, (), (), (), LabelOverlap(), None, pool)
     assert found.by_chance() == pytest.approx(mean)
     assert replace(found, a=_bare(0, 0)).by_chance() == 0
+
+
+# --- strategies by name
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("strategy:random", "random"),
+        ("strategy: k_center ", "k_center"),
+        ("strategy:{kind: top, by: labels}", {"kind": "top", "by": "labels"}),
+    ],
+)
+def test_a_strategy_is_asked_for_by_name_or_with_options(name: str, asked: object) -> None:
+    assert asked_strategy(name) == asked
+
+
+@pytest.mark.parametrize("name", ["strategy:", "strategy: ", "strategy:7", "strategy:[a]", "strategy:{kind: top"])
+def test_what_names_no_strategy_is_told_with_those_that_there_are(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"names no strategy: write strategy:random.*known are mig, random, top"):
+        asked_strategy(name)
+
+
+def test_a_strategy_takes_the_values_of_the_section_that_it_goes_by() -> None:
+    section = SelectConfig(budget=7, exclude="bad.txt", given="old.jsonl", gain="exact", phi=PhiConfig(b=0.5))
+    top, unused = by_strategy(section, "top")
+    assert (top.strategy.kind, top.budget, top.exclude, top.given) == ("top", 7, "bad.txt", "old.jsonl")
+    assert (top.gain, top.phi, unused) == ("gradient", PhiConfig(), ["phi", "gain"])
+    drawn, unused = by_strategy(SelectConfig(strategy="random", budget=7, seed=3), "random")
+    assert (drawn.seed, unused) == (3, [])
+    # mig goes by a seed only for phi.b: auto, and by epsilon only in mode threshold
+    assert by_strategy(SelectConfig(strategy="random", seed=3), "mig")[1] == ["seed"]
+    assert by_strategy(SelectConfig(seed=3, phi=PhiConfig(b="auto")), "mig")[0].seed == 3
+    assert by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "random")[1] == ["mode", "epsilon"]
+    threshold, unused = by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "mig")
+    assert (threshold.mode, threshold.epsilon, unused) == ("threshold", 0.2, [])
+
+
+def test_a_strategy_that_the_section_has_keeps_its_options() -> None:
+    section = SelectConfig(strategy={"kind": "top", "by": "labels"}, budget=5)
+    assert by_strategy(section, "top")[0].strategy.by == "labels"
+    assert by_strategy(section, {"kind": "top"})[0].strategy.by == "score"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("best", "compare: strategy.*no strategy has this name: known are mig, random"),
+        ({"by": "labels"}, "compare: strategy.*names a strategy: known are"),
+        ({"kind": "top", "of": "labels"}, "compare: unknown key 'strategy.of'"),
+    ],
+)
+def test_a_strategy_that_cannot_be_is_told_in_one_line(asked: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as told:
+        by_strategy(SelectConfig(budget=5), asked)
+    assert "\n" not in str(told.value)
+
+
+def test_sides_are_named_by_what_they_are() -> None:
+    found, _ = invented_comparison()
+    a = replace(found.a, name="selection", run_id="r1")
+    b = replace(found.b, name="strategy:random", run_id=None, strategy="random")
+    lines = describe_comparison(replace(found, a=a, b=b)).splitlines()
+    assert lines[0].startswith("A  selection, selected by run r1: ")
+    assert lines[1].startswith("B  strategy:random, chosen for this comparison: ")
+    page = render_comparison(replace(found, a=a, b=b), {})
+    assert "B was chosen for this comparison, by the config as it is now: no run has it on record." in page
+    assert "list of ids" not in page
+    assert "strategy random, for this comparison" in page
 
 
 def test_an_example_tells_what_is_not_the_same_in_the_other_pool() -> None:
