@@ -286,6 +286,10 @@ class _Flow:
             see_that_graph_is_fresh(store)
 
     def _finished(self, stage: Stage, key: str) -> Finished | None:
+        unknown = [part.name for part in self._run.source if not part.tells_changes] if stage.name == "ingest" else []
+        if unknown:
+            logger.info("ingest: nothing tells whether %s has changed, so it is read again", ", ".join(unknown))
+            return None
         made_anew = stage.restore is None and stage.file is not None and not self._file_is_there(stage)
         if made_anew or (stage.of_all and self.done):
             return None

@@ -160,7 +160,7 @@ def verdicts(evidence: Evidence) -> Iterator[str]:
             for word, side in (("ahead of", ahead), ("behind", behind)) if any(side.values())
         ]  # fmt: skip
         parts += [f"not to be told from {', '.join(tied)}"] if tied else []
-        yield f"{what}: {evidence.own} is {'; '.join(parts)}"
+        yield f"{what[0].upper()}{what[1:]}: {evidence.own} is {'; '.join(parts)}"
 
 
 def behind_random(evidence: Evidence) -> list[str]:

@@ -94,6 +94,12 @@ class Part:
         return self.kind in ("lines", "files", "disk_lines", "disk_files")
 
     @property
+    def tells_changes(self) -> bool:
+        """Whether its files or its version say that it has changed: not of a view or a catalog table of another format
+        than Delta."""
+        return bool(self.files) or self.version is not None
+
+    @property
     def sql_name(self) -> str:
         """A table's name in SQL text."""
         return f"delta.{quote(self.name)}" if self.kind == "delta" else self.name

@@ -221,7 +221,7 @@ def intervals(items: Sequence[tuple[str, float, float, float, bool]], axis: Axis
     drawn, told = [], []
     for name, value, low, high, ours in items:
         at, left, right = (100 * float(axis.place(v)) for v in (value, low, high))
-        words = (f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}")
+        words = (f"{value:+.3g}", f"{low:+.3g} to {high:+.3g}")
         tint = "selection" if ours else "muted"
         drawn.append(
             f'<div class="hbar"><span class="name">{esc(name)}</span><b>{esc(words[0])}</b>'

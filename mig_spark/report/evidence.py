@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mig_spark.config.evaluate import AS_LONG
 from mig_spark.evaluation.evidence import MEASURES, Evidence, Line, verdicts
 from mig_spark.report.charts import Axis, Chart, intervals, linear_axis
 from mig_spark.report.data import ReportData
@@ -30,7 +31,7 @@ def evidence(data: ReportData) -> list[Section]:
     )
     if not facts.of_this_pool:
         take += " The pool was annotated anew since: evaluate it again."
-    words = card("What it says", f"Of the strategy {found.own}.", _list([*verdicts(found), *found.notes]))
+    words = card("What it says", "", _list([*verdicts(found), *found.notes]))
     figures = [_figure(found, measure) for measure in _MEANS if any(line.measure == measure for line in found.lines)]
     blocks: list[list[Figure | str]] = [[words]]
     blocks += [[*figures[k : k + 2]] for k in range(0, len(figures), 2)]
@@ -39,7 +40,7 @@ def evidence(data: ReportData) -> list[Section]:
 
 
 def _list(lines: list[str]) -> str:
-    return f"<ul>{''.join(f'<li>{esc(line)}</li>' for line in lines)}</ul>"
+    return f'<ul class="said">{"".join(f"<li>{esc(line)}</li>" for line in lines)}</ul>'
 
 
 def _figure(found: Evidence, measure: str) -> Figure:
@@ -48,7 +49,7 @@ def _figure(found: Evidence, measure: str) -> Figure:
     share = max(line.share for line in of)
     shown = [line for line in of if line.share == share and line.beside_random is not None]
     title = MEASURES[measure][0]
-    note = f"{_MEANS[measure]} Less random's, and its 95% interval, at {percent(share)} of the rows."
+    note = f"{_MEANS[measure]} How far it is from random rows, with the 95% interval, at {percent(share)} of the rows."
     return Figure(f"evidence-{measure}", title[0].upper() + title[1:], note, _chart(shown, found.own))
 
 
@@ -56,12 +57,12 @@ def _chart(lines: list[Line], own: str) -> Chart:
     sides = [line.beside_random for line in lines]
     low = min((side.low for side in sides if side is not None), default=0.0)
     high = max((side.high for side in sides if side is not None), default=0.0)
-    axis: Axis = linear_axis("Less random's", min(low, 0.0), max(high, 0.0))
+    axis: Axis = linear_axis("From random rows", min(low, 0.0), max(high, 0.0))
     items = [
         (excerpt(line.strategy, limit=40), side.value, side.low, side.high, line.strategy == own)
         for line, side in zip(lines, sides, strict=True) if side is not None
     ]  # fmt: skip
-    return intervals(items, axis, ("Strategy", "Less random's", "95% interval"))
+    return intervals(items, axis, ("Strategy", "From random rows", "95% interval"))
 
 
 def _table(found: Evidence, share: float) -> str:
@@ -71,7 +72,10 @@ def _table(found: Evidence, share: float) -> str:
     names = list(dict.fromkeys(line.strategy for line in here))
     columns = [("Strategy", "wide"), *((MEASURES[m][0], "num") for m in measures)]
     rows = [[excerpt(name, limit=40), *(cells.get((name, m), "–") for m in measures)] for name in names]
-    return card(f"{percent(share)} of the rows, {count(here[0].rows)}", "Means over runs.", table(columns, rows))
+    note = "Means over several selections."
+    if AS_LONG in names:
+        note += f" {AS_LONG}: random rows with answers as long as those that the strategy takes."
+    return card(f"{percent(share)} of the rows, {count(here[0].rows)}", note, table(columns, rows))
 
 
 def _value(line: Line) -> str:

@@ -222,3 +222,23 @@ def test_tables_of_a_catalog_are_written_again_and_again(spark, config, tmp_path
     log = Path(unquote(urlsplit(detail["location"]).path)) / "_delta_log" / f"{version:020d}.json"
     [made] = [found for line in log.open() if (found := json.loads(line).get("commitInfo"))]
     assert json.loads(made["userMetadata"])["run_id"] == "second"
+
+
+def test_a_table_that_does_not_tell_its_changes_is_read_again(spark, tmp_path, caplog):
+    """A catalog table of another format than Delta has no version: a run must not take it for unchanged."""
+    spark.sql("CREATE DATABASE IF NOT EXISTS growing")
+    frame = spark.range(12).selectExpr("cast(id as string) as id", "concat('ask ', id) as prompt", "'a' as response")
+    config = build_config({
+        "pool": {"path": "spark_catalog.growing.plain"}, "output": {"path": str(tmp_path / "out")},
+    })  # fmt: skip
+    try:
+        frame.where("id < 10").write.format("parquet").saveAsTable("growing.plain")
+        assert run_pipeline(spark, config, ("ingest", "screen"))["counts"]["ingest"]["pool"] == 10
+        frame.where("id >= 10").write.format("parquet").mode("append").saveAsTable("growing.plain")
+        with caplog.at_level("INFO", logger="mig_spark"):
+            done = run_pipeline(spark, config, ("ingest", "screen"))
+        assert done["counts"]["ingest"]["pool"] == 12
+        assert "nothing tells whether spark_catalog.growing.plain has changed" in caplog.text
+        assert done["skipped"] == {}
+    finally:
+        spark.sql("DROP DATABASE growing CASCADE")
