@@ -16,7 +16,7 @@ from mig_spark.evaluation.sample import MESSAGES, STRATUM, Sample, draw_sample, 
 from mig_spark.evaluation.strategies import RANDOM, Strategies
 from mig_spark.kernels.annotation.rank_correlation import rank_correlation
 from mig_spark.kernels.evaluation.measures import Floats, Trial, by_group, measure
-from mig_spark.kernels.evaluation.texts import spelling_vectors
+from mig_spark.kernels.evaluation.texts import check_installed, spelling_vectors
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
 
@@ -34,6 +34,8 @@ def evaluate_pool(store: Store, config: Config) -> Evidence:
         DependencyError: what compares prompts, or the model that learns, is not there.
     """
     section = config.evaluate
+    if section.model is None:
+        check_installed()
     learner = None if section.train is None else _Learning(section.train)
     sample = draw_sample(store, config)
     n, one_stratum = sample.pool.num_rows, len(sample.names) < 2
@@ -82,9 +84,8 @@ def _trial(sample: Sample, model: str | None) -> Trial:
     if model is None:
         one, two = spelling_vectors(known, asked)
     else:
-        from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model
+        from mig_spark.kernels.annotation.embedding import embed_texts, load_model
 
-        check_installed()
         loaded = load_model(model, threads=None)
         one, two = (np.asarray(embed_texts(texts, loaded, max_tokens=256)[0]) for texts in (known, asked))
     lengths = sample.pool["answer_characters"].to_numpy()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mig_spark.errors import DependencyError
 from mig_spark.kernels.evaluation import measures
 from mig_spark.kernels.evaluation.measures import Trial, by_group, difference, measure, nearest_of, novelty
 from mig_spark.kernels.evaluation.texts import spelling_vectors
@@ -128,6 +129,12 @@ def test_texts_that_are_spelled_alike_are_near():
     assert nearest[2] == 4
     np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, rtol=1e-5)
     assert not two[3].any()
+
+
+def test_without_scikit_learn_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"scikit-learn is not installed.*mig-spark\[evaluate\]"):
+        spelling_vectors(["a"], ["b"])
 
 
 @pytest.mark.parametrize("known", [[], [""], ["", "  "], ["x"], ["a b", "a b"]])

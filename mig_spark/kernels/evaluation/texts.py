@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,16 @@ HINT = "install the evaluate extra: pip install 'mig-spark[evaluate]'"
 _DIMENSIONS, _FEATURES = 256, 100_000
 
 
+def check_installed() -> None:
+    """Check that scikit-learn is installed, without importing it.
+
+    Raises:
+        DependencyError: it is not.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise DependencyError(f"scikit-learn is not installed, and prompts are compared by it: {HINT}")
+
+
 def spelling_vectors(known: Sequence[str], asked: Sequence[str]) -> tuple[Floats, Floats]:
     """Vectors of texts by latent semantic analysis of their character n-grams (Deerwester et al. 1990; n from 3 to 5,
     TF-IDF), fitted on `known` alone: texts that are spelled alike are near each other, in any language.
@@ -27,11 +38,10 @@ def spelling_vectors(known: Sequence[str], asked: Sequence[str]) -> tuple[Floats
     Raises:
         DependencyError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as e:
-        raise DependencyError(f"scikit-learn is not installed: {HINT}") from e
+    check_installed()
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     least = 2 if len(known) >= 100 else 1
     count = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), min_df=least, max_features=_FEATURES, sublinear_tf=True,
