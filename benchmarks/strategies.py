@@ -3,10 +3,10 @@
     python benchmarks/strategies.py [--rows 1000000] [--budget 5000] [--only k_center ...] [--part-rows 50000] [--json]
 
 A generated pool (benchmarks/pools.py) with a vector of 256 numbers a row, as a run's table `vectors` has it: rows of
-one of 1,000 centers, with noise. Each strategy is a process of its own: from Parquet to the chosen ids in `local[2]`, the
-session's start left out; memory is the highest sum over all processes. Strategies that compare all rows at the driver
-are tried as they are where their limit allows it, else with `part_rows`. Vectors themselves are not made here: what
-embedding costs is in `tag.py`.
+one of 1,000 centers, with noise. Each strategy is a process of its own: from Parquet to the chosen ids in `local[2]`,
+the session's start left out; memory is the highest sum over all processes. Strategies that compare all rows at the
+driver are tried as they are where their limit allows it, and with `part_rows`. Vectors themselves are not made here:
+what embedding costs is in `tag.py`.
 """
 
 from __future__ import annotations
@@ -139,9 +139,8 @@ def main() -> None:
         print(json.dumps(measure(args, args.measure)))
         return
     pool_with_vectors(args.rows)
-    print(
-        f"{args.rows:,} rows, budget {args.budget:,}\n\n| strategy | seconds | memory, all processes |\n| --- | --- | --- |"
-    )
+    print(f"{args.rows:,} rows, budget {args.budget:,}\n")
+    print("| strategy | seconds | memory, all processes |\n| --- | --- | --- |")
     for name in args.only or PLAIN:
         parts = [None, args.part_rows or 50_000] if name in IN_PARTS else [None]
         for part_rows in parts:
