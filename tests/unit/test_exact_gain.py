@@ -127,7 +127,8 @@ def test_a_large_group_that_saturates_is_sent_at_once():
         candidates_asked=20,
     ).run()  # fmt: skip
     assert ids(chosen) == want
-    assert certificate.rounds <= 3
+    # a piece of the group at a time: ten
+    assert certificate.rounds <= 5
 
 
 def test_equal_gains_of_many_units_are_not_evaluated_again_and_again():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mig_spark.errors import InputError, NotCertifiedError
 from mig_spark.kernels.selection import heap, offers
+from mig_spark.kernels.selection import rounds as protocol
 from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.greedy import BOUND, Constraints, run_greedy
 from mig_spark.kernels.selection.rounds import Rounds, select_local
@@ -41,9 +43,11 @@ def ids(chosen):
     block_rows=st.integers(1, 20),
     asked=st.integers(1, 12),
     hot=HEAPS,
+    tail=st.sampled_from([1, 3, offers.TAIL]),
+    least=st.sampled_from([0, 2, protocol.LEAST_SAMPLED]),
 )
 def test_rounds_and_local_match_the_dense_greedy(
-    pool, budget, kind, gain, norm, normalize, parts, block_rows, asked, hot
+    pool, budget, kind, gain, norm, normalize, parts, block_rows, asked, hot, tail, least
 ):
     n, rows, edges = pool
     P = dense_propagation(n, edges, normalize=normalize)
@@ -55,9 +59,10 @@ def test_rounds_and_local_match_the_dense_greedy(
             blocks, make_state(n, edges, kind=kind, gain=gain, normalize=normalize), Constraints.budget(budget)
         )
         state = make_state(n, edges, kind=kind, gain=gain, normalize=normalize)
-        rounds, certificate = Rounds(
-            in_process(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
-        ).run()
+        with patch.object(offers, "TAIL", tail), patch.object(protocol, "LEAST_SAMPLED", least):
+            rounds, certificate = Rounds(
+                in_process(blocks), state, Constraints.budget(budget), candidates_asked=asked, max_rounds=1000
+            ).run()
 
     assert ids(local) == want
     assert ids(rounds) == want
@@ -274,6 +279,53 @@ def test_many_equal_groups_take_few_rounds():
     ).run()
     assert ids(chosen) == dense_greedy(rows[:500], np.eye(50), 500)[0]
     assert certificate.rounds <= 3
+
+
+@pytest.mark.parametrize("gain", ["gradient", "exact"])
+def test_what_travels_is_what_is_asked_for_and_one_row_more_of_each_group(gain):
+    """One label a row: the best row of nearly every group may be worth sending, the rest of the group is not."""
+    draw = random.Random(3).random
+    rows = [Row(f"{k:05d}", (k % 30,), 1 + draw()) for k in range(18_000)]
+    blocks, asked = pack(rows, 30, block_rows=900), 400
+    local, _ = select_local(blocks, make_state(30, [], gain=gain), Constraints.budget(100))
+    chosen, certificate = Rounds(
+        in_process(blocks), make_state(30, [], gain=gain), Constraints.budget(100), candidates_asked=asked
+    ).run()
+    assert ids(chosen) == ids(local)
+    assert certificate.rounds <= 4
+    # the best of a block that has none, one more of each group, and the row at the threshold
+    assert certificate.rows_sent <= certificate.rounds * (2 * asked + 2 * len(blocks) + 2)
+
+
+@pytest.mark.parametrize("gain", ["gradient", "exact"])
+def test_a_block_sends_no_more_rows_than_the_cap_but_one_more_of_each_group(gain):
+    scores = [round(10 - k / 100, 2) for k in range(600)]
+    (block,) = pack([Row(f"{k:03d}", (k % 2,), scores[k]) for k in range(600)], 2, block_rows=600)
+    view = make_state(2, [], gain=gain).snapshot()
+    limits = Constraints.budget(600).limits()
+    offer = offers.AskBest(view, limits, offers.NOTHING_SENT, -1.0, 50).answer(block)
+    assert sorted(offer.rows.scores.tolist(), reverse=True) == scores[:52]
+    assert offer.more.all()
+    assert len(offer.kept_gains) == 0
+    # so few that one of the groups stays whole
+    offer = offers.AskBest(view, limits, offers.NOTHING_SENT, -1.0, 1).answer(block)
+    assert offer.rows.scores.tolist() == [scores[0], scores[2]]
+    assert offer.kept.scores.tolist() == [scores[1]]
+
+
+def test_all_rows_above_the_threshold_travel_but_few_of_those_that_equal_it():
+    count = 3 * offers.TAIL
+    (block,) = pack([Row(f"{k:03d}", (0,), 2.0 if k < count else 1.0) for k in range(2 * count)], 1, block_rows=1000)
+    view, limits = make_state(1, []).snapshot(), Constraints.budget(2 * count).limits()
+    high, low = (s * view.h[0] for s in (2.0, 1.0))
+
+    def sent(threshold):
+        return offers.AskBest(view, limits, offers.NOTHING_SENT, threshold, 1000).answer(block).rows.size
+
+    assert sent((high + low) / 2) == count + 1
+    assert sent(high) == offers.TAIL + 1
+    assert sent(low) == count + 1
+    assert sent(0.0) == 2 * count
 
 
 def test_a_repeated_id_is_refused():

@@ -27,8 +27,10 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 #: Quota classes whose best row is told apart in an answer. There may be as many classes as rows (groups of near
 #: duplicates), and the rows of one class are kept back in vain only once it is full.
 CLASSES_TOLD = 1024
-#: Rows of one group that are sent at a time: many, since a group whose sent rows are used up costs a round.
+#: Rows of one group that are sent, at most, of those whose gain is the threshold's: of many equal rows not all travel.
 TAIL = 64
+#: Gains this near to the threshold, relative, are equal to it: they were computed in another way.
+NEAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,20 @@ class Offer:
 
 @dataclass(frozen=True)
 class AskBest:
-    """Send the groups whose best row left has a gain of at least `threshold`; where none has, the best group.
+    """Send the rows whose gain is at least `threshold`, of each group one more; where there are none, the best row.
+
+    The row more is what the driver bounds the rest of the group by: it is below the threshold, as all that is kept
+    back, so a group does not run out before the round ends anyway. A row's gain is estimated here as that of its
+    group's best row in proportion to their scores, gain_r = gain_1 * score_r / score_1: the gain itself where it is a
+    gradient, up to rounding, and not above it where it is exact, as phi is concave. The estimate only says how many
+    rows travel; what bounds the rest does not depend on it.
 
     Attributes:
         view: the state that gains are computed at.
         limits: which rows may still be taken.
         sent: the rows that the driver has already.
         threshold: of gains by unit of cost.
-        cap: at most this many groups a block.
+        cap: at most so many rows a block, the best ones, beside the one more of each group; at least 1.
     """
 
     view: View
@@ -120,7 +128,7 @@ class AskBest:
     cap: int
 
     def answer(self, block: Block) -> Offer:
-        """The groups, with up to TAIL rows each."""
+        """The groups with their rows, and the best of all that is kept back."""
         rows = block.rows
         head = _heads(rows.row_ptr, self.sent.mask(block.number, rows.size))
         groups = np.flatnonzero((head >= 0) & self.limits.allow(rows))
@@ -130,28 +138,41 @@ class AskBest:
         chosen = np.flatnonzero(gains >= self.threshold)
         if len(chosen) == 0 and len(gains):
             chosen = _firsts(gains, rank, np.zeros(len(gains), np.int32), 1)
-        elif len(chosen) > self.cap:
-            chosen = chosen[np.lexsort((rank[chosen], -gains[chosen]))[: self.cap]]
+        wanted = self._wanted(block, groups[chosen], heads[chosen], gains[chosen])
+        chosen, wanted = chosen[wanted > 0], wanted[wanted > 0]
         kept = np.ones(len(gains), bool)
         kept[chosen] = False
         best = _best_of_classes(gains[kept], rank[kept], rows.quota[groups[kept]])
         first = heads[chosen].astype(np.int64)
         last = rows.row_ptr[groups[chosen] + 1].astype(np.int64)
-        end, lower = self._ends(rows, groups[chosen], first, last)
+        end, lower = self._ends(rows, groups[chosen], first, last, wanted)
         row_ptr, places = ranges(first, end)
         return Offer(
             block.number, rows.take(groups[chosen], row_ptr, places), places.astype(np.int32), end < last, lower,
             _of_told_classes(rows.take_rows(heads[kept][best])), gains[kept][best],
         )  # fmt: skip
 
-    def _ends(self, rows: Rows, groups: I64, first: I64, last: I64) -> tuple[I64, F64]:
+    def _wanted(self, block: Block, groups: I64, heads: I32, gains: F64) -> I64:
+        """How many rows of each group reach the threshold and are among the `cap` best, int64; 0: its best is not."""
+        scores = block.rows.scores
+        wanted = np.asarray(_reach(scores, block.rows.row_ptr, groups, heads, gains, self.threshold, TAIL))
+        if wanted.sum() <= self.cap:
+            return wanted
+        _, places = ranges(heads, heads + wanted)
+        of = np.repeat(np.arange(len(heads)), wanted)
+        highest = scores[heads][of]
+        estimates = gains[of] * np.divide(scores[places], highest, out=np.ones(len(of)), where=highest > 0.0)
+        best = np.lexsort((block.rank[places], -estimates))[: self.cap]
+        return np.bincount(of[best], minlength=len(heads))
+
+    def _ends(self, rows: Rows, groups: I64, first: I64, last: I64, wanted: I64) -> tuple[I64, F64]:
         """Where the rows sent of each group end (exact gains: after all that may tie with its first); and `lower`."""
-        end = np.minimum(last, first + TAIL)
+        end = np.minimum(last, first + wanted + 1)
         lower = np.full(len(end), -1.0)
         if self.view.exact:
             n = len(self.view.x)
             _exact_ends(rows.label_ptr, rows.label_ids, rows.scores, groups, first, last, self.view, new_scratch(n),
-                        widening(n), end, lower)  # fmt: skip
+                        widening(n), TAIL, end, lower)  # fmt: skip
         return end, lower
 
 
@@ -243,6 +264,22 @@ def _heads(row_ptr, sent):
 
 
 @njit(cache=True)
+def _reach(scores, row_ptr, groups, heads, gains, threshold, tail):
+    """How many rows of each group, from its first left, reach the threshold, int64: the first one always; of those that
+    come after `tail` rows only those above it."""
+    count = np.ones(len(groups), np.int64)
+    above = threshold + NEAR * abs(threshold)
+    for k in range(len(groups)):
+        first = heads[k]
+        for r in range(first + 1, row_ptr[groups[k] + 1]):
+            estimate = gains[k] * (scores[r] / scores[first]) if scores[first] > 0.0 else gains[k]
+            if estimate < threshold or (estimate <= above and r - first >= tail):
+                break
+            count[k] += 1
+    return count
+
+
+@njit(cache=True)
 def _gains(label_ptr, label_ids, scores, groups, at, view, scratch):
     out = np.empty(len(groups), np.float64)
     # two loops, so that the short one is not slowed down by what only the exact gain needs
@@ -262,7 +299,7 @@ def _gains(label_ptr, label_ids, scores, groups, at, view, scratch):
 
 
 @njit(cache=True)
-def _exact_ends(label_ptr, label_ids, scores, groups, first, last, view, scratch, guard, end, lower):
+def _exact_ends(label_ptr, label_ids, scores, groups, first, last, view, scratch, guard, tail, end, lower):
     """See `AskBest._ends`; `end` and `lower` are changed in place."""
     for k in range(len(groups)):
         lo, hi = label_ptr[groups[k]], label_ptr[groups[k] + 1]
@@ -277,4 +314,4 @@ def _exact_ends(label_ptr, label_ids, scores, groups, first, last, view, scratch
             if gain * guard < best:
                 lower[k] = scores[at]
                 break
-            end[k] = min(last[k], at + TAIL)
+            end[k] = min(last[k], at + tail)

@@ -1,6 +1,6 @@
 """The rounds: greedy over blocks that stay where they are.
 
-In each round, every block sends the groups whose gain reaches a threshold, and the best of what it keeps back. The
+In each round, every block sends the rows whose gain reaches a threshold, and the best of what it keeps back. The
 driver runs lazy greedy over all rows sent so far, for as long as the best of them comes before every row kept back.
 Each such pick is the one that greedy over the whole pool takes, since gains only fall: no row that was kept back can be
 better by now than it was when the round began. (This is the stopping rule of the threshold algorithm, applied to the
@@ -34,7 +34,8 @@ F64: TypeAlias = npt.NDArray[np.float64]
 
 #: Rows of the pool that the driver keeps as a sample; a round's threshold follows from their gains.
 SAMPLE_ROWS = 50_000
-#: With fewer sampled rows above the threshold it would be too uncertain: every block then sends its own best instead.
+#: With fewer sampled rows above the threshold it would be too uncertain: it is then what so many exceed, and a block
+#: sends no more than its share.
 LEAST_SAMPLED = 30
 #: Rows asked for in a round, at least.
 LEAST_CANDIDATES = 20_000
@@ -236,7 +237,8 @@ class Rounds:
         if place >= len(gains):
             return AskBest(view, limits, sent, -1.0, max(sizes.values(), default=0))
         if place < LEAST_SAMPLED:
-            return AskBest(view, limits, sent, -1.0, share)
+            # a threshold that lets too many through, and each block's share of what is asked for, with some to spare
+            return AskBest(view, limits, sent, float(gains[min(LEAST_SAMPLED, len(gains) - 1)]), 4 * share)
         return AskBest(view, limits, sent, float(gains[place]), 2 * asked)
 
     def _finish_here(self, held: Candidates, sent: Sent, parts: list[Chosen], certificate: Certificate) -> None:
