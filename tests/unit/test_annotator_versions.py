@@ -180,11 +180,11 @@ def test_the_key_of_cached_answers_stays(
 
 
 CONFIGS = [
-    ({}, "6398b67eab789924"),
-    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "37d60dcb9a3bf707"),
+    ({}, "ea0d96605631ad80"),
+    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "607c63ea4834b1db"),
     (
         {"tagger": JUDGE, "scorer": {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "heuristic"}}},
-        "47b9d06f1d6a63eb",
+        "fb8da0c854e381a3",
     ),
 ]
 
