@@ -88,13 +88,18 @@ class Work:
         return int(self.cost["prompt_tokens"] + self.cost["completion_tokens"])
 
     def begin_pass(self, counts: TaskCounts, *, again: int = 0) -> None:
-        """A pass over rows begins, whose tasks report to `counts`; `again`: rows of it that were counted before."""
+        """Begin to count one pass over rows.
+
+        Args:
+            counts: what the tasks of the pass report.
+            again: how many of its rows an earlier pass counted and did not ask for: they are not counted twice.
+        """
         before = self.under_way.rows_before if self.under_way else self.cost["rows"]
         again += self.under_way.again if self.under_way else 0
         self.under_way = _UnderWay(dict(self.cost), before, again, counts)
 
     def end_pass(self) -> None:
-        """Its costs are in `cost` now."""
+        """End the pass that was begun last, once `cost` has what it cost."""
         assert self.under_way is not None, "it has begun"
         self.under_way = replace(self.under_way, cost=dict(self.cost), counts=None)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import yaml
 
 from mig_spark.compare.data import BY_STRATEGY, PUBLISHED
-from mig_spark.config import AUTO, Config, SelectConfig, build_part
+from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
@@ -22,13 +22,11 @@ from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 from mig_spark.plugins import STRATEGIES
+from mig_spark.selection.settings import by_strategy
 from mig_spark.selection.stage import annotated_rows, compute_selection
 from mig_spark.verify import read_ranked_ids
 
 logger = logging.getLogger(__name__)
-
-#: Keys of `select` that every strategy keeps to.
-_ALWAYS = frozenset({"budget", "include", "exclude"})
 
 
 @dataclass
@@ -97,7 +95,7 @@ def _selected(store: Store, name: str, made: Finished, record: Mapping[str, Any]
 
 def _chosen_now(store: Store, config: Config, name: str) -> Found:
     """What a strategy takes of the annotated pool by the rest of the config; no table is written."""
-    section, unused = by_strategy(config.select, asked_strategy(name))
+    section, unused = by_strategy(config.select, asked_strategy(name), where="compare")
     if unused:
         keys = ", ".join(f"select.{key}" for key in unused)
         logger.warning("%s: not used, for strategy %s does not go by it: %s", name, section.strategy.kind, keys)
@@ -127,32 +125,3 @@ def asked_strategy(name: str) -> str | dict[str, Any]:
         f"{name!r} names no strategy: write {BY_STRATEGY}random, or with options "
         f"'{BY_STRATEGY}{{kind: top, by: labels}}'; {STRATEGIES.hint('')}"
     )
-
-
-def by_strategy(select: SelectConfig, asked: str | Mapping[str, Any]) -> tuple[SelectConfig, list[str]]:
-    """A section `select` with another strategy, and with those of its other values that this one goes by.
-
-    Args:
-        select: the section.
-        asked: the strategy: its name (with the options that the section gives it, where it has the same one), or its
-            options with the key `kind`.
-
-    Returns:
-        The section, and the keys that are set in `select` and left out, in order.
-
-    Raises:
-        ConfigError: there is no such strategy, or it cannot have such options or the section's values.
-    """
-    strategy = select.strategy
-    if not (isinstance(asked, str) and asked == strategy.kind):
-        plain = asked if isinstance(asked, str) else dict(asked)
-        strategy = build_part(SelectConfig, {"strategy": plain, "budget": 0}, where="compare").strategy
-    usual = SelectConfig()
-    given = {key for key in SelectConfig.model_fields if key != "strategy"}
-    given = {key for key in given if getattr(select, key) != getattr(usual, key)}
-    kept = given & (_ALWAYS | strategy.goes_by)
-    if strategy.kind == "mig" and select.phi.b != AUTO:
-        kept -= {"seed"}
-    values = {"strategy": strategy, **{key: getattr(select, key) for key in kept}}
-    section = build_part(SelectConfig, values, where="compare")
-    return section, [key for key in SelectConfig.model_fields if key in given - kept]

@@ -1,4 +1,4 @@
-"""Which share of the labels of the selected rows each label is to have."""
+"""`select.target`: the distribution that the labels of the selected rows are to have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TargetConfig(Section):
 
     @property
     def scale(self) -> dict[str, float] | None:
-        """c by label, as it was chosen; None before that."""
+        """By label, the c of its phi c phi(x / c) that a run chose for this target; None where none was chosen yet."""
         return self._scale
 
     def with_scale(self, scale: Mapping[str, float]) -> TargetConfig:

@@ -1,4 +1,5 @@
-"""What a comparison found: a line a measure, strategy and budget, with how far it is from random and from MIG."""
+"""What a comparison of strategies found: each measure of each strategy at each budget, and how far it is from random
+selections and from the strategy of the config."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.annotation.vectors import By, vectors_here
-from mig_spark.config import FREQUENCY, Config, SelectConfig, build_part
+from mig_spark.config import FREQUENCY, Config, SelectConfig
 from mig_spark.config.evaluate import AS_LONG, LONGEST
 from mig_spark.evaluation.sample import MESSAGES, Sample
 from mig_spark.kernels.evaluation.measures import Ints
@@ -21,6 +21,7 @@ from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.settings import by_strategy
 from mig_spark.selection.strategy import ByVectors, KnownGraph
 from mig_spark.selection.targets import read_weights
 
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RANDOM = "random"
-#: Keys of `select` that say what may be taken, or how the work is done; they are left out of a comparison.
+#: Keys of `select` that say which rows of the whole pool may be taken, and which say how the work is shared out: a
+#: comparison is made without them.
 _LIMITS = ("quotas", "cost", "given", "include", "exclude")
-_NOT_TAKEN = (
-    *_LIMITS, "budget", "strategy", "label_parameters", "seed", "engine", "candidates", "block_rows", "max_rounds",
-    "upper_bound",
-)  # fmt: skip
+_OF_THE_WORK = ("engine", "candidates", "block_rows", "max_rounds")
 
 
 class Strategies:
@@ -97,10 +96,9 @@ class Strategies:
         with tempfile.TemporaryDirectory() as folder:
             strategy = self._kinds[name]
             if name == AS_LONG:
-                like = Path(folder, "like.jsonl")
                 first = self.select(self.own, budget, 0)
-                like.write_text("".join(json.dumps({"id": ids[k]}) + "\n" for k in first.tolist()))
-                strategy = {"kind": "matched", "like": str(like)}
+                like = _written(Path(folder, "like.json"), [{"id": ids[k]} for k in first.tolist()])
+                strategy = {"kind": "matched", "like": like}
             config = self._settings(strategy, budget, run, Path(folder))
             table = self._table.append_column("id", pa.array(ids))
             if isinstance(config.strategy, ByVectors):
@@ -112,27 +110,19 @@ class Strategies:
 
     def _settings(self, strategy: Any, budget: int, run: int, folder: Path) -> SelectConfig:
         """The section `select` for one selection: what the config says of the strategy, without limits."""
-        chosen = self._select.strategy if strategy is None else strategy
-        plain: dict[str, Any] = {"strategy": chosen, "budget": budget}
-        known = build_part(SelectConfig, plain, where="evaluate").strategy
-        goes_by = known.goes_by
-        for key in self._select.model_fields_set & (goes_by - set(_NOT_TAKEN)):
-            plain[key] = getattr(self._select, key)
-        if "seed" in goes_by and known.kind != "mig":
-            plain["seed"] = run
-        elif "seed" in goes_by and self._select.tries_selections:
-            plain["seed"] = self._select.seed
-        if "upper_bound" in goes_by:
-            plain["upper_bound"] = False
-        if "label_parameters" in goes_by and self._parameters:
-            file = folder / "parameters.json"
-            file.write_text(json.dumps(self._parameters))
-            plain["label_parameters"] = str(file)
-        if "target" in plain and self._weights is not None:
-            file = folder / "target.json"
-            file.write_text(json.dumps({label: {"weight": weight} for label, weight in self._weights.items()}))
-            plain["target"] = plain["target"].model_copy(update={"by": str(file)})
-        return build_part(SelectConfig, plain, where="evaluate")
+        usual = SelectConfig()
+        told = {**dict.fromkeys(_LIMITS), **{key: getattr(usual, key) for key in _OF_THE_WORK}, "budget": budget}
+        if self._parameters:
+            told["label_parameters"] = _written(folder / "parameters.json", self._parameters)
+        if self._weights is not None and self._select.target is not None:
+            weights = {label: {"weight": weight} for label, weight in self._weights.items()}
+            by = _written(folder / "target.json", weights)
+            told["target"] = self._select.target.model_copy(update={"by": by})
+        asked = self.own if strategy is None else strategy
+        section, _ = by_strategy(self._select.model_copy(update=told), asked, where="evaluate")
+        # `mig` draws nothing but the rows that `auto` looks at, which are to be the same in every run
+        drawn = {"seed": run} if "seed" in section.strategy.goes_by and section.strategy.kind != "mig" else {}
+        return section.model_copy(update={"upper_bound": False, **drawn})
 
     def _vectors_by(self, strategy: ByVectors) -> pa.Array:
         by = (strategy.embedding, strategy.model)
@@ -144,6 +134,12 @@ class Strategies:
     def _graph(self) -> LabelGraph:
         self._loaded = self._loaded or self._load()
         return self._loaded
+
+
+def _written(file: Path, plain: Any) -> str:
+    """Write a list that came from anywhere to a file that is read without Spark; its path."""
+    file.write_text(json.dumps(plain))
+    return str(file)
 
 
 def _strategy(name: str) -> Any:

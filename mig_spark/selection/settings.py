@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mig_spark.config import AUTO, Config, QuotaConfig, QuotaLimit, SelectConfig
+from mig_spark.config import AUTO, Config, QuotaConfig, QuotaLimit, SelectConfig, build_part
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.from_pool import with_b, with_norm, with_scale
 from mig_spark.selection.label_parameters import located
 
+#: Keys of `select` that every strategy keeps to.
+_ALWAYS = frozenset({"budget", "include", "exclude"})
 #: The column of ANNOTATED with a row's group of near duplicates.
 GROUP = "near_group"
 
@@ -68,3 +70,35 @@ def settled_config(config: Config, certificate: Mapping[str, Any] | None) -> Con
     """
     select = settled(config.select, certificate)
     return config if select is config.select else config.model_copy(update={"select": select})
+
+
+def by_strategy(
+    select: SelectConfig, asked: str | Mapping[str, Any], *, where: str
+) -> tuple[SelectConfig, list[str]]:  # fmt: skip
+    """A section `select` with another strategy, and with those of its other values that this one goes by.
+
+    Args:
+        select: the section.
+        asked: the strategy: its name (with the options that the section gives it, where it has the same one), or its
+            options with the key `kind`.
+        where: what asks for it, for messages.
+
+    Returns:
+        The section, and the keys that are set in `select` and left out, in order.
+
+    Raises:
+        ConfigError: there is no such strategy, or it cannot have such options or the section's values.
+    """
+    strategy = select.strategy
+    if not (isinstance(asked, str) and asked == strategy.kind):
+        plain = asked if isinstance(asked, str) else dict(asked)
+        strategy = build_part(SelectConfig, {"strategy": plain, "budget": 0}, where=where).strategy
+    usual = SelectConfig()
+    given = {key for key in SelectConfig.model_fields if key != "strategy"}
+    given = {key for key in given if getattr(select, key) != getattr(usual, key)}
+    kept = given & (_ALWAYS | strategy.goes_by)
+    if strategy.kind == "mig" and not select.tries_selections:
+        kept -= {"seed"}
+    values = {"strategy": strategy, **{key: getattr(select, key) for key in kept}}
+    section = build_part(SelectConfig, values, where=where)
+    return section, [key for key in SelectConfig.model_fields if key in given - kept]

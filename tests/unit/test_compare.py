@@ -21,10 +21,11 @@ from report_data import HOSTILE, Tags, filled
 from mig_spark.compare import Comparison, describe_comparison, render_comparison
 from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank
 from mig_spark.compare.data import Difference, LabelOverlap, Side
-from mig_spark.compare.sides import asked_strategy, by_strategy
+from mig_spark.compare.sides import asked_strategy
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import ConfigError
 from mig_spark.masking import MASK
+from mig_spark.selection.settings import by_strategy
 
 LABEL_SETS = st.lists(st.lists(st.sampled_from("abcdef"), unique=True), max_size=12)
 KB = 1024
@@ -96,23 +97,24 @@ def test_what_names_no_strategy_is_told_with_those_that_there_are(name: str) -> 
 
 def test_a_strategy_takes_the_values_of_the_section_that_it_goes_by() -> None:
     section = SelectConfig(budget=7, exclude="bad.txt", given="old.jsonl", gain="exact", phi=PhiConfig(b=0.5))
-    top, unused = by_strategy(section, "top")
+    top, unused = by_strategy(section, "top", where="compare")
     assert (top.strategy.kind, top.budget, top.exclude, top.given) == ("top", 7, "bad.txt", "old.jsonl")
     assert (top.gain, top.phi, unused) == ("gradient", PhiConfig(), ["phi", "gain"])
-    drawn, unused = by_strategy(SelectConfig(strategy="random", budget=7, seed=3), "random")
+    drawn, unused = by_strategy(SelectConfig(strategy="random", budget=7, seed=3), "random", where="compare")
     assert (drawn.seed, unused) == (3, [])
     # mig goes by a seed only for phi.b: auto, and by epsilon only in mode threshold
-    assert by_strategy(SelectConfig(strategy="random", seed=3), "mig")[1] == ["seed"]
-    assert by_strategy(SelectConfig(seed=3, phi=PhiConfig(b="auto")), "mig")[0].seed == 3
-    assert by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "random")[1] == ["mode", "epsilon"]
-    threshold, unused = by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "mig")
+    assert by_strategy(SelectConfig(strategy="random", seed=3), "mig", where="compare")[1] == ["seed"]
+    assert by_strategy(SelectConfig(seed=3, phi=PhiConfig(b="auto")), "mig", where="compare")[0].seed == 3
+    assert by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "random", where="compare")[1] == ["mode", "epsilon"]
+    assert by_strategy(SelectConfig(seed=3, target={}), "mig", where="compare")[0].seed == 3
+    threshold, unused = by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "mig", where="compare")
     assert (threshold.mode, threshold.epsilon, unused) == ("threshold", 0.2, [])
 
 
 def test_a_strategy_that_the_section_has_keeps_its_options() -> None:
     section = SelectConfig(strategy={"kind": "top", "by": "labels"}, budget=5)
-    assert by_strategy(section, "top")[0].strategy.by == "labels"
-    assert by_strategy(section, {"kind": "top"})[0].strategy.by == "score"
+    assert by_strategy(section, "top", where="compare")[0].strategy.by == "labels"
+    assert by_strategy(section, {"kind": "top"}, where="compare")[0].strategy.by == "score"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_a_strategy_that_the_section_has_keeps_its_options() -> None:
 )
 def test_a_strategy_that_cannot_be_is_told_in_one_line(asked: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as told:
-        by_strategy(SelectConfig(budget=5), asked)
+        by_strategy(SelectConfig(budget=5), asked, where="compare")
     assert "\n" not in str(told.value)
 
 

@@ -67,12 +67,10 @@ class Learner:
         for messages in talks:
             pairs = pairs_of(messages)
             context, answer, _ = context_of(pairs, self.lm, True, max_tokens) if pairs else ([], [], False)
-            # the first token of all is told by nothing
-            found.append(
-                (context or answer[:1], answer if context else answer[1:])
-                if len(answer) > 1 or (context and answer)
-                else None
-            )
+            # a token has a loss where another one stands before it
+            if not context:
+                context, answer = answer[:1], answer[1:]
+            found.append((context, answer) if context and answer else None)
         return found
 
     def forget(self) -> None:
@@ -129,7 +127,15 @@ class Learner:
         return np.asarray(summed / np.array([len(answer) for _, answer in examples]))
 
     def _gradients(self, batch: list[Example], batch_tokens: int) -> float:
-        """Add up the gradients of a batch; its loss in nats a token."""
+        """Accumulate the gradients of a batch's loss in the model's parameters.
+
+        Args:
+            batch: examples of one update.
+            batch_tokens: tokens that go through the model at a time, padding included.
+
+        Returns:
+            That loss: the mean over all tokens of the batch's answers, in nats.
+        """
         lengths = np.array([len(context) + len(answer) for context, answer in batch], dtype=np.int64)
         answered = sum(len(answer) for _, answer in batch)
         whole = 0.0

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
 from mig_spark.kernels.selection.pool import BlockPool
-from mig_spark.kernels.selection.trials import LEAST_COVER, Trial, draw_trial
+from mig_spark.kernels.selection.trials import Trial, draw_trial, too_few
 
 #: The exponents that are tried; the last is the one whose score is a share kept of.
 GRID = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -76,10 +76,8 @@ class ChosenBalance:
     def describe(self) -> str:
         """What was chosen and why, in a line."""
         if self.by == "default":
-            return (
-                f"auto stays at {self.b:g}, the published value: {self.picks:,} picks of {self.rows:,} rows with "
-                f"{self.labels_a_row:.2g} labels each are fewer than {LEAST_COVER:g} for each of {self.labels:,} labels"
-            )
+            why = too_few(self.picks, self.rows, self.labels_a_row, self.labels)
+            return f"auto stays at {self.b:g}, the published value: {why}"
         here = next(point for point in self.frontier if point.b == self.b)
         kept = here.mean_score / self.frontier[-1].mean_score if self.frontier[-1].mean_score else 1.0
         return (

@@ -16,7 +16,7 @@ import numpy as np
 from mig_spark.kernels.selection.label_powers import label_powers
 from mig_spark.kernels.selection.objective import Phi, PropagationMatrix
 from mig_spark.kernels.selection.pool import BlockPool
-from mig_spark.kernels.selection.trials import LEAST_COVER, draw_trial
+from mig_spark.kernels.selection.trials import draw_trial, too_few
 
 #: The exponents that are tried, in this order.
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -71,10 +71,8 @@ class ChosenNorm:
     def describe(self) -> str:
         """What was chosen and why, in a line."""
         if self.by == "default":
-            return (
-                f"auto stays at 0, the published value: {self.picks:,} picks of {self.rows:,} rows with "
-                f"{self.labels_a_row:.2g} labels each are fewer than {LEAST_COVER:g} for each of {self.labels:,} labels"
-            )
+            why = too_few(self.picks, self.rows, self.labels_a_row, self.labels)
+            return f"auto stays at 0, the published value: {why}"
         here = self.points[-1]
         times = here.labels_a_row / self.labels_a_row if self.labels_a_row else 0.0
         met = "at most" if times <= self.most else "which no exponent brings down to"

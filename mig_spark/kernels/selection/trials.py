@@ -65,6 +65,14 @@ class Trial:
         return select_local([build_block(self.rows)], state, Constraints.budget(self.picks))[0].rows
 
 
+def too_few(picks: int, rows: int, labels_a_row: float, labels: int) -> str:
+    """In words, why nothing can be told from so many rows: where a trial does not cover its labels."""
+    return (
+        f"{picks:,} picks of {rows:,} rows with {labels_a_row:.2g} labels each are fewer than {LEAST_COVER:g} for each "
+        f"of {labels:,} labels"
+    )
+
+
 def draw_trial(pool: BlockPool, *, labels: int, budget: int, seed: int) -> Trial:
     """Rows to try selections on: a function of the pool's rows and the seed, not of its blocks.
 
