@@ -47,8 +47,8 @@ def describe_evidence(found: Evidence) -> str:
 
 def _lines(found: Evidence) -> Iterator[str]:
     yield (
-        f"{found.rows:,} rows of {found.rows_in_all:,}, {found.prompts:,} prompts kept back; {found.strata:,} values "
-        f"of {found.stratum}; prompts compared by {found.compared_by}"
+        f"{found.rows:,} rows of {found.rows_in_all:,}, {found.prompts:,} prompts kept back; {found.strata:,} "
+        f"{'value' if found.strata == 1 else 'values'} of {found.stratum}; prompts compared by {found.compared_by}"
     )
     if found.score_follows is not None:
         yield f"rank correlation of score and answer length: {found.score_follows:.2f}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from mig_spark.config import Config
 from mig_spark.config.evaluate import TrainConfig
+from mig_spark.errors import InputError
 from mig_spark.evaluation.evidence import Evidence, Line, in_order, lines_of, loss_lines
 from mig_spark.evaluation.sample import MESSAGES, STRATUM, Sample, draw_sample, prompts_of
 from mig_spark.evaluation.strategies import RANDOM, Strategies
@@ -29,7 +30,7 @@ def evaluate_pool(store: Store, config: Config) -> Evidence:
     """Compare strategies on a sample of the annotated pool. All is done in this process once the sample is here.
 
     Raises:
-        InputError: too few rows; or the label graph is not there, and a strategy reads it.
+        InputError: too few rows; the label graph is not there, and a strategy reads it; or a strategy takes no row.
         ContractError: no row has the stratum's column.
         DependencyError: what compares prompts, or the model that learns, is not there.
     """
@@ -52,7 +53,12 @@ def evaluate_pool(store: Store, config: Config) -> Evidence:
             started = time.perf_counter()
             picked = [strategies.select(name, budget, run) for run in range(runs)]
             seconds[name] = round((time.perf_counter() - started) / runs, 3)
-            measured[name] = [measure(trial, some, density) for some in picked if len(some)]
+            if not all(len(some) for some in picked):
+                raise InputError(
+                    f"the strategy {name} took no row of the {n:,} that are compared on, so nothing can be measured of "
+                    "it: leave it out of evaluate.strategies, or choose another select.strategy"
+                )
+            measured[name] = [measure(trial, some, density) for some in picked]
             logger.info("evaluate: %d rows by %s, %d times", budget, name, runs)
         lines += lines_of(share, budget, measured, random=RANDOM, own=strategies.own, asked_strata=trial.asked_strata,
                           one_stratum=one_stratum)  # fmt: skip
@@ -113,6 +119,8 @@ class _Learning:
         if not kept:
             return [], {"note": "no model was trained: none of the prompts kept back has an answer"}
         self._learner.forget()
+        logger.info("evaluate: a model learns from %d selections of %d rows, %d steps of %d tokens each",
+                    how.runs * len(strategies.names), budget, how.steps, how.batch_tokens)  # fmt: skip
         before = float(by_group(self._learner.losses(kept), strata).mean())
         losses: dict[str, list[Floats]] = {name: [] for name in strategies.names}
         for run, name in self._turns(strategies):

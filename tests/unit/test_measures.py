@@ -119,6 +119,14 @@ def test_values_without_spread_on_one_side_have_the_spread_of_the_other():
     assert (found.value, found.low, found.high) == (3.0, 2.0, 4.0)
 
 
+def test_the_last_places_of_a_sum_tell_nothing_apart():
+    """Two of three runs are below the others, one is level with them: level is within the interval."""
+    third = difference([np.array([k / 7]) for k in (2, 2, 3)], [np.array([3 / 7])] * 10)
+    assert third.value < 0
+    assert third.high == 0
+    assert not third.told_apart
+
+
 def test_texts_that_are_spelled_alike_are_near():
     known = ["translate into French", "translate into German", "count the apples", "count the pears", "面包怎么发酵"]
     one, two = spelling_vectors(known, ["translate into Dutch", "count the plums", "面包 发酵", "", "¿?"])

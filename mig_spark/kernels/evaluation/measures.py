@@ -191,4 +191,6 @@ def difference(ours: Sequence[Floats], theirs: Sequence[Floats], groups: Ints | 
         runs = rng.multinomial(len(some), np.full(len(some), 1 / len(some)), _RESAMPLED) / len(some)
         sides.append(((runs @ some) * drawn).sum(axis=1))
     low, high = np.percentile(sides[0] - sides[1], [2.5, 97.5])
-    return Difference(float((one.mean(axis=0) - two.mean(axis=0)) @ weights), float(low), float(high))
+    value = (one.mean(axis=0) - two.mean(axis=0)) @ weights
+    # the last places of a sum tell nothing apart
+    return Difference(*(round(float(each), 12) for each in (value, low, high)))
