@@ -119,7 +119,7 @@ class Work:
         dollars = None if price is None else (price[0] * prompt + price[1] * completion) / 1e6
         return Counted(
             done, self.total, "rows", "annotated", self.began, requests=int(sums["requests"]),
-            tokens=int(prompt + completion), dollars=dollars,
+            retries=int(sums["retries"]), tokens=int(prompt + completion), dollars=dollars,
         )  # fmt: skip
 
     def left(self) -> tuple[int | None, int | None]:

@@ -47,7 +47,7 @@ class SecretConfig(Section):
 
 
 class PriceConfig(Section):
-    """What an endpoint's tokens cost, in dollars: for --dry-run and the line of progress."""
+    """What an endpoint's tokens cost, in dollars: for --dry-run, the line of progress and `mig-spark runs`."""
 
     prompt: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of requests")
     completion: float = Field(ge=0, allow_inf_nan=False, description="dollars for a million tokens of answers")
@@ -92,7 +92,7 @@ class EndpointConfig(Section):
     price: PriceConfig | None = Field(
         None,
         exclude=True,
-        description="what tokens cost, so that --dry-run and progress tell money; null: it is not told",
+        description="what tokens cost, so that --dry-run, progress and `runs` tell money; null: it is not told",
     )
 
     @field_validator("base_url")

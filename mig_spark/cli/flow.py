@@ -286,14 +286,17 @@ def explain(config: str, overrides: Sequence[str], ids: Sequence[str], as_json: 
 @click.option("--last", default=20, show_default=True, type=click.IntRange(min=1), metavar="N", help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a run instead.")
 def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> None:
-    """List the runs on record, newest first: when, how long, what came out."""
-    from mig_spark.curation.history import describe_runs, past_runs
+    """List the runs on record, newest first: when, how long, what came out, what endpoints were asked.
+
+    Money is told where CONFIG has a price for the endpoints; what a run asked that did not finish annotating is not.
+    """
+    from mig_spark.curation.history import describe_runs, past_runs, price_of
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
 
     settings = read_config(config, overrides)
     with open_session(settings.spark) as session:
-        found = past_runs(Store(session.spark, settings.output), last)
+        found = past_runs(Store(session.spark, settings.output), last, price=price_of(settings))
     click.echo("\n".join(json.dumps(run.to_dict()) for run in found) if as_json else describe_runs(found))
 
 
@@ -373,13 +376,13 @@ def compare(a: str, b: str, config_path: str, overrides: Sequence[str], as_json:
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead.")
 def show(run_id: str, config_path: str, overrides: Sequence[str], as_json: bool) -> None:
     """Show all that is on record of one run: times, counts, certificate, what its config changed."""
-    from mig_spark.curation.history import describe_run, past_runs
+    from mig_spark.curation.history import describe_run, past_runs, price_of
     from mig_spark.lakehouse.session import open_session
     from mig_spark.lakehouse.tables import Store
 
     settings = read_config(config_path, overrides)
     with open_session(settings.spark) as session:
-        found = past_runs(Store(session.spark, settings.output), run_id=run_id)
+        found = past_runs(Store(session.spark, settings.output), run_id=run_id, price=price_of(settings))
     click.echo("\n".join(json.dumps(run.to_dict()) if as_json else describe_run(run) for run in found))
 
 

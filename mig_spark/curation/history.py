@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mig_spark.config import unlike_defaults
-from mig_spark.contracts import RUNS
+from pydantic import BaseModel
+
+from mig_spark.config import Config, unlike_defaults
+from mig_spark.contracts import FINISHED, RUNS
 from mig_spark.curation.stages import flat_counts
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
@@ -25,6 +27,8 @@ class PastRun:
         seconds: wall seconds by stage; of stages that were skipped, 0.
         counts: rows after each step, as the summary has them: read, pool, annotated, labels, selected, ...
         certificate, config, versions, inputs: as in `runs`, decoded; secrets are masked there already.
+        paid: what endpoints were asked when this run annotated: `requests`, `prompt_tokens`, `completion_tokens`, and
+            `dollars` where a price is known; empty where it asked none, or did not come to the end of that stage.
     """
 
     run_id: str
@@ -39,6 +43,7 @@ class PastRun:
     config: dict[str, Any]
     versions: dict[str, Any]
     inputs: Any
+    paid: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -46,13 +51,16 @@ class PastRun:
         return {**self.__dict__, "started_at": self.started_at.isoformat(), "ended_at": ended}
 
 
-def past_runs(store: Store, last: int | None = None, *, run_id: str | None = None) -> list[PastRun]:
+def past_runs(
+    store: Store, last: int | None = None, *, run_id: str | None = None, price: tuple[float, float] | None = None
+) -> list[PastRun]:
     """Runs on record, newest first.
 
     Args:
         store: the output.
         last: how many; None: all.
         run_id: only records of this run; a run that was tried again under its id has several.
+        price: dollars for a million tokens in and out, see `price_of`; None: no money is told.
 
     Raises:
         InputError: no run is on record, or none of this id.
@@ -64,26 +72,66 @@ def past_runs(store: Store, last: int | None = None, *, run_id: str | None = Non
     rows = store.read(RUNS).orderBy(sf.col("started_at").desc())
     if run_id is not None:
         rows = rows.where(sf.col("run_id") == run_id)
-    found = [_past_run(row.asDict()) for row in (rows if last is None else rows.limit(last)).collect()]
+    lines = [row.asDict() for row in (rows if last is None else rows.limit(last)).collect()]
+    paid = _paid(store, [line["run_id"] for line in lines], price)
+    found = [_past_run(line, paid.get(line["run_id"], {})) for line in lines]
     if not found and run_id is not None:
         raise InputError(f"no run {run_id!r} is on record: `mig-spark runs` lists those that are")
     return found
 
 
-def _past_run(row: dict[str, Any]) -> PastRun:
+def _paid(store: Store, names: Sequence[str], price: tuple[float, float] | None) -> dict[str, dict[str, float]]:
+    """What endpoints were asked by the runs of these names that asked some. A run's own record has the counts of stages
+    that it passed over too, the record of a finished stage has those of the run that did it."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(FINISHED):
+        return {}
+    done = store.read(FINISHED).where(sf.col("run_id").isin(list(names)) & (sf.col("stage") == "annotate"))
+    found: dict[str, dict[str, float]] = {}
+    for row in done.select("run_id", "counts").collect():
+        counts = json.loads(row["counts"])
+        told = found.setdefault(row["run_id"], {})
+        for name in ("requests", "prompt_tokens", "completion_tokens"):
+            told[name] = told.get(name, 0) + (counts.get(name) or 0)
+        if price is not None:
+            tokens = told["prompt_tokens"], told["completion_tokens"]
+            told["dollars"] = sum(each * n for each, n in zip(price, tokens, strict=True)) / 1e6
+    return {name: told for name, told in found.items() if told["requests"]}
+
+
+def price_of(config: Config) -> tuple[float, float] | None:
+    """What the endpoints that a config annotates by ask for, in dollars for a million tokens in and out; None where one
+    of them has no `price`, or they have different ones, for tokens are counted together."""
+    prices = {one and (one.prompt, one.completion) for one in _prices(config.annotate)}
+    return prices.pop() if len(prices) == 1 else None
+
+
+def _prices(section: BaseModel) -> Iterator[Any]:
+    for name, value in section:
+        if name == "price":
+            yield value
+        elif isinstance(value, BaseModel):
+            yield from _prices(value)
+
+
+def _past_run(row: dict[str, Any], paid: dict[str, float]) -> PastRun:
     decoded = {
         name: json.loads(row[name] or "{}") for name in ("seconds", "certificate", "config", "versions", "inputs")
     }
     plain = {name: row[name] for name in ("run_id", "status", "command", "error")}
     # Spark gives times as the driver's clock on the wall has them, without a zone
     plain |= {name: row[name] and row[name].astimezone(dt.timezone.utc) for name in ("started_at", "ended_at")}
-    return PastRun(**plain, **decoded, counts=flat_counts(json.loads(row["counts"] or "{}")))
+    return PastRun(**plain, **decoded, counts=flat_counts(json.loads(row["counts"] or "{}")), paid=paid)
 
 
 def describe_runs(runs: Sequence[PastRun]) -> str:
-    """One line a run: when, how long, what came out of it."""
-    head = ("run", "started (UTC)", "status", "took", "read", "selected", "stages")
+    """One line a run: when, how long, what came out of it, and what endpoints were asked where some were."""
+    head: tuple[str, ...] = ("run", "started (UTC)", "status", "took", "read", "selected", "asked", "stages")
     lines = [head, *(_line(run) for run in runs)]
+    if not any(run.paid for run in runs):
+        lines = [(*line[:6], line[7]) for line in lines]
+        head = lines[0]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -93,7 +141,17 @@ def describe_runs(runs: Sequence[PastRun]) -> str:
 def _line(run: PastRun) -> tuple[str, ...]:
     took = "" if run.ended_at is None else f"{(run.ended_at - run.started_at).total_seconds():,.0f} s"
     numbers = ("" if run.counts.get(name) is None else f"{run.counts[name]:,}" for name in ("read", "selected"))
-    return (run.run_id, f"{run.started_at:%Y-%m-%d %H:%M:%S}", run.status, took, *numbers, run.command)
+    when = f"{run.started_at:%Y-%m-%d %H:%M:%S}"
+    return (run.run_id, when, run.status, took, *numbers, _cost(run.paid), run.command)
+
+
+def _cost(paid: dict[str, float]) -> str:
+    """What endpoints were asked, in words; empty where nothing was."""
+    if not paid:
+        return ""
+    tokens = paid["prompt_tokens"] + paid["completion_tokens"]
+    dollars = f", ${paid['dollars']:,.2f}" if "dollars" in paid else ""
+    return f"{paid['requests']:,} requests, {tokens:,} tokens{dollars}"
 
 
 def describe_run(run: PastRun) -> str:
@@ -112,6 +170,8 @@ def describe_run(run: PastRun) -> str:
     counts = {name: n for name, n in run.counts.items() if isinstance(n, int)}
     lines += [f"  {'rows' if k == 0 else '':<12} {name}: {n:,}" for k, (name, n) in enumerate(counts.items())]
     lines += [f"  {'rejected' if k == 0 else '':<12} {why}: {n:,}" for k, (why, n) in enumerate(rejected.items())]
+    if run.paid:
+        lines.append(f"  {'asked':<12} {_cost(run.paid)}")
     told = ("strategy", "engine", "rounds", "objective", "upper_bound", "random_objective", "ids_sha256")
     facts = [(name, run.certificate[name]) for name in told if run.certificate.get(name) is not None]
     lines += [f"  {'certificate' if k == 0 else '':<12} {name}: {value}" for k, (name, value) in enumerate(facts)]

@@ -28,6 +28,7 @@ class Counted:
         began: when the first of them was begun, by `time.monotonic`.
         before: how many of `done` were done before that: they say nothing of the speed.
         requests, tokens: what endpoints were asked and used for it, in and out; None where nothing is paid.
+        retries: those of `requests` that were sent again, which shows how well the endpoint is.
         dollars: what these tokens cost; None where no price is known.
     """
 
@@ -38,6 +39,7 @@ class Counted:
     began: float
     before: int = 0
     requests: int | None = None
+    retries: int | None = None
     tokens: int | None = None
     dollars: float | None = None
 
@@ -46,26 +48,34 @@ class Counted:
         new, seconds = self.done - self.before, now - self.began
         return new / seconds if new > 0 and seconds > 0 else None
 
+    def left(self, now: float) -> float | None:
+        """Seconds to go at the rate so far, by `time.monotonic` now; None where there is no rate, or nothing to go."""
+        rate = self.rate(now)
+        return None if rate is None or self.done >= self.total else (self.total - self.done) / rate
+
     def words(self, now: float) -> str:
         """The counts in words, with the speed by `time.monotonic` now."""
         rate = self.rate(now)
         speed = "" if rate is None else f" ({rate:,.0f} a second)" if rate >= 10 else f" ({rate:.2g} a second)"
         text = f"{self.done:,} of {self.total:,} {self.unit} {self.verb}{speed}"
         if self.requests is not None:
-            text += f", {self.requests:,} requests, {self.tokens or 0:,} tokens"
+            again = f" ({self.retries:,} second tries)" if self.retries else ""
+            text += f", {self.requests:,} requests{again}, {self.tokens or 0:,} tokens"
         if self.dollars is not None:
             text += f", ${self.dollars:,.2f}" if self.dollars >= 1 else f", ${self.dollars:.4f}"
         return text
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """The counts as JSON values, for a log of JSON lines; what is not known is left out."""
-        rate = self.rate(now)
+        rate, left = self.rate(now), self.left(now)
         known = {
             "done": self.done,
             "of": self.total,
             "unit": self.unit,
             "a_second": None if rate is None else float(f"{rate:.3g}"),
+            "seconds_left": None if left is None else int(left),
             "requests": self.requests,
+            "retries": self.retries,
             "tokens": self.tokens,
             "dollars": None if self.dollars is None else round(self.dollars, 4),
         }

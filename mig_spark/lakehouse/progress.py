@@ -81,20 +81,24 @@ class Watch:
         """
         spent = in_words(int(now - self._began))
         what = f"{self._stage}: {doing}" if doing else self._stage
+        left = None
         if counted is not None:
             what += f", {counted.words(now)}"
+            left = counted.left(now)
+        # the rows of the stage tell more than the tasks of one of its jobs
+        to_go = "" if left is None else f", about {in_words(int(left))} left"
         if tasks is None or not tasks.total:
-            return f"{what}, {spent}"
+            return f"{what}, {spent}{to_go}"
         if tasks.jobs != self._jobs:
             self._jobs, self._job_began, self._job_done = tasks.jobs, now, tasks.done
         share = tasks.done / tasks.total
         drawn = f"[{'#' * int(share * _BAR):<{_BAR}}] " if bar else ""
         line = f"{what}, {drawn}{tasks.done:,} of {tasks.total:,} tasks, {spent}"
         moved = tasks.done - self._job_done
-        if moved > 0 and tasks.done < tasks.total:
-            left = (tasks.total - tasks.done) * (now - self._job_began) / moved
-            line += f", about {in_words(int(left))} left of this step"
-        return line
+        if not to_go and moved > 0 and tasks.done < tasks.total:
+            of_step = (tasks.total - tasks.done) * (now - self._job_began) / moved
+            to_go = f", about {in_words(int(of_step))} left of this step"
+        return line + to_go
 
 
 @contextlib.contextmanager

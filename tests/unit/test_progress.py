@@ -43,11 +43,15 @@ def test_the_line_tells_what_the_stage_counts_beside_the_tasks() -> None:
     rows = Counted(4_200, 60_000, "rows", "annotated", 110.0, before=200)
     # 4,000 rows in 80 s; the first tick may come long after the stage began
     assert watch.words(Tasks((7,), 35, 110), 190.0, doing="chunk 1 of 3", counted=rows) == (
-        "annotate: chunk 1 of 3, 4,200 of 60,000 rows annotated (50 a second), 35 of 110 tasks, 1 min 30 s"
+        "annotate: chunk 1 of 3, 4,200 of 60,000 rows annotated (50 a second), 35 of 110 tasks, 1 min 30 s, about "
+        "18 min 36 s left"
     )
     assert watch.words(None, 190.0, counted=rows) == (
-        "annotate, 4,200 of 60,000 rows annotated (50 a second), 1 min 30 s"
+        "annotate, 4,200 of 60,000 rows annotated (50 a second), 1 min 30 s, about 18 min 36 s left"
     )
+    # the rows to go are told, not the tasks of this job
+    assert watch.words(Tasks((7,), 70, 110), 190.0, counted=rows).endswith("1 min 30 s, about 18 min 36 s left")
+    assert watch.words(None, 190.0, counted=replace(rows, done=60_000)).endswith("(748 a second), 1 min 30 s")
 
 
 def test_counts_in_words_and_as_json() -> None:
@@ -57,8 +61,12 @@ def test_counts_in_words_and_as_json() -> None:
     paid = Counted(30, 504, "rows", "annotated", 10.0, requests=31, tokens=1_234_567, dollars=3.14159)
     assert paid.words(70.0) == ("30 of 504 rows annotated (0.5 a second), 31 requests, 1,234,567 tokens, $3.14")
     assert paid.to_dict(70.0) == {
-        "done": 30, "of": 504, "unit": "rows", "a_second": 0.5, "requests": 31, "tokens": 1_234_567, "dollars": 3.1416,
+        "done": 30, "of": 504, "unit": "rows", "a_second": 0.5, "seconds_left": 948, "requests": 31,
+        "tokens": 1_234_567, "dollars": 3.1416,
     }  # fmt: skip
+    unwell = replace(paid, retries=12)
+    assert ", 31 requests (12 second tries), 1,234,567 tokens" in unwell.words(70.0)
+    assert unwell.to_dict(70.0)["retries"] == 12
     assert replace(paid, dollars=0.01234).words(70.0).endswith(", $0.0123")
     # what an earlier run did says nothing of the speed of this one
     resumed = Counted(300, 1_000, "picks", "certified", 0.0, before=300)
