@@ -210,7 +210,9 @@ def _overlap(found: Comparison) -> Section:
     note = "Rows that are among the first k of both, as a share of k."
     shared = Figure("prefixes", "Rows in common by rank", note, chart, key=(_CHANCE, ("selection", "in both")))
     k, common = found.prefixes[0]
-    take = f"{count(common)} of the first {count(k)} rows are the same, {count(found.common)} of all."
+    first = "The first row is the same" if common else "The first row is another"
+    first = f"{count(common)} of the first {plural(k, 'row')} are the same" if k > 1 else first
+    take = f"{first}; {plural(found.common, 'row is', 'rows are')} in both selections."
     return Section("overlap", "Rows in common", take, [[shared, _curve(found, "labels")]])
 
 

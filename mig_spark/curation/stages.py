@@ -120,6 +120,7 @@ def _exports_are_there(store: Store, path: str) -> bool:
 
 
 def _report(store: Store, run: Run) -> None:
+    from mig_spark.curation.finished import last_finished
     from mig_spark.report import collect_report_data, render_report, write_report
 
     path = STAGES["report"].path(run.config)
@@ -132,7 +133,9 @@ def _report(store: Store, run: Run) -> None:
     if health and "students" in annotated:
         health = {**health, "students": annotated["students"]}
     chosen = plain["counts"].get("graph", {}).get("threshold_chosen")
-    told = {**plain, "counts": flat_counts(plain["counts"]), "health": health, "threshold": chosen}
+    made = last_finished(store, "select")
+    tables = {} if made is None else {**made.reads["tables"], **made.writes}
+    told = {**plain, "counts": flat_counts(plain["counts"]), "health": health, "threshold": chosen, "tables": tables}
     data = collect_report_data(
         store, store.read(ANNOTATED), told, story=_story(store, run), excerpts=run.config.report.excerpts
     )

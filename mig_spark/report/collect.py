@@ -65,8 +65,9 @@ def collect_report_data(
         store: where POOL, REJECTED, LABELS, LABEL_EDGES and SELECTION of this run are.
         annotated: the annotated pool, one row an id: id, labels array<string>, score double, source string.
         run: run_id, started_at, counts, health (of the annotation), seconds, certificate, config, random_curve,
-            versions, inputs, threshold (what `graph.threshold: auto` chose), each plain or as the JSON text that RUNS
-            holds; what is missing is counted from the tables or left out.
+            versions (of packages), tables (their Delta versions), inputs, threshold (what `graph.threshold: auto`
+            chose), each plain or as the JSON text that RUNS holds; what is missing is counted from the tables or left
+            out.
         story: says of each quoted row why it was selected or not; None: that is left out.
         excerpts: what is quoted of rows, as `report.excerpts` of the config.
 
@@ -109,6 +110,7 @@ def collect_report_data(
         certificate=run.get("certificate") or {},
         config=run.get("config") or {},
         versions=run.get("versions") or {},
+        tables=run.get("tables") or {},
         inputs=run.get("inputs"),
         evidence=_evidence_facts(store),
     )

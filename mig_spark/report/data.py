@@ -235,8 +235,9 @@ class ReportData:
 
     `health` is `annotation.health.Health` as plain values, empty where none is known; where students annotated, its
     `students` says what they are (`annotation.students.told`), by role. `threshold` is
-    `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else empty. `config` may
-    hold secrets: rendering masks them.
+    `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else empty. `versions`
+    are those of packages, `tables` the Delta versions that the selection read and wrote. `config` may hold secrets:
+    rendering masks them.
     """
 
     run_id: str
@@ -263,5 +264,6 @@ class ReportData:
     certificate: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, int] = field(default_factory=dict)
     inputs: Any = None
     evidence: EvidenceFacts | None = None

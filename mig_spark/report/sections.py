@@ -18,7 +18,7 @@ from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
-from mig_spark.report.verdict import random_objective, score_warning, strategy
+from mig_spark.report.verdict import is_certified, random_objective, score_warning, strategy
 
 MIN_POINTS = 2
 _NOTHING = "No row was selected, so there is nothing to compare here."
@@ -340,7 +340,7 @@ def run(data: ReportData) -> Section:
     total = sum(s for _, s in spent)
     blocks: list[list[Figure | str]] = [[], []]
     if data.certificate:
-        title, note = "Certificate", "What makes this the exact greedy selection, and how good it can be."
+        title, note = "Certificate", _certificate_in_words(data)
         if strategy(data) != "mig":
             title, note = "Selection", "How the rows were chosen; the strategy gives no certificate."
         blocks[0].append(card(title, note, pairs(_certificate(data.certificate))))
@@ -350,6 +350,9 @@ def run(data: ReportData) -> Section:
         blocks[0].append(card("Time", f"{in_words(total)} in all.", timing))
     if data.versions:
         blocks[1].append(card("Versions", "", pairs(flatten(data.versions))))
+    if data.tables:
+        note = "Versions of the Delta tables that the selection was made from, and of itself: replay reads them again."
+        blocks[1].append(card("Tables", note, pairs(data.tables.items())))
     if data.inputs:
         blocks[1].append(
             card("Inputs", "", pairs(flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")))
@@ -363,10 +366,28 @@ def run(data: ReportData) -> Section:
     return Section("run", "About this run", take, [b for b in blocks if b])
 
 
+def _certificate_in_words(data: ReportData) -> str:
+    """What the certificate says: that no row was passed over for a lesser one, and how good a selection can be; and
+    its notes, which say what it does not cover."""
+    found = data.certificate
+    if not is_certified(data):
+        return "This selection is not certified to be that of the sequential greedy algorithm."
+    words = "At each pick no row that could be taken had a higher gain than the one that was"
+    rounds, asked = found.get("rounds"), found.get("evaluations")
+    if isinstance(rounds, int) and isinstance(asked, int):
+        words += f"; {plural(asked, 'gain')} computed in {plural(rounds, 'round')} were enough to know it"
+    words += ". So it is the greedy selection of these labels, scores and settings; whether they are good is not said."
+    bound = found.get("upper_bound")
+    if isinstance(bound, (int, float)) and bound > 0 and data.objective.rank.size:
+        words += f" No selection of this size can have an objective above {number(float(bound))}."
+    notes = found.get("notes")
+    return " ".join([words, *(f"Note: {note}." for note in (notes if isinstance(notes, (list, tuple)) else ()))])
+
+
 def _certificate(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = []
     # the curve is plotted, what was chosen has a section; an empty entry is one that this engine does not fill
-    elsewhere = ("random_curve", "norm", "balance", "target")
+    elsewhere = ("random_curve", "norm", "balance", "target", "notes")
     stated = {k: v for k, v in certificate.items() if k not in elsewhere and v is not None and v != []}
     for key, value in flatten(stated):
         many = isinstance(value, (list, tuple)) and len(value) > 3

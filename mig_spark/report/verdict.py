@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mig_spark.evaluation.evidence import behind_random
+from mig_spark.evaluation.evidence import behind_random, verdicts
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.report.data import EvidenceFacts, ReportData
 from mig_spark.report.text import count, excerpt, number, percent, plural
@@ -23,6 +23,10 @@ LONGER, ON_ROWS, NO_LABEL, REJECTED, COMPONENT = 3.0, 0.25, 0.05, 0.1, 0.3
 ALIKE = 1.5
 #: A source with that share of the pool should have a row.
 SOURCE = 0.01
+#: Where that share of the rows has nearly the same score, it is labels that decide.
+SAME_SCORE = 0.9
+#: Sentences of the evidence on the first screen; its section has all.
+_MEASURED = 2
 #: Labels from which on the share of one component says something.
 _FEW_LABELS = 20
 
@@ -115,6 +119,18 @@ def _chosen(data: ReportData) -> Iterator[str]:
             f"Selected answers are {times:.2f} times as long as the pool's: {number(round(selection))} characters on "
             f"average, {number(round(pool))} in the pool."
         )
+    alike = _same_score(data)
+    if c.selected and SAME_SCORE <= alike < 1:
+        yield f"{percent(alike)} of the rows have nearly the same score: among them the labels alone decide."
+    if (found := _evidence(data)) is not None:
+        for words in list(verdicts(found.evidence))[:_MEASURED]:
+            yield f"{words}."
+
+
+def _same_score(data: ReportData) -> float:
+    """The share of the pool's rows in the fullest bin of the scores; 0 where there are none."""
+    total = float(data.scores.pool.sum())
+    return float(data.scores.pool.max()) / total if data.scores.edges.size > 1 and total else 0.0
 
 
 def _wary(data: ReportData) -> Iterator[str]:
@@ -155,6 +171,33 @@ def _wary(data: ReportData) -> Iterator[str]:
     if missed:
         names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the pool)" for s in missed[:4])
         yield f"{plural(len(missed), 'source has', 'sources have')} no selected row: {names}."
+    yield from _at_an_end(data)
+
+
+def _at_an_end(data: ReportData) -> Iterator[str]:
+    """What `auto` chose at an end of what it tries, where something beyond might have been better."""
+    norm, balance = (data.certificate.get(name) for name in ("norm", "balance"))
+    tried = {
+        "graph.threshold": (data.threshold.get("threshold"), [p["threshold"] for p in data.threshold.get("curve", ())]),
+        "select.phi.b": _taken(balance, "b", "frontier"),
+    }
+    for key, (taken, points) in tried.items():
+        if len(points) > 1 and taken in (min(points), max(points)):
+            end = "least" if taken == min(points) else "greatest"
+            yield f"{key}: auto took {number(taken)}, the {end} of the values that it tries: look at what it went by."
+    gamma, _ = _taken(norm, "gamma", "points")
+    if gamma == 1:
+        yield (
+            "select.norm: auto took 1, the greatest there is: with less, selected rows have many more labels than the "
+            "pool's."
+        )
+
+
+def _taken(found: Any, key: str, points: str) -> tuple[Any, list[Any]]:
+    """What `auto` chose, and the values that it tried; nothing where a number was given, or too little was known."""
+    if not isinstance(found, Mapping) or found.get("by") == "default":
+        return None, []
+    return found.get(key), [point[key] for point in found.get(points) or ()]
 
 
 def _wary_of_rows(data: ReportData) -> Iterator[str]:
@@ -166,7 +209,7 @@ def _wary_of_rows(data: ReportData) -> Iterator[str]:
     rows, bare = health.get("rows") or 0, health.get("without_labels") or 0
     if rows and bare / rows > NO_LABEL:
         yield f"{percent(bare / rows)} of the annotated rows have no label, so they have no gain."
-    if data.scores.edges.size > 1 and data.scores.pool.sum() and np.count_nonzero(data.scores.pool) == 1:
+    if _same_score(data) == 1:
         yield "All rows have nearly the same score: the labels alone decide."
     if _setting(data, "screen", "copies") == "keep":
         yield "Rows of equal content are all kept (screen.copies: keep): the same text may be selected several times."
@@ -174,6 +217,12 @@ def _wary_of_rows(data: ReportData) -> Iterator[str]:
         yield (
             f"{plural(c.near_rows, 'row is', 'rows are')} nearly the same as others, and nothing limits how many of "
             "them are selected (screen.near_duplicates.max_per_group)."
+        )
+    if met := [(name, rows) for name, _, rows in c.eval_sets if rows]:
+        names = ", ".join(f"{excerpt(name, limit=40)} ({plural(rows, 'row')})" for name, rows in met[:4])
+        yield (
+            f"The pool has text of evaluation sets: {names}. These rows are left out; paraphrases and translations of "
+            "them are not found."
         )
 
 

@@ -196,6 +196,7 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
             "seed": 0,
         },
         versions={"mig-spark": "0.1.0", "pyspark": "4.2.0", "delta-spark": "4.4.0", "model": "all-MiniLM-L6-v2"},
+        tables={"annotated": 7, "label_edges": 3, "selection": 12},
         inputs={"chat.jsonl.gz": {"files": 1, "bytes": 5_402_113}, "textbook.parquet": {"files": 4, "bytes": 911_020}},
         evidence=EvidenceFacts(invented_evidence(), "3 March 2026, 09:10 UTC", True),
     )  # fmt: skip

@@ -114,7 +114,8 @@ def test_every_part_is_there(page: Tags) -> None:
         )
     ]
     for words in ("Rejected by reason", "Taken first", "Taken last", "Passed over", "Strongest edges", "broken JSON",
-                  "Certificate", "smallest margin", "Versions", "delta-spark", "Inputs", "max_tokens"):  # fmt: skip
+                  "Certificate", "smallest margin", "label_edges 3", "Versions", "delta-spark", "Inputs",
+                  "max_tokens"):  # fmt: skip
         assert words in page.text
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
@@ -204,6 +205,17 @@ def test_what_a_config_changes_stands_before_the_whole(data: ReportData) -> None
     assert "select.phi.b" not in own, "0.8 is the default"
     assert "select.phi.b" in whole
     assert "canary-4711" not in own
+
+
+def test_the_certificate_is_told_in_words(data: ReportData) -> None:
+    words = "61,930 gains computed in 4 rounds were enough to know it"
+    assert words in Tags(render_report(data)).text
+    noted = dataclasses.replace(data, certificate={**data.certificate, "notes": ["the first 3 rows stay"]})
+    assert "Note: the first 3 rows stay." in Tags(render_report(noted)).text
+    not_so = dataclasses.replace(data, certificate={**data.certificate, "certified": False})
+    text = Tags(render_report(not_so)).text
+    assert words not in text
+    assert "is not certified to be that of the sequential greedy algorithm" in text
 
 
 def test_rows_that_must_not_be_quoted_have_no_turns(data: ReportData) -> None:

@@ -92,6 +92,7 @@ def test_a_run_without_faults_has_no_warning(calm: ReportData) -> None:
         ("config", config("screen.copies", "keep"), "Rows of equal content are all kept"),
         ("labels.top", (Share("math", 0.31, 0.4), Share("code", 0.2, 0.2)), "1 label is on very many rows"),
         ("graph.component_labels", 400, "66.7% of the labels are joined into one component of the label graph (graph."),
+        ("counts.eval_sets", (("exam", 50, 3), ("other", 9, 0)), "text of evaluation sets: exam (3 rows). These rows"),
         ("sources", (Share("web", 0.9, 1.0), Share("books", 0.1, 0.0)), "1 source has no selected row: books (10.0%"),
     ],
 )  # fmt: skip
@@ -102,6 +103,39 @@ def test_each_warning_is_told_and_stands_alone(calm: ReportData, path: str, valu
     assert len(found.wary) == 1
     first = render_report(data).partition("<main>")[2].partition("<nav")[0]
     assert first.count('<ul class="wary"><li>') == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "words"),
+    [
+        ("threshold", {"threshold": 0.9, "by": "null", "curve": [{"threshold": t} for t in (0.5, 0.7, 0.9)]},
+         "graph.threshold: auto took 0.9, the greatest of"),
+        ("threshold", {"threshold": 0.7, "by": "null", "curve": [{"threshold": t} for t in (0.5, 0.7, 0.9)]}, None),
+        ("threshold", {"threshold": 0.75, "by": "default", "curve": []}, None),
+        ("balance", {"by": "frontier", "b": 0.3, "frontier": [{"b": b} for b in (0.3, 0.5)]},
+         "select.phi.b: auto took 0.3, the least of"),
+        ("balance", {"by": "default", "b": 0.8, "frontier": []}, None),
+        ("norm", {"by": "labels", "gamma": 1.0, "points": [{"gamma": g} for g in (0.0, 1.0)]}, "norm: auto took 1, "),
+        ("norm", {"by": "labels", "gamma": 0.0, "points": [{"gamma": 0.0}]}, None),
+    ],
+)  # fmt: skip
+def test_what_auto_chose_at_an_end_of_what_it_tries_is_told(
+    calm: ReportData, name: str, found: dict[str, Any], words: str | None
+) -> None:
+    data = changed(calm, "threshold", found) if name == "threshold" else calm
+    data = data if name == "threshold" else replace(data, certificate={**data.certificate, name: found})
+    wary = verdict(data).wary
+    assert len(wary) == (words is not None)
+    assert words is None or words in wary[0]
+
+
+def test_scores_that_are_mostly_alike_and_other_strategies_are_told(calm: ReportData) -> None:
+    told = verdict(calm).chosen
+    assert [line for line in told if "mig is ahead of" in line or "not to be told from" in line]
+    assert not [line for line in told if "nearly the same score" in line]
+    one = changed(calm, "scores.pool", np.array([560.0] + [1.0] * 39))
+    assert [line for line in verdict(one).chosen if line.startswith("93.5% of the rows have nearly the same score")]
+    assert verdict(one).wary == ()
 
 
 def test_near_duplicates_without_a_limit_are_told(calm: ReportData) -> None:
@@ -143,6 +177,7 @@ def test_the_docs_name_the_same_limits() -> None:
         f"more than {rules.LONGER:g} times as long", f"more than {rules.REJECTED:.0%} of the rows",
         f"more than {rules.NO_LABEL:.0%} of the annotated rows", f"on more than {rules.ON_ROWS:.0%} of the rows",
         f"more than {rules.COMPONENT:.0%} of the labels", f"with {rules.SOURCE:.0%} of the pool",
-        f"above {FOLLOWS}", f"up to {MOST_FOLLOWED:,} rows", f"the {DRAWN_LABELS} most frequent labels",
+        f"above {FOLLOWS}", f"more than {rules.SAME_SCORE:.0%} of the rows have",
+        f"up to {MOST_FOLLOWED:,} rows", f"the {DRAWN_LABELS} most frequent labels",
     ):  # fmt: skip
         assert words in told, words
