@@ -232,27 +232,35 @@ for _name in STAGES:
 @click.option("--budget", default=100, show_default=True, type=click.IntRange(min=0), help="Rows to select.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON, as stdout's last line.")
 def quickstart(output: str, budget: int, as_json: bool) -> None:
-    """Run everything on the bundled sample: no data, no cluster, no model hub needed."""
+    """Run everything on the bundled sample: no data, no cluster, no model hub needed.
+
+    Its config is written beside the result, for explain, compare and the other commands that want one.
+    """
+    import yaml
+
     from mig_spark.data import sample_paths
+    from mig_spark.lakehouse.files import write_lines
     from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
 
-    config = build_config(
-        {
-            "pool": {"path": [str(p) for p in sample_paths()]},
-            "output": {"path": str(Path(output).absolute())},
-            "select": {"budget": budget},
-            "spark": {"jvm_options": SMALL_JVM, "conf": SMALL_CONF},
-        },
-        where="quickstart",
-    )
-    run_stages(config, tuple(STAGES), as_json=as_json)
-    click.echo(_next_steps(output))
+    plain = {
+        "pool": {"path": [str(p) for p in sample_paths()]},
+        "output": {"path": str(Path(output).absolute())},
+        "select": {"budget": budget},
+        "spark": {"jvm_options": SMALL_JVM, "conf": SMALL_CONF},
+    }
+    run_stages(build_config(plain, where="quickstart"), tuple(STAGES), as_json=as_json)
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    write_lines(["# What mig-spark quickstart ran.", text.rstrip("\n")], f"{output}/config.yaml")
+    if not as_json:
+        click.echo(_next_steps(output))
 
 
 def _next_steps(output: str) -> str:
     return (
         "\nWhat to do next\n"
         f"  look:            open {output}/report.html in a browser\n"
+        f"  why this row:    mig-spark explain {output}/config.yaml --id ID  (the report has ids)\n"
+        f"  beside chance:   mig-spark compare selection strategy:random --config {output}/config.yaml\n"
         "  your own data:   mig-spark init PATH, look at config.yaml, then mig-spark run config.yaml\n"
         "  from Python:     from mig_spark import select  (README, section Python)"
     )

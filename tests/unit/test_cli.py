@@ -209,3 +209,20 @@ def test_the_list_of_commands_cuts_no_sentence():
     for command in cli.commands.values():
         assert command.short_help
         assert " ".join(command.help.split()).startswith(command.short_help)
+
+
+def test_the_config_of_the_quickstart_is_there_for_other_commands(run, tmp_path, monkeypatch):
+    from mig_spark.cli import flow
+    from mig_spark.config import load_config
+
+    ran = []
+    monkeypatch.setattr(flow, "run_stages", lambda config, stages, *, as_json: ran.append(config))
+    done = run("quickstart", "--budget", "7", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "mig-spark explain mig-quickstart/config.yaml --id ID" in done.stdout
+    written = load_config(str(tmp_path / "mig-quickstart" / "config.yaml"))
+    assert written.to_dict() == ran[0].to_dict()
+    assert written.select.budget == 7
+    # a program reads the last line, which is the run's
+    assert run("quickstart", "--json", "--output", "other", cwd=tmp_path).stdout == ""
+    assert (tmp_path / "other" / "config.yaml").is_file()
