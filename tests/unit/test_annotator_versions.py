@@ -96,7 +96,7 @@ TAGGERS = [
 ]
 SCORERS = [
     ({"kind": "column"}, "column", "90287b086663df29", "", "reads given"),
-    ({"kind": "heuristic"}, "heuristic", "e71e93b5ed89e7c3", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
+    ({"kind": "heuristic"}, "heuristic", "6b3afd888f4cf0bd", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
     ({**JUDGE}, "endpoint judge", "5dae9fa75a939202", "truncated", "may fail, paid, slow"),
     ({**DEITA}, "deita m@621dc4ed35802c25 some/hub-name@v2", "3bf21dadc64b5235", "score_truncated", "may fail, slow"),
     (
@@ -132,7 +132,7 @@ SCORERS = [
     (
         {"kind": "combine", "quality": {"kind": "heuristic"}, "complexity": {"kind": "reward", **LM}},
         "combine quality: heuristic, complexity: reward m@621dc4ed35802c25",
-        "dc4ba98d8974c814",
+        "d7660ae005163091",
         "no_answer,refusal,repetitive,cut_off,echo,garbled,score_truncated",
         "may fail, slow",
     ),

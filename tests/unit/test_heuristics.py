@@ -132,6 +132,8 @@ def test_helpful_answers_are_no_refusals(text: str) -> None:
     [
         ("", "no_answer"),
         (None, "no_answer"),
+        ("...", "no_answer"),
+        (" – ", "no_answer"),
         ("ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha", "repetitive"),
         ("The first step is to boil water. The second step is to add salt. Then you take the pasta and", "cut_off"),
         ("Use this:\n```python\nprint(1)\n", "cut_off"),

@@ -21,7 +21,7 @@ F64: TypeAlias = npt.NDArray[np.float64]
 Message: TypeAlias = Mapping[str, str | None]
 
 #: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
-VERSION = 4
+VERSION = 5
 FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
 
 # defects show before this, and zlib's time grows with the text
@@ -37,6 +37,8 @@ _GARBLED = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ue000-\uf8ff]|Ã[\x80-\xbf]|â€|&(?:amp|lt|gt|nbsp|quot|#\d+);"
     r"|</?(?:br|p|div|span|font)\b[^>]*>"
 )
+#: An answer of nothing else stands where one was to be written.
+_NOTHING = re.compile(r"[\s.…。·\-–—_*~]*")
 #: The quality of a row without an answer, the least there is.
 WORST = 1.0
 _DEMANDS = (
@@ -92,7 +94,7 @@ def score_messages(messages: Sequence[Message] | None) -> tuple[float, float, li
     """Quality and complexity of one row, each in [1, 6], and the flags that explain a low quality."""
     turns = talk_turns(messages or ())
     flags: set[str] = set()
-    if not turns or not any(answer for _, answer in turns):
+    if all(_NOTHING.fullmatch(answer) for _, answer in turns):
         flags.add("no_answer")
     graded = turns[:_MAX_TURNS]
     quality = sum(_quality(asked, answer, flags) for asked, answer in graded) / len(graded) if graded else WORST
@@ -127,8 +129,8 @@ def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
 
 
 def _quality(asked: str, answer: str, flags: set[str]) -> float:
-    if not answer:
-        return 1.0
+    if _NOTHING.fullmatch(answer):
+        return WORST
     told, wanted = information(answer), information(asked)
     left = _completeness(answer, told, flags) * _variety(answer, told, flags)
     left *= _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
