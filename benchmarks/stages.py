@@ -7,7 +7,8 @@ The first runs the whole flow in `local[2]`, three times: once on few rows so th
 number of rows into an output of its own. A stage's time at the smaller number, and the difference to the larger one,
 give `fixed` and `per_row` (core-seconds). Rows are prompt and completion of about 900 characters with four labels and a
 score, from a seeded generator: no model is loaded, edges are by co-occurrence. The dry run's estimate, made before each
-run, is printed beside it.
+run, is printed beside it, and below the table how many times the real time it told: those that are off by more than 2
+times are marked.
 
 The second needs no JVM: records of files as the staging table's columns, in Parquet; bytes for a character of a record.
 """
@@ -32,6 +33,8 @@ from mig_spark.config import Config
 
 FOLDER = Path(tempfile.gettempdir()) / "mig-spark-benchmarks" / "stages"
 CORES = 2
+#: An estimate should be within so many times the real time.
+WITHIN = 2.0
 _WORDS = 5_000
 
 
@@ -134,6 +137,19 @@ def main() -> None:
         fixed = seconds - each * few["rows"] / CORES  # type: ignore[operator]
         print(f"| {name} | {shown} | {fixed:.1f} | {each:.2e} |")
     print(f"output {many['output_bytes']:,} bytes of a pool of {many['pool_bytes']:,}")
+    for one in found:
+        print(f"{one['rows']:,} rows, estimated / real: {beside_real(one['seconds'], one['estimated'])}")  # type: ignore[arg-type]
+
+
+def beside_real(seconds: dict[str, float], estimated: dict[str, float | None]) -> str:
+    """By stage, how many times the real time the dry run told; those that are off by more than 2 times are marked."""
+    told = []
+    for name, real in seconds.items():
+        guess = estimated.get(name)
+        ratio = guess / real if guess is not None and real else None
+        off = ratio is not None and not 1 / WITHIN <= ratio <= WITHIN
+        told.append(f"{name} {'?' if ratio is None else f'{ratio:.2f}'}{' (off)' if off else ''}")
+    return ", ".join(told)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from mig_spark.lakehouse.files import new_file
 from mig_spark.lakehouse.memory import available_memory, parse_bytes
 from mig_spark.lakehouse.runtime import collect_arrow, has_spark_context, task_cpus
 from mig_spark.lakehouse.session import graphframes_source, is_managed, java_home, open_session
-from mig_spark.lakehouse.spark_failures import failure_line, spark_errors
+from mig_spark.lakehouse.spark_failures import failure_line, spark_errors, spark_failures
+from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 
@@ -211,7 +212,10 @@ def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
         tables = [f"{p.name} at version {p.version}" for p in parts if not p.files]
         said = "; ".join([*([f"{files:,} files, {size / 1e6:,.1f} MB"] if files else []), *tables])
         yield Finding("pool.path", True, said)
-    yield _output(spark, config)
+    if config.output.path:
+        yield _output(spark, config.output.path)
+    if config.output.database:
+        yield _database(spark, config)
     from mig_spark.annotation.annotate import annotation_versions
 
     made = _tried(
@@ -221,12 +225,21 @@ def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
     yield made if isinstance(made, Finding) else Finding("annotators", True, said[:160])
 
 
-def _output(spark: SparkSession, config: Config) -> Finding:
-    base = config.output.path
-    if not base:
-        return Finding(
-            "output", None, f"tables of {config.output.database}: not tried", "see that you may create tables"
-        )
+def _database(spark: SparkSession, config: Config) -> Finding:
+    """Whether the catalog answers; that tables may be made there is not tried."""
+    parts = [name for name in (config.output.catalog, config.output.database) if name]
+    named, in_sql = ".".join(parts), ".".join(map(quote, parts))
+
+    def look() -> int:
+        with spark_failures(named):
+            return spark.sql(f"SHOW TABLES IN {in_sql}").count()
+
+    found = _tried("output.database", look, "check output.catalog and output.database, and that you may use them")
+    said = f"{named} has {found} tables; whether you may make one is not tried"
+    return found if isinstance(found, Finding) else Finding("output.database", True, said)
+
+
+def _output(spark: SparkSession, base: str) -> Finding:
     probe = f"{base.rstrip('/')}/.mig-spark-doctor-{uuid.uuid4().hex[:8]}"
 
     def write() -> None:

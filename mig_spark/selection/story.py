@@ -20,7 +20,6 @@ from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import first_reasons
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
@@ -28,7 +27,7 @@ from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.phi import make_phi
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
-from mig_spark.selection.stage import annotated_rows
+from mig_spark.selection.stage import annotated_rows, listed_ids
 from mig_spark.udfs import nearest_picks
 
 if TYPE_CHECKING:
@@ -129,13 +128,18 @@ class Story:
     """
 
     def __init__(self, then: Store, config: Config, *, strategy: str = "mig", kept: int = 0) -> None:
-        self._then, self._spark, self._strategy, self._kept = then, then.spark, strategy, kept
+        self._then, self._config, self._spark, self._strategy, self._kept = then, config, then.spark, strategy, kept
         self._select = select_settings(then, config)
         self._rows = SparkRows.of(annotated_rows(then, config), self._select)
         columns = ["rank", "id", "gain", "labels", "score"]
         self._chosen = collect_arrow(then.read(SELECTION).select(*columns)).sort_by("rank")
         #: ids of the selected rows, in order of rank
         self.ids: list[str] = self._chosen["id"].to_pylist()
+
+    @cached_property
+    def _listed(self) -> dict[str, DataFrame]:
+        """Ids that the config lists, by key, as the selection took them: of a copy the row that stands for it."""
+        return listed_ids(self._then, self._config)
 
     @cached_property
     def _graph(self) -> LabelGraph:
@@ -174,9 +178,8 @@ class Story:
         select = self._select
         phi = make_phi(select, self._graph, read_parameters(select, self._spark))
         state = State.start(self._graph.propagation, phi, exact=select.gain == "exact")
-        if select.given is not None:
-            listed = read_id_frame(self._spark, select.given, "select.given")
-            given, _ = self._rows.usable().find(listed, "select.given")
+        if "given" in self._listed:
+            given, _ = self._rows.usable().find(self._listed["given"], "select.given")
             rescore(state, self._as_rows(given))
         return state
 
@@ -201,10 +204,9 @@ class Story:
     @cached_property
     def _forced(self) -> int:
         """How many of the first rows were not taken for their gains."""
-        where = self._select.include
-        if where is None:
+        if "include" not in self._listed:
             return self._kept
-        named = set(rows_of(read_id_frame(self._spark, where, "select.include"), self.ids)["id"].to_pylist())
+        named = set(rows_of(self._listed["include"], self.ids)["id"].to_pylist())
         forced = self._kept
         while forced < len(self.ids) and self.ids[forced] in named:
             forced += 1
@@ -242,9 +244,8 @@ class Story:
         chosen = self._then.read(SELECTION).select("id", "rank", "gain")
         named = rows.select("id").where("false").withColumns({"_status": sf.lit(""), "_named": sf.lit("")})
         for key, (status, why) in _BY_NAME.items():
-            where = getattr(self._select, key)
-            if where is not None:
-                listed = read_id_frame(self._spark, where, f"select.{key}").select("id").distinct()
+            if key in self._listed:
+                listed = self._listed[key].select("id").distinct()
                 listed = listed.join(named.select("id"), "id", "left_anti")
                 named = named.unionByName(listed.withColumns({"_status": sf.lit(status), "_named": sf.lit(why)}))
         told = rows.join(chosen, "id", "left").join(named, "id", "left")
@@ -301,9 +302,8 @@ class Story:
         """Status and reason of the rows that the config keeps out of the selection by name."""
         found: dict[str, tuple[str, str]] = {}
         for key, told in _BY_NAME.items():
-            where = getattr(self._select, key)
-            if where is not None and names:
-                listed = rows_of(read_id_frame(self._spark, where, f"select.{key}"), names)["id"].to_pylist()
+            if key in self._listed and names:
+                listed = rows_of(self._listed[key], names)["id"].to_pylist()
                 found = {**dict.fromkeys(listed, told), **found}
         return found
 

@@ -15,12 +15,14 @@ from mig_spark.compare import compare_selections, describe_comparison, render_co
 from mig_spark.config import OutputConfig, PoolConfig, unlike_defaults
 from mig_spark.config.run import ReportConfig
 from mig_spark.contracts import ANNOTATED, POOL, SELECTION, VECTORS
-from mig_spark.curation.finished import last_finished
+from mig_spark.curation.finished import last_finished, record_finished
 from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.curation.published import story_of
+from mig_spark.curation.stages import STAGES as ALL_STAGES
 from mig_spark.doctor import _named_by, _session
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.explain import describe, explain_pool, explain_rows
+from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data
 
@@ -97,6 +99,19 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     words = describe([first, passed[0], silent])
     assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
     assert f"{want[0]}: selected" in words
+    _what_a_run_asked_is_of_the_stage_that_it_did(spark, config, past)
+
+
+def _what_a_run_asked_is_of_the_stage_that_it_did(spark, config, past):
+    assert past.paid == {}, "the pool brings labels and scores"
+    store, asked = Store(spark, config.output, Writer(past.run_id)), {"requests": 3, "prompt_tokens": 1_000}
+    record_finished(
+        store, config, ALL_STAGES["annotate"], "0" * 64, {"tables": {}, "files": {}},
+        counts={**asked, "completion_tokens": 500}, inputs={}, certificate=None, seconds=1.0,
+    )  # fmt: skip
+    [told] = past_runs(store, price=(1.0, 2.0))
+    assert told.paid == {**asked, "completion_tokens": 500, "dollars": pytest.approx(0.002)}
+    assert "dollars" not in past_runs(store)[0].paid
 
 
 def _quoted_rows_have_the_same_reasons(spark, config, want, gains):
@@ -159,6 +174,21 @@ def test_what_quotas_and_lists_decided_is_said(spark, files):
     _all_rows_are_told_what_each_is_told(spark, drawn)
 
 
+@pytest.mark.long
+def test_a_copy_in_a_list_is_the_row_that_stands_for_it(spark, files):
+    rows = make_rows()
+    (files / "given.txt").write_text("zz-copy\n")
+    config = config_of(files, given=str(files / "given.txt"))
+    run_pipeline(spark, config, STAGES)
+    given, copy = explain_rows(spark, config, [rows[5].key, "zz-copy"])
+    assert (given.status, copy.status) == ("given", "a copy")
+    [first] = Store(spark, config.output).read(SELECTION).where("rank = 1").collect()
+    [told] = explain_rows(spark, config, [first.id])
+    # what the given row carries is worth less from the start on
+    assert sum(part.gain for part in told.parts) == pytest.approx(first.gain)
+    _all_rows_are_told_what_each_is_told(spark, config)
+
+
 def test_the_doctor_finds_what_a_config_names(spark, files):
     found = {one.what: one for one in (*_session(spark), *_named_by(spark, config_of(files)))}
     for what in (
@@ -178,6 +208,12 @@ def test_the_doctor_finds_what_a_config_names(spark, files):
     bad = bad.model_copy(update={"pool": PoolConfig(path=str(files / "nothing.jsonl"))})
     found = {one.what: one for one in _named_by(spark, bad)}
     assert (found["pool.path"].good, found["output.path"].good) == (False, False)
+    assert "output.database" not in found
+    for database, good in (("default", True), ("not_there", False)):
+        there = config_of(files).model_copy(update={"output": OutputConfig(database=database)})
+        [one] = [one for one in _named_by(spark, there) if one.what == "output.database"]
+        assert one.good is good, one
+        assert database in one.said
 
 
 def _page_of(spark, config, found, told):
