@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Side
+from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Measured, Side
 from mig_spark.compare.sides import Found, find_side
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.finished import last_finished
 from mig_spark.errors import InputError
+from mig_spark.evaluation.evidence import MEASURES
+from mig_spark.evaluation.table import Published, read_evidence
 from mig_spark.explain import kept_out
 from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.curve import sample_ranks
@@ -85,7 +87,35 @@ def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> C
         label_overlap(one.facts, other.facts),
         None if one.config is None or other.config is None else _unlike(one.config, other.config),
         None if one.version == other.version else _pool_changes(store, one.version, other.version),
+        measured_of(read_evidence(store), *(_strategy(side) for side in (one, other))),
     )
+
+
+def _strategy(side: Found) -> str | None:
+    """The kind of the strategy that chose a side; None where that is not known."""
+    asked = None if side.config is None else side.config.get("select", {}).get("strategy")
+    known = asked.get("kind") if isinstance(asked, Mapping) else None
+    return side.strategy or (str(known) if known else None)
+
+
+def measured_of(found: Published | None, a: str | None, b: str | None) -> Measured | None:
+    """What was measured of two strategies, at the largest budget that has both; None where there is no such thing.
+
+    Args:
+        found: what `mig-spark evaluate` wrote last.
+        a, b: the strategies, None where they are not known.
+    """
+    if found is None or not found.of_this_pool or a is None or b is None or a == b:
+        return None
+    of = {name: [line for line in found.evidence.lines if line.strategy == name] for name in (a, b)}
+    shares = set.intersection(*({line.share for line in lines} for lines in of.values()))
+    if not shares:
+        return None
+    at = max(shares)
+    one, other = ({line.measure: line for line in lines if line.share == at} for lines in of.values())
+    both = [name for name in MEASURES if name in one and name in other]
+    lines = tuple((MEASURES[name][0], one[name].value, other[name].value) for name in both)
+    return Measured(a, b, at, max(line.rows for line in one.values()), lines)
 
 
 def _described(store: Store, version: int) -> DataFrame:

@@ -107,6 +107,25 @@ class LabelOverlap:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What `mig-spark evaluate` has measured of the strategies of the two, on a sample: of the strategies, not of these
+    selections.
+
+    Attributes:
+        a, b: the strategies.
+        share: the budget, as a share of the sample.
+        rows: the budget in rows.
+        lines: (the measure in words, value of A, value of B).
+    """
+
+    a: str
+    b: str
+    share: float
+    rows: int
+    lines: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two selections.
 
@@ -119,6 +138,7 @@ class Comparison:
         config: values that differ between the configs of two runs, by dotted key; None where one is a list of ids.
         pool: rows of the annotated pool of B against that of A: `new`, `gone`, `other_labels`, `other_score`; None
             where both have the same.
+        evidence: of their strategies; None where they have the same one, or nothing was measured of both on this pool.
     """
 
     a: Side
@@ -130,6 +150,7 @@ class Comparison:
     labels: LabelOverlap
     config: dict[str, tuple[Any, Any]] | None
     pool: dict[str, int] | None
+    evidence: Measured | None = None
 
     @property
     def jaccard(self) -> float:

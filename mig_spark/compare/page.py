@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Side
-from mig_spark.compare.words import MEASURES, pool_in_words, source_shares
+from mig_spark.compare.words import MEASURES, measured_in_words, pool_in_words, source_shares
 from mig_spark.config import Config
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -310,6 +310,11 @@ def _coverage(found: Comparison) -> Section:
         shares.append(_shares("sources", "Sources", note, sources[:_MOST_SOURCES]))
     if shares:
         blocks.append(shares)
+    if (told := found.evidence) is not None:
+        cells = [(words, number(x), number(y)) for words, x, y in told.lines]
+        head = [("", "wide"), (told.a, "num"), (told.b, "num")]
+        note = f"{measured_in_words(told)}: not these selections, but what the strategies are worth on this pool."
+        blocks.append([card("Evidence", note, table(head, cells))])
     here, there = (plural(int(side.measures["labels"] or 0), "label") for side in (a, b))
     take = f"A carries {here}, B {there}: {_shared_labels(found)}."
     return Section("coverage", "Coverage side by side", take, blocks)

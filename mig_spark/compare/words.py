@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mig_spark.compare.data import PUBLISHED, Comparison, Side
+from mig_spark.compare.data import PUBLISHED, Comparison, Measured, Side
 
 #: Sources that are told apart, those that differ most; ids that are named for each reason.
 _SOURCES, _NAMED = 8, 3
@@ -51,7 +51,18 @@ def describe_comparison(found: Comparison) -> str:
             cells = "  ".join(f"{'-' if v is None else format(v, form):>14}" for v in values)
             lines.append(f"{words:<{width}}  {cells}")
     lines += _source_lines(a, b, width)
+    if found.evidence is not None:
+        lines.append(f"{measured_in_words(found.evidence)}:")
+        lines += [f"{words:<{width}}  {x:>14,.4g}  {y:>14,.4g}" for words, x, y in found.evidence.lines]
     return "\n".join(lines)
+
+
+def measured_in_words(found: Measured) -> str:
+    """What the evidence is of."""
+    return (
+        f"mig-spark evaluate measured of {found.a} (A) and {found.b} (B), at {found.share:.0%} of a sample "
+        f"({found.rows:,} rows), with their options there"
+    )
 
 
 def pool_in_words(pool: dict[str, int]) -> str:

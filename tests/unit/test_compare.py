@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import itertools
 import json
@@ -16,14 +17,15 @@ from browser import NEEDS_BROWSER, WITHIN_THE_WINDOW, open_in_browser, with_scri
 from comparison_data import CHANGED, SAME, invented_comparison
 from hypothesis import given
 from hypothesis import strategies as st
-from report_data import HOSTILE, Tags, filled
+from report_data import HOSTILE, Tags, filled, invented_evidence
 
 from mig_spark.compare import Comparison, describe_comparison, render_comparison
-from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank
+from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank, measured_of
 from mig_spark.compare.data import Difference, LabelOverlap, Side
 from mig_spark.compare.sides import asked_strategy
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import ConfigError
+from mig_spark.evaluation.table import Published
 from mig_spark.masking import MASK
 from mig_spark.selection.settings import by_strategy
 
@@ -176,6 +178,27 @@ def test_the_page_says_what_differs_and_why() -> None:
     assert cells[3:6] == ["different labels", *labels]
     assert "tokens" not in cells, "nobody counted them"
     assert len(page) < 100 * KB
+
+
+def test_what_was_measured_of_the_strategies_stands_beside() -> None:
+    evidence = invented_evidence()
+    found = Published(evidence, dt.datetime(2026, 3, 3, tzinfo=dt.timezone.utc), True)
+    told = measured_of(found, "mig", "random")
+    assert told is not None
+    assert (told.a, told.b, told.share) == ("mig", "random", max(line.share for line in evidence.lines))
+    value = {(line.strategy, line.measure): line.value for line in evidence.lines if line.share == told.share}
+    assert ("strata with a row", value["mig", "strata"], value["random", "strata"]) in told.lines
+    for a, b, published in (
+        ("mig", "mig", found), ("mig", None, found), ("mig", "unheard of", found), ("mig", "random", None),
+        ("mig", "random", replace(found, of_this_pool=False)),
+    ):  # fmt: skip
+        assert measured_of(published, a, b) is None
+    comparison, texts = invented_comparison()
+    both = replace(comparison, evidence=told)
+    assert "mig-spark evaluate measured of mig (A) and random (B), at 10% of a sample" in describe_comparison(both)
+    assert "nearest is of the own stratum" in Tags(render_comparison(both, texts)).text
+    assert "Evidence" not in Tags(render_comparison(comparison, texts)).text
+    assert both.to_dict()["evidence"]["a"] == "mig"
 
 
 def test_the_bars_are_as_long_as_the_shares() -> None:
