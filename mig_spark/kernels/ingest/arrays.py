@@ -157,7 +157,7 @@ class _View:
     def problem(self, error: ValueError) -> str:
         """What is wrong with the element at `place`, with its position in the whole text."""
         if isinstance(error, json.JSONDecodeError):
-            return f"{error.msg} at character {self.before + error.pos}"
+            return f"{error.msg.removesuffix(' at')} at character {self.before + error.pos}"
         return json_problem(error)
 
     def broken(self, count: int, why: str, *, reason: str = BROKEN_JSON) -> Fault:

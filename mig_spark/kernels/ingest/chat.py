@@ -154,7 +154,7 @@ def hash_content(messages: Iterable[Turn], extras: Mapping[str, Any]) -> str:
 def json_problem(error: ValueError) -> str:
     """What is wrong with a JSON text, in the decoder's words and with the place."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos}"
+        return f"{error.msg.removesuffix(' at')} at character {error.pos}"
     return "a number with too many digits"
 
 
