@@ -19,29 +19,37 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.options import DefaultOptions
 
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: What tells numba not to count references: an option of its own code, not of its manual.
+_UNCOUNTED = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+
 _KERNELS = Path(__file__).resolve().parent
 
 
-def njit(*, cache: bool) -> Callable[[F], F]:
+def njit(*, cache: bool, counted: bool = True) -> Callable[[F], F]:
     """Compile a function at its first call, without Python objects.
 
     Args:
         cache: keep the machine code for the next process, where there is a folder for it.
+        counted: count references to the arrays that it is given, as numba does: two atomic operations an array and
+            call. A function that makes no array and returns none needs no counts, and with a dozen arrays it may take
+            several times as long with them. Numba refuses to compile one that makes an array without.
     """
+    options = {} if counted else _UNCOUNTED
 
     def compiled(function: F) -> F:
         folder = cache_folder() if cache else None
         if folder is None:
-            return cast(F, numba.njit(function))
+            return cast(F, numba.njit(**options)(function))
         # the folder is fixed when a function is decorated; other packages' functions keep theirs
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
         try:
-            return cast(F, numba.njit(cache=True)(function))
+            return cast(F, numba.njit(cache=True, **options)(function))
         finally:
             numba.config.CACHE_DIR = before
 

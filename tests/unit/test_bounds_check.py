@@ -12,6 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 KERNEL_TESTS = [
     "test_greedy.py", "test_exact_gain.py", "test_audit.py", "test_selection_limits.py", "test_objective.py",
+    "test_tangents.py",
 ]  # fmt: skip
 
 OUT_OF_BOUNDS = """

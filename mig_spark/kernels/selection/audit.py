@@ -35,6 +35,7 @@ from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.settle import mark_changed, settle
 from mig_spark.kernels.selection.state import State, View, new_scratch
+from mig_spark.kernels.selection.tangents import Tangents
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I64: TypeAlias = npt.NDArray[np.int64]
@@ -258,7 +259,7 @@ def _follow(
     best, gains, best_gains = np.empty(n, np.int64), np.empty(n), np.empty(n)
     units, view, scratch = held.units(keys), state.view(), new_scratch(len(state.x))
     if state.exact:
-        _audit_exact(units, n, widening(len(state.x)), view, scratch, closes, best, gains, best_gains)
+        _audit_exact(units, n, widening(len(state.x)), view, scratch, Tangents.none(), closes, best, gains, best_gains)
     else:
         _audit(units, n, view, scratch, closes, best, gains, best_gains)
     if not (np.isfinite(gains).all() and np.isfinite(best_gains).all()):
@@ -317,23 +318,23 @@ def _audit(units, n, view, scratch, closes, best, gains, best_gains):
 
 
 @njit(cache=True)
-def _audit_exact(units, n, guard, view, scratch, closes, best, gains, best_gains):
+def _audit_exact(units, n, guard, view, scratch, tangents, closes, best, gains, best_gains):
     """The same with exact gains, see `settle.py`."""
     size = len(units.more)
     head = units.head
     stamp, cold = np.zeros(size, np.int32), np.zeros(size, np.bool_)
-    if first_bounds(units, stamp, cold, view, scratch)[0] < 0:
+    changed = np.full(len(view.x), -1, np.int64)
+    if first_bounds(units, stamp, cold, view, scratch, tangents, changed)[0] < 0:
         gains[:] = np.nan  # the caller says so
         return
-    heap = warm_up(units, cold, -np.inf, size, len(units.label_ids), 0)
+    heap = warm_up(units, cold, -np.inf, size, len(units.label_ids), 0, False)
     bounds, keys, slots, hot, _ = heap
-    changed = np.full(len(view.x), -1, np.int64)
     allowed = closes > 0
     room = np.full(len(closes), np.inf)
     for t in range(n):
         u = t
         while size > 0:
-            settle(units, heap, size, t, changed, allowed, np.inf, room, guard, view, scratch)
+            settle(units, heap, size, t, changed, allowed, np.inf, room, guard, view, scratch, tangents)
             u = hot[slots[0]].unit
             if head[u] < units.row_ptr[u + 1] and allowed[units.quota[u]]:
                 break

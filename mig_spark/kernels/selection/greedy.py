@@ -31,6 +31,7 @@ from mig_spark.kernels.selection.objective import label_sum, widening
 from mig_spark.kernels.selection.offers import Limits, gains_not_finite
 from mig_spark.kernels.selection.settle import PLAIN_GAIN, mark_changed, settle
 from mig_spark.kernels.selection.state import State, new_scratch
+from mig_spark.kernels.selection.tangents import Tangents
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -140,7 +141,7 @@ class Picks:
         rows, units: int64 (picks,), which row of the units, and which unit.
         gains, objectives: float64 (picks,), the gain of each pick and the objective after it.
         stop: why it stopped, DONE to NOT_FINITE.
-        evaluations: gains computed.
+        evaluations: gains computed; bounds by tangents are not counted.
         margin: the least lead of a pick over the next bound, relative to its gain.
         stop_gain: the last gain that was looked at; -1 where none was.
     """
@@ -189,9 +190,12 @@ def run_greedy(
         float(constraints.cost), room,
     )  # fmt: skip
     tiny = (PLAIN_GAIN if state.exact else TINY_GAIN) if grouped else -1.0
+    guard = widening(len(state.x))
+    scratch = new_scratch(len(state.x), state.heights() if state.exact else None)
+    tangents = Tangents.around(units.scores, state, guard)
     count, stop, evaluations, margin, stop_gain, constraints.cost, state.total, state.lost = _greedy(
-        units, state.view(), new_scratch(len(state.x)), rules, ceiling, ceiling_key, tiny, widening(len(state.x)),
-        heap_size(len(units.more)), state.total, state.lost, taken,
+        units, state.view(), scratch, tangents, rules, ceiling, ceiling_key, tiny, guard, heap_size(len(units.more)),
+        state.total, state.lost, taken,
     )  # fmt: skip
     if stop == NOT_FINITE:
         raise InputError(gains_not_finite())
@@ -202,7 +206,7 @@ def run_greedy(
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _highest(ceiling, ceiling_key, allowed):
     """The best (gain, key) among the classes that are open."""
     gain, key = -1.0, np.int64(-1)
@@ -212,7 +216,7 @@ def _highest(ceiling, ceiling_key, allowed):
     return gain, key
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _close(c, taken, lower, upper, lacking, rows, allowed):
     """Close the classes that may not be taken from any more, after a pick of class c. Returns whether one closed."""
     if rows == lacking:
@@ -229,7 +233,9 @@ def _close(c, taken, lower, upper, lacking, rows, allowed):
 
 
 @njit(cache=True)
-def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wanted, objective, carry, out):
+def _greedy(
+    units, view, scratch, tangents, rules, ceilings, ceiling_keys, tiny, guard, wanted, objective, carry, out
+):  # fmt: skip
     head, bound, more, gone = units.head, units.bound, units.more, units.gone
     row_ptr, scores, unit_keys = units.row_ptr, units.scores, units.keys
     exact, h = view.exact, view.h
@@ -238,23 +244,24 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
     n = len(more)
     stamp = np.full(n, -1, np.int32)
     cold = np.zeros(n, np.bool_)
-    left, evaluations = first_bounds(units, stamp, cold, view, scratch)
+    # with the exact gain: when gains last changed on each label
+    changed = np.full(len(view.x) if exact else 0, -1, np.int64)
+    by_tangents = len(tangents.points) > 0
+    left, evaluations = first_bounds(units, stamp, cold, view, scratch, tangents, changed)
     if left < 0:
         return 0, NOT_FINITE, evaluations, np.inf, -1.0, cost_left, objective, carry
     ceiling, ceiling_key = _highest(ceilings, ceiling_keys, allowed)
     lacking = 0
     for c in range(len(taken)):
         lacking += max(0, lower[c] - taken[c])
-    heap = warm_up(units, cold, np.inf, 0, 0, 0)
+    heap = warm_up(units, cold, np.inf, 0, 0, 0, by_tangents)
     bounds, keys, slots, hot, label_ids = heap
     size, floor, below = 0, np.inf, -1.0
     count = 0
     stop = DONE
     margin = np.inf
     gain = -1.0
-    # with the exact gain: when gains last changed on each label, when the top was settled, below which gain a unit
-    # that is cold may come first
-    changed = np.full(len(view.x) if exact else 0, -1, np.int64)
+    # with the exact gain: when the top was settled, below which gain a unit that is cold may come first
     settled, elsewhere, keep = -1, False, -1.0
     while count < rows:
         if size == 0:
@@ -270,10 +277,10 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
                 # so low that what reaches the floor comes before all that is below it
                 floor = floor * (3.0 - 2.0 * guard) if floor > PLAIN_GAIN else min(floor, 0.0)
                 keep = floor * guard if floor > 0.0 else -1.0
-            size, n_labels, done, below = refresh(units, stamp, cold, floor, count, view, scratch)
+            size, n_labels, done, below = refresh(units, stamp, cold, floor, count, view, scratch, tangents, changed)
             evaluations += done
             left -= size
-            heap = warm_up(units, cold, floor, size, n_labels, count)
+            heap = warm_up(units, cold, floor, size, n_labels, count, by_tangents)
             bounds, keys, slots, hot, label_ids = heap
             continue
         top = hot[slots[0]]
@@ -288,7 +295,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
         if exact:
             if settled != count:
                 done, elsewhere = settle(
-                    units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch
+                    units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch, tangents
                 )
                 evaluations += done
                 settled = count
@@ -338,6 +345,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
                 top.stamp, top.row = -1, -1
                 while head[u] < end and gone[head[u]]:
                     head[u] += 1
+                top.score = scores[head[u]] if head[u] < end else np.nan
             else:
                 head[u] = row + 1
             cost_left -= top.cost
@@ -373,4 +381,7 @@ def _greedy(units, view, scratch, rules, ceilings, ceiling_keys, tiny, guard, wa
             cold[u] = True
             left += 1
             size = pop(bounds, keys, slots, size)
+    if exact:
+        for at in range(size):
+            bound[hot[slots[at]].unit] = bounds[at]
     return count, stop, evaluations, margin, gain, cost_left, objective, carry

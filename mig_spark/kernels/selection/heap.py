@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.objective import exact_gain, label_sum
+from mig_spark.kernels.selection.tangents import LEAST, upper_gain
 
 #: Units in the heap at a time, about; n / HOT_PART of n units where that is more, since each new floor costs a pass.
 HOT_UNITS = 1 << 16
@@ -24,10 +25,11 @@ HOT_PART = 10
 SAMPLED = 1 << 13
 
 #: A hot unit: score and cost of its first row left; its labels are label_ids[lo:hi] of the heap; its number among the
-#: units; how many picks there were when its bound was computed; its quota class; the row of it that comes first by
-#: gain and id, see `settle.py`, -1 where that is not known. One record fills one line of the processor's cache.
-HOT = np.dtype([("score", "f8"), ("cost", "f8"), ("lo", "i8"), ("hi", "i8"), ("unit", "i8"), ("stamp", "i8"),
-                ("quota", "i8"), ("row", "i8")])  # fmt: skip
+#: units; how many picks there were when its gain was computed (-1: it has another bound), and when its bound was looked
+#: at, see `tangents.py`; its quota class; the row of it that comes first by gain and id, see `settle.py`, -1 where that
+#: is not known. One record fills one line of the processor's cache.
+HOT = np.dtype([("score", "f8"), ("cost", "f8"), ("lo", "i8"), ("hi", "i8"), ("unit", "i8"), ("stamp", "i4"),
+                ("looked", "i4"), ("quota", "i8"), ("row", "i8")])  # fmt: skip
 
 
 class Heap(NamedTuple):
@@ -57,13 +59,13 @@ def heap_size(n: int) -> int:
     return max(HOT_UNITS, n // HOT_PART)
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def before(gain_a, key_a, gain_b, key_b):
     """Whether a is picked before b."""
     return gain_a > gain_b or (gain_a == gain_b and key_a < key_b)
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def sift_down(bounds, keys, slots, size, at):
     """Move the entry at place `at` away from the top of the heap, past every child that comes before it."""
     gain, key, slot = bounds[at], keys[at], slots[at]
@@ -81,7 +83,7 @@ def sift_down(bounds, keys, slots, size, at):
     bounds[at], keys[at], slots[at] = gain, key, slot
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def sift_up(bounds, keys, slots, at):
     """Move the entry at place `at` towards the top of the heap, past every parent that it comes before."""
     gain, key, slot = bounds[at], keys[at], slots[at]
@@ -94,7 +96,7 @@ def sift_up(bounds, keys, slots, at):
     bounds[at], keys[at], slots[at] = gain, key, slot
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def pop(bounds, keys, slots, size):
     """Take the top off the heap. Returns the new size."""
     size -= 1
@@ -104,9 +106,9 @@ def pop(bounds, keys, slots, size):
     return size
 
 
-@njit(cache=True)
-def first_bounds(units, stamp, cold, view, scratch):
-    """Evaluate every unit that has no upper bound yet, and mark all units that have rows left as cold.
+@njit(cache=True, counted=False)
+def first_bounds(units, stamp, cold, view, scratch, tangents, changed):
+    """Bound every unit that has no upper bound yet, and mark all units that have rows left as cold.
 
     Returns how many are cold (-1: a gain is not a finite number) and how many gains were evaluated.
     """
@@ -116,22 +118,24 @@ def first_bounds(units, stamp, cold, view, scratch):
         if head[u] < row_ptr[u + 1] or more[u]:
             cold[u] = True
             left += 1
-    evaluations = _evaluate(units, stamp, cold, np.nan, np.int32(0), view, scratch)
+    evaluations = _evaluate(units, stamp, cold, np.nan, np.int32(0), view, scratch, tangents, changed)
     for u in range(len(bound)):
         if cold[u] and not np.isfinite(bound[u]):
             return -1, evaluations
     return left, evaluations
 
 
-@njit(cache=True)
-def _evaluate(units, stamp, cold, floor, count, view, scratch):
-    """Compute the gains of cold units by unit of cost: with a floor those whose bound reaches it and was not computed
-    at this count, with NaN those that have no bound. Returns how many."""
+@njit(cache=True, counted=False)
+def _evaluate(units, stamp, cold, floor, count, view, scratch, tangents, changed):
+    """Bound the gains of cold units by unit of cost, by what they are or by tangents: with a floor those whose bound
+    reaches it and was not computed at this count, with NaN those that have no bound. Returns how many gains were
+    computed."""
     if view.exact:
         return _exact_gains(
             units.label_ptr, units.label_ids, units.row_ptr, units.scores, units.cost, units.head, units.bound, stamp,
             cold, floor, count, view.indptr, view.indices, view.weights, view.phi, view.a, view.b, view.w, view.x,
-            view.g, scratch.d, scratch.touched,
+            view.g, scratch.d, scratch.touched, scratch.high, tangents.points, tangents.turns, tangents.lines,
+            tangents.slack, changed,
         )  # fmt: skip
     return _gradient_gains(
         units.label_ptr, units.label_ids, units.row_ptr, units.scores, units.cost, units.head, units.bound, stamp, cold,
@@ -143,13 +147,13 @@ def _evaluate(units, stamp, cold, floor, count, view, scratch):
 # counted at every look. A pass over 800,000 units took forty times as long so.
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _is_due(bound, stamp, floor, count):
-    """Whether `_evaluate` computes a unit's gain."""
+    """Whether `_evaluate` bounds a unit's gain."""
     return np.isnan(bound) if np.isnan(floor) else bound >= floor and stamp != count
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _gradient_gains(label_ptr, label_ids, row_ptr, scores, cost, head, bound, stamp, cold, floor, count, h):
     done = 0
     for u in range(len(bound)):
@@ -161,20 +165,26 @@ def _gradient_gains(label_ptr, label_ids, row_ptr, scores, cost, head, bound, st
     return done
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _exact_gains(
     label_ptr, label_ids, row_ptr, scores, cost, head, bound, stamp, cold, floor, count, indptr, indices, weights, phi,
-    a, b, w, x, g, d, touched,
+    a, b, w, x, g, d, touched, high, points, turns, lines, slack, changed,
 ):  # fmt: skip
     done = 0
     for u in range(len(bound)):
         if cold[u] and _is_due(bound[u], stamp[u], floor, count):
             score = scores[min(head[u], row_ptr[u + 1] - 1)]
-            gain = exact_gain(label_ids, label_ptr[u], label_ptr[u + 1], score, indptr, indices, weights, phi, a, b, w,
-                              x, g, d, touched)  # fmt: skip
+            lo, hi = label_ptr[u], label_ptr[u + 1]
+            gain = 0.0
+            if len(points) > 0:
+                gain = upper_gain(label_ids, lo, hi, score, changed, points, turns, lines, slack, indptr, indices,
+                                  weights, phi, a, b, w, x, g, high)  # fmt: skip
+            if not LEAST <= gain < np.inf or gain / cost[u] < LEAST:
+                gain = exact_gain(label_ids, lo, hi, score, indptr, indices, weights, phi, a, b, w, x, g, d, touched,
+                                  high)  # fmt: skip
+                done += 1
             bound[u] = gain / cost[u]
             stamp[u] = count
-            done += 1
     return done
 
 
@@ -202,15 +212,15 @@ def lower_floor(bound, cold, wanted, ceiling):
     return min(max(floor, ceiling), highest)
 
 
-@njit(cache=True)
-def refresh(units, stamp, cold, floor, count, view, scratch):
-    """Evaluate the cold units whose bound reaches the floor.
+@njit(cache=True, counted=False)
+def refresh(units, stamp, cold, floor, count, view, scratch, tangents, changed):
+    """Bound the cold units whose bound reaches the floor anew.
 
     Returns how many reach it then, how many labels they have together, how many gains were evaluated, and the highest
     bound below the floor.
     """
     bound, label_ptr = units.bound, units.label_ptr
-    evaluations = _evaluate(units, stamp, cold, floor, np.int32(count), view, scratch)
+    evaluations = _evaluate(units, stamp, cold, floor, np.int32(count), view, scratch, tangents, changed)
     reach = labels = 0
     below = -1.0
     for u in range(len(bound)):
@@ -225,8 +235,11 @@ def refresh(units, stamp, cold, floor, count, view, scratch):
 
 
 @njit(cache=True)
-def warm_up(units, cold, floor, reach, n_labels, count):
-    """Move the `reach` cold units whose bound reaches the floor, with `n_labels` labels together, into a new `Heap`."""
+def warm_up(units, cold, floor, reach, n_labels, count, by_tangents):
+    """Move the `reach` cold units whose bound reaches the floor, with `n_labels` labels together, into a new `Heap`.
+
+    `by_tangents`: bounds come from tangents. Then a unit whose rows here are used up has the score NaN, which has none.
+    """
     head, bound, row_ptr, label_ptr = units.head, units.bound, units.row_ptr, units.label_ptr
     unit_labels, unit_keys, scores, cost, quota = units.label_ids, units.keys, units.scores, units.cost, units.quota
     bounds, keys, slots = np.empty(reach), np.empty(reach, np.int64), np.empty(reach, np.int32)
@@ -244,7 +257,11 @@ def warm_up(units, cold, floor, reach, n_labels, count):
             hi += 1
         row = hot[k]
         row.score, row.cost, row.lo, row.hi = scores[at], cost[u], lo, hi
-        row.unit, row.stamp, row.quota, row.row = u, count, quota[u], -1
+        row.unit, row.stamp, row.looked, row.quota, row.row = u, count, count, quota[u], -1
+        if by_tangents:
+            row.stamp = -1
+            if head[u] == row_ptr[u + 1]:
+                row.score = np.nan
         lo = hi
         k += 1
     for start in range(reach // 2 - 1, -1, -1):

@@ -289,7 +289,7 @@ def _gains(label_ptr, label_ids, scores, groups, at, view, scratch):
         for k in range(len(groups)):
             lo, hi = label_ptr[groups[k]], label_ptr[groups[k] + 1]
             out[k] = exact_gain(label_ids, lo, hi, scores[at[k]], indptr, indices, weights, phi, a, b, w, x, g,
-                                scratch.d, scratch.touched)  # fmt: skip
+                                scratch.d, scratch.touched, scratch.high)  # fmt: skip
         return out
     h = view.h
     for k in range(len(groups)):

@@ -5,7 +5,8 @@ the wrong way round by a last place, where phi is flat. So an old gain is an upp
 (`objective.widening`), and so is the gain of a unit's first row for the rows behind it. A pick is decided by gains
 computed at the present x: of every unit whose widened bound reaches the top's gain, and within it of every row that may
 come first. A gain is not computed again while nothing changed on the labels that it depends on, so that many units with
-equal gains cost a look at each but no evaluation.
+equal gains cost a look at each but no evaluation. And before a gain is computed, its bound by tangents is, which mostly
+tells that others come first (`tangents.py`).
 
 The gradient gain needs none of this: it never rises, bit for bit, see `objective.py`.
 """
@@ -17,23 +18,26 @@ import numpy as np
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.selection.gains import row_gain
 from mig_spark.kernels.selection.heap import before, sift_down, sift_up
+from mig_spark.kernels.selection.objective import exact_gain
+from mig_spark.kernels.selection.tangents import LEAST, upper_gain
 
 #: Below this, exact gains are sums of products, which never rise; and floats there are too coarse to be widened.
 PLAIN_GAIN = 1e-280
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def mark_changed(label_ids, lo, hi, count, view, changed):
     """Note in `changed` (int64 (L,)) on which labels gains may be others, now that a row with label_ids[lo:hi] was
     taken as the pick number `count`."""
+    indptr, indices, column_ptr, column_rows = view.indptr, view.indices, view.column_ptr, view.column_rows
     for k in range(lo, hi):
-        for e in range(view.indptr[label_ids[k]], view.indptr[label_ids[k] + 1]):
-            m = view.indices[e]
-            for c in range(view.column_ptr[m], view.column_ptr[m + 1]):
-                changed[view.column_rows[c]] = count
+        for e in range(indptr[label_ids[k]], indptr[label_ids[k] + 1]):
+            m = indices[e]
+            for c in range(column_ptr[m], column_ptr[m + 1]):
+                changed[column_rows[c]] = count
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def next_lower(scores, at, end):
     """The first place after `at` with a lower score; scores[at:end] never rise."""
     score = scores[at]
@@ -51,7 +55,7 @@ def next_lower(scores, at, end):
     return high
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _first_of_unit(scores, keys, gone, end, lower, first, value, label_ids, top, guard, view, scratch):
     """Which row of a unit comes first, by gain and then by key, given the gain of its row `first`.
 
@@ -84,7 +88,7 @@ def _first_of_unit(scores, keys, gone, end, lower, first, value, label_ids, top,
     return row, best, key, evaluations
 
 
-@njit(cache=True)
+@njit(cache=True, counted=False)
 def _last_change(label_ids, lo, hi, changed):
     """At which pick gains last changed on label_ids[lo:hi]; -1: never."""
     last = np.int64(-1)
@@ -93,19 +97,24 @@ def _last_change(label_ids, lo, hi, changed):
     return last
 
 
-@njit(cache=True)
-def settle(units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch):
+@njit(cache=True, counted=False)
+def settle(units, heap, size, count, changed, allowed, cost_left, room, guard, view, scratch, tangents):
     """Bring up to date every unit that may come before the top of the heap, so that the top is the first of all.
 
     Goes down the heap from its top for as long as widened bounds reach the top's gain. Returns evaluations, and whether
-    rows that are elsewhere may come first.
+    rows that are elsewhere may come first. New bounds are in the heap alone, not among those of the units.
     """
     bounds, keys, slots, hot, label_ids = heap
-    head, bound = units.head, units.bound
+    # named once, as in `gains.take_row`
+    head, row_ptr, scores, more = units.head, units.row_ptr, units.scores, units.more
+    indptr, indices, weights, phi, a, b, w = (
+        view.indptr, view.indices, view.weights, view.phi, view.a, view.b, view.w,
+    )  # fmt: skip
+    x, g, d, touched, high, waiting = view.x, view.g, scratch.d, scratch.touched, scratch.high, scratch.waiting
+    points, turns, lines, slack = tangents.points, tangents.turns, tangents.lines, tangents.slack
     evaluations = 0
     elsewhere = False
     # each level of the heap leaves one place to come back to
-    waiting = np.empty(66, np.int64)
     waiting[0] = 0
     left = 1
     while left > 0:
@@ -113,27 +122,39 @@ def settle(units, heap, size, count, changed, allowed, cost_left, room, guard, v
         at = waiting[left]
         while at < size and (at == 0 or (bounds[at] >= PLAIN_GAIN and bounds[at] * guard >= bounds[0])):
             top = hot[slots[at]]
+            fresh = top.stamp == count or (
+                top.stamp >= 0 and _last_change(label_ids, top.lo, top.hi, changed) <= top.stamp
+            )
+            if not fresh and top.looked != count and len(points) > 0:
+                # all that it reads lies in the heap: the units' own arrays are waited for
+                top.looked = count
+                gain = upper_gain(label_ids, top.lo, top.hi, top.score, changed, points, turns, lines, slack, indptr,
+                                  indices, weights, phi, a, b, w, x, g, high)  # fmt: skip
+                value = gain / top.cost
+                if gain >= LEAST and LEAST <= value < bounds[at]:
+                    bounds[at] = value
+                    sift_down(bounds, keys, slots, size, at)
+                    continue
             u = top.unit
-            end = units.row_ptr[u + 1]
+            end = row_ptr[u + 1]
             fits = top.cost <= cost_left and top.cost <= room[top.quota]
-            if allowed[top.quota] and fits and (head[u] < end or units.more[u]):
+            if allowed[top.quota] and fits and (head[u] < end or more[u]):
                 value, key = bounds[at], keys[at]
-                if top.stamp != count:
-                    if top.stamp < 0 or _last_change(label_ids, top.lo, top.hi, changed) > top.stamp:
-                        first = min(head[u], end - 1)
-                        value = row_gain(label_ids, top.lo, top.hi, units.scores[first], view, scratch) / top.cost
-                        key = units.keys[first]
-                        top.row = -1
-                        evaluations += 1
-                    top.stamp = count
+                if not fresh:
+                    first = min(head[u], end - 1)
+                    gain = exact_gain(label_ids, top.lo, top.hi, scores[first], indptr, indices, weights, phi, a, b, w,
+                                      x, g, d, touched, high)  # fmt: skip
+                    value, key = gain / top.cost, units.keys[first]
+                    top.row = -1
+                    evaluations += 1
+                top.stamp = count
                 if top.row < 0:
-                    lower = units.lower[u] if units.more[u] else -np.inf
-                    row, value, key, done = _first_of_unit(units.scores, units.keys, units.gone, end, lower, head[u],
+                    lower = units.lower[u] if more[u] else -np.inf
+                    row, value, key, done = _first_of_unit(scores, units.keys, units.gone, end, lower, head[u],
                                                            value, label_ids, top, guard, view, scratch)  # fmt: skip
                     top.row = row
                     evaluations += done
                 elsewhere = elsewhere or top.row == end
-                bound[u] = value
                 if value != bounds[at] or key != keys[at]:
                     rises = before(value, key, bounds[at], keys[at])
                     bounds[at], keys[at] = value, key

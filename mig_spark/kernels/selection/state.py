@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mig_spark.errors import InputError
-from mig_spark.kernels.selection.objective import Phi, PropagationMatrix, fill_h, lower_g, objective
+from mig_spark.kernels.selection.objective import Phi, PropagationMatrix, fill_h, fill_heights, lower_g, objective
 
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -77,6 +77,12 @@ class State:
         p = self.propagation
         fill_h(p.indptr, p.indices, p.weights, self.g, self.h)
 
+    def heights(self) -> F64:
+        """float64 (L,), `objective.height` of each label at x."""
+        high = np.empty(len(self.x))
+        fill_heights(self.phi.kind, self.phi.a, self.phi.b, self.x, high)
+        return high
+
     def objective(self) -> float:
         """The objective E at x."""
         return objective(self.phi, self.x)
@@ -136,15 +142,23 @@ class View(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working arrays of length L for compiled code; d and seen are all zero between uses."""
+    """Working arrays of length L for compiled code; d and seen are all zero between uses. `high`: what does not have to
+    be computed again and again for exact gains, `objective.height` of each label at x, or empty. `waiting`: places in a
+    heap, two for each of its levels.
+    """
 
     d: F64
     before: F64
     touched: I32
     dirty: I32
     seen: npt.NDArray[np.int8]
+    high: F64
+    waiting: I64
 
 
-def new_scratch(n: int) -> Scratch:
+def new_scratch(n: int, high: F64 | None = None) -> Scratch:
     """Working arrays for n labels."""
-    return Scratch(np.zeros(n), np.zeros(n), np.empty(n, np.int32), np.empty(n, np.int32), np.zeros(n, np.int8))
+    return Scratch(
+        np.zeros(n), np.zeros(n), np.empty(n, np.int32), np.empty(n, np.int32), np.zeros(n, np.int8),
+        np.empty(0) if high is None else high, np.empty(66, np.int64),
+    )  # fmt: skip
