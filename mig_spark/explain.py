@@ -12,7 +12,7 @@ from mig_spark.curation.published import story_of
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.story import EVERY_ROW, Explanation, rows_of
+from mig_spark.selection.story import EVERY_ROW, Explanation, LabelCover, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -46,8 +46,8 @@ def explain_pool(spark: SparkSession, config: Config) -> DataFrame:
 
     Returns:
         One row an id: `id`, `status`, `reason` (null where the numbers say it), `score`, `labels`, `rank`, `gain`,
-        `nearest_rank`, `nearest_id`, `nearest_gain`, `score_needed`, as the fields of `Explanation`. Rejected records
-        without an id are left out: they are in the table `rejected`.
+        `nearest_rank`, `nearest_id`, `nearest_gain`, `score_needed`, `gain_start`, `gain_end`, as the fields of
+        `Explanation`. Rejected records without an id are left out: they are in the table `rejected`.
 
     Raises:
         InputError: as `explain_rows`.
@@ -132,11 +132,41 @@ def describe(found: Sequence[Explanation]) -> str:
 def _words(one: Explanation) -> list[str]:
     lines = [f"{one.id}: {one.status}", f"  {one.reason}"]
     if one.score is not None:
-        lines.append(f"  score {one.score:.4g}, {len(one.labels)} label{'' if len(one.labels) == 1 else 's'}")
+        labels = f"{len(one.labels)} label{'' if len(one.labels) == 1 else 's'}"
+        around = ""
+        if one.gain_start is not None:
+            around = f"; its gain before the first row {one.gain_start:.4g}, after the last {one.gain_end:.4g}"
+        lines.append(f"  score {one.score:.4g}, {labels}{around}")
+    if one.enough is not None:
+        lines.append(f"  {_one_more(one)}")
+    covers = {cover.label: cover for cover in one.covered}
     for part in one.parts:
         gain = "" if part.gain is None else f"{part.gain:10.4g} of its gain"
         left = "" if part.left is None else f", worth {part.left:.0%} of what it was at the start"
-        rows = f"{part.carried:,} selected row{'' if part.carried == 1 else 's'} before"
+        rows = f"{_selected(part.carried)} before"
         by = f", first {part.carried_by}" if part.carried_by else ""
-        lines.append(f"  {part.label[:32]:<32}{gain}{left}; {rows}{by}")
-    return lines
+        cover = covers.pop(part.label, None)
+        # the first row of all is named already where there is one before
+        end = "" if cover is None else f"; in the end {_in_the_end(cover, named=not part.carried)}"
+        lines.append(f"  {part.label[:32]:<32}{gain}{left}; {rows}{by}{end}")
+    return lines + [f"  {cover.label[:32]:<32}{_in_the_end(cover, named=True)}" for cover in covers.values()]
+
+
+def _selected(rows: int) -> str:
+    return f"{rows:,} selected row{'' if rows == 1 else 's'}"
+
+
+def _in_the_end(cover: LabelCover, *, named: bool) -> str:
+    by = f", first {cover.id} (rank {cover.rank:,})" if named and cover.rank else ""
+    left = "" if cover.left is None else f", worth {cover.left:.0%} of what it was at the start"
+    return f"{_selected(cover.rows)}{by}{left}"
+
+
+def _one_more(one: Explanation) -> str:
+    """Which labels would have taken a row that was passed over."""
+    if not one.enough:
+        return "no label more would have taken it there"
+    names = ", ".join(one.enough_labels)
+    if one.enough <= len(one.enough_labels):
+        return f"with one label more it would have been taken there, or before: {names}"
+    return f"with any one of {one.enough:,} labels more it would have been taken there, or before: {names}, ..."

@@ -212,12 +212,14 @@ def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
 
 def nearest_picks(payload: Callable[[], Followed]) -> ArrowMap:
     """Beside each row (`id`, `labels`, `score`, and `cost` where it matters) the pick that it came nearest to: `id`,
-    `step` (the first pick is 0; null: none), `gain` of the row there and `taken`, that of the pick.
+    `step` (the first pick is 0; null: none), `gain` of the row there and `taken`, that of the pick; `gain_start` and
+    `gain_end`, its gain before the first pick and after the last. Gains are by unit of cost.
 
     Args:
         payload: gives the selection in the executor.
     """
-    schema = pa.schema([("id", pa.string()), ("step", pa.int64()), ("gain", pa.float64()), ("taken", pa.float64())])
+    numbers = [("step", pa.int64()), *((name, pa.float64()) for name in ("gain", "taken", "gain_start", "gain_end"))]
+    schema = pa.schema([("id", pa.string()), *numbers])
 
     def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         followed = payload()
@@ -225,6 +227,7 @@ def nearest_picks(payload: Callable[[], Followed]) -> ArrowMap:
             near = followed.nearest(pa.Table.from_batches([batch]).drop_columns("id"))
             none = near.step < 0
             columns = [pa.array(values, mask=none) for values in (near.step, near.gain, near.taken)]
+            columns += [pa.array(values) for values in (near.first, near.last)]
             yield pa.RecordBatch.from_arrays([batch.column("id"), *columns], schema=schema)
 
     return compare

@@ -275,7 +275,8 @@ def explain(config: str, overrides: Sequence[str], ids: Sequence[str], as_json: 
     """Say why rows were selected, passed over, or never came so far.
 
     A selected row: its rank, its gain, what each label added, and what had covered it. A row passed over: the pick that
-    it came nearest to, by how much it was outdone, and the score that would have taken it. Any other: where it went.
+    it came nearest to, by how much it was outdone, the score or labels that would have taken it, and what covers its
+    labels in the end. Any other: where it went.
     """
     from dataclasses import asdict
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from mig_spark.config import Config
 from mig_spark.contracts import SELECTION
 from mig_spark.kernels.selection.blocks import rows_of_table
-from mig_spark.kernels.selection.passed_over import Followed, nearest_steps
+from mig_spark.kernels.selection.passed_over import Followed, labels_enough, nearest_steps
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
@@ -56,6 +56,25 @@ class LabelPart:
 
 
 @dataclass(frozen=True)
+class LabelCover:
+    """What covers one label of a row that was not selected, in the end.
+
+    Attributes:
+        label: the label.
+        rows: selected rows that carry it.
+        rank, id: the first of them; None where there is none.
+        left: what one more unit on the label is worth after the last pick, as a share of what it was worth at the
+            start; None with exact gains, with strategies that have no gains, and of labels outside the label graph.
+    """
+
+    label: str
+    rows: int
+    rank: int | None
+    id: str | None
+    left: float | None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What became of one row.
 
@@ -69,6 +88,12 @@ class Explanation:
         nearest_rank, nearest_id, nearest_gain: that pick, and the gain of the row that was taken there.
         score_needed: with which score the row would have been taken there, where its gain is in proportion to it.
         parts: its labels.
+        gain_start, gain_end: of a row passed over, its gain before the first pick, which is its best, and after the
+            last; by unit of cost where `gain` is.
+        covered: of a usable row that was not selected, its labels after the last pick.
+        enough: how many labels there are of which any one more, with all else as it is, would have had the row taken at
+            `nearest_rank` at the latest; None where unknown: exact gains, quotas, a cost, mode threshold.
+        enough_labels: of those, the ones worth most, up to three.
     """
 
     id: str
@@ -83,6 +108,11 @@ class Explanation:
     nearest_gain: float | None = None
     score_needed: float | None = None
     parts: tuple[LabelPart, ...] = field(default_factory=tuple)
+    gain_start: float | None = None
+    gain_end: float | None = None
+    covered: tuple[LabelCover, ...] = field(default_factory=tuple)
+    enough: int | None = None
+    enough_labels: tuple[str, ...] = field(default_factory=tuple)
 
 
 def facts(row: Mapping[str, Any]) -> tuple[float, tuple[str, ...]]:
@@ -110,9 +140,12 @@ _BY_NAME = {
     "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
     "given": ("given", "select.given names it: its information is there from the start, and it is not taken again"),
 }
-_OF_NEAREST = {"nearest_rank": "int", "nearest_id": "string", "nearest_gain": "double", "score_needed": "double"}
+_OF_NEAREST = {"nearest_rank": "int", "nearest_id": "string", "nearest_gain": "double", "score_needed": "double",
+               "gain_start": "double", "gain_end": "double"}  # fmt: skip
 #: Columns of `Story.every_row`.
 EVERY_ROW = ("id", "status", "reason", "score", "labels", "rank", "gain", *_OF_NEAREST)
+#: So many of the labels that would have been enough are named.
+_NAMED = 3
 
 
 class Story:
@@ -222,8 +255,43 @@ class Story:
         found = {name: Explanation(name, *said, *facts(known[name])) for name, said in named.items()}
         over = [name for name in there if name not in named]
         if self._strategy == "mig":
-            return {**found, **self._passed_over(over, asked, known)}
-        return {**found, **{name: Explanation(name, "passed over", self._why, *facts(known[name])) for name in over}}
+            found |= self._passed_over(over, asked, known)
+        else:
+            found |= {name: Explanation(name, "passed over", self._why, *facts(known[name])) for name in over}
+        covers = self._covers({label for one in found.values() for label in one.labels})
+        return {
+            name: replace(one, covered=tuple(covers[label] for label in dict.fromkeys(one.labels)))
+            for name, one in found.items()
+        }
+
+    def _covers(self, labels: set[str]) -> dict[str, LabelCover]:
+        """What covers labels in the end."""
+        wanted = pa.array(sorted(labels), pa.string())
+        lists = pa.chunked_array(self._chosen["labels"]).combine_chunks()
+        pairs = pa.table({"label": lists.flatten(), "pick": pc.list_parent_indices(lists)})
+        pairs = pairs.filter(pc.is_in(pairs["label"], value_set=wanted))
+        pairs = pairs.group_by("label").aggregate([("pick", "count_distinct"), ("pick", "min")])
+        carried = {row["label"]: (row["pick_count_distinct"], row["pick_min"]) for row in pairs.to_pylist()}
+        left: list[float | None] = [None] * len(wanted)
+        if self._strategy == "mig" and self._left is not None:
+            left = pa.array(self._left, from_pandas=True).take(pc.index_in(wanted, value_set=self._labels)).to_pylist()
+        found = {}
+        for label, worth in zip(wanted.to_pylist(), left, strict=True):
+            rows, first = carried.get(label, (0, None))
+            rank, by = (None, None) if first is None else (first + 1, self.ids[first])
+            found[label] = LabelCover(label, rows, rank, by, worth)
+        return found
+
+    @cached_property
+    def _left(self) -> np.ndarray | None:
+        """What one more unit on each label is worth after the last pick, as a share of what it was worth at the start;
+        nan where that was nothing; None with exact gains."""
+        if self._select.gain == "exact":
+            return None
+        state = self._begin()
+        rescore(state, self._picks)
+        left: np.ndarray = np.divide(state.h, self._start.h, out=np.full(len(state.h), np.nan), where=self._start.h > 0)
+        return left
 
     def usable_ids(self) -> DataFrame:
         """`id` of every usable row of the annotated pool."""
@@ -271,7 +339,8 @@ class Story:
         broadcast: Any = self._spark.sparkContext.broadcast(followed)
         wanted = [name for name in ("id", "labels", "score", "cost") if name in over.columns]
         near = over.select(*wanted).mapInArrow(
-            nearest_picks(lambda: broadcast.value), "id string, step bigint, _gain double, _taken double"
+            nearest_picks(lambda: broadcast.value),
+            "id string, step bigint, _gain double, _taken double, gain_start double, gain_end double",
         )
         ids = self._then.read(SELECTION).select(sf.col("rank").alias("nearest_rank"), sf.col("id").alias("nearest_id"))
         full = self._full_classes()
@@ -317,21 +386,31 @@ class Story:
         near = nearest_steps(self._begin(), self._picks, others, begin=self._forced)
         full = self._full_from(names, known)
         outdone = [j for j, name in enumerate(names) if name not in full and near.step[j] >= 0]
-        parts = dict(zip(outdone, self._parts([(int(near.step[j]), others, j) for j in outdone]), strict=True))
+        wanted = [(int(near.step[j]), others, j) for j in outdone]
+        parts = dict(zip(outdone, self._parts(wanted), strict=True))
+        enough = dict(zip(outdone, self._enough([(*one, float(near.taken[one[2]])) for one in wanted]), strict=True))
+        around = [
+            {"gain_start": a, "gain_end": b} for a, b in zip(near.first.tolist(), near.last.tolist(), strict=True)
+        ]
         found = {}
         for j, name in enumerate(names):
             row = known[name]
             if name in full:
                 at, said = full[name]
-                found[name] = Explanation(name, "passed over", f"{said} from rank {at:,} on", *facts(row))
+                why = f"{said} from rank {at:,} on"
+                found[name] = Explanation(name, "passed over", why, *facts(row), **around[j])
             elif j not in parts:
                 why = "nothing that it carries was worth anything: " + (
-                    "it has no label of the label graph" if not np.diff(others.label_ptr)[j] else "its gain was 0"
+                    "it has no label of the label graph, so no score would have taken it"
+                    if not np.diff(others.label_ptr)[j]
+                    else "its gain was 0"
                 )
-                found[name] = Explanation(name, "passed over", why, *facts(row))
+                found[name] = Explanation(name, "passed over", why, *facts(row), **around[j])
             else:
                 step, gain, taken = int(near.step[j]), float(near.gain[j]), float(near.taken[j])
-                found[name] = self._outdone(row, step, gain, taken, parts[j])
+                told = self._outdone(row, step, gain, taken, parts[j])
+                count, named = enough[j]
+                found[name] = replace(told, enough=count, enough_labels=named, **around[j])
         return found
 
     def _outdone(
@@ -406,16 +485,12 @@ class Story:
         Args:
             wanted: (pick, rows, place): the row at `place` of `rows`, before the pick (0 is the first).
         """
-        state = self._begin()
-        start = state.h.copy()
         exact = self._select.gain == "exact"
         bounds, picks = self._carriers
+        start = self._start.h
         found: dict[int, tuple[LabelPart, ...]] = {}
-        done = 0
-        for at in sorted(range(len(wanted)), key=lambda j: wanted[j][0]):
+        for at, state in self._states([k for k, _, _ in wanted]):
             k, rows, place = wanted[at]
-            rescore(state, self._picks.take_rows(np.arange(done, k)))
-            done = k
             parts = []
             for label in rows.label_ids[rows.label_ptr[place] : rows.label_ptr[place + 1]].tolist():
                 carried = picks[bounds[label] : bounds[label + 1]]
@@ -425,4 +500,33 @@ class Story:
                 by = self.ids[int(carried[0])] if before else None
                 parts.append(LabelPart(self._graph.labels[label], gain, left, before, by))
             found[at] = tuple(sorted(parts, key=lambda part: (-(part.gain or 0.0), part.label)))
+        return [found[at] for at in range(len(wanted))]
+
+    def _states(self, picks: Sequence[int]) -> Iterator[tuple[int, State]]:
+        """The state before given picks (0 is the first), with the place of each in `picks`: one that is moved along, in
+        the selection's order."""
+        state, done = self._begin(), 0
+        for at in sorted(range(len(picks)), key=lambda j: picks[j]):
+            rescore(state, self._picks.take_rows(np.arange(done, picks[at])))
+            done = picks[at]
+            yield at, state
+
+    def _enough(self, wanted: Sequence[tuple[int, Rows, int, float]]) -> list[tuple[int | None, tuple[str, ...]]]:
+        """How many labels there are of which any one more would have had rows taken, and the first of them.
+
+        Said only where the best gain alone decides and a label's part of it is known. The row may have been taken
+        earlier with such a label, and no later: before that pick the selection is as it was.
+
+        Args:
+            wanted: (pick, rows, place, taken): the row at `place` of `rows`, and the gain of what was taken there.
+        """
+        select = self._select
+        if select.gain == "exact" or select.mode != "greedy" or select.quotas or select.cost:
+            return [(None, ())] * len(wanted)
+        found: dict[int, tuple[int | None, tuple[str, ...]]] = {}
+        for at, state in self._states([k for k, *_ in wanted]):
+            _, rows, place, taken = wanted[at]
+            own = rows.label_ids[rows.label_ptr[place] : rows.label_ptr[place + 1]]
+            enough = labels_enough(state, own, rows.scores[place], taken, norm=select.label_exponent)
+            found[at] = len(enough), tuple(self._graph.labels[label] for label in enough[:_NAMED].tolist())
         return [found[at] for at in range(len(wanted))]

@@ -142,3 +142,18 @@ def dense_greedy(
         spent += rows[best].cost
         add(sets[best], scores[best])
     return picked, gains
+
+
+def gain_after(taken: Sequence[Row], row: Row, P, *, gain="gradient", a=1e-6, b=0.8):
+    """What a row would add after other rows have been taken, in whatever order; phi is a power."""
+
+    def information(one):
+        v = np.zeros(len(P))
+        v[list(set(one.labels))] = one.score
+        return v @ P
+
+    x = sum((information(one) for one in taken), np.zeros(len(P)))
+    more = information(row)
+    if gain == "gradient":
+        return float((b * (x + a) ** (b - 1)) @ more)
+    return float((((x + more) + a) ** b - (x + a) ** b).sum())

@@ -26,7 +26,7 @@ from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data
 
-from oracles.dense import Row, dense_greedy, dense_propagation
+from oracles.dense import Row, dense_greedy, dense_propagation, gain_after
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
         for factor, comes in ((1.0001, True), (0.9999, False)):
             other = [Row(r.key, r.labels, one.score_needed * factor) if r.key == one.id else r for r in rows]
             assert (one.id in dense_greedy(other, P, 25)[0]) == comes
+    _what_covers_rows_passed_over_is_said([*passed, *_weak(spark, config, rows, want, P)], rows, want, P)
     _quoted_rows_have_the_same_reasons(spark, config, want, gains)
     found = _all_rows_are_told_what_each_is_told(spark, config)
     assert {"silent", "zz-copy", *by_key} == set(found)
@@ -97,9 +98,48 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     assert f"the same content as {rows[5].key}" in copy.reason
     assert "no messages" in silent.reason
     words = describe([first, passed[0], silent])
+    assert f"after the last {passed[0].gain_end:.4g}" in words
+    assert "; in the end " in words
     assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
     assert f"{want[0]}: selected" in words
     _what_a_run_asked_is_of_the_stage_that_it_did(spark, config, past)
+
+
+def _weak(spark, config, rows, want, P):
+    """What is said of the five rows passed over whose gains were furthest from enough."""
+    over = sorted((r for r in rows if r.key not in want), key=lambda r: gain_after([], r, P))
+    return explain_rows(spark, config, [r.key for r in over[:5]])
+
+
+def _what_covers_rows_passed_over_is_said(passed, rows, want, P):
+    """Gains before and after the selection, what carries each label, and the labels that would have been enough."""
+    by_key = {r.key: r for r in rows}
+    picks = [by_key[key] for key in want]
+    for one in passed:
+        row = by_key[one.id]
+        assert one.gain_start == pytest.approx(gain_after([], row, P))
+        assert one.gain_end == pytest.approx(gain_after(picks, row, P))
+        assert one.gain_start >= one.gain >= one.gain_end
+        assert [cover.label for cover in one.covered] == list(one.labels)
+        for cover in one.covered:
+            label = LABEL_NAMES.index(cover.label)
+            carriers = [k for k, pick in enumerate(picks, 1) if label in pick.labels]
+            first = (carriers[0], want[carriers[0] - 1]) if carriers else (None, None)
+            assert (cover.rows, cover.rank, cover.id) == (len(carriers), *first)
+            alone = Row("", (label,), 1.0)
+            assert cover.left == pytest.approx(gain_after(picks, alone, P) / gain_after([], alone, P))
+        before = picks[: one.nearest_rank - 1]
+        more = {k: Row(row.key, (*row.labels, k), row.score) for k in range(20) if k not in row.labels}
+        worth = {k: gain_after(before, other, P) for k, other in more.items()}
+        enough = sorted((k for k in more if worth[k] > one.nearest_gain), key=lambda k: -worth[k])
+        assert one.enough == len(enough)
+        assert [worth[LABEL_NAMES.index(name)] for name in one.enough_labels] == pytest.approx(
+            [worth[k] for k in enough[:3]]
+        )
+        for k in enough:
+            other = [more[k] if r.key == one.id else r for r in rows]
+            assert one.id in dense_greedy(other, P, one.nearest_rank)[0]
+    assert len({one.enough for one in passed}) > 1
 
 
 def _what_a_run_asked_is_of_the_stage_that_it_did(spark, config, past):
@@ -139,8 +179,8 @@ def _all_rows_are_told_what_each_is_told(spark, config):
         row = found[one.id]
         assert (row.status, row.rank) == (one.status, one.rank)
         assert (row.score, tuple(row.labels or ())) == (one.score, one.labels)
-        told = (row.gain, row.nearest_rank, row.nearest_id, row.nearest_gain, row.score_needed)
-        assert told == (one.gain, one.nearest_rank, one.nearest_id, one.nearest_gain, one.score_needed)
+        numbers = ("gain", "nearest_rank", "nearest_id", "nearest_gain", "score_needed", "gain_start", "gain_end")
+        assert [row[name] for name in numbers] == [getattr(one, name) for name in numbers]
         if row.reason is not None and one.status != "selected":
             assert one.reason.startswith(row.reason)
         elif one.status == "passed over":
@@ -165,12 +205,20 @@ def test_what_quotas_and_lists_decided_is_said(spark, files):
         explain_rows(spark, other, [rows[3].key])
     over = [one for one in found.values() if one.status == "passed over"]
     assert all("'source-1' may have 2 rows and had them from rank" in one.reason for one in over)
+    assert all(one.enough is None and one.gain_start > one.gain_end > 0 for one in over)
+    assert all(cover.left is None for one in over for cover in one.covered)
 
     drawn = config_of(files, strategy="random")
     run_pipeline(spark, drawn, STAGES)
     told = explain_rows(spark, drawn, [r.key for r in rows])
     assert sum(one.status == "selected" for one in told) == 25
     assert all("strategy random chose the rows" in one.reason for one in told)
+    chosen = [row.labels for row in Store(spark, drawn.output).read(SELECTION).orderBy("rank").collect()]
+    for one in told:
+        if one.status == "passed over":
+            carried = [[k for k, labels in enumerate(chosen, 1) if label in labels] for label in one.labels]
+            assert [(c.rows, c.rank) for c in one.covered] == [(len(k), min(k, default=None)) for k in carried]
+            assert (one.gain_end, one.enough) == (None, None)
     _all_rows_are_told_what_each_is_told(spark, drawn)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mig_spark.kernels.selection.passed_over import nearest_steps
+from mig_spark.kernels.selection.passed_over import labels_enough, nearest_steps
+from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
 
-from oracles.dense import dense_greedy, dense_propagation
+from oracles.dense import dense_greedy, dense_propagation, gain_after
 from oracles.pools import make_state, seeded_pool
 
 BUDGET = 25
@@ -33,14 +36,13 @@ def test_the_nearest_pick_is_that_of_a_dense_greedy(seed, gain, begin):
     others = [row for row in rows if row.key not in set(keys)][:12]
     near = nearest_steps(make_state(n, edges, gain=gain), as_rows(picks), as_rows(others), begin=begin)
 
-    x, ratios, told = np.zeros(n), [], []
-    for k, pick in enumerate(picks):
-        told.append([dense_gain(x, row, P, gain) for row in others])
+    ratios, told = [], []
+    for k in range(len(picks)):
+        told.append([gain_after(picks[:k], row, P, gain=gain) for row in others])
         ratios.append([gains[k] / value if value > 0 else np.inf for value in told[-1]])
-        x += dense_row(pick, n) @ P
     ratios, told = np.array(ratios), np.array(told)
     assert near.first == pytest.approx(told[0], rel=1e-9)
-    assert near.last == pytest.approx([dense_gain(x, row, P, gain) for row in others], rel=1e-9)
+    assert near.last == pytest.approx([gain_after(picks, row, P, gain=gain) for row in others], rel=1e-9)
     for j in range(len(others)):
         k = int(near.step[j])
         assert k >= begin
@@ -50,22 +52,38 @@ def test_the_nearest_pick_is_that_of_a_dense_greedy(seed, gain, begin):
         assert near.taken[j] >= near.gain[j] * (1 - 1e-12), "greedy takes the best"
 
 
-def dense_row(row, n):
-    v = np.zeros(n)
-    v[list(set(row.labels))] = row.score
-    return v
-
-
-def dense_gain(x, row, P, gain, a=1e-6, b=0.8):
-    more = dense_row(row, len(x)) @ P
-    if gain == "gradient":
-        return float((b * (x + a) ** (b - 1)) @ more)
-    return float((((x + more) + a) ** b - (x + a) ** b).sum())
-
-
 def test_a_row_without_labels_comes_near_to_nothing():
     n, rows, edges = seeded_pool(20, 5, 1)
     none = Rows.singles(np.array([0, 0]), np.zeros(0, np.int32), np.array([0.0]))
     near = nearest_steps(make_state(n, edges), as_rows(rows[:5]), none)
     assert near.step.tolist() == [-1]
     assert near.first.tolist() == near.last.tolist() == [0.0]
+
+
+def test_gains_around_the_selection_are_by_unit_of_cost():
+    n, rows, edges = seeded_pool(20, 5, 1)
+    P, picks, others = dense_propagation(n, edges), rows[:5], rows[5:]
+    dear = replace(as_rows(others), cost=np.arange(2.0, len(others) + 2))
+    near = nearest_steps(make_state(n, edges), as_rows(picks), dear)
+    for told, taken in ((near.first, []), (near.last, picks)):
+        assert told == pytest.approx([gain_after(taken, row, P) / (j + 2) for j, row in enumerate(others)], rel=1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), norm=st.sampled_from([0.0, 0.5, 1.0]), share=st.sampled_from([1.01, 1.3, 3.0]))
+def test_the_labels_that_would_have_been_enough_are_those_of_a_dense_gain(seed, norm, share):
+    n, rows, edges = seeded_pool(40, 15, seed)
+    P, picks, row = dense_propagation(n, edges), rows[:9], rows[10]
+    state = make_state(n, edges)
+    rescore(state, as_rows(picks))
+
+    def worth(labels):
+        return gain_after(picks, replace(row, labels=tuple(labels), score=row.score / len(labels) ** norm), P)
+
+    own = sorted(set(row.labels))
+    taken = share * worth(own)
+    more = {k: worth([*own, k]) for k in range(n) if k not in own}
+    score = row.score / len(own) ** norm
+    found = labels_enough(state, np.array(own, np.int32), score, taken, norm=norm).tolist()
+    assert sorted(found) == [k for k, gain in more.items() if gain > taken]
+    assert [more[k] for k in found] == pytest.approx(sorted((more[k] for k in found), reverse=True))

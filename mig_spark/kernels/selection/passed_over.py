@@ -28,7 +28,7 @@ class Nearest:
             counts, or the row's gain was 0 in all of them.
         gain: float64 (n,), the row's gain at that step, by unit of cost.
         taken: float64 (n,), the gain of the row that was taken there, by unit of cost.
-        first, last: float64 (n,), the row's gain before the first pick and after the last.
+        first, last: float64 (n,), the row's gain before the first pick and after the last, by unit of cost.
     """
 
     step: I64
@@ -87,6 +87,24 @@ def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) ->
     )  # fmt: skip
 
 
+def labels_enough(state: State, own: npt.NDArray[np.int32], score: float, taken: float, *, norm: float) -> I64:
+    """The labels of which any one more gives a row a gradient gain above `taken`; the one worth most first.
+
+    Sums are not rounded here as the engine rounds them, so a label that is above by less than 1e-9 of it is left out.
+
+    Args:
+        state: before the pick.
+        own: the labels that the row has.
+        score: the row's score, divided by its number of labels to the power `norm`.
+    """
+    # one label more divides the score by more
+    there = score * (len(own) / (len(own) + 1)) ** norm
+    gains = there * (state.h[own].sum() + state.h)
+    gains[own] = -np.inf
+    order = np.argsort(-gains, kind="stable")
+    return np.asarray(order[gains[order] > taken * (1 + 1e-9)])
+
+
 def _label_sets(rows: Rows) -> tuple[I64, I64]:
     """The first row of each label set and cost, and which of those each row has."""
     seen: dict[tuple[bytes, float], int] = {}
@@ -115,7 +133,7 @@ def _follow(
     ptr, ids, scores, cost, o_ptr, o_ids, o_scores, o_cost, begin, view, scratch, step, gain, taken, first, last
 ):
     for j in range(len(o_scores)):
-        first[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch)
+        first[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch) / o_cost[j]
     for k in range(len(scores)):
         if k >= begin:
             mine = row_gain(ids, ptr[k], ptr[k + 1], scores[k], view, scratch) / cost[k]
@@ -125,4 +143,4 @@ def _follow(
                     step[j], gain[j], taken[j] = k, other, mine
         take_row(ids, ptr[k], ptr[k + 1], scores[k], view, scratch)
     for j in range(len(o_scores)):
-        last[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch)
+        last[j] = row_gain(o_ids, o_ptr[j], o_ptr[j + 1], o_scores[j], view, scratch) / o_cost[j]
