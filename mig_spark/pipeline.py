@@ -23,7 +23,7 @@ from mig_spark.curation.fresh import (
 from mig_spark.curation.published import published
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stage import Stage
-from mig_spark.curation.stages import STAGES, flat_counts
+from mig_spark.curation.stages import STAGES, UNFINISHED, flat_counts
 from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.kernels.annotation.model_files import model_identity
@@ -83,7 +83,8 @@ def run_pipeline(
             nothing was done.
         GateError: a quality gate failed; the selection published before stays.
         PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
-        MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done.
+        MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done, or
+            where it had asked endpoints; of those that are stopped by hand, the latter.
     """
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
     planned = _planned(config, stages)
@@ -126,7 +127,7 @@ def run_pipeline(
                     flow.record()
                 flow.do(stage)
         except MigError as e:
-            if not flow.recorded and (flow.done or store.exists(RUNS)):
+            if not flow.recorded and (flow.done or UNFINISHED in run.counts or store.exists(RUNS)):
                 flow.record(error=f"{type(e).__name__} in {flow.stage}: {e}")
             raise
         except KeyboardInterrupt:
@@ -135,6 +136,8 @@ def run_pipeline(
                 "are passed over, and annotation and selection begin with what they had committed",
                 flow.stage, ", ".join(flow.done) or "none",
             )  # fmt: skip
+            if UNFINISHED in run.counts:
+                flow.record(error=f"stopped by hand in {flow.stage}")
             raise
         if not flow.recorded:
             flow.record()

@@ -36,10 +36,15 @@ FAILED = "annotation failed"
 _COSTS = ("requests", "retries", "prompt_tokens", "completion_tokens", "reused", "unparsable", "model_loads", "commits")
 
 
-def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
+def annotate_pool(
+    store: Store, config: Config, run_id: str, *, spent: dict[str, float] | None = None
+) -> dict[str, Any]:
     """Annotate what is missing of the pool, and see that the result is fit for a selection.
 
     Where the config has a vocabulary, ANNOTATED is left to its stage.
+
+    Args:
+        spent: empty; it gets what annotators have cost, as `Work.spent` of `chunks` has it, also where this fails.
 
     Returns:
         Counts: `pool` (rows that screening keeps), `rejected` by reason, `annotated` now, `cached`, `waiting` (without
@@ -60,9 +65,10 @@ def annotate_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     """
     check_columns(store, config)
     warn_of_own_tokens(store, config)
-    learned = learn(store, make_plan(store, config), config.annotate, run_id, alone=config.lock.enabled)
+    spent, alone = {} if spent is None else spent, config.lock.enabled
+    learned = learn(store, make_plan(store, config), config.annotate, run_id, spent, alone=alone)
     plan = learned.plan
-    cost = annotate_missing(store, plan, config.annotate, run_id, alone=config.lock.enabled, spent=learned.cost)
+    cost = annotate_missing(store, plan, config.annotate, run_id, alone=alone, spent=spent)
     warn_of_growth(learned.told, int(cost["cached"] + cost["rows"] + cost["failed"]))
     rejected = _write_rejected(store, plan, config.annotate, run_id)
     unanswered, unparsable = count_failures(failed_keys(store, plan))

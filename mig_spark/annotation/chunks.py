@@ -10,7 +10,6 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -109,9 +108,7 @@ class Work:
         now = self.under_way
         if now is None or not any(a.step for a in self.plan.annotators):
             return None
-        names = [name[1:] for name in COST_COLUMNS]
-        more = dict(zip(names, now.counts.sums(len(names)), strict=True)) if now.counts else {}
-        sums = {name: now.cost[name] + more.get(name, 0.0) for name in names}
+        sums = self.spent()
         done = min(self.total, int(sums["rows"] - now.rows_before) - now.again)
         if not self.plan.paid:
             return Counted(done, self.total, "rows", "annotated", self.began)
@@ -121,6 +118,16 @@ class Work:
             done, self.total, "rows", "annotated", self.began, requests=int(sums["requests"]),
             retries=int(sums["retries"]), tokens=int(prompt + completion), dollars=dollars,
         )  # fmt: skip
+
+    def spent(self) -> dict[str, float]:
+        """The sums of `COST_COLUMNS` up to now: of passes that have ended, and of tasks that have in the one under way.
+        What a task that failed had asked is not in it."""
+        now = self.under_way
+        if now is None or now.counts is None:
+            return dict(self.cost)
+        names = [name[1:] for name in COST_COLUMNS]
+        more = zip(names, now.counts.sums(len(names)), strict=True)
+        return {name: now.cost[name] + told for name, told in more}
 
     def left(self) -> tuple[int | None, int | None]:
         """Requests and tokens that may still be spent; None: no cap."""
@@ -187,7 +194,7 @@ def annotate_missing(
     *,
     alone: bool = True,
     only: DataFrame | None = None,
-    spent: Mapping[str, float] | None = None,
+    spent: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """Annotate the keys that the cache does not have.
 
@@ -195,7 +202,8 @@ def annotate_missing(
         alone: this run holds the lease, so that spilled answers of other runs are of runs that died: they are used,
             and removed at the end.
         only: `id` of the rows that matter; None: all.
-        spent: what this run has spent before, of `COST_COLUMNS`: caps hold for all of it, and sums begin there.
+        spent: what this run has spent before, of `COST_COLUMNS`: caps hold for all of it, and sums begin there. It is
+            brought up to date, also where this fails: it is known of a run that stops then too.
 
     Returns:
         The sums of `COST_COLUMNS`, `rows` annotated, `cached`, `failed`, `commits`, wall `seconds`.
@@ -221,6 +229,8 @@ def annotate_missing(
             with counting(work.counted), executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
     finally:
+        if spent is not None:
+            spent.update(work.spent())
         for table in (ANNOTATE_TODO, ANNOTATED_CHUNK):
             if store.exists(table):
                 store.drop(table)

@@ -29,7 +29,7 @@ from mig_spark.annotation.students import Fitted, find_student, keep_student, me
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation import student as kernel
-from mig_spark.kernels.annotation.annotators import COST_COLUMNS, SCORES, TAGS
+from mig_spark.kernels.annotation.annotators import SCORES, TAGS
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -55,15 +55,15 @@ class Learned:
     Attributes:
         plan: ready to run.
         told: by role, what the students are, as plain values.
-        cost: what teachers have cost in this run: the sums of `COST_COLUMNS`.
     """
 
     plan: Plan
     told: dict[str, dict[str, Any]]
-    cost: dict[str, float]
 
 
-def learn(store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alone: bool = True) -> Learned:
+def learn(
+    store: Store, plan: Plan, config: AnnotateConfig, run_id: str, spent: dict[str, float], *, alone: bool = True
+) -> Learned:
     """Fit the students that are not on record yet, and see that all agree with their teachers.
 
     Args:
@@ -71,6 +71,7 @@ def learn(store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alon
         plan: from `make_plan`.
         config: caps, chunks and the like hold for teachers as for all annotators.
         run_id: the run.
+        spent: gets what teachers have cost in this run, the sums of `COST_COLUMNS`, also where this fails.
         alone: this run holds the lease.
 
     Raises:
@@ -79,9 +80,8 @@ def learn(store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alon
             what `annotate_missing` raises of a teacher. What was answered is committed.
     """
     lessons = {a.lesson.role: a.lesson for a in plan.annotators if a.lesson is not None}
-    cost = dict.fromkeys((name[1:] for name in COST_COLUMNS), 0.0)
     if not lessons:
-        return Learned(plan, {}, cost)
+        return Learned(plan, {})
     known = {role: find_student(store, lesson) for role, lesson in lessons.items()}
     if None in known.values():
         kernel.check_fit_installed()
@@ -91,9 +91,9 @@ def learn(store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alon
         fitted = known[role]
         asked: dict[str, Any] = {"asked": 0, "requests": 0}
         if fitted is None:
-            before = dict(cost)
-            fitted, cost, rows = _fit(store, plan, lesson, config, run_id, cost)
-            asked = {"asked": rows, "requests": int(cost["requests"] - before["requests"])}
+            before = spent.get("requests", 0.0)
+            fitted, rows = _fit(store, plan, lesson, config, run_id, spent)
+            asked = {"asked": rows, "requests": int(spent.get("requests", 0.0) - before)}
         else:
             logger.info(
                 "annotate: the student of %s that run %s fitted is used as it is (%s %s)",
@@ -106,7 +106,7 @@ def learn(store: Store, plan: Plan, config: AnnotateConfig, run_id: str, *, alon
     if alone and not plan.paid and any(known[role] is None and lessons[role].teacher.paid for role in lessons):
         forget_spilled(store, config, run_id)
     plan = replace(plan, tagger=ready.get("tagger", plan.tagger), scorer=ready.get("scorer", plan.scorer))
-    return Learned(plan, said, cost)
+    return Learned(plan, said)
 
 
 def warn_of_growth(told_of: dict[str, dict[str, Any]], rows: int) -> None:
@@ -126,9 +126,9 @@ def warn_of_growth(told_of: dict[str, dict[str, Any]], rows: int) -> None:
 
 def _fit(
     store: Store, plan: Plan, lesson: Lesson, config: AnnotateConfig, run_id: str, spent: dict[str, float]
-) -> tuple[Fitted, dict[str, float], int]:
-    """Have the teacher annotate a sample, learn, and put the student on record; also what was spent up to now, and the
-    rows that the teacher was asked about."""
+) -> tuple[Fitted, int]:
+    """Have the teacher annotate a sample, learn, and put the student on record; also the rows that the teacher was
+    asked about."""
     settings = lesson.settings
     teaching = _teaching(lesson, screened=plan.screened)
     drawn = draw_rows(
@@ -141,6 +141,7 @@ def _fit(
         raise AnnotationError(_too_few(lesson, len(drawn.ids)))
     only = store.spark.createDataFrame([(row_id,) for row_id in drawn.ids], "id string")
     cost = annotate_missing(store, teaching, config, run_id, alone=False, only=only, spent=spent)
+    spent["rows"] = 0.0  # the sample's rows are counted with the pool
     fitted = fit(lesson, _answers(store, teaching, lesson, drawn, only), drawn, run_id)
     store.check_lease()
     keep_student(store, lesson, fitted)
@@ -149,7 +150,7 @@ def _fit(
         lesson.teacher.name, fitted.answered - fitted.agreement.rows, measure(lesson), _shown(fitted.agreement.value),
         fitted.agreement.rows,
     )  # fmt: skip
-    return fitted, {name: cost[name] for name in spent if name != "rows"} | {"rows": 0.0}, int(cost["rows"])
+    return fitted, int(cost["rows"])
 
 
 def _teaching(lesson: Lesson, *, screened: bool) -> Plan:

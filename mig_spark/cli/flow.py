@@ -297,7 +297,8 @@ def explain(config: str, overrides: Sequence[str], ids: Sequence[str], as_json: 
 def runs(config: str, overrides: Sequence[str], last: int, as_json: bool) -> None:
     """List the runs on record, newest first: when, how long, what came out, what endpoints were asked.
 
-    Money is told where CONFIG has a price for the endpoints; what a run asked that did not finish annotating is not.
+    Money is told where CONFIG has a price for the endpoints. Of a run that did not finish annotating, what was asked by
+    tasks that had ended is told.
     """
     from mig_spark.curation.history import describe_runs, past_runs, price_of
     from mig_spark.lakehouse.session import open_session

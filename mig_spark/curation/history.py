@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import FINISHED, RUNS
-from mig_spark.curation.stages import flat_counts
+from mig_spark.curation.stages import PAID, UNFINISHED, flat_counts
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 
@@ -28,7 +28,8 @@ class PastRun:
         counts: rows after each step, as the summary has them: read, pool, annotated, labels, selected, ...
         certificate, config, versions, inputs: as in `runs`, decoded; secrets are masked there already.
         paid: what endpoints were asked when this run annotated: `requests`, `prompt_tokens`, `completion_tokens`, and
-            `dollars` where a price is known; empty where it asked none, or did not come to the end of that stage.
+            `dollars` where a price is known; empty where it asked none. Of a run that failed then, what was asked by
+            tasks that had ended.
     """
 
     run_id: str
@@ -73,16 +74,16 @@ def past_runs(
     if run_id is not None:
         rows = rows.where(sf.col("run_id") == run_id)
     lines = [row.asDict() for row in (rows if last is None else rows.limit(last)).collect()]
-    paid = _paid(store, [line["run_id"] for line in lines], price)
-    found = [_past_run(line, paid.get(line["run_id"], {})) for line in lines]
+    paid = _paid(store, [line["run_id"] for line in lines])
+    found = [_past_run(line, paid.get(line["run_id"], {}), price) for line in lines]
     if not found and run_id is not None:
         raise InputError(f"no run {run_id!r} is on record: `mig-spark runs` lists those that are")
     return found
 
 
-def _paid(store: Store, names: Sequence[str], price: tuple[float, float] | None) -> dict[str, dict[str, float]]:
-    """What endpoints were asked by the runs of these names that asked some. A run's own record has the counts of stages
-    that it passed over too, the record of a finished stage has those of the run that did it."""
+def _paid(store: Store, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What endpoints were asked by the runs of these names that came to the end of annotating. A run's own record has
+    the counts of stages that it passed over too, the record of a finished stage has those of the run that did it."""
     from pyspark.sql import functions as sf
 
     if not store.exists(FINISHED):
@@ -91,13 +92,10 @@ def _paid(store: Store, names: Sequence[str], price: tuple[float, float] | None)
     found: dict[str, dict[str, float]] = {}
     for row in done.select("run_id", "counts").collect():
         counts = json.loads(row["counts"])
-        told = found.setdefault(row["run_id"], {})
-        for name in ("requests", "prompt_tokens", "completion_tokens"):
-            told[name] = told.get(name, 0) + (counts.get(name) or 0)
-        if price is not None:
-            tokens = told["prompt_tokens"], told["completion_tokens"]
-            told["dollars"] = sum(each * n for each, n in zip(price, tokens, strict=True)) / 1e6
-    return {name: told for name, told in found.items() if told["requests"]}
+        told = found.setdefault(row["run_id"], dict.fromkeys(PAID, 0))
+        for name in PAID:
+            told[name] += counts.get(name) or 0
+    return found
 
 
 def price_of(config: Config) -> tuple[float, float] | None:
@@ -115,14 +113,21 @@ def _prices(section: BaseModel) -> Iterator[Any]:
             yield from _prices(value)
 
 
-def _past_run(row: dict[str, Any], paid: dict[str, float]) -> PastRun:
+def _past_run(row: dict[str, Any], finished: dict[str, float], price: tuple[float, float] | None) -> PastRun:
     decoded = {
         name: json.loads(row[name] or "{}") for name in ("seconds", "certificate", "config", "versions", "inputs")
     }
     plain = {name: row[name] for name in ("run_id", "status", "command", "error")}
     # Spark gives times as the driver's clock on the wall has them, without a zone
     plain |= {name: row[name] and row[name].astimezone(dt.timezone.utc) for name in ("started_at", "ended_at")}
-    return PastRun(**plain, **decoded, counts=flat_counts(json.loads(row["counts"] or "{}")), paid=paid)
+    counts = json.loads(row["counts"] or "{}")
+    # a run that failed, and was done under the same name by another try, has a record of each
+    paid = dict(counts.get(UNFINISHED, finished))
+    if not paid.get("requests"):
+        paid = {}
+    elif price is not None:
+        paid["dollars"] = (price[0] * paid["prompt_tokens"] + price[1] * paid["completion_tokens"]) / 1e6
+    return PastRun(**plain, **decoded, counts=flat_counts(counts), paid=paid)
 
 
 def describe_runs(runs: Sequence[PastRun]) -> str:

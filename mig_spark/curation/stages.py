@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Counts of a stage: what endpoints were asked.
+PAID = ("requests", "prompt_tokens", "completion_tokens")
+#: The entry of a run's counts that has those of an annotation that failed.
+UNFINISHED = "unfinished"
 #: Selected rows that a report follows pick by pick, at the driver.
 MOST_FOLLOWED = 200_000
 
@@ -60,7 +64,14 @@ def _forget_screen(store: Store) -> None:
 def _annotate(store: Store, run: Run) -> None:
     from mig_spark.annotation.annotate import annotate_pool, annotation_versions
 
-    counts = run.counts["annotate"] = annotate_pool(store, run.config, run.run_id)
+    spent: dict[str, float] = {}
+    try:
+        counts = run.counts["annotate"] = annotate_pool(store, run.config, run.run_id, spent=spent)
+    except BaseException:
+        # what was paid is on record of a run that fails too
+        if spent.get("requests"):
+            run.counts[UNFINISHED] = {name: int(spent[name]) for name in PAID}
+        raise
     if "students" in counts:  # fitted by now
         run.inputs["annotators"] = annotation_versions(store, run.config)
     run.inputs.pop("vocabulary", None)

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from mig_spark.annotation.annotate import annotate_pool, annotation_versions
 from mig_spark.annotation.endpoints import PriceConfig
 from mig_spark.annotation.preflight import describe_preview, preview_annotation
-from mig_spark.config import Config, build_config
+from mig_spark.config import Config, PoolConfig, build_config
 from mig_spark.contracts import (
     ANNOTATE_TODO,
     ANNOTATED,
@@ -30,6 +30,7 @@ from mig_spark.contracts import (
     RUNS,
     TABLES,
 )
+from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.errors import AnnotationError, DependencyError
 from mig_spark.lakehouse.counted import counted_so_far
 from mig_spark.lakehouse.tables import Store
@@ -153,6 +154,50 @@ def test_rows_tokens_and_money_are_told_as_they_are_counted(
     assert [int(rows) for rows, *_ in told] == sorted(int(rows) for rows, *_ in told)
     dollars = (500 * counts["prompt_tokens"] + 2000 * counts["completion_tokens"]) / 1e6
     assert told[-1] == ("25", "25", "1,500", f"${dollars:.4f}" if dollars < 1 else f"${dollars:.2f}")
+
+
+@pytest.mark.long
+def test_what_a_run_paid_that_failed_is_on_record(
+    spark: SparkSession, server: Server, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that stop at a cap, for answers of no use, and by hand; then one that is done."""
+    lines = [{"prompt": f"question {k}", "completion": "an answer.", "score": 1 + k % 5} for k in range(40)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    def config_of(**annotate: Any) -> Config:
+        usual = {"chunk_rows": 15, "scorer": {"kind": "column"}, "max_attempts": 9}
+        made = make_config(tmp_path, server.url, **(usual | annotate))
+        return made.model_copy(update={"pool": PoolConfig(path=str(tmp_path / "pool.jsonl"))})
+
+    stages = ("ingest", "annotate")
+    with pytest.raises(AnnotationError, match="spend cap"):
+        run_pipeline(spark, config_of(max_requests=18), stages)
+    model.broken = set(range(40))
+    with pytest.raises(AnnotationError, match="rows got no usable answer"):
+        run_pipeline(spark, config_of(allow_degenerate=False, chunk_rows=22), stages)
+    counts = [18, server.requests - 18]
+    model.broken = set()
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mig_spark.annotation.annotate.check_scores", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(spark, config_of(), stages)
+    counts.append(server.requests - sum(counts))
+    run_pipeline(spark, config_of(), stages)
+    assert server.requests == sum(counts), "all is in the cache"
+    found = past_runs(Store(spark, config_of().output), price=(1.0, 2.0))[::-1]
+    assert [one.status for one in found] == ["failed", "failed", "failed", "ok"]
+    assert [one.paid.get("requests") for one in found] == [*counts, None]
+    assert min(counts) > 0
+    assert found[2].error == "stopped by hand in annotate"
+    for one in found[:3]:
+        requests = one.paid["requests"]
+        assert (one.paid["prompt_tokens"], one.paid["completion_tokens"]) == (50 * requests, 10 * requests)
+        assert one.paid["dollars"] == pytest.approx((50 + 2 * 10) * requests / 1e6)
+    assert "18 requests, 1,080 tokens, $0.00" in describe_run(found[0])
 
 
 @pytest.mark.long
@@ -309,6 +354,7 @@ def test_no_secret_of_a_whole_run_is_written_anywhere(
 
     store = Store(spark, config.output)
     assert [row["status"] for row in store.read(RUNS).orderBy("started_at").collect()] == ["ok", "failed"]
+    assert describe_runs(past_runs(store)).count(" requests, ") == 2, "what the failed run asked is told too"
     tables = [store.read(table) for table in TABLES.values() if store.exists(table)]
     rows = [str(row) for table in tables for row in table.collect()]
     assert len(rows) > 60
