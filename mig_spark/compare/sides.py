@@ -18,6 +18,7 @@ from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import ConfigError, InputError
+from mig_spark.lakehouse.lists import NOTHING_THERE
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -75,10 +76,16 @@ def find_side(store: Store, config: Config, name: str) -> Found:
     try:
         ids = read_ranked_ids(store.spark, name)
     except InputError as e:
+        why = str(e).removeprefix(f"the selection = {name}: ")
+        if why.startswith(NOTHING_THERE):
+            why = "no run has this id, and there is no file, folder or table of this name"
+        else:
+            why = f"no run has this id, and as a list of ids it cannot be read ({why})"
         raise InputError(
-            f"{name!r} is none of what can be compared: the id of a run on record (`mig-spark runs` lists them), "
-            f"`{PUBLISHED}` (the one published last), `{BY_STRATEGY}NAME` (NAME is one of "
-            f"{', '.join(STRATEGIES.names())}), or a list of ids in a file, folder or table: {e}"
+            f"{name!r} cannot be compared: {why}. Give the id of a run on record (`mig-spark runs CONFIG` lists them), "
+            f"`{PUBLISHED}` for the selection published last, `{BY_STRATEGY}NAME` for what a strategy would take (NAME "
+            f"is one of {', '.join(STRATEGIES.names())}), or a list of ids: a file of JSON lines with `id`, in order, "
+            "or a table with `rank` and `id`"
         ) from None
     if twice := [i for i, n in Counter(ids).items() if n > 1]:
         raise InputError(f"{name}: {twice[0]!r} is there more than once, and a selection has each row once")

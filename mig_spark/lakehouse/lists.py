@@ -49,6 +49,8 @@ _ENDINGS = {
 }  # fmt: skip
 #: A place with a Delta version, as Delta writes it.
 _AT_VERSION = re.compile(r"(.+)@v([0-9]+)", re.DOTALL)
+#: What an error says first of a name that stands for nothing.
+NOTHING_THERE = "nothing is there"
 _GIVE = "give a table, Parquet, CSV with a header, or JSON lines"
 
 
@@ -161,7 +163,7 @@ def open_table(spark: SparkSession, where: str) -> DataFrame | None:
     if kind == "table":
         return reader.table(where)
     if kind is None:
-        raise InputError("nothing is there: no file, and no table of this name")
+        raise InputError(f"{NOTHING_THERE}: no file, and no table of this name")
     return reader.parquet(where) if _form(where) == "parquet" or _holds_parquet(spark, where) else None
 
 

@@ -325,8 +325,11 @@ def test_two_selections_are_compared(spark, files):
     assert set(first) <= pool
     assert "it is a copy of a row" in describe_comparison(again)
     json.dumps(again.to_dict())
-    with pytest.raises(InputError, match=r"'nowhere' is none of what can be compared: .*list of ids"):
+    with pytest.raises(InputError, match=r"'nowhere' cannot be compared: no run has this id, and there is no file"):
         compare_selections(spark, config, one, "nowhere")
+    (files / "empty.csv").write_text("name\nx\n")
+    with pytest.raises(InputError, match=r"as a list of ids it cannot be read \(.*name\)\. Give the id of a run"):
+        compare_selections(spark, config, one, str(files / "empty.csv"))
     listed.write_text("\n".join(json.dumps({"id": i}) for i in "aba"))
     with pytest.raises(InputError, match="'a' is there more than once"):
         compare_selections(spark, config, one, str(listed))
@@ -395,7 +398,7 @@ def test_what_cannot_be_compared_ends_in_one_line(spark, files):
         (
             "random",
             InputError,
-            r"'random' is none of what can be compared: the id of a run .*`selection`.*`strategy:NAME`",
+            r"'random' cannot be compared: no run has this id.*the id of a run .*`selection`.*`strategy:NAME`.*ids",
         ),
         ("strategy:best", ConfigError, r"compare: strategy.*known are mig, random, "),
         ("strategy:", ConfigError, r"'strategy:' names no strategy: write strategy:random, or"),
