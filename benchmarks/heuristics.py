@@ -2,13 +2,15 @@
 
     python benchmarks/heuristics.py [--data ../shared/data] [--most 1000] [--budget 2000] [--no-selections]
 
-Three tables over a pool whose tasks are known (T0's tasks, mathematics, code, chat; each text once, at most `--most`
+Four tables over a pool whose tasks are known (T0's tasks, mathematics, code, chat; each text once, at most `--most`
 rows of a task):
 
 * rule by rule, also those that were left out with version 3: rank correlation with the length of the answer and of the
   request, and the rows on which the rule bites;
 * defects: every answer is damaged in each of seven ways; how often the damaged row scores lower than it did (a tie is
   half). `swapped`, the answer of another row, is there to show what rules of form cannot see;
+* rules that were tried for what those above let through, an answer of one sentence that breaks off and a short answer
+  that repeats the request: rows and tasks as they are on which one bites, beside the damaged rows that it sees;
 * selections of `--budget` rows by labels of `distilled`, a tenth of the answers damaged: tasks that keep a row, beside
   ten random selections; the mean length of selected answers and requests over the pool's; the share of damaged rows,
   over the pool's. By the score of version 2, of today, and both with
@@ -27,6 +29,7 @@ sys.path.append(sys.path.pop(0))
 import argparse
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,6 +212,76 @@ def show_defects(rows: list[Row]) -> None:
         print(f"| {defect} | {len(pairs)} | {seen[0]:.0%} | {seen[1]:.0%} |")
 
 
+def broken_off(answer: str) -> str | None:
+    """The first three fifths of the words of an answer of one sentence; None where it is none, or has too few."""
+    words = answer.split(" ")
+    if len(words) < 5 or len(heuristics._SENTENCE_END.findall(answer)) > 1:
+        return None
+    cut = " ".join(words[: max(3, len(words) * 3 // 5)]).rstrip(".!?… \n")
+    return cut if cut and not heuristics._SENTENCE_END.search(cut) else None
+
+
+def open_end(least: int) -> Callable[[str, str], bool]:
+    """No end mark at all, and the last character would break off prose of several sentences."""
+
+    def bites(_asked: str, answer: str) -> bool:
+        last = answer.rsplit("\n", 1)[-1]
+        open_ = (answer[-1].isalpha() or answer[-1] in ",،，、;；-–—") and not heuristics._MARKED_LINE.match(last)
+        return open_ and not heuristics._SENTENCE_END.search(answer) and information(answer) > least
+
+    return bites
+
+
+def last_word(words: str) -> Callable[[str, str], bool]:
+    """No end mark, three words and more, and the last is one of these."""
+    known = frozenset(words.split())
+
+    def bites(_asked: str, answer: str) -> bool:
+        said = answer.split()
+        return len(said) > 2 and said[-1].lower() in known and not heuristics._SENTENCE_END.search(answer)
+
+    return bites
+
+
+def is_request(asked: str, answer: str) -> bool:
+    """The answer is the request, but for case and marks around it."""
+    return bool(asked) and heuristics._bare(asked) == heuristics._bare(answer)
+
+
+def is_piece(asked: str, answer: str) -> bool:
+    """The answer is a piece of the request."""
+    return heuristics._bare(answer) in heuristics._bare(asked)
+
+
+#: Beside a bare list: English words after which a sentence goes on; those of the first line always, of the second most
+#: often.
+ALWAYS = "a an the and or nor than because their our your my"
+MOSTLY = (
+    f"{ALWAYS} of to in on at by for from with into if as is are was were be been has have had not both its his her"
+)
+
+
+def show_tried(rows: list[Row]) -> None:
+    whole = [row for row in rows if row.answer]
+    short = [row for row in whole if information(row.answer) < heuristics.SHORT]
+    cut = [replace(row, answer=answer) for row in whole if (answer := broken_off(row.answer))]
+    echoes = [replace(row, answer=row.asked) for row in rows if 0 < information(row.asked) < heuristics.SHORT]
+    print(f"\n{len(whole)} answers, {len(short)} short; {len(cut)} of one sentence cut, {len(echoes)} short echoes\n")
+    print(f"| rule | rows where it bites | tasks with more than 10% | damaged rows seen |\n{'| --- ' * 4}|")
+    for name, bites, there, bad in (
+        *((f"no end mark, above {k} bytes", open_end(k), whole, cut) for k in (24, 64, 128)),
+        ("ends in a word of the long list", last_word(MOSTLY), whole, cut),
+        ("ends in a word of the short list", last_word(ALWAYS), whole, cut),
+        ("short, and a piece of the request", is_piece, short, echoes),
+        ("short, and the request itself", is_request, short, echoes),
+    ):
+        hit = [row for row in there if bites(row.asked, row.answer)]
+        of_task, by_task = (Counter(row.task for row in some) for some in (whole, hit))
+        many = sum(n > 0.1 * of_task[task] for task, n in by_task.items())
+        seen = np.mean([bites(row.asked, row.answer) for row in bad]) if bad else math.nan
+        print(f"| {name} | {len(hit)} ({len(hit) / len(there):.2%}) | {many} | {seen:.0%} |")
+
+
 def within_classes(scores: Floats, lengths: Floats, spread: float) -> Floats:
     """`annotate.score.control: length`, by its definition in docs/annotation.md."""
     place = np.searchsorted(np.sort(lengths), lengths) * CLASSES // len(lengths)
@@ -268,7 +341,7 @@ def main() -> None:
         return
     rows = read_rows(args.data, args.most)
     print(f"{len(rows)} rows of {len({row.task for row in rows})} tasks")
-    shown: list[Callable[[], None]] = [lambda: show_rules(rows), lambda: show_defects(rows)]
+    shown: list[Callable[[], None]] = [lambda: show_rules(rows), lambda: show_defects(rows), lambda: show_tried(rows)]
     if not args.no_selections:
         shown.append(lambda: show_selections(rows, args.budget))
     for show in shown:

@@ -214,3 +214,23 @@ def test_bad_chinese_answers_are_flagged_and_good_ones_are_not(flag: str) -> Non
     good = [score_messages(record["messages"]) for record in records()]
     assert quality < sum(q for q, _, _ in good) / len(good) - 0.1
     assert not any(flags for _, _, flags in good)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "echo"),
+    [
+        ("hi", "hi", True),
+        ("Hi", "hi!", True),
+        ("你好", "你好。", True),
+        ("hi", "hello", False),
+        ("What is 5 - 10?", "-5", False),
+        ("-5", "5", False),
+        ("Is it true or false?", "true", False),
+        ("", "hi", False),
+        ("?", "!", True),
+    ],
+)
+def test_a_short_answer_that_is_the_request_is_an_echo(asked: str, answered: str, echo: bool) -> None:
+    quality, _, flags = score_messages(row(asked, answered))
+    assert ("echo" in flags) == echo
+    assert quality == pytest.approx(3.0 if echo else 6.0)

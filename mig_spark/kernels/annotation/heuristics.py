@@ -39,6 +39,9 @@ _GARBLED = re.compile(
 )
 #: An answer of nothing else stands where one was to be written.
 _NOTHING = re.compile(r"[\s.…。·\-–—_*~]*")
+#: Bytes of information below which an answer is too short to be told from its request by what is new in it.
+SHORT = 24
+_AROUND = " \t\n.!?…。！？｡؟¡¿"
 #: The quality of a row without an answer, the least there is.
 WORST = 1.0
 _DEMANDS = (
@@ -164,13 +167,24 @@ def _variety(answer: str, told: int, flags: set[str]) -> float:
 
 
 def _novelty(asked: str, answer: str, told: int, wanted: int, flags: set[str]) -> float:
-    """From 0.4 (the answer only repeats the request) to 1 (at least half of its information is new)."""
-    if not asked or told < 24:
+    """From 0.4 (the answer only repeats the request) to 1 (at least half of its information is new). A short answer,
+    whose information zlib cannot tell from its own bookkeeping, repeats the request where it is the request."""
+    if not asked:
         return 1.0
+    if told < SHORT:
+        if _bare(asked) != _bare(answer):
+            return 1.0
+        flags.add("echo")
+        return 0.4
     new = max(0, information(asked + "\n" + answer) - wanted) / told
     if new < 0.2:
         flags.add("echo")
     return 0.4 + 0.6 * min(1.0, new / 0.5)
+
+
+def _bare(text: str) -> str:
+    """A text without case, and without the marks of a sentence around it."""
+    return text.casefold().strip(_AROUND)
 
 
 def _clean(answer: str, flags: set[str]) -> float:
