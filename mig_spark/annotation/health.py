@@ -38,6 +38,7 @@ class Health:
         rows: pool rows with an annotation.
         without_labels: rows with no label.
         labels_a_row: mean, and `most_labels` the maximum.
+        labels: 5%, median and 95% of the number of labels of a row.
         labels_outside: labels that the pool brought and that are not on the list of valid ones, each once a row.
         score: least, 1%, median, mean, 99% and greatest score.
         flags: rows with each flag.
@@ -59,6 +60,7 @@ class Health:
     sampled: int = 0
     unanswered: int = 0
     unparsable: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -93,11 +95,13 @@ def measure_health(
     brought = sf.size(sf.array_distinct("given.labels")) - size if reads_given else sf.lit(0)
     parts = ("min", "p01", "median", "mean", "p99", "max")
     points = sf.percentile_approx("score", [0.01, 0.5, 0.99], 10_000)
+    sizes, shares = sf.percentile_approx(size, [0.05, 0.5, 0.95], 10_000), ("p05", "median", "p95")
     row = annotated.agg(
         sf.count("*").alias("rows"),
         sf.sum((size == 0).cast("long")).alias("without_labels"),
         sf.avg(size).alias("labels_a_row"),
         sf.max(size).alias("most_labels"),
+        *(sizes[k].alias(f"labels {name}") for k, name in enumerate(shares)),
         sf.sum(brought).alias("labels_outside"),
         sf.min("score").alias("min"),
         points[0].alias("p01"),
@@ -122,6 +126,7 @@ def measure_health(
         sampled=sampled,
         unanswered=unanswered,
         unparsable=unparsable,
+        labels={name: int(row[f"labels {name}"]) for name in shares},
     )
 
 

@@ -131,6 +131,7 @@ def _exports_are_there(store: Store, path: str) -> bool:
 
 
 def _report(store: Store, run: Run) -> None:
+    from mig_spark.annotation.annotate import FAILED
     from mig_spark.curation.finished import last_finished
     from mig_spark.report import collect_report_data, render_report, write_report
 
@@ -141,8 +142,12 @@ def _report(store: Store, run: Run) -> None:
     plain = run.as_dict()
     annotated = plain["counts"].get("annotate", {})
     health = annotated.get("health")
-    if health and "students" in annotated:
-        health = {**health, "students": annotated["students"]}
+    if health:
+        asked = {name: annotated[name] for name in ("pool", "requests", "retries", "unparsable") if name in annotated}
+        failed = annotated.get("rejected", {}).get(FAILED, 0)
+        health = {**health, "asked": {**asked, "unanswered": annotated.get("waiting", 0) + failed}}
+        if "students" in annotated:
+            health["students"] = annotated["students"]
     chosen = plain["counts"].get("graph", {}).get("threshold_chosen")
     made = last_finished(store, "select")
     tables = {} if made is None else {**made.reads["tables"], **made.writes}

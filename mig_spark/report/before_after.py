@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mig_spark.contracts import POOL
 from mig_spark.kernels.ingest.languages import language_of
-from mig_spark.report.data import Floats, LengthFacts, ScoreFacts, Share
+from mig_spark.report.data import Floats, Histogram, LengthFacts, ScoreFacts, Share
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from mig_spark.lakehouse.tables import Store
 
 SOURCES, SCORE_BINS = 10, 40
-#: Bins of the lengths of answers, for each doubling.
+#: Bins of lengths and tokens, for each doubling.
 _BINS_A_DOUBLING = 2
+#: Rows with as many turns and more are one bin.
+MOST_TURNS = 12
 #: Rows, selected or not, and characters of each, from which languages are told; languages that are named.
 TOLD, TOLD_CHARACTERS, LANGUAGES = 1_000, 400, 8
 UNKNOWN = "unknown"
@@ -79,66 +81,90 @@ def _score_edges(scores: Scores) -> Floats:
 
 
 def scores_and_lengths(annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[ScoreFacts, LengthFacts]:
-    """Scores and lengths before and after, in one pass: rows by the bin of either, selected or not."""
+    """Scores, lengths, tokens and turns before and after, in one pass: rows by the bin of each, selected or not."""
     from pyspark.sql import functions as sf
 
+    def by_factors(column: str) -> Any:
+        return sf.floor(sf.log2(sf.greatest(column, sf.lit(1))) * _BINS_A_DOUBLING)
+
     edges = _score_edges(scores)
-    known = "answer_characters" in annotated.columns
-    if not edges.size and not known:
-        return ScoreFacts(), LengthFacts()
-    chosen = selection.select("id", sf.lit(True).alias("chosen"))
-    place: Any = sf.lit(None).cast("int")
+    bins: dict[str, Any] = {}
     if edges.size:
         place = (sf.col("score") - float(edges[0])) / float(edges[1] - edges[0])
-        place = sf.floor(sf.least(sf.greatest(place, sf.lit(0.0)), sf.lit(len(edges) - 2.0))).cast("int")
-        place = sf.when(sf.col("score").isNotNull() & ~sf.isnan("score"), place)
-    bins: Any = sf.lit(None).cast("int")
-    if known:
-        bins = sf.floor(sf.log2(sf.greatest("answer_characters", sf.lit(1))) * _BINS_A_DOUBLING).cast("int")
-    sums = {"answers": "answer_characters", "turns": "turns", "tokens": "tokens"}
-    found = {name: column for name, column in sums.items() if known and column in annotated.columns}
+        place = sf.floor(sf.least(sf.greatest(place, sf.lit(0.0)), sf.lit(len(edges) - 2.0)))
+        bins["score"] = sf.when(~sf.isnan("score"), place)
+    wanted = {
+        "answer_characters": by_factors("answer_characters"),
+        "tokens": by_factors("tokens"),
+        "turns": sf.least("turns", sf.lit(MOST_TURNS)),
+    }
+    if "answer_characters" in annotated.columns:
+        bins |= {name: place for name, place in wanted.items() if name in annotated.columns}
+    if not bins:
+        return ScoreFacts(), LengthFacts()
+    chosen = selection.select("id", sf.lit(True).alias("chosen"))
+    told = [
+        sf.struct(sf.lit(name).alias("of"), place.cast("int").alias("bin"), sf.col(name).cast("double").alias("value"))
+        for name, place in bins.items()
+    ]
     lines = (
         annotated.join(chosen, "id", "left")
-        .groupBy(sf.coalesce("chosen", sf.lit(False)).alias("chosen"), place.alias("score_bin"), bins.alias("bin"))
-        .agg(
-            sf.count(sf.lit(1)).alias("rows"),
-            *(sf.sum(column).alias(name) for name, column in found.items()),
-            *(sf.count(column).alias(f"{name}_known") for name, column in found.items()),
-        )
+        .select(sf.coalesce("chosen", sf.lit(False)).alias("chosen"), sf.explode(sf.array(*told)).alias("told"))
+        .where("told.bin is not null and told.value is not null")
+        .groupBy("chosen", "told.of", "told.bin")
+        .agg(sf.count(sf.lit(1)).alias("rows"), sf.sum("told.value").alias("sum"))
         .collect()
     )
-    return _score_facts(lines, edges, scores), _length_facts(lines, tuple(found))
+    of = {name: [line for line in lines if line.of == name] for name in ("score", *wanted)}
+    return _score_facts(of["score"], edges, scores), _length_facts(of)
 
 
 def _score_facts(lines: Sequence[Any], edges: Floats, scores: Scores) -> ScoreFacts:
     if not edges.size or scores.middle is None:
         return ScoreFacts()
-    pool, picked = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
-    for line in lines:
-        if line.score_bin is not None:
-            pool[line.score_bin] += line.rows
-            picked[line.score_bin] += line.rows * line.chosen
+    pool, picked = _counted(lines, edges.size - 1)
     return ScoreFacts(edges, pool, picked, scores.middle[0], scores.selected_middle)
 
 
-def _length_facts(lines: Sequence[Any], found: Sequence[str]) -> LengthFacts:
-    counted = [line for line in lines if line.bin is not None]
-    if not counted:
-        return LengthFacts()
-    last = max(line.bin for line in counted)
-    pool, picked = np.zeros(last + 1), np.zeros(last + 1)
-    for line in counted:
+def _length_facts(of: Mapping[str, Sequence[Any]]) -> LengthFacts:
+    answers, tokens = (_by_factors(of[name]) for name in ("answer_characters", "tokens"))
+    means = {}
+    for name, column in (("answers", "answer_characters"), ("turns", "turns"), ("tokens", "tokens")):
+        whole, part = ([one for one in of[column] if one.chosen or not only] for only in (False, True))
+        if part:
+            means[name] = (_mean(whole), _mean(part))
+    return LengthFacts(answers.edges, answers.pool, answers.selection, means, tokens, _by_turns(of["turns"]))
+
+
+def _mean(lines: Sequence[Any]) -> float:
+    return float(sum(line["sum"] for line in lines) / sum(line.rows for line in lines))
+
+
+def _counted(lines: Sequence[Any], bins: int) -> tuple[Floats, Floats]:
+    """Rows of each bin, in the pool and in the selection."""
+    pool, picked = np.zeros(bins), np.zeros(bins)
+    for line in lines:
         pool[line.bin] += line.rows
         picked[line.bin] += line.rows * line.chosen
-    means = {}
-    for name in found:
-        whole, part = ((sum(one[name] or 0 for one in of), sum(one[f"{name}_known"] for one in of))
-                       for of in (lines, [line for line in lines if line.chosen]))  # fmt: skip
-        if whole[1] and part[1]:
-            means[name] = (whole[0] / whole[1], part[0] / part[1])
+    return pool, picked
+
+
+def _by_factors(lines: Sequence[Any]) -> Histogram:
+    if not lines:
+        return Histogram()
+    last = max(line.bin for line in lines)
+    pool, picked = _counted(lines, last + 1)
     edges = 2.0 ** (np.arange(last + 2) / _BINS_A_DOUBLING)
     first = int(np.flatnonzero(pool)[0])
-    return LengthFacts(edges[first:], pool[first:], picked[first:], means)
+    return Histogram(edges[first:], pool[first:], picked[first:])
+
+
+def _by_turns(lines: Sequence[Any]) -> Histogram:
+    if not lines:
+        return Histogram()
+    first, last = min(line.bin for line in lines), max(line.bin for line in lines)
+    pool, picked = _counted(lines, last + 1)
+    return Histogram(np.arange(first, last + 2, dtype=np.float64), pool[first:], picked[first:])
 
 
 def sources(annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[Share, ...]:

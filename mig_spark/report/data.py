@@ -81,26 +81,31 @@ class LabelFacts:
 
 
 @dataclass(frozen=True)
-class ScoreFacts:
-    """Histogram of scores: `edges` has one entry more than the two arrays of row counts."""
+class Histogram:
+    """Rows by bins: `edges` (ascending) has one entry more than the two arrays of row counts."""
 
     edges: Floats = field(default_factory=_empty)
     pool: Floats = field(default_factory=_empty)
     selection: Floats = field(default_factory=_empty)
+
+
+@dataclass(frozen=True)
+class ScoreFacts(Histogram):
+    """Histogram of scores, and their medians."""
+
     pool_median: float | None = None
     selection_median: float | None = None
 
 
 @dataclass(frozen=True)
-class LengthFacts:
-    """How long the answers are, in characters: `edges` (ascending, by factors) has one entry more than the two arrays
-    of row counts. `means` has, for answers (characters), turns and tokens, the mean in the pool and in the selection;
-    what is not known is left out."""
+class LengthFacts(Histogram):
+    """How long the answers are, in characters, by factors; `tokens` of the rows the same. `turns`: bins are whole
+    numbers, and the last has all rows with as many or more. `means` has, for answers (characters), turns and tokens,
+    the mean in the pool and in the selection. What is not known is left out."""
 
-    edges: Floats = field(default_factory=_empty)
-    pool: Floats = field(default_factory=_empty)
-    selection: Floats = field(default_factory=_empty)
     means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tokens: Histogram = Histogram()
+    turns: Histogram = Histogram()
 
 
 @dataclass(frozen=True)
@@ -234,10 +239,11 @@ class ReportData:
     """A whole report.
 
     `health` is `annotation.health.Health` as plain values, empty where none is known; where students annotated, its
-    `students` says what they are (`annotation.students.told`), by role. `threshold` is
-    `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else empty. `versions`
-    are those of packages, `tables` the Delta versions that the selection read and wrote. `config` may hold secrets:
-    rendering masks them.
+    `students` says what they are (`annotation.students.told`), by role; its `asked` has what the last annotation
+    counted: rows of the `pool` and those `unanswered`, and of endpoints `requests`, `retries` and `unparsable` answers.
+    `threshold` is `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else
+    empty. `versions` are those of packages, `tables` the Delta versions that the selection read and wrote.
+    `config` may hold secrets: rendering masks them.
     """
 
     run_id: str

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mig_spark.report.charts import Axis, Bar, Chart, Line, columns, curves, linear_axis, log_axis, rows
-from mig_spark.report.data import Band, Counts, Curve, GraphFacts, LabelFacts, LengthFacts, ScoreFacts, Share
+from mig_spark.report.data import Band, Counts, Curve, GraphFacts, Histogram, LabelFacts, LengthFacts, ScoreFacts, Share
 from mig_spark.report.drawing import label_graph
 from mig_spark.report.text import count, number, percent, shortened
 
@@ -71,24 +71,35 @@ def objective(selection: Curve, random: Curve, knee: int | None = None) -> Figur
     )
 
 
-def steps(selection: Curve, random: Curve, gains: Curve) -> Figure:
-    """What one more row adds, by rank; both axes logarithmic. `gains` is left out where it is the same thing."""
-    chance, rises = _rises(random), _rises(selection)
-    lines = [_line(chance, "random", "muted", "dot"), _line(rises, "selection", "selection")]
-    key = [RANDOM, SELECTION]
-    if gains.rank.size:
-        lines.append(_line(gains, "gain when taken", "selection", "dash"))
-        key.append(("gain", "gain when taken"))
+def steps(selection: Curve, random: Curve) -> Figure:
+    """What one more row adds, by rank; both axes logarithmic."""
+    lines = [_line(_rises(random), "random", "muted", "dot"), _line(_rises(selection), "selection", "selection")]
     return Figure(
         "steps",
         "What one more row adds",
-        "Mean rise of the objective a row." + (" The gain is what ordered the rows." if gains.rank.size else ""),
+        "Mean rise of the objective a row.",
         curves(
             lines,
             log_axis("Rank (log)", [line.x for line in lines]),
             log_axis("Rise of E a row (log)", [line.y for line in lines]),
         ),
-        key=key,
+        key=(RANDOM, SELECTION),
+    )
+
+
+def gains(found: Curve) -> Figure:
+    """The gain of each row when it was taken, by rank; both axes logarithmic."""
+    line = _line(found, "selection", "selection")
+    return Figure(
+        "gains",
+        "Gain when taken",
+        "What ordered the rows: a row's score times the slope of the objective at its labels. The objective rises by "
+        "less, since that slope falls on the way.",
+        curves(
+            [line],
+            log_axis("Rank (log)", [line.x]),
+            log_axis("Gain (log)", [line.y]),
+        ),
     )
 
 
@@ -165,7 +176,34 @@ def lengths(facts: LengthFacts) -> Figure:
     return _before_and_after("lengths", "Length of the answers before and after", note, facts, axis)
 
 
-def _before_and_after(figure_id: str, title: str, note: str, facts: ScoreFacts | LengthFacts, x: Axis) -> Figure:
+def tokens(facts: Histogram) -> Figure:
+    """The tokens of the rows as shares of rows, pool and selection."""
+    axis = log_axis("Tokens of a row (log)", [facts.edges])
+    note = "How many rows have how many tokens, in the pool and in the selection."
+    return _before_and_after("tokens", "Tokens before and after", note, facts, axis)
+
+
+def turns(facts: Histogram, most: int) -> Figure:
+    """The turns of the rows as shares of rows, pool and selection; `most` and more are one group."""
+    shares_ = [part / max(float(part.sum()), 1.0) for part in (facts.pool, facts.selection)]
+    groups = [
+        (
+            f"{int(edge)} +" if edge == most else f"{int(edge)}",
+            (
+                Bar(before, "muted", f"pool: {percent(before)}"),
+                Bar(after, "selection", f"selection: {percent(after)}"),
+            ),
+        )
+        for edge, before, after in zip(facts.edges.tolist(), *(part.tolist() for part in shares_), strict=False)
+    ]
+    highest = max(float(part.max()) for part in shares_)
+    y = linear_axis("Share of rows", 0, 1.05 * highest, form="percent")
+    note = "How many rows have how many messages, in the pool and in the selection."
+    chart = columns(groups, "Turns", y, ("Pool", "Selection"))
+    return Figure("turns", "Turns before and after", note, chart, key=(POOL, SELECTION))
+
+
+def _before_and_after(figure_id: str, title: str, note: str, facts: Histogram, x: Axis) -> Figure:
     """Two histograms over the same bins, each as shares of its rows."""
     lines = [
         Line(name, facts.edges, part / max(float(part.sum()), 1.0), tint, steps=True)

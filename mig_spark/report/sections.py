@@ -11,8 +11,9 @@ from mig_spark.config import unlike_defaults
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS, SAID
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
+from mig_spark.report.before_after import MOST_TURNS
 from mig_spark.report.chosen import chosen
-from mig_spark.report.data import Curve, ReportData, RowExcerpt
+from mig_spark.report.data import ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
@@ -83,7 +84,9 @@ def information(data: ReportData) -> Section:
             )
     plots: list[Figure | str] = [figures.objective(data.objective, data.random, knee(data.objective))]
     if data.objective.rank.size > MIN_POINTS:
-        plots.append(figures.steps(data.objective, data.random, Curve() if _gain_is_rise(data) else data.gains))
+        plots.append(figures.steps(data.objective, data.random))
+        if not _gain_is_rise(data) and (data.gains.value > 0).any():
+            plots.append(figures.gains(data.gains))
     return Section("information", "Information gained", take, [plots])
 
 
@@ -155,6 +158,10 @@ def mix(data: ReportData) -> Section:
         right.append(figures.scores(data.scores))
     if data.lengths.edges.size > 1:
         right.append(figures.lengths(data.lengths))
+    if data.lengths.tokens.edges.size > 1:
+        left.append(figures.tokens(data.lengths.tokens))
+    if (data.lengths.turns.pool > 0).sum() > 1:
+        right.append(figures.turns(data.lengths.turns, MOST_TURNS))
     return Section("mix", "Before and after", _mix_takeaway(data), [left, right])
 
 
@@ -182,27 +189,48 @@ def annotation(data: ReportData) -> list[Section]:
     not know."""
     health = data.health
     known = {name: rho for name, rho in (health.get("follows") or {}).items() if rho is not None}
-    if not known:
+    if not health:
         return []
-    take = (
-        score_warning(data) or "The score follows neither the length of the answers nor the number of turns or labels."
-    )
-    lines = [(SAID[name], f"{rho:.2f}") for name, rho in known.items()]
-    found = table(
-        [("The score beside", "wide"), ("Rank correlation", "num")], lines, bars=[abs(v) for v in known.values()]
-    )
-    note = f"Measured on {plural(health.get('sampled', 0), 'row')}. Above {FOLLOWS} it decides what is selected."
-    facts: list[tuple[str, Any]] = [
-        ("rows", health["rows"]), ("labels a row", health["labels_a_row"]),
-        ("rows without labels", health["without_labels"]),
-        *((f"rows flagged {flag}", n) for flag, n in health["flags"].items() if n),
-    ]  # fmt: skip
-    cards: list[Figure | str] = [
-        card("What the score follows", note, found),
-        card("Labels and flags", "", pairs(facts)),
-        *([_students(health["students"])] if health.get("students") else []),
-    ]
+    cards: list[Figure | str] = []
+    take = ""
+    if known:
+        take = (
+            score_warning(data)
+            or "The score follows neither the length of the answers nor the number of turns or labels."
+        )
+        lines = [(SAID[name], f"{rho:.2f}") for name, rho in known.items()]
+        found = table(
+            [("The score beside", "wide"), ("Rank correlation", "num")], lines, bars=[abs(v) for v in known.values()]
+        )
+        note = f"Measured on {plural(health.get('sampled', 0), 'row')}. Above {FOLLOWS} it decides what is selected."
+        cards.append(card("What the score follows", note, found))
+    cards.append(card("Labels and flags", "", pairs(_health_facts(health))))
+    if health.get("students"):
+        cards.append(_students(health["students"]))
     return [Section("annotation", "Labels and scores", take, [cards])]
+
+
+def _health_facts(health: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What is on record of the annotation."""
+    rows, labels = health.get("rows") or 0, health.get("labels") or {}
+    facts: list[tuple[str, Any]] = [("rows", rows), ("labels a row, mean", health.get("labels_a_row"))]
+    if labels:
+        facts.append(("labels a row, 5%, median, 95%", [labels[name] for name in ("p05", "median", "p95")]))
+    bare = health.get("without_labels") or 0
+    facts.append(("rows without labels", _share(bare, rows)))
+    facts += [(f"rows flagged {flag}", _share(n, rows)) for flag, n in (health.get("flags") or {}).items() if n]
+    asked = health.get("asked") or {}
+    if asked.get("unanswered"):
+        facts.append(("rows without an answer", _share(asked["unanswered"], asked.get("pool") or 0)))
+    if asked.get("requests"):
+        facts.append(("requests to endpoints", asked["requests"]))
+        told = (("retries", "requests sent again"), ("unparsable", "answers that could not be read"))
+        facts += [(words, _share(asked[name], asked["requests"])) for name, words in told if name in asked]
+    return facts
+
+
+def _share(n: int, of: int) -> str:
+    return f"{count(n)} ({percent(n / of)})" if n and of else count(n)
 
 
 def _students(students: Mapping[str, Mapping[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, REJECTED, SELECTION, 
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data, render_report
-from mig_spark.report.before_after import SCORE_BINS, SOURCES
+from mig_spark.report.before_after import MOST_TURNS, SCORE_BINS, SOURCES
 from mig_spark.report.excerpts import RowsToRead, rejected_examples, rows_to_read
 
 N, K = 60, 20
@@ -30,8 +30,8 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     store = Store(spark, OutputConfig(path=str(tmp_path)))
     rows = _pool_rows()
     annotated = spark.createDataFrame(
-        [(r["id"], r["labels"], r["score"], r["source"], r["long"], r["turns"]) for r in rows],
-        "id string, labels array<string>, score double, source string, answer_characters bigint, turns int",
+        [(r["id"], r["labels"], r["score"], r["source"], r["long"], r["turns"], r["tokens"]) for r in rows],
+        "id string, labels array<string>, score double, source string, answer_characters bigint, turns int, tokens int",
     )
     with pytest.raises(InputError, match="selection"):
         collect_report_data(store, annotated, {"run_id": "r1"})
@@ -94,10 +94,21 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     lengths = data.lengths
     for part, of in ((lengths.pool, rows), (lengths.selection, chosen)):
         assert list(part) == list(np.histogram([max(r["long"], 1) for r in of], lengths.edges)[0])
+        assert sum(part) == len(of)
+    counted = [[r for r in of if r["tokens"] is not None] for of in (rows, chosen)]
+    for part, of in zip((lengths.tokens.pool, lengths.tokens.selection), counted, strict=True):
+        assert list(part) == list(np.histogram([r["tokens"] for r in of], lengths.tokens.edges)[0])
+        assert sum(part) == len(of) > 0
+    for part, of in ((lengths.turns.pool, rows), (lengths.turns.selection, chosen)):
+        told = Counter(min(r["turns"], MOST_TURNS) for r in of)
+        assert list(part) == [told[k] for k in range(2, MOST_TURNS + 1)]
+    assert list(lengths.turns.edges) == list(range(2, MOST_TURNS + 2))
     assert lengths.means == {
-        name: pytest.approx(tuple(np.mean([r[key] for r in of]) for of in (rows, chosen)))
-        for name, key in (("answers", "long"), ("turns", "turns"))
-    }
+        name: pytest.approx(tuple(np.mean([r[key] for r in of]) for of in both))
+        for name, key, both in (
+            ("answers", "long", (rows, chosen)), ("turns", "turns", (rows, chosen)), ("tokens", "tokens", counted)
+        )
+    }  # fmt: skip
 
     assert [(n.name, n.rows, n.selected) for n in data.graph.drawn] == [
         (v, n, uses[v]) for v, n in sorted(frequency.items(), key=lambda p: (-p[1], p[0]))
@@ -173,7 +184,8 @@ def _pool_rows() -> list[dict[str, Any]]:
     for i in range(N):
         source = None if i % 11 == 0 else f"source {i % 14:02d}"
         labels = sorted({f"l{i % 4}", f"l{i % 7}", f"rare {i // 6}"})
-        lengths = {"long": (i * i * 37) % 1500, "turns": 2 + i % 3}
+        lengths = {"long": (i * i * 37) % 1500, "turns": 2 + i % 3 + 12 * (i % 5 == 1)}
+        lengths["tokens"] = None if i % 7 == 3 else 5 + i
         rows.append({"id": f"id-{i:03d}", "labels": labels, "score": 0.25 * (i % 13), "source": source, **lengths})
     return rows
 

@@ -179,6 +179,7 @@ def test_health_tells_what_the_score_follows(
     rows = spark.createDataFrame(data, HEALTH).cache()
     whole = measure_health(rows, (), reads_given=False)
     assert whole.sampled == n
+    assert whole.labels == {name: np.percentile(labels, k) for name, k in (("p05", 5), ("median", 50), ("p95", 95))}
     assert whole.follows["answer_characters"] == pytest.approx(spearmanr(score, lengths).statistic)
     assert whole.follows["labels"] == pytest.approx(spearmanr(score, labels).statistic)
     assert whole.follows["turns"] is None

@@ -21,6 +21,7 @@ from mig_spark.report.data import (
     Edge,
     EvidenceFacts,
     GraphFacts,
+    Histogram,
     LabelNode,
     LengthFacts,
     RejectedExample,
@@ -151,9 +152,17 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
                 "answers": (float(length.mean()), float(length[order].mean())),
                 "turns": (2.1, 2.3),
             },
+            Histogram(
+                length_edges,
+                np.histogram(length / 3, length_edges)[0].astype(float),
+                np.histogram(length[order] / 3, length_edges)[0].astype(float),
+            ),
+            Histogram(np.array([2.0, 3, 4, 5]), np.array([0.9, 0.0, 0.1]) * rows, np.array([0.8, 0, 0.2]) * budget),
         ),
         health={
             "rows": rows, "without_labels": 0, "labels_a_row": 3.5, "flags": {"refusal": 12, "echo": 0},
+            "labels": {"p05": 1, "median": 3, "p95": 6},
+            "asked": {"pool": rows + 16, "unanswered": 16, "requests": 5_000, "retries": 40, "unparsable": 25},
             "follows": {"answer_characters": 0.41, "turns": None, "labels": -0.02}, "sampled": rows,
         },
         graph=GraphFacts(

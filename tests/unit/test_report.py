@@ -22,7 +22,7 @@ from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.masking import MASK
 from mig_spark.report import ReportData, render_report, write_report
 from mig_spark.report.charts import Line, curves, linear_axis, log_axis
-from mig_spark.report.data import Community, Counts, Curve, RowExcerpt, ScoreFacts, Share
+from mig_spark.report.data import Community, Counts, Curve, Histogram, RowExcerpt, ScoreFacts, Share
 from mig_spark.report.labels import expected_covered, label_facts, largest_communities
 from mig_spark.report.parts import pairs, pool_row, table
 from mig_spark.report.text import excerpt, flatten, percent, script_json, shortened
@@ -99,12 +99,15 @@ def test_every_part_is_there(page: Tags) -> None:
             "funnel",
             "objective",
             "steps",
+            "gains",
             "coverage",
             "bands",
             "top-labels",
+            "tokens",
             "sources",
             "scores",
             "lengths",
+            "turns",
             "evidence-strata",
             "evidence-own",
             "evidence-distance",
@@ -125,7 +128,7 @@ def test_every_part_is_there(page: Tags) -> None:
 def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
     page = render_report(data)
     cards = re.findall(r'<div class="plot" id="plot-([a-z-]+)".*?<details class="numbers">', page, re.DOTALL)
-    assert len(cards) == 15, "each has its numbers as a table"
+    assert len(cards) == 18, "each has its numbers as a table"
     for shape in re.findall(r'<poly(?:line|gon) [^>]*points="([^"]+)"', page):
         points = np.array([tuple(map(float, point.split(","))) for point in shape.split()])
         assert len(points) > 1
@@ -442,3 +445,28 @@ def test_the_largest_communities_come_first_and_single_labels_not_at_all() -> No
     community = np.array([0, 5, 5, 0, 4, 5, -1])
     found = largest_communities(names, community, np.array([1, 3, 9, 4, 8, 3, 5]), np.array([0, 1, 2, 0, 0, 0, 1]))
     assert found == (Community(3, 2, ("c", "b", "f")), Community(2, 0, ("d", "a")))
+
+
+def test_the_health_of_the_annotation_is_told_as_far_as_it_is_on_record(data: ReportData) -> None:
+    page = Tags(render_report(data)).text
+    rows = data.counts.annotated
+    for words in (
+        "labels a row, 5%, median, 95% 1, 3, 6", "rows flagged refusal 12 (",
+        f"rows without an answer 16 ({percent(16 / (rows + 16))})",
+        "requests to endpoints 5,000", "requests sent again 40 (0.8%)", "answers that could not be read 25 (0.5%)",
+    ):  # fmt: skip
+        assert words in page, words
+    bare = {"rows": rows, "without_labels": 3, "labels_a_row": 2.0, "flags": {}, "follows": {}}
+    page = Tags(render_report(dataclasses.replace(data, health=bare))).text
+    assert "labels a row, mean 2 rows without labels 3 (" in page
+    for words in ("5%, median, 95%", "without an answer", "endpoints", "What the score follows"):
+        assert words not in page
+
+
+def test_what_is_not_known_before_and_after_is_not_drawn(data: ReportData) -> None:
+    one = dataclasses.replace(data.lengths.turns, pool=np.array([9.0, 0, 0]))
+    lengths = dataclasses.replace(data.lengths, tokens=Histogram(), turns=one)
+    page = render_report(dataclasses.replace(data, lengths=lengths, config={"select": {"gain": "exact"}}))
+    for name in ("plot-tokens", "plot-turns", "plot-gains"):
+        assert name not in page
+        assert name in render_report(data)

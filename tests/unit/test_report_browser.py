@@ -44,7 +44,7 @@ def test_every_plot_is_drawn_and_tells_its_values(tmp_path: Path, width: int) ->
     said = json.loads(html.unescape(re.search(r'data-said="([^"]*)"', shown)[1]))
     assert said["overflow"] <= 0
     assert said["outside"] == 0
-    assert len(said["drawn"]) == 15
+    assert len(said["drawn"]) == 18
     assert all(shapes > 0 for _, shapes in said["drawn"]), said["drawn"]
     final, random = data.objective.value[-1], data.random.value[-1]
     assert said["end"].split("\n")[0] == "Rank (rows taken)  50"
