@@ -227,20 +227,24 @@ def _look_at_stages(plan: DryRun, store: Store, config: Config, done: Mapping[st
 def _time_of(name: str, plan: DryRun, store: Store, config: Config) -> tuple[float | None, str]:
     """Seconds of a stage, and what they go by: the last run on record here, scaled by its rows; else a rate."""
     assert plan.rows is not None
+    rate = RATES.get(name)
     seconds: float | None = None
     by = ""
     last, before = last_finished(store, name), last_finished(store, "ingest")
     rows_then = before.counts.get("pool") if before is not None else None
     # what models and endpoints took then says nothing of what is missing now
     if name != "annotate" and last is not None and rows_then:
-        seconds, by = last.seconds * plan.rows / rows_then, f"run {last.run_id}, by rows"
-    elif (rate := RATES.get(name)) is not None:
+        then = last.seconds * plan.rows / rows_then if rate is None else rate.scaled(last.seconds, rows_then, plan.rows)
+        seconds, by = then, f"run {last.run_id}, by rows"
+    elif rate is not None:
         seconds, by = rate.seconds(plan.rows, plan.cores), "a rate of docs/benchmarks.md"
         if name == "graph":
             if config.graph.edges != "similarity":
                 seconds += COOCCURRENCE.seconds(plan.rows, plan.cores)
             if config.graph.edges != "cooccurrence":
                 by += "; similarity of labels comes to it"
+        if name == "screen" and (config.screen.near_duplicates is not None or config.screen.contamination):
+            by += "; near duplicates and evaluation sets come to it"
     if name == "annotate" and plan.annotation is not None:
         # those at an endpoint wait while models work, and the other way round: at most one after the other
         seconds = (seconds or 0.0) + plan.annotation.seconds + plan.annotation.endpoint_seconds

@@ -1,8 +1,8 @@
 """How long the stages take, for estimates of an order of magnitude: what was measured, where, and how it is scaled.
 
 A rate is of one machine and one kind of rows. Better, where there is one, is the record of a run of the same output:
-`dry_run` scales that by the rows, and falls back on these. A stage without a rate here has not been measured, and its
-time is not estimated.
+`dry_run` scales that by the rows (`scaled`), and falls back on these. A stage without a rate here has not been
+measured, and its time is not estimated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Rate:
     """Time of a stage.
 
     Attributes:
-        fixed: seconds whatever the rows.
+        fixed: seconds whatever the rows: Spark's jobs and commits, and code that is compiled, mostly by one core.
         per_row: core-seconds a row: halved by twice the cores.
         measured_by: the command, and the page that has what it said.
     """
@@ -28,16 +28,32 @@ class Rate:
         """Wall seconds for so many rows on so many cores."""
         return self.fixed + rows * self.per_row / cores
 
+    def scaled(self, seconds: float, rows_then: int, rows: int) -> float:
+        """Seconds of a stage that took so many for `rows_then` rows: what is above `fixed` goes by the rows."""
+        fixed = min(self.fixed, seconds)
+        return fixed + (seconds - fixed) * rows / rows_then
+
 
 _SELECT = "benchmarks/select.py, docs/benchmarks.md, 1 to 30 million rows"
-_GRAPH = "benchmarks/label_graph.py, docs/benchmarks.md, 1 million rows"
-_ANNOTATED = "benchmarks/annotated.py, docs/benchmarks.md, 1 million rows of 900 characters; without `annotations`"
-#: By stage, on two cores that were not always free. Of `annotate`, what its tables take: models and endpoints are
-#: estimated for themselves (annotation/preflight.py). `graph` is of the rows: similarity of labels comes to it.
+_GRAPH = "benchmarks/label_graph.py, docs/benchmarks.md, 1 million rows; fixed by benchmarks/stages.py"
+_ANNOTATED = (
+    "benchmarks/annotated.py, docs/benchmarks.md, 1 million rows of 900 characters, without `annotations`; fixed by "
+    "benchmarks/stages.py"
+)
+_STAGES = "benchmarks/stages.py, docs/benchmarks.md, 2,000 and 20,000 rows of 900 characters"
+#: By stage. Times of a million rows and more were taken on two cores that were not always free. What
+#: `benchmarks/stages.py` measures is core-seconds: `fixed` is as many seconds, as if one core were busy. Of `annotate`,
+#: what its tables take: models and endpoints are estimated for themselves (annotation/preflight.py). `graph` is of the
+#: rows: similarity of labels comes to it. `screen` is of copies alone. What a row adds to `report` was too little to be
+#: told at these sizes.
 RATES: dict[str, Rate] = {
-    "annotate": Rate(0.0, 2 * 70.8e-6, _ANNOTATED),
-    "graph": Rate(0.0, 2 * 22.2e-6, _GRAPH),
+    "ingest": Rate(22.0, 2.3e-4, _STAGES),
+    "screen": Rate(8.0, 8.6e-5, _STAGES),
+    "annotate": Rate(14.0, 2 * 70.8e-6, _ANNOTATED),
+    "graph": Rate(11.0, 2 * 22.2e-6, _GRAPH),
     "select": Rate(9.1, 2 * 4.6e-6, _SELECT),
+    "export": Rate(2.7, 6.8e-5, _STAGES),
+    "report": Rate(15.0, 0.0, _STAGES),
 }
 #: What co-occurrence adds to `graph`.
 COOCCURRENCE = Rate(0.0, 2 * 13.3e-6, _GRAPH)

@@ -50,8 +50,7 @@ def test_before_a_run_after_it_and_for_an_endpoint(spark, tmp_path):
     tokens = before.annotation.prompt_tokens, before.annotation.completion_tokens
     assert before.annotation.dollars == pytest.approx((tokens[0] + 2 * tokens[1]) / 1e6)
     times = {stage.name: stage.seconds for stage in before.stages}
-    assert times["select"] > 0
-    assert times["report"] is None
+    assert min(times.values()) > 0, "a first run has an estimate of each stage"
 
     done = run_pipeline(spark, config())
     listing = sorted(str(file) for file in out.rglob("*"))

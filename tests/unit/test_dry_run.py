@@ -64,6 +64,20 @@ def test_more_rows_take_longer_and_more_cores_less(rows, cores):
         assert rate.seconds(rows, cores + 1) <= rate.seconds(rows, cores)
 
 
+@given(st.floats(0.01, 10**6), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_a_run_of_before_is_scaled_above_what_any_run_takes(seconds, then, now):
+    for rate in RATES.values():
+        scaled = rate.scaled(seconds, then, now)
+        assert rate.scaled(seconds, then, then) == pytest.approx(seconds)
+        low, high = sorted((seconds, seconds * now / then))
+        assert low * (1 - 1e-9) <= scaled <= high * (1 + 1e-9), "between the same time and one in proportion"
+        assert scaled >= min(rate.fixed, seconds) * (1 - 1e-9)
+
+
+def test_every_stage_of_a_run_without_vocabulary_has_a_rate():
+    assert set(STAGES) - set(RATES) == {"vocabulary"}
+
+
 def counted(missing, **more):
     ask = EndpointTagger(**endpoint(**more)).annotator(1, None).step.ask
     preview = Preview(missing, 0, missing, 1)
