@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4, help="of each strategy")
     parser.add_argument("--strategies", nargs="+", help="only those whose names have one of these in them")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=Path(".quality-cache/training.jsonl"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("training.jsonl"))
     args = parser.parse_args()
 
     if absent := quality_pools.missing(args.data):

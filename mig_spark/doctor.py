@@ -24,10 +24,11 @@ from mig_spark.config import Config, SparkConfig
 from mig_spark.errors import MigError
 from mig_spark.ingest.sources import find_parts
 from mig_spark.kernels.compiled import cache_folder
+from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.files import new_file
 from mig_spark.lakehouse.memory import available_memory, parse_bytes
-from mig_spark.lakehouse.runtime import collect_arrow, has_spark_context, task_cpus
-from mig_spark.lakehouse.session import graphframes_source, is_managed, java_home, open_session
+from mig_spark.lakehouse.runtime import collect_arrow, has_spark_context, setting, task_cpus
+from mig_spark.lakehouse.session import graphframes_source, is_managed, java_home, open_session, remote_address
 from mig_spark.lakehouse.spark_failures import failure_line, spark_errors, spark_failures
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import Files
@@ -64,9 +65,11 @@ def examine(config: Config | None = None) -> Iterator[Finding]:
     Args:
         config: its session, source, output and models are looked at; None: the defaults, and no data.
     """
-    yield from _here()
     settings = config.spark if config is not None else SparkConfig()
-    yield from _memory(settings)
+    elsewhere = is_managed() or (remote_address(settings) or "local").startswith("sc:")
+    yield from _here(elsewhere=elsewhere)
+    if not elsewhere:
+        yield from _memory(settings)
     try:
         with open_session(settings) as session:
             yield from _session(session.spark)
@@ -76,12 +79,13 @@ def examine(config: Config | None = None) -> Iterator[Finding]:
         yield Finding("Spark session", False, str(e), "mend what is said above first")
 
 
-def _here() -> Iterator[Finding]:
+def _here(*, elsewhere: bool) -> Iterator[Finding]:
     version = platform.python_version()
     known = (3, 10) <= sys.version_info[:2] < (3, 14)
     yield Finding("Python", known, f"{version} at {sys.executable}", "use Python 3.10 to 3.13")
-    yield _java()
-    yield from _packages()
+    if not elsewhere:
+        yield _java()
+    yield from _packages(elsewhere=elsewhere)
     folder = cache_folder()
     yield Finding(
         "compiled code", None if folder is None else True,
@@ -105,16 +109,16 @@ def _java() -> Finding:
     return Finding("Java", number in (17, 21), f"{number or 'unknown version'} at {java}", advice)
 
 
-def _packages() -> Iterator[Finding]:
+def _packages(*, elsewhere: bool) -> Iterator[Finding]:
     spark, delta = _version("pyspark"), _version("delta-spark")
     line = ".".join((spark or "").split(".")[:2])
     yield Finding(
-        "pyspark", line in SPARK_DELTA or (None if is_managed() else False), spark or "not installed",
+        "pyspark", line in SPARK_DELTA or (None if elsewhere else False), spark or "not installed",
         f"the tests run on {', '.join(SPARK_DELTA)}: install one of them, or see that yours does what you need",
     )  # fmt: skip
     fits = delta is not None and delta.startswith(SPARK_DELTA.get(line, ""))
     yield Finding(
-        "delta-spark", fits or (None if is_managed() else False), delta or "not installed",
+        "delta-spark", fits or (None if elsewhere else False), delta or "not installed",
         f"with {f'pyspark {line}' if line else 'pyspark'}, delta-spark "
         f"{SPARK_DELTA.get(line, 'of its own version')} is what the tests use",
     )  # fmt: skip
@@ -143,17 +147,15 @@ def _memory(settings: SparkConfig) -> Iterator[Finding]:
 
 def _session(spark: SparkSession) -> Iterator[Finding]:
     classic = has_spark_context(spark)
-    kind = "classic" if classic else "Spark Connect, on which the stages do not run (select does)"
-    master = spark.sparkContext.master if classic else ""
-    yield Finding("Spark session", classic, f"Spark {spark.version}, {kind} {master}".rstrip(), "use classic compute")
+    kind = f"classic {spark.sparkContext.master}" if classic else "Spark Connect"
+    yield Finding("Spark session", True, f"Spark {spark.version}, {kind}", "")
     yield from _executors(spark)
-    if not classic:
-        return
-    jar = graphframes_source(spark)
+    jar = graphframes_source(spark) if classic else None
     said = "its classes are not there: the label graph is computed by the kernels" if jar is None else jar
     yield Finding("GraphFrames", True if jar else None, said, "see docs/deploy.md for the jar")
     with tempfile.TemporaryDirectory(prefix="mig-spark-doctor-") as folder:
-        yield _round_trip(spark, f"file:{folder}/table") if not is_managed() else _loaded_delta(spark)
+        here = classic and not is_managed()
+        yield _round_trip(spark, f"file:{folder}/table") if here else _loaded_delta(spark)
 
 
 def _executors(spark: SparkSession) -> Iterator[Finding]:
@@ -196,9 +198,9 @@ def _round_trip(spark: SparkSession, path: str) -> Finding:
 
 
 def _loaded_delta(spark: SparkSession) -> Finding:
-    setting = spark.conf.get("spark.sql.extensions", "") or ""
-    there = "delta" in setting.lower() or bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
-    said = f"spark.sql.extensions = {setting or 'not set'}"
+    given = setting(spark, "spark.sql.extensions", "")
+    there = "delta" in given.lower() or bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
+    said = f"spark.sql.extensions = {given or 'not set'}"
     return Finding("Delta", True if there else None, said, "see docs/deploy.md for the jars and settings of Delta")
 
 
@@ -212,7 +214,10 @@ def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
         tables = [f"{p.name} at version {p.version}" for p in parts if not p.files]
         said = "; ".join([*([f"{files:,} files, {size / 1e6:,.1f} MB"] if files else []), *tables])
         yield Finding("pool.path", True, said)
-    if config.output.path:
+    can = _tried("output", lambda: see_that_stages_can_run(spark, config.output), "see docs/deploy.md")
+    if isinstance(can, Finding):
+        yield can
+    elif config.output.path:
         yield _output(spark, config.output.path)
     if config.output.database:
         yield _database(spark, config)

@@ -31,8 +31,9 @@ from mig_spark.curation.stages import STAGES
 from mig_spark.errors import PlatformError
 from mig_spark.ingest.sources import find_parts
 from mig_spark.kernels.ingest.chat import Row
+from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.memory import available_memory
-from mig_spark.lakehouse.runtime import has_spark_context
+from mig_spark.lakehouse.runtime import driver_settings
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -126,10 +127,10 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
         InputError: the source, a list of labels, an evaluation set or the tokenizer is not there or cannot be used.
         DependencyError: a model's library or files, or MLflow that `tracking` asks for, are not there.
         ConfigError: `tracking.mlflow` is `env`, and no address is set.
-        PlatformError: the session is Spark Connect, on which the stages do not run.
+        PlatformError: the stages cannot run on this kind of compute.
     """
-    if not has_spark_context(spark):
-        raise PlatformError("this session is Spark Connect or serverless, on which the stages do not run")
+    with spark_failures("Spark Connect"):
+        see_that_stages_can_run(spark, config.output)
     see_that_runs_can_be_logged(config)
     with spark_failures("the dry run"):
         store = Store(spark, config.output)
@@ -137,7 +138,7 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
         if "screen" not in done:
             for _ in texts_of_sets(spark, config.screen.contamination):
                 pass  # evaluation sets that cannot be used are said now
-        plan = DryRun(cores=slots(store), free_memory=available_memory(spark.conf.get))
+        plan = DryRun(cores=slots(store), free_memory=available_memory(driver_settings(spark)))
         sample = _look_at_pool(plan, store, config, done)
         _look_at_annotation(plan, store, config, done, sample)
         _look_at_stages(plan, store, config, done)

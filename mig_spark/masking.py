@@ -25,6 +25,8 @@ CREDENTIALS_IN_QUERY = (
     r"authorization|credentials?|sas)|x-amz-[a-z-]+"
 )
 _QUERY_SECRET = re.compile(rf"(?i)([?&](?:{CREDENTIALS_IN_QUERY})=)[^&\s]+")
+#: The same in addresses of Spark Connect.
+_PARAMETER_SECRET = re.compile(rf"(?i)(;(?:{CREDENTIALS_IN_QUERY})=)[^;\s]+")
 
 
 def mask_secrets(value: Any, *, key: str = "") -> Any:
@@ -51,6 +53,8 @@ def mask_secrets(value: Any, *, key: str = "") -> Any:
     named = words[-1:] in (["env"], ["scope"], ["name"], ["file"]) or key.endswith("api_key_secret.key")
     if _SECRET_WORDS.intersection(words) and not named:
         return MASK
+    if value.startswith("sc://"):
+        value = _PARAMETER_SECRET.sub(rf"\1{MASK}", value)
     return _QUERY_SECRET.sub(rf"\1{MASK}", _WEB_USER.sub(f"{MASK}@", _USERINFO.sub(f"{MASK}@", value)))
 
 

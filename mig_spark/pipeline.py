@@ -24,14 +24,15 @@ from mig_spark.curation.published import published
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stage import Stage
 from mig_spark.curation.stages import STAGES, UNFINISHED, flat_counts
-from mig_spark.errors import ConfigError, InputError, MigError, PlatformError
+from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.kernels.annotation.model_files import model_identity
 from mig_spark.lakehouse.commits import Writer
+from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.progress import progress
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
-from mig_spark.lakehouse.runtime import describe_job, has_spark_context
+from mig_spark.lakehouse.runtime import describe_job
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -82,7 +83,7 @@ def run_pipeline(
             or an evaluation set, is not there or cannot be used, or MLflow is not installed and `tracking` asks for it;
             nothing was done.
         GateError: a quality gate failed; the selection published before stays.
-        PlatformError: Spark or Delta failed, in one line; or the session has no JVM.
+        PlatformError: Spark or Delta failed, in one line; or the stages cannot run on this kind of compute.
         MigError: what the stages raise. A failed run is recorded where there is a table of runs or a stage was done, or
             where it had asked endpoints; of those that are stopped by hand, the latter.
     """
@@ -92,11 +93,8 @@ def run_pipeline(
         # a scheduler's task for a stage stays where the config has the stage off
         logger.warning("nothing to do: %s", "; ".join(why for name, why in _OFF.items() if name in stages))
         return {"run_id": run_id, "counts": {}, "seconds": {}, "certificate": {}, "skipped": {}, "files": {}}
-    if not has_spark_context(spark):
-        raise PlatformError(
-            "this session is Spark Connect or serverless, and the stages list files and commit tables through the "
-            "driver's JVM: use classic compute, for example a dedicated job cluster (select and select_rows work here)"
-        )
+    with spark_failures("Spark Connect"):
+        see_that_stages_can_run(spark, config.output)
     see_that_runs_can_be_logged(config)
     store = Store(spark, config.output, Writer(run_id))
     if any(stage.models for stage in planned):

@@ -32,9 +32,12 @@ TESTS = [
     "tests/spark/test_label_graph.py",
     "tests/spark/test_pool.py::test_every_format_in_one_folder_tree",
     "tests/spark/test_pool.py::test_ids_and_copies",
+    "tests/spark/test_merges.py",
+    "tests/cluster/test_connect.py",
 ]
-#: `matrix` marks the long tests that this is about too: replays, extended selections, tables of older releases.
-MARKS = "(not long or matrix) and not model and not faults and not cluster"
+#: `matrix` marks the long tests that this is about too: replays, extended selections, tables of older releases, Spark
+#: Connect.
+MARKS = "(not long or matrix) and not model and not faults and (not cluster or matrix)"
 EXTRAS = "local,dev"
 
 

@@ -21,6 +21,7 @@ from mig_spark.contracts import ANNOTATED, POOL, SCREENED
 from mig_spark.errors import ContractError
 from mig_spark.kernels.annotation.tokens import Tokenizer
 from mig_spark.lakehouse.row_changes import write_changes
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -77,12 +78,10 @@ def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple
     """
     tokenizer = find_tokenizer(store.spark, config)
     # kept, since what is made of the rows is read more than once
-    counted = None if tokenizer is None else count_pool(store, plan, tokenizer).persist()
-    try:
+    with (
+        contextlib.nullcontext() if tokenizer is None else computed_once(count_pool(store, plan, tokenizer)) as counted
+    ):
         yield with_tokens(rows_to_write(store, plan, config), counted, tokenizer), tokenizer
-    finally:
-        if counted is not None:
-            counted.unpersist()
 
 
 def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFrame], DataFrame]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
 from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
 from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
-from mig_spark.lakehouse.runtime import describe_job, has_spark_context
+from mig_spark.lakehouse.runtime import describe_job, has_spark_context, setting
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -220,7 +220,7 @@ def annotate_missing(
     started = time.perf_counter()
     try:
         if plan.paid:
-            refuse_speculation(store.spark.conf.get("spark.speculation", "false"))
+            refuse_speculation(setting(store.spark, "spark.speculation", "false"))
             # a key that cannot be had is told before anything is written
             work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
             work.spill = SpillFolder.open(store.output, config, run_id, files=Files(store.spark))
@@ -489,9 +489,10 @@ def task_count(store: Store, rows: int) -> int:
 
 def slots(store: Store) -> int:
     """Tasks that the cluster runs at a time."""
-    given = int(store.spark.conf.get("spark.default.parallelism", "0") or 0)
+    given = int(setting(store.spark, "spark.default.parallelism", "0"))
     if given:
         return given
     if has_spark_context(store.spark):
         return max(1, int(store.spark.sparkContext.defaultParallelism))
-    return max(1, int(store.spark.conf.get("spark.sql.shuffle.partitions", "8") or 8))
+    told = setting(store.spark, "spark.sql.shuffle.partitions", "8")  # `auto` on serverless compute
+    return max(1, int(told) if told.isdigit() else 8)

@@ -59,7 +59,7 @@ class SpillFolder:
         root = local_folder(config.spill_path or output.path)
         if files is not None and output.path and not config.spill_path and not SCHEME.match(output.path):
             root = files.os_path(output.path)
-        if root is None:
+        if root is None or (files is not None and not files.tasks_open):
             logger.warning(
                 "annotate: paid answers are kept in memory until their chunk is committed, since %s is no folder that "
                 "executors can write files in: a task or run that dies pays for its %d-row chunk again. Set "

@@ -13,7 +13,7 @@ from mig_spark.contracts import ANNOTATED, POOL, VECTORS
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.model_files import model_identity
-from mig_spark.lakehouse.runtime import task_cpus
+from mig_spark.lakehouse.runtime import checkpointed, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import vectors_of_rows
@@ -118,7 +118,7 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool, keep: bool = Tr
                 there = store.read(VECTORS).where(sf.col("model") == name).select("text_hash", "vector")
             else:
                 # each pass over the rows would embed them again
-                made = made.localCheckpoint()
+                made = checkpointed(made)
                 there = made if there is None else there.unionByName(made)
     assert there is not None, "the table is there, or vectors were missing"
     return rows.join(there.where("vector is not null"), "text_hash").select("id", "vector")

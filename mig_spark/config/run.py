@@ -150,6 +150,11 @@ class SparkConfig(Section):
     master: str | None = Field(
         None, description="Spark master of a local session; null: local[N], N the machine's cores"
     )
+    remote: str | None = Field(
+        None,
+        description="address of a Spark Connect server, sc://HOST:PORT, or local[N] for one that this process starts; "
+        "null: that in the variable SPARK_REMOTE, else a classic session",
+    )
     driver_memory: str = Field("2g", description="heap of the local driver's JVM, as Spark writes sizes")
     jars_dir: str | None = Field(
         None, description="folder with the jars of Delta and GraphFrames; null: they come from a Maven repository"

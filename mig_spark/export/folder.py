@@ -51,6 +51,8 @@ def new_folder(path: str | os.PathLike[str], spark: SparkSession, *, replace: bo
         InputError: the place is taken, or cannot be written to.
     """
     files, where = Files(spark), absolute_path(spark, os.fspath(path)).rstrip("/")
+    if not files.writable(where):
+        files.make_folder(where)  # says why it cannot
     folder, _, name = where.rpartition("/")
     begun, aside = f"{folder}/{part_name(name)}", f"{folder}/.{name}.{os.getpid()}.{_ASIDE}"
     _put_in_order(files, where)

@@ -18,6 +18,7 @@ from mig_spark.export.rows import as_row
 from mig_spark.kernels.export.row import SelectedRow
 from mig_spark.kernels.ingest.names import Names
 from mig_spark.lakehouse.files import new_file, write_lines
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import map_rows
@@ -89,8 +90,7 @@ class Sets:
         self._sharded = True
         lines = df.mapInArrow(map_rows(partial(_line_of, self._form, names, further), _LINE_SCHEMA), _LINE_DDL)
         # what makes the lines is a function of the rows alone, so a part that is lost is made again as it was
-        lines = lines.persist()
-        try:
+        with computed_once(lines) as lines:
             for group in lines.groupBy("set", "phrase").count().collect():
                 counts = self.rows if group["phrase"] is None else self.skipped
                 counts[group["phrase"] or group["set"]] += group["count"]
@@ -115,8 +115,6 @@ class Sets:
                     take_shards(self._files, folder.path, f"{self._folder}/{name}", "jsonl")
                     self.files.append(f"{name}/part-*.jsonl")
             self._files.remove_folder(f"{self._folder}/{_SHARDS}")
-        finally:
-            lines.unpersist()
 
     def written(self) -> list[Written]:
         """The sets, by name."""

@@ -15,6 +15,7 @@ from mig_spark.export.sets import shard_of, take_shards, write_shards
 from mig_spark.ingest.again import parts_then
 from mig_spark.ingest.pool import json_records, read_table_part
 from mig_spark.kernels.export.lines import ADDED_KEY
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 
@@ -55,8 +56,7 @@ def write_table(
     chosen = store.read(SELECTION).select(sf.col("rank").alias(_RANK), told, "id")
     if first is not None:
         chosen = chosen.where(f"{_RANK} <= {int(first)}")
-    rows = _with_columns(store, config, chosen, form).persist()
-    try:
+    with computed_once(_with_columns(store, config, chosen, form)) as rows:
         count = rows.count()
         wanted = chosen.count()
         if count < wanted:
@@ -74,8 +74,6 @@ def write_table(
         take_shards(files, f"{folder}/.shards", folder, form.writes)
         files.remove_folder(f"{folder}/.shards")
         return count, f"part-*.{form.writes}"
-    finally:
-        rows.unpersist()
 
 
 def _with_columns(store: Store, config: Config, chosen: DataFrame, form: TableFormat) -> DataFrame:

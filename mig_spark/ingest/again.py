@@ -14,6 +14,7 @@ from mig_spark.ingest.pool import judge, parse_parts, repeated_ids
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.masking import mask_secrets
 
@@ -77,8 +78,7 @@ def pool_again(
         notes.append("the pool was made by a version that read less of a record: compared by messages")
     with unreadable_files(config.path):
         staged = parse_parts(spark, parts, config, rules=1 if old else RULES)
-        repeated = repeated_ids(staged).persist()
-        try:
+        with computed_once(repeated_ids(staged)) as repeated:
             fresh = judge(staged, repeated).where("reason is null").select(*POOL.names)
             then, now = (
                 df.select("id", sf.struct(*(_COMPARED_OLD if old else _COMPARED)).alias("_row")) for df in (pool, fresh)
@@ -92,8 +92,6 @@ def pool_again(
             )
             counted = both.groupBy(kind.alias("kind")).agg(sf.count(sf.lit(1)).alias("n"), sf.min("id").alias("id"))
             found = {row["kind"]: (int(row["n"]), row["id"]) for row in counted.collect()}
-        finally:
-            repeated.unpersist()
     rows = sum(n for kind, (n, _) in found.items() if kind != "missing")
     other = {kind: n for kind, (n, _) in found.items() if kind != "same"}
     example = min((key for kind, (_, key) in found.items() if kind != "same"), default=None)

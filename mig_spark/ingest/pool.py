@@ -20,6 +20,7 @@ from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import escape_glob
@@ -160,8 +161,7 @@ def split_records(
 
     staged = store.read(records)
     # cached for the three passes below; small, and recomputing it gives the same, since `records` is a snapshot
-    repeated = repeated_ids(staged).persist()
-    try:
+    with computed_once(repeated_ids(staged)) as repeated:
         judged = judge(staged, repeated) if repeated.count() else staged
         # a usable row has a kind and no reason, any other the reverse
         counted = (
@@ -193,8 +193,6 @@ def split_records(
             sf.lit(run_id).alias("run_id"),
         )
         store.write(REJECTED, refused, replace_where=f"stage = '{STAGE}'")
-    finally:
-        repeated.unpersist()
     read = usable + sum(rejected.values())
     logger.info("read %d records: %d pool rows, %d rejected", read, usable, read - usable)
     return {"read": read, "pool": usable, "kinds": kinds, "rejected": rejected}

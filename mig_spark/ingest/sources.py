@@ -298,7 +298,7 @@ def _json_kind(fs: Files, file: FileInfo, form: str, before: int) -> str:
     """How a JSON file is read. `before`: number of files already found that Spark splits."""
     if file.size <= WHOLE_FILE_BYTES:
         return "files"
-    disk = local_path(file) is not None
+    disk = fs.tasks_open and local_path(file) is not None
     if not disk and before >= _LOOKED_AT and _LINES_NAME.search(file.name):
         return "lines"
     head = fs.head(file, _HEAD_BYTES)

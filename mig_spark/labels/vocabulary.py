@@ -39,7 +39,7 @@ from mig_spark.kernels.labels.vocabulary import (
 from mig_spark.labels.edges import embed_labels
 from mig_spark.labels.graph import count_labels
 from mig_spark.labels.tag_map import map_tags, read_vocabulary
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, computed_once, from_arrow
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
     """
     settings = config.vocabulary
     # read several times; what a model said is in ANNOTATIONS, so this copy may be lost
-    pool = tagged_pool(store, config).select("labels").persist()
-    try:
+    with computed_once(tagged_pool(store, config).select("labels")) as pool:
         counted, rows, _ = count_labels(pool)
         tags = dict(zip(counted["label"].to_pylist(), counted["frequency"].to_pylist(), strict=True))
         if settings.fixed:
@@ -76,8 +75,6 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
                 pool, tags, rows, [e for e in before if e.edited], settings, config.graph.max_labels
             )
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
-    finally:
-        pool.unpersist()
     mapping = tag_map(entries)
     written = write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
     counts = _summary(entries, tags, without, run_id)

@@ -38,6 +38,7 @@ class Event:
         boot, space: the machine's boot id and process namespace, see `here`; None where they were not recorded.
         claim, claimed: `order` and `since` of the claim that this event renews, so that it can stand for a claim that
             is too old to be looked at. None where an older version of this package wrote it.
+        server: which Spark Connect server works for this run; None: the driver itself does.
     """
 
     order: int
@@ -53,9 +54,12 @@ class Event:
     space: str | None = None
     claim: int | None = None
     claimed: float | None = None
+    server: str | None = None
 
 
-def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Event | None:
+def holder(
+    events: Iterable[Event], now: float, alive: bool | None = None, *, server: str | None = None
+) -> Event | None:
     """The claim in force: the earliest one that was neither ended nor has expired; its `until` is that of its last
     renewal.
 
@@ -63,8 +67,9 @@ def holder(events: Iterable[Event], now: float, alive: bool | None = None) -> Ev
         events: of any owners, in any order; the newest events without a gap.
         now: seconds since 1970 UTC.
         alive: replaces the check of this machine's processes; for tests.
+        server: as `Event.server`, of the run that asks.
     """
-    in_force = (c for c in standing(events) if c.until > now and (lives(c) if alive is None else alive))
+    in_force = (c for c in standing(events) if c.until > now and (lives(c, server) if alive is None else alive))
     return next(in_force, None)
 
 
@@ -115,12 +120,22 @@ def here() -> tuple[str | None, str | None]:
     return boot, space
 
 
-def lives(claim: Event) -> bool:
-    """False where the claim's driver ran on this machine and its process has ended (also where another process has
-    reused its id), and where the claim was made by a run of this very process that has ended. True in all other cases.
+def lives(claim: Event, server: str | None = None) -> bool:
+    """Whether a claim's run may still write. False where its process has ended, as far as that can be told from here,
+    and nothing else works for it: a Spark Connect server goes on for a while with what a client that died had asked
+    for, so its claim counts until it expires, or until there is another server.
+
+    Args:
+        server: as `Event.server`, of the run that asks.
     """
     if claim.owner in ENDED:
         return False
+    return _process_lives(claim) or (claim.server is not None and claim.server == server)
+
+
+def _process_lives(claim: Event) -> bool:
+    """False where the claim's driver ran on this machine and its process has ended (also where another process has
+    reused its id). True in all other cases."""
     if claim.host != socket.gethostname():
         return True
     if (claim.boot, claim.space) != (None, None) and (claim.boot, claim.space) != here():

@@ -22,6 +22,16 @@ _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
 _HEAD = 1 << 16
 
 
+#: A version's actions, or a checkpoint of all up to it.
+_OF_A_VERSION = re.compile(r"[0-9]{20}\.(json|checkpoint\..*)")
+
+
+def has_commits(files: Files, table: str) -> bool:
+    """Whether a folder is a Delta table: its log has a version."""
+    log = f"{table}/_delta_log"
+    return files.exists(log) and any(_OF_A_VERSION.fullmatch(f.name) for f in files.children(log))
+
+
 def newest_commits(files: Files, table: str, last: int) -> list[Commit] | None:
     """The last commits of a table in a folder, newest first.
 

@@ -50,7 +50,6 @@ def read_bytes(path: str | os.PathLike[str], spark: SparkSession | None = None) 
     if os.fspath(path).startswith("file:") and not Path(where).exists():
         # as browsers and file managers write it
         where = unquote(where)
-    spark = _with_jvm(spark)
     try:
         if not is_remote(where) and (spark is None or Path(where).expanduser().exists() or _is_local(spark, where)):
             return Path(where).expanduser().read_bytes()

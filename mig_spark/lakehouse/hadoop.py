@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.errors import InputError, PlatformError
+from mig_spark.errors import InputError
 from mig_spark.lakehouse.local_files import GLOB, FileInfo, part_name
 from mig_spark.lakehouse.spark_failures import refused_paths
 
@@ -22,20 +22,15 @@ _RENAMES_OVER = {"hdfs", "viewfs"}
 class HadoopFiles:
     """Hadoop's file systems, through the session's JVM and with the session's credentials.
 
-    Raises:
-        PlatformError: the session has no JVM gateway (Spark Connect, serverless).
+    Args:
+        spark: a classic session.
     """
 
     def __init__(self, spark: SparkSession) -> None:
-        jvm, session = getattr(spark, "_jvm", None), getattr(spark, "_jsparkSession", None)
-        if jvm is None or session is None:
-            raise PlatformError(
-                "this Spark session has no JVM gateway (Spark Connect or serverless), through which files are listed: "
-                "use classic compute, for example a job cluster"
-            )
-        self._jvm: Any = jvm
+        session: Any = spark
+        self._jvm: Any = session._jvm
         # the session's own configuration, which includes credentials set by spark.conf.set
-        self._conf: Any = session.sessionState().newHadoopConf()
+        self._conf: Any = session._jsparkSession.sessionState().newHadoopConf()
 
     def find(self, path: str) -> tuple[list[FileInfo], bool]:
         """The file or folder of this exact name, else what the path matches as a glob, sorted by name.

@@ -88,7 +88,10 @@ def jvm_exit_code(*, wait: float = 0.0) -> int | None:
     Args:
         wait: seconds to wait for it to end.
     """
-    from pyspark import SparkContext
+    try:
+        from pyspark import SparkContext
+    except ImportError:  # pyspark's client for Spark Connect alone
+        return None
 
     process: subprocess.Popen[bytes] | None = getattr(getattr(SparkContext, "_gateway", None), "proc", None)
     if process is None:
@@ -122,8 +125,11 @@ def jvm_watched() -> Iterator[None]:
     Raises:
         DriverEndedError: the JVM has ended.
     """
-    from py4j.protocol import Py4JError, Py4JJavaError
-
+    try:
+        from py4j.protocol import Py4JError, Py4JJavaError
+    except ImportError:  # pyspark's client for Spark Connect alone: there is no JVM to watch
+        yield
+        return
     try:
         yield
     except DriverEndedError:

@@ -4,7 +4,8 @@ Delta numbers all commits, so every driver sees the claims in the same order, on
 without a lock service: a claim holds when no earlier one is in force (`claims.py`). An event is recorded in its
 commit's metadata, so a look at the lease reads only the newest entries of the table's history. A lease that is not
 renewed expires, so a dead driver blocks others only until then, and a driver that died on this same machine does not
-block at all. While a lease is held, it is checked before each commit that publishes (`Store.check_lease`).
+block at all, unless a Spark Connect server may still work for it. While a lease is held, it is checked before each
+commit that publishes (`Store.check_lease`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mig_spark.contracts import LEASES, POOL, RUNS
 from mig_spark.errors import LeaseError
 from mig_spark.lakehouse.claims import ENDED, Event, here, holder, lives, process_began, standing
 from mig_spark.lakehouse.commits import Commit
+from mig_spark.lakehouse.runtime import server_identity
 from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _LOOKED_AT = 200
 _MORE = 4
 _POLL_SECONDS = 5.0
 _TOLD = ("owner", "event", "until", "host", "pid", "since")
-_TOLD_LATER = ("born", "boot", "space", "claim", "claimed")
+_TOLD_LATER = ("born", "boot", "space", "claim", "claimed", "server")
 
 
 class Lease:
@@ -45,6 +47,7 @@ class Lease:
     def __init__(self, store: Store, config: LockConfig) -> None:
         self._store, self._config = store, config
         self._owner = f"{store.writer.run_id}.{store.writer.attempt}"
+        self._server = server_identity(store.spark)
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
         # guards what the renewing thread and the main thread share
@@ -59,7 +62,7 @@ class Lease:
         told = confirmed = False
         while True:
             events = self._events()
-            found = holder(events, time.time())
+            found = holder(events, time.time(), server=self._server)
             if found is not None and found.owner == self._owner:
                 # a claim that has lapsed could still be renewed; not when this run's word that it has comes first
                 if confirmed or not self._follows_lapsed(events):
@@ -92,10 +95,10 @@ class Lease:
             LeaseError: it is not held.
         """
         with self._turn:
-            found = holder(self._events(), time.time())
+            found = holder(self._events(), time.time(), server=self._server)
             if found is None:
                 self._append("renew")
-                found = holder(self._events(), time.time())
+                found = holder(self._events(), time.time(), server=self._server)
         if found is None or found.owner != self._owner:
             now = "nobody" if found is None else f"run {found.run_id}"
             raise LeaseError(
@@ -115,12 +118,16 @@ class Lease:
     def clean_up(self) -> None:
         """Remove the lease's table where the run left nothing else behind: then there is nothing to guard."""
         store = self._store
-        if holder(self._events(), time.time()) is None and not store.exists(RUNS) and not store.exists(POOL):
+        if (
+            holder(self._events(), time.time(), server=self._server) is None
+            and not store.exists(RUNS)
+            and not store.exists(POOL)
+        ):
             store.drop(LEASES)
 
     def _follows_lapsed(self, events: list[Event]) -> bool:
         first = standing(events)[0]
-        return first.owner != self._owner and lives(first)
+        return first.owner != self._owner and lives(first, self._server)
 
     def _late(self) -> bool:
         """Whether a waiting claim should be renewed now."""
@@ -150,7 +157,7 @@ class Lease:
             said = {
                 "owner": self._owner, "event": event, "until": until.timestamp(), "since": now.timestamp(),
                 "host": socket.gethostname(), "pid": os.getpid(), "born": process_began(os.getpid()),
-                "boot": boot, "space": space,
+                "boot": boot, "space": space, "server": self._server,
             }  # fmt: skip
             if event != "claim" and self._claim is not None:
                 said |= {"claim": self._claim.order, "claimed": self._claim.since}

@@ -19,6 +19,7 @@ from mig_spark.lakehouse.counted import Counted, counted_so_far
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.lakehouse.live_line import LINE, LiveLine
 from mig_spark.lakehouse.runtime import has_spark_context, job_under_way
+from mig_spark.lakehouse.spark_failures import gateway_errors
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -108,13 +109,13 @@ def progress(
     """Tell where a stage is while the block runs.
 
     Args:
-        spark: the session; without a context of its own (Spark Connect) nothing is told.
+        spark: the session; without a context of its own (Spark Connect) tasks are not told.
         stage: its name.
         line: the terminal's line; LINE by default.
         every: seconds between two lines; by default LIVE_SECONDS or LOG_SECONDS.
     """
     line = LINE if line is None else line
-    if not logger.isEnabledFor(logging.INFO) or not has_spark_context(spark):
+    if not logger.isEnabledFor(logging.INFO):
         yield
         return
     every = every or (LIVE_SECONDS if line.is_live else LOG_SECONDS)
@@ -127,7 +128,9 @@ def progress(
 
     ended = threading.Event()
     thread = threading.Thread(
-        target=_follow, args=(spark.sparkContext, stage, ended, every, tell, line.is_live), daemon=True
+        target=_follow,
+        args=(spark.sparkContext if has_spark_context(spark) else None, stage, ended, every, tell, line.is_live),
+        daemon=True,
     )
     thread.start()
     try:
@@ -139,21 +142,20 @@ def progress(
 
 
 def _follow(
-    context: SparkContext,
+    context: SparkContext | None,
     stage: str,
     ended: threading.Event,
     every: float,
     tell: Callable[[str, dict[str, Any]], None],
     bar: bool,
 ) -> None:
-    from py4j.protocol import Py4JError
-
+    broken: tuple[type[Exception], ...] = (*gateway_errors(), OSError, AttributeError)
     began = time.monotonic()
     watch = Watch(stage, began)
     while not ended.wait(every):
         try:
-            tasks = tasks_under_way(context)
-        except (Py4JError, OSError, AttributeError) as e:
+            tasks = None if context is None else tasks_under_way(context)
+        except broken as e:
             # a JVM that ended, or a session that was stopped, is told by whoever waits for it
             logger.debug("no progress to tell: %s", type(e).__name__)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mig_spark.contracts import Table
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def write_changes(store: Store, table: Table, rows: DataFrame) -> dict[str, int]
         store.write(table, rows)
         return {"inserted": store.read(table).count(), "updated": 0, "deleted": 0}
     now = store.read(table, version=store.version(table))
-    changes = changed_rows(table, now, rows).persist()
-    try:
+    with computed_once(changed_rows(table, now, rows)) as changes:
         found = {r["op"]: int(r["count"]) for r in changes.groupBy("op").count().collect()}
         counts = {done: found.get(op, 0) for op, done in _OPS.items()}
         if sum(counts.values()) > _MERGED_SHARE * now.count():
@@ -44,8 +44,6 @@ def write_changes(store: Store, table: Table, rows: DataFrame) -> dict[str, int]
                 table, changes, "t.id = s.id",
                 delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'",
             )  # fmt: skip
-    finally:
-        changes.unpersist()
     return counts
 
 

@@ -1,22 +1,29 @@
-"""What differs between classic Spark and Spark Connect: shipping values to executors and collecting Arrow tables."""
+"""What differs between classic Spark, Spark Connect and serverless compute: shipping values to executors, keeping what
+was computed, collecting Arrow tables, and what a session says of itself."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
 from mig_spark.lakehouse.memory import parse_bytes
+from mig_spark.lakehouse.spark_failures import first_line, spark_errors
 
 if TYPE_CHECKING:
+    from pyspark import StorageLevel
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: What Databricks says of commands that serverless compute does not have.
+_SERVERLESS = re.compile("serverless", re.IGNORECASE)
 
 
 def has_spark_context(spark: SparkSession) -> bool:
@@ -38,6 +45,59 @@ def shipped(spark: SparkSession, value: T) -> Iterator[Callable[[], T]]:
         broadcast.destroy()
 
 
+def sent(spark: SparkSession, value: T) -> Callable[[], T]:
+    """As `shipped`, for a DataFrame that is handed out and may be computed at any time: kept as long as the session."""
+    if not has_spark_context(spark):
+        return lambda: value
+    broadcast: Any = spark.sparkContext.broadcast(value)
+    return lambda: cast(T, broadcast.value)
+
+
+def keep(df: DataFrame, level: StorageLevel | None = None) -> DataFrame:
+    """The same rows, kept once they are computed, until `let_go`. Serverless compute keeps nothing: there they are
+    computed each time they are read, so they have to come out the same.
+
+    Args:
+        level: where; by default in memory, and on disk what does not fit.
+    """
+    try:
+        return df.persist() if level is None else df.persist(level)
+    except spark_errors() as e:
+        if not _SERVERLESS.search(str(e)):
+            raise
+        logger.debug("computed each time it is read: %s", first_line(str(e)))
+        return df
+
+
+def checkpointed(df: DataFrame) -> DataFrame:
+    """The same rows, computed now and kept for as long as they are asked for; on serverless compute as `keep`."""
+    try:
+        return df.localCheckpoint()
+    except spark_errors() as e:
+        if not _SERVERLESS.search(str(e)):
+            raise
+        return df
+
+
+def let_go(df: DataFrame) -> None:
+    """End what `keep` began."""
+    try:
+        df.unpersist()
+    except spark_errors() as e:
+        if not _SERVERLESS.search(str(e)):
+            raise
+
+
+@contextlib.contextmanager
+def computed_once(df: DataFrame, level: StorageLevel | None = None) -> Iterator[DataFrame]:
+    """`keep` within a `with` block."""
+    df = keep(df, level)
+    try:
+        yield df
+    finally:
+        let_go(df)
+
+
 def collect_arrow(df: DataFrame) -> pa.Table:
     """All rows on the driver as an Arrow table."""
     if int(df.sparkSession.version.split(".")[0]) >= 4:
@@ -48,12 +108,26 @@ def collect_arrow(df: DataFrame) -> pa.Table:
     return pa.Table.from_batches(batches, schema=None if batches else to_arrow_schema(df.schema))
 
 
+def setting(spark: SparkSession, name: str, default: str) -> str:
+    """A setting of the session; the default where it is not set, or is not shown (serverless compute shows few)."""
+    try:
+        return spark.conf.get(name, default) or default
+    except spark_errors() as e:
+        logger.debug("%s is taken to be %s: %s", name, default, first_line(str(e)))
+        return default
+
+
+def server_identity(spark: SparkSession) -> str | None:
+    """What tells one start of a Spark Connect server from another, as far as it shows; None in a classic session."""
+    return None if has_spark_context(spark) else setting(spark, "spark.app.id", "unknown")
+
+
 def result_limit(spark: SparkSession) -> int | None:
     """Bytes that the results of one job may have on the driver (`spark.driver.maxResultSize`); None: no limit, or
     unknown (Spark Connect clients need not be shown this setting)."""
     if not has_spark_context(spark):
         return None
-    return parse_bytes(spark.conf.get("spark.driver.maxResultSize", "1g") or "1g") or None
+    return parse_bytes(setting(spark, "spark.driver.maxResultSize", "1g")) or None
 
 
 def above_result_limit(error: BaseException) -> bool:
@@ -63,12 +137,13 @@ def above_result_limit(error: BaseException) -> bool:
 
 def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     """An Arrow table as a DataFrame (through pandas on Spark 3.5)."""
-    if int(spark.version.split(".")[0]) >= 4:
-        return spark.createDataFrame(table)
-    if not table.num_rows:
+    modern = int(spark.version.split(".")[0]) >= 4
+    if not table.num_rows and not (modern and has_spark_context(spark)):
         from pyspark.sql.pandas.types import from_arrow_schema
 
         return spark.createDataFrame([], from_arrow_schema(table.schema))
+    if modern:
+        return spark.createDataFrame(table)
     return spark.createDataFrame(table.to_pandas())
 
 
@@ -102,6 +177,12 @@ def job_under_way() -> str:
     return _UNDER_WAY[0]
 
 
+def driver_settings(spark: SparkSession) -> Callable[..., str | None] | None:
+    """The session's settings by name, where its driver shares this process's memory; None on Spark Connect, whose
+    driver is elsewhere."""
+    return spark.conf.get if has_spark_context(spark) else None
+
+
 def task_cpus(spark: SparkSession) -> int:
     """Cores that one task may use: the torch threads of a Python worker."""
-    return int(spark.conf.get("spark.task.cpus", "1") or 1)
+    return int(setting(spark, "spark.task.cpus", "1"))

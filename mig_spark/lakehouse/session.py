@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from typing import TYPE_CHECKING
 
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DependencyError, PlatformError
+from mig_spark.lakehouse.connect import OUTAGE, give_up_in_time
 from mig_spark.lakehouse.jvm import MOMENT, forget_jvm, jvm_exit_code, jvm_watched, quiet_counters, start_jvm
+from mig_spark.lakehouse.spark_failures import connection_errors, first_line, root_cause, spark_errors
+from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRAPHFRAMES_CLASS = "org.graphframes.GraphFrame"
+#: Seconds for a Spark Connect server to answer for the first time.
+_FIRST_ANSWER = 20.0
+CONNECT_HINT = "pip install 'pyspark[connect]', of the platform's version"
 LOCAL_HINT = "install the local extra: pip install 'mig-spark[local]'"
 
 # Small Delta tables spend their time in scheduling: one snapshot partition and few shuffle partitions make them several
@@ -128,7 +135,15 @@ def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mappi
         for key, value in {**config.conf, **(conf or {})}.items():
             builder = builder.config(key, value)
         return Session(builder.getOrCreate(), owned=False)
+    remote = remote_address(config)
+    if remote:
+        return _connect(remote, config, dict(conf or {}))
     return _start_local(config, app_name, dict(conf or {}))
+
+
+def remote_address(config: SparkConfig) -> str | None:
+    """The address of the Spark Connect server that the config or the environment names."""
+    return config.remote or os.environ.get("SPARK_REMOTE") or None
 
 
 def is_managed() -> bool:
@@ -316,6 +331,62 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
             raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {name}") from None
     quiet_counters(spark.sparkContext)
     return Session(spark, owned=True, log_path=Path(name))
+
+
+def _connect(remote: str, config: SparkConfig, extra: dict[str, str]) -> Session:
+    """A session of a Spark Connect server: a running one, or one that pyspark starts for this process."""
+    from pyspark.sql import SparkSession
+
+    own, log_path = remote.startswith("local"), None
+    failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, *spark_errors(), *connection_errors())
+    conf = {**(local_conf(config) if own else config.conf), **extra}
+    conf.pop("spark.master", None)
+    with contextlib.ExitStack() as until_up:
+        if own:
+            _ensure_java()
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
+            log_path = Path(name)
+            until_up.enter_context(_output_to(until_up.enter_context(os.fdopen(fd, "wb")).fileno()))
+            start_jvm(conf, log_path)  # so that no setting is in a list of processes
+        try:
+            builder = SparkSession.builder.remote(remote)
+            for key, value in conf.items() if own else ():
+                builder = builder.config(key, value)
+            with warnings.catch_warnings():
+                # what the server has started with is set a second time for the session, and refused
+                warnings.filterwarnings("ignore", message="Failed to set spark")
+                spark = builder.getOrCreate()
+            give_up_in_time(spark, _FIRST_ANSWER)
+            for key, value in {} if own else conf.items():
+                spark.conf.set(key, value)
+            logger.debug("Spark %s by Spark Connect", spark.version)
+        except ImportError as e:
+            raise DependencyError(
+                f"Spark Connect needs packages that are not installed ({first_line(str(e))}): {CONNECT_HINT}"
+            ) from None
+        except failures as e:
+            _forget_connect()
+            # pyspark quotes the part of an address that it does not understand, which may be a token
+            why = "the address is not understood" if "CONNECT_URL" in str(e) else root_cause(e)
+            raise PlatformError(
+                f"no session of Spark Connect at {mask_secrets(remote)} ({why}): see that the server runs and has this "
+                f"address{f'; its own words are in {log_path}' if own else ''}"
+            ) from None
+    give_up_in_time(spark, OUTAGE)
+    return Session(spark, owned=True, log_path=log_path)
+
+
+def _forget_connect() -> None:
+    """Make pyspark forget a session of Spark Connect that is of no use, so that the next one is another."""
+    from pyspark.sql import SparkSession
+
+    with contextlib.suppress(Exception):
+        session = SparkSession.getActiveSession()
+        if session is not None:
+            session.stop()
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,13 @@ from mig_spark.lakehouse.jvm import jvm_watched
 _TRACE = "Traceback (most recent call last):"
 #: How the gateway to the JVM begins, before the exception's own words.
 _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
+#: What a broken connection to a Spark Connect server says of itself.
+_RPC = re.compile(r'\bdetails = "([^"]+)"')
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+SERVER_IS_GONE = (
+    "the Spark Connect server does not answer; see that it runs, then run this again: it goes on from the last "
+    "finished stage"
+)
 #: What to do about it, by what a failure's text contains; the first that fits.
 _REMEDIES = (
     (r"No space left on device|Disk quota exceeded", "free some disk space (spark.local.dir is where Spark spills)"),
@@ -26,6 +32,10 @@ _REMEDIES = (
      "give Spark more memory (spark.driver_memory, or the cluster's executors), or lower pool.max_record_bytes"),
     (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",
      "something else wrote into the same tables: run it again"),
+    (r"StatusCode\.UNAVAILABLE|failed to connect to all addresses|Socket closed|RETRIES_EXCEEDED",
+     SERVER_IS_GONE),
+    (r"DATA_SOURCE_NOT_FOUND.*[Dd]elta|CATALOG_NOT_FOUND.*delta|Failed to find (the )?data source: delta",
+     "this Spark has no Delta: start it with Delta's jars and settings (docs/deploy.md)"),
     (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
      "the driver's JVM ended: run it again, it goes on from the last finished stage"),
     (r"does not exist|FileNotFoundException|PATH_NOT_FOUND|DELTA_(TABLE|PATH)_(NOT_FOUND|DOES_NOT_EXIST)",
@@ -43,11 +53,29 @@ _UNREADABLE = re.compile(
 def spark_errors() -> tuple[type[Exception], ...]:
     """What Spark, Delta and the JVM behind them raise, for `except`; nothing where pyspark is not installed."""
     try:
-        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
     except ImportError:
         return ()
-    return PySparkException, Py4JJavaError
+    return PySparkException, *gateway_errors("Py4JJavaError")
+
+
+def gateway_errors(name: str = "Py4JError") -> tuple[type[Exception], ...]:
+    """What the gateway to the JVM raises, for `except`; nothing where there is no gateway (pyspark's client for Spark
+    Connect alone)."""
+    try:
+        from py4j import protocol
+    except ImportError:
+        return ()
+    return (getattr(protocol, name),)
+
+
+def connection_errors() -> tuple[type[Exception], ...]:
+    """What a broken connection to the JVM or to a Spark Connect server raises."""
+    try:
+        from grpc import RpcError
+    except ImportError:
+        return (ConnectionError,)
+    return ConnectionError, RpcError
 
 
 def first_line(text: str) -> str:
@@ -59,6 +87,8 @@ def first_line(text: str) -> str:
 def root_cause(error: BaseException) -> str:
     """The root cause of a Spark failure, in its own words."""
     report = _CALLED.sub("", str(error))
+    if broken := _RPC.search(report):
+        return first_line(broken[1])[:400]
     causes = _CAUSE.findall(report)
     return first_line(causes[-1] if causes else report)[:400]
 
@@ -77,13 +107,11 @@ def spark_failures(what: str) -> Iterator[None]:
     Raises:
         PlatformError: in place of any error of Spark, Delta or the gateway to the JVM.
     """
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
+    failures = (*spark_errors(), *gateway_errors(), *connection_errors())
     try:
         with jvm_watched():
             yield
-    except (PySparkException, Py4JError, ConnectionError) as e:
+    except failures as e:
         raise PlatformError(f"{what}: {failure_line(e)}") from e
 
 

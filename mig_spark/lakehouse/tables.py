@@ -16,8 +16,10 @@ from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.commits import Commit, Writer, said_in
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, relaxed_columns, with_later_columns
-from mig_spark.lakehouse.delta_log import newest_commits
+from mig_spark.lakehouse.delta_log import has_commits, newest_commits
 from mig_spark.lakehouse.local_files import PART
+from mig_spark.lakehouse.runtime import has_spark_context
+from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
 from mig_spark.lakehouse.storage import Files, absolute_path
 
@@ -33,6 +35,8 @@ _ALWAYS_OPEN = (LEASES, RUNS)
 #: Table property of scratch tables: the output they belong to. Only tables with it are ever removed by name.
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
+#: What Databricks and Spark say of a setting that cannot be set.
+_REFUSED_SETTING = re.compile("CONFIG_NOT_AVAILABLE|CANNOT_MODIFY|serverless", re.IGNORECASE)
 #: Separates the name of a scratch table from the attempt of the run that owns it.
 _OF_RUN = "__"
 
@@ -92,6 +96,11 @@ class Store:
             return f"{self._folder()}/{self._own_name(table)}"
         return ".".join([*self._database(), quote(self._own_name(table))])
 
+    @property
+    def _has_builder(self) -> bool:
+        """Whether new tables are made by Delta's builder, not in SQL."""
+        return self.by_path and has_spark_context(self.spark)
+
     def _folder(self) -> str:
         return f"{absolute_path(self.spark, str(self.output.path)).rstrip('/')}/tables"
 
@@ -103,11 +112,13 @@ class Store:
 
     def exists(self, table: Table) -> bool:
         """Whether the table is there."""
+        if not self.by_path:
+            return bool(self.spark.catalog.tableExists(self.location(table)))
+        if not has_spark_context(self.spark):
+            return has_commits(Files(self.spark), self.location(table))
         from delta.tables import DeltaTable
 
-        if self.by_path:
-            return bool(DeltaTable.isDeltaTable(self.spark, self.location(table)))
-        return bool(self.spark.catalog.tableExists(self.location(table)))
+        return bool(DeltaTable.isDeltaTable(self.spark, self.location(table)))
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
         """The table at its pinned version, at `version`, or as it is now, checked against its contract.
@@ -218,13 +229,20 @@ class Store:
             LeaseError: the lease has expired and another run holds it.
         """
         self._check_lease_for(table)
-        # in SQL, since DeltaTable.forName accepts names of at most two levels
         self._make_ready(table)
-        given = f"mig_merge_{uuid.uuid4().hex}"
-        names = [quote(name) for name in table.names]
         # MERGE takes the metadata only from the session
         key = "spark.databricks.delta.commitInfo.userMetadata"
+        try:
+            self.spark.conf.set(key, "")
+        except spark_errors() as e:  # serverless compute lets few settings be set
+            if not _REFUSED_SETTING.search(str(e)):
+                raise
+            self.write(table, self.merged(table, source, on, delete=delete, update=update, insert=insert), told=told)
+            return
         self.spark.conf.set(key, self._metadata(table, told))
+        # in SQL, since DeltaTable.forName accepts names of at most two levels
+        given = f"mig_merge_{uuid.uuid4().hex}"
+        names = [quote(name) for name in table.names]
         source.createOrReplaceTempView(given)
         try:
             self.spark.sql(
@@ -237,6 +255,23 @@ class Store:
         finally:
             self.spark.catalog.dropTempView(given)
             self.spark.conf.unset(key)
+
+    def merged(self, table: Table, source: DataFrame, on: str, *, delete: str, update: str, insert: str) -> DataFrame:
+        """The rows that a table has after `merge` with the same arguments."""
+        from pyspark.sql import functions as sf
+
+        ours = self.read(table).select(sf.struct(*table.names).alias("t"))
+        both = ours.join(source.select(sf.struct("*").alias("s")), sf.expr(on), "full")
+        types = dict(ours.select("t.*").dtypes)
+        taken = sf.struct(*(sf.col(f"s.{quote(name)}").cast(types[name]).alias(name) for name in table.names))
+        row = (
+            sf.when(sf.col("t").isNull(), sf.when(sf.expr(insert), taken))
+            .when(sf.col("s").isNull(), sf.col("t"))
+            .when(sf.expr(delete), sf.lit(None))
+            .when(sf.expr(update), taken)
+            .otherwise(sf.col("t"))
+        )
+        return both.select(row.alias("row")).where("row is not null").select("row.*")
 
     def _metadata(self, table: Table, told: dict[str, Any] | None) -> str:
         mark = self.writer.next_commit(table.name)
@@ -291,9 +326,9 @@ class Store:
 
     def _properties(self, table: Table) -> dict[str, str]:
         """Table properties that a new table is created with."""
-        # for a catalog's table they are added by ALTER TABLE, the only documented way; for a folder they are part of
-        # the first commit
-        checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items() if self.by_path}
+        # in SQL they are added by ALTER TABLE, the only documented way; with Delta's builder they are part of the first
+        # commit
+        checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items() if self._has_builder}
         mark = {_SCRATCH_OF: self._identity()} if table.scratch else {}
         return {**keep_for(self.output.keep_days), **checks, **mark}
 
@@ -318,7 +353,7 @@ class Store:
         created = not self.exists(table)
         if created:
             self._create(table)
-            if not self.by_path:
+            if not self._has_builder:
                 self._bring_up_to_date(table)
         elif table.name not in self.writer.seen:
             self._bring_up_to_date(table)
@@ -373,11 +408,11 @@ class Store:
         return f"delta.{quote(self.location(table))}" if self.by_path else self.location(table)
 
     def _create(self, table: Table) -> None:
-        from delta.tables import DeltaTable
-
-        if not self.by_path:
+        if not self._has_builder:
             self._create_by_sql(table)
             return
+        from delta.tables import DeltaTable
+
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).location(self.location(table))
         if table.partitioned_by:
             builder = builder.partitionedBy(*table.partitioned_by)
@@ -388,14 +423,14 @@ class Store:
         builder.execute()
 
     def _create_by_sql(self, table: Table) -> None:
-        """Open-source Delta's builder takes names of two levels at most."""
+        """Open-source Delta's builder takes names of two levels at most, and asks the JVM."""
         columns = ", ".join(
             f"{quote(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.comment)}"
             for c in table.columns
         )
         by = f"PARTITIONED BY ({', '.join(map(quote, table.partitioned_by))}) " if table.partitioned_by else ""
         self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.location(table)} ({columns}) USING delta "
+            f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({columns}) USING delta "
             f"{by}COMMENT {literal(table.comment)} TBLPROPERTIES ({_said(self._properties(table))})"
         )
 

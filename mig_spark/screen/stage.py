@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import Config
 from mig_spark.contracts import POOL, REJECTED, SCREENED
 from mig_spark.lakehouse.row_changes import write_changes
-from mig_spark.lakehouse.runtime import shipped
+from mig_spark.lakehouse.runtime import computed_once, shipped
 from mig_spark.lakehouse.tables import Store
 from mig_spark.screen.contamination import EvalSets, contaminated_rows, read_eval_sets
 from mig_spark.screen.copies import with_copies
@@ -54,8 +54,8 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     with contextlib.ExitStack() as until_written:
         if sets is not None:
             # the pool is read once for it, though the rows are computed twice
-            hits = contaminated_rows(pool, until_written.enter_context(shipped(store.spark, sets.index))).persist()
-            until_written.callback(hits.unpersist)
+            index = until_written.enter_context(shipped(store.spark, sets.index))
+            hits = until_written.enter_context(computed_once(contaminated_rows(pool, index)))
             rows = rows.drop("contamination").join(hits, "id", "left")
         found = None
         if settings.near_duplicates is not None:

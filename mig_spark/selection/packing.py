@@ -31,7 +31,9 @@ from mig_spark.lakehouse.runtime import (
     above_result_limit,
     collect_arrow,
     describe_job,
-    has_spark_context,
+    driver_settings,
+    keep,
+    let_go,
     result_limit,
     shipped,
 )
@@ -99,13 +101,8 @@ class SparkBlocks:
         known = None if vocabulary is None else list(vocabulary)
         named = None if classes is None else list(classes)
         ready = typed(df)
-        blocks = (
-            ready.sortWithinPartitions("id")
-            .mapInArrow(
-                pack_blocks(known, block_rows=config.block_rows, norm=config.label_exponent, classes=named), block_ddl()
-            )
-            .persist(StorageLevel.DISK_ONLY)
-        )
+        packed = pack_blocks(known, block_rows=config.block_rows, norm=config.label_exponent, classes=named)
+        blocks = keep(ready.sortWithinPartitions("id").mapInArrow(packed, block_ddl()), StorageLevel.DISK_ONLY)
         sizes = [f"length({name}) as {name}" for name in ARRAYS]
         rejected = [reason_column(k) for k in range(len(REASONS))]
         names = ["block", "digest", "rows", "groups", "left_out", *rejected, "vocabulary"]
@@ -113,7 +110,7 @@ class SparkBlocks:
             meta = collect_arrow(blocks.selectExpr(*names, *sizes))
         except BaseException:
             # Spark would take what is kept for the same query over tables that were made anew since
-            blocks.unpersist()
+            let_go(blocks)
             raise
         return SparkBlocks(blocks, meta, None, dict(ready.dtypes)["id"] == "bigint")
 
@@ -152,7 +149,7 @@ class SparkBlocks:
     def room(self) -> float:
         """Bytes that the driver may take for the pool."""
         spark = self.blocks.sparkSession
-        return available_memory(spark.conf.get if has_spark_context(spark) else None)
+        return available_memory(driver_settings(spark))
 
     def describe(self, text: str) -> None:
         """Set the description of the jobs to come, which Spark's own pages show."""
@@ -238,7 +235,7 @@ class SparkBlocks:
 
     def release(self) -> None:
         """Unpersist the blocks."""
-        self.blocks.unpersist()
+        let_go(self.blocks)
 
     def _in_slices(self, slices: Sequence[list[int]], bring: Callable[[DataFrame], DataFrame]) -> pa.Table:
         """What `bring` makes of the blocks, in a job for each of `slices` (block numbers, ascending).

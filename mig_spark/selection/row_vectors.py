@@ -19,9 +19,10 @@ from mig_spark.kernels.selection.xxhash import xxhash64
 from mig_spark.lakehouse.memory import available_memory
 from mig_spark.lakehouse.runtime import (
     collect_arrow,
+    computed_once,
     describe_job,
+    driver_settings,
     from_arrow,
-    has_spark_context,
     result_limit,
     shipped,
 )
@@ -161,11 +162,9 @@ class PoolVectors:
         describe_job(frame.sparkSession, "select", "find the nearest of the clusters")
         with shipped(frame.sparkSession, centers) as payload:
             kind = dict(frame.dtypes)["id"]
-            found = frame.mapInArrow(clusters_of_rows(payload), f"id {kind}, score double, cluster string").persist()
-            try:
+            found = frame.mapInArrow(clusters_of_rows(payload), f"id {kind}, score double, cluster string")
+            with computed_once(found) as found:
                 yield SparkRows(found)
-            finally:
-                found.unpersist()
 
     def choose(self, picks: Picks, part_rows: int | None, budget: int, *, more: int = 0) -> list[Any]:
         """The ids of the rows that `picks` chooses among all; with `part_rows`, among those that it chooses in parts of
@@ -227,7 +226,7 @@ class PoolVectors:
             source = self._source()
             spark, one = source.sparkSession, source.select("vector").where("vector is not null").first()
             size = rows * 4 * (0 if one is None else len(one["vector"]))
-            setting, limit = spark.conf.get if has_spark_context(spark) else None, result_limit(spark)
+            setting, limit = driver_settings(spark), result_limit(spark)
         room = SHARE * available_memory(setting)
         if COPIES * size + more * rows <= room and (limit is None or size <= limit):
             return

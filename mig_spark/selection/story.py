@@ -20,7 +20,7 @@ from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import first_reasons
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, sent
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
 from mig_spark.selection.label_parameters import read_parameters
@@ -336,10 +336,10 @@ class Story:
         from pyspark.sql import functions as sf
 
         followed = Followed(self._labels, self._select.label_exponent, self._begin(), self._picks, self._forced)
-        broadcast: Any = self._spark.sparkContext.broadcast(followed)
+        followed_at_tasks = sent(self._spark, followed)
         wanted = [name for name in ("id", "labels", "score", "cost") if name in over.columns]
         near = over.select(*wanted).mapInArrow(
-            nearest_picks(lambda: broadcast.value),
+            nearest_picks(followed_at_tasks),
             "id string, step bigint, _gain double, _taken double, gain_start double, gain_end double",
         )
         ids = self._then.read(SELECTION).select(sf.col("rank").alias("nearest_rank"), sf.col("id").alias("nearest_id"))

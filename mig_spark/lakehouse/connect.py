@@ -1,0 +1,163 @@
+"""Spark Connect and serverless compute: whether the stages can run there, said before the first one begins; and what to
+do when a server no longer answers.
+
+There the client is not the driver: tables are made by SQL at the server, files are written by this process. So both
+have to see the same folder, and tables may have to be a catalog's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+from mig_spark.config import OutputConfig
+from mig_spark.errors import InputError, PlatformError
+from mig_spark.lakehouse.local_files import part_name, said_plainly
+from mig_spark.lakehouse.runtime import has_spark_context
+from mig_spark.lakehouse.server_files import ServerFiles
+from mig_spark.lakehouse.storage import Files
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+logger = logging.getLogger(__name__)
+
+#: Spark whose Connect is the first that has all that is used.
+_SINCE = 4
+#: How often the server is asked whether it sees a file.
+_LOOKS = 3
+#: Seconds for which a call is made again while the server does not answer: pyspark by itself goes on for ten minutes.
+OUTAGE = 90.0
+#: Seconds after such a failure in which other calls that fail are not made again.
+_AFTER = 60.0
+#: Seconds after which an outage is told.
+_QUIET = 1.0
+
+
+def give_up_in_time(spark: SparkSession, seconds: float) -> None:
+    """Let a call fail once the server has not answered it for so long, and those that fail soon after it at once: a run
+    goes on from its last finished stage.
+
+    Args:
+        spark: a session of Spark Connect.
+        seconds: for how long a call is made again.
+    """
+    try:
+        from pyspark.sql.connect.client.retries import DefaultPolicy, RetryPolicy, RetryPolicyState
+    except ImportError:  # Spark 3.5 has no such policies
+        return
+    gave_up = [-_AFTER]
+
+    class OneCall(RetryPolicyState):
+        began: float | None = None
+        told = False
+
+        def next_attempt(self, exception: BaseException | None = None) -> int | None:
+            now = time.monotonic()
+            if self.began is None:
+                if now - gave_up[0] < _AFTER:
+                    return None
+                self.began = now
+            elif now - self.began >= _QUIET and not self.told:
+                logger.warning("the Spark Connect server does not answer; it is asked again for %g s", seconds)
+                self.told = True
+            if now - self.began >= seconds:
+                gave_up[0] = now
+                return None
+            return super().next_attempt(exception)
+
+    class Patience(DefaultPolicy):
+        def __init__(self) -> None:
+            super().__init__(max_retries=None, max_backoff=15_000, max_server_retry_delay=15_000)
+
+        def to_state(self) -> RetryPolicyState:
+            return OneCall(cast(RetryPolicy, self))
+
+    # pyspark says with a line of code that it has given up; the error says so too
+    warnings.filterwarnings("ignore", message=r".*RETRIES_EXCEEDED")
+    client: Any = spark.client
+    client.set_retry_policies([Patience()])
+
+
+def see_that_stages_can_run(spark: SparkSession, output: OutputConfig) -> None:
+    """Look at what a session must offer for `output`; nothing is left behind. In a classic session there is nothing to
+    look at.
+
+    Raises:
+        PlatformError: the server is too old; `output.path` is a place that this process cannot open, or that the server
+            does not see; or the tables would lie in a folder where the platform allows none.
+        InputError: `output.path` cannot be written to.
+    """
+    if has_spark_context(spark):
+        return
+    if int(spark.version.split(".")[0]) < _SINCE:
+        raise PlatformError(
+            f"this is Spark Connect {spark.version}, and the stages run on Spark Connect from Spark {_SINCE} on: use a "
+            "newer server, or a classic session"
+        )
+    managed = bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
+    if managed and output.database is None:
+        raise PlatformError(
+            "this compute is serverless or shared, on which tables are a catalog's: set output.catalog and "
+            "output.database (output.path, a folder of a volume, is then for files alone)"
+        )
+    if output.path is None:
+        return
+    files = Files(spark)
+    here = files.os_path(output.path)
+    if here is None:
+        raise PlatformError(
+            f"output.path = {output.path}: on Spark Connect files are written by this process, which cannot open that "
+            "place: give a folder that it can open (on Databricks one of a volume, /Volumes/...), and for tables "
+            "output.database"
+        )
+    if not managed:
+        _see_that_server_sees(spark, files, output.path, here)
+
+
+def _see_that_server_sees(spark: SparkSession, files: Files, path: str, here: str) -> None:
+    """A file that this process writes must be there for the server too."""
+    made, name = _missing(here), part_name("mig-spark-probe")
+    probe = f"{here.rstrip('/')}/{name}"
+    try:
+        with said_plainly(here):
+            os.makedirs(here, exist_ok=True)  # noqa: PTH103 - a path as text, as everywhere in this room
+            with open(probe, "wb") as out:  # noqa: PTH123
+                out.write(b"mig-spark")
+        there = f"{files.absolute(path).rstrip('/')}/{name}"
+        # network file systems show a new file after a moment
+        seen = ServerFiles(spark).exists(there)
+        for _ in range(_LOOKS - 1):
+            if not seen:
+                time.sleep(1)
+                seen = ServerFiles(spark).exists(there)
+    except InputError as e:
+        raise InputError(f"output.path: {e}") from None
+    finally:
+        _remove(probe, made)
+    if not seen:
+        raise PlatformError(
+            f"output.path = {path}: the Spark Connect server does not see what this process writes there: give a "
+            "folder that both have under the same path, or run this on the server's machine"
+        )
+
+
+def _missing(folder: str) -> list[str]:
+    """The folder and those above it that are not there yet, the deepest first."""
+    found = []
+    while folder and not os.path.lexists(folder):
+        found.append(folder)
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    return found
+
+
+def _remove(probe: str, folders: list[str]) -> None:
+    with contextlib.suppress(OSError):  # another run has them too
+        os.remove(probe)  # noqa: PTH107
+        for folder in folders:
+            os.rmdir(folder)  # noqa: PTH106
