@@ -102,8 +102,13 @@ def linear_axis(title: str, low: float, high: float, *, form: Form = "number", w
     return Axis(title, low, high, [(v, words(scale * round(v, 12))) for v in values])
 
 
+#: With fewer ticks nobody can read values off an axis.
+_FEW_TICKS = 3
+
+
 def log_axis(title: str, values: Iterable[Floats]) -> Axis:
-    """A logarithmic axis over all positive values; ticks at powers of ten, in a narrow range also between."""
+    """A logarithmic axis over all positive values; ticks at powers of ten, in a narrow range also between, in a very
+    narrow one as on a linear axis."""
     shown = np.concatenate([v[(v > 0) & np.isfinite(v)] for v in values] or [np.ones(1)])
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 10.0)
     if high <= low:
@@ -114,6 +119,10 @@ def log_axis(title: str, values: Iterable[Floats]) -> Axis:
     ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
     slack = 1 + 1e-6 * math.log(high / low)
     inside = [t for t in ticks if low / slack <= t <= high * slack]
+    if len(inside) < _FEW_TICKS:
+        # values that are near each other, or far from such a tick
+        step = nice_step((high - low) / _FEW_TICKS)
+        inside = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
     every = math.ceil(len(inside) / 8) or 1
     return Axis(title, low, high, [(t, number(t)) for t in inside[::every]], log=True)
 

@@ -145,6 +145,15 @@ def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
     assert all(float(left) + float(width) <= 100.5 for left, width in reach)
 
 
+@given(low=st.floats(1e-9, 1e9), ratio=st.floats(1.0, 1e9))
+def test_values_can_be_read_off_a_logarithmic_axis(low: float, ratio: float) -> None:
+    axis = log_axis("Gain", [np.array([low, low * ratio])])
+    at = [value for value, _ in axis.ticks]
+    assert 2 <= len(at) <= 12
+    assert at == sorted(set(at))
+    assert all(axis.low * (1 - 1e-3) <= value <= axis.high * (1 + 1e-3) for value in at)
+
+
 def test_a_curve_is_where_its_numbers_say() -> None:
     line = Line("here", np.array([1.0, 10.0, 100.0]), np.array([0.0, 5.0, 20.0]), "selection")
     chart = curves([line], log_axis("Rank", [line.x]), linear_axis("E", 0, 20))
