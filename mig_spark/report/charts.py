@@ -123,6 +123,7 @@ def log_axis(title: str, values: Iterable[Floats]) -> Axis:
         # values that are near each other, or far from such a tick
         step = nice_step((high - low) / _FEW_TICKS)
         inside = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        inside = inside if len(inside) > 1 else [low, high]
     every = math.ceil(len(inside) / 8) or 1
     return Axis(title, low, high, [(t, number(t)) for t in inside[::every]], log=True)
 

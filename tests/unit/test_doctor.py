@@ -16,7 +16,7 @@ def found(findings):
 
 
 def test_what_is_there_is_good():
-    here = found(doctor._here())
+    here = found(doctor._here(elsewhere=False))
     assert here["Python"].good
     assert here["Java"].good
     assert here["pyspark"].good

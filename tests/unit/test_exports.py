@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from formats import ASKED, BLUE, CALLS, FORMATS, LIGHT, Format
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_formats import records
 from test_formats import values as json_values
@@ -109,6 +109,8 @@ def test_documented_records_are_held_or_refused(known: Format, form: LineFormat)
 
 
 @settings(max_examples=1_000)
+@example({"answer": None, "instruction": False, "messages": [{"role": "user", "content": "0"}]})
+@example({"answer": None, "images": False, "messages": [{"role": "user", "content": "0"}]})
 @given(records)
 def test_any_record_is_held_or_refused_by_every_format(record: dict[str, Any]) -> None:
     parsed = parse_record(json.dumps(record))

@@ -148,7 +148,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, monkeypatch: py
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "mlflow" else find(name, *a))
-    monkeypatch.setattr("mig_spark.pipeline.has_spark_context", lambda _spark: True)
+    monkeypatch.setattr("mig_spark.pipeline.see_that_stages_can_run", lambda *_: None)
     with pytest.raises(DependencyError, match=r"pip install 'mig-spark\[mlflow\]'"):
         run_pipeline(object(), config_of(tmp_path, "http://127.0.0.1:9"), tuple(STAGES))
     see_that_runs_can_be_logged(config_of(tmp_path, None))

@@ -107,6 +107,8 @@ class TrlTypes(LineFormat):
                 raise Unfit("a system prompt: stepwise rows have a prompt of one text")
             return {"prompt": found.messages[0]["content"], "completions": found.steps, "labels": found.verdicts}
         if found.kind == "prompt":
+            if "instruction" in found.further:
+                raise Unfit("`instruction` beside `prompt`, which makes it a row of another form")
             return {"prompt": found.messages}
         if found.kind == "preference":
             return {"prompt": found.messages, "chosen": found.chosen, "rejected": found.rejected}
@@ -141,10 +143,11 @@ def _media(found: Dialogue) -> dict[str, Any]:
                 raise Unfit(
                     f"a part of type {kind}: TRL's types have the parts text and image, and `images` beside them"
                 )
-    given = found.further.get("images", found.further.get("image"))
-    if given is None:
-        return {}
-    return {"images": given if isinstance(given, list) else [given]}
+    several, one = found.further.get("images"), found.further.get("image")
+    if several is not None and not isinstance(several, list):
+        raise Unfit("`images` is no list")
+    given = [one] if several is None and one is not None else several
+    return {} if given is None else {"images": given}
 
 
 def _template(found: Dialogue) -> dict[str, Any]:
