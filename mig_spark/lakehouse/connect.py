@@ -57,7 +57,7 @@ def give_up_in_time(spark: SparkSession, seconds: float) -> None:
         began: float | None = None
         told = False
 
-        def next_attempt(self, exception: BaseException | None = None) -> int | None:
+        def next_attempt(self, *told: Any) -> int | None:
             now = time.monotonic()
             if self.began is None:
                 if now - gave_up[0] < _AFTER:
@@ -69,11 +69,12 @@ def give_up_in_time(spark: SparkSession, seconds: float) -> None:
             if now - self.began >= seconds:
                 gave_up[0] = now
                 return None
-            return super().next_attempt(exception)
+            return super().next_attempt(*told)
 
     class Patience(DefaultPolicy):
         def __init__(self) -> None:
-            super().__init__(max_retries=None, max_backoff=15_000, max_server_retry_delay=15_000)
+            super().__init__(max_retries=None, max_backoff=15_000)
+            self.max_server_retry_delay = 15_000  # Spark 4.0 has no argument for it
 
         def to_state(self) -> RetryPolicyState:
             return OneCall(cast(RetryPolicy, self))
