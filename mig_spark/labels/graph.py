@@ -89,10 +89,14 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         LABELS,
         from_arrow(spark, pa.table({name: vocabulary[name] for name in vocabulary.column_names} | made | by_hand)),
     )
+    # Spark Connect 4.0 tells nothing of a part of the plan that turned out to be empty
+    together_edges = seen.get.get("edges")
+    if together_edges is None:
+        together_edges = store.read(LABEL_EDGES).where("kind = 'cooccurrence'").count()
     counts = {
         "labels": len(labels),
         "similarity_edges": len(similarity),
-        "cooccurrence_edges": int(seen.get["edges"]),
+        "cooccurrence_edges": int(together_edges),
         "rows_cut": cut,
         "propagation_entries": len(p.weights),
         "isolated": int((degree == 0).sum()),
