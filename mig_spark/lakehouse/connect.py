@@ -1,5 +1,5 @@
-"""Spark Connect and serverless compute: whether the stages can run there, said before the first one begins; and what to
-do when a server no longer answers.
+"""Spark Connect and serverless compute: sessions of a server, also one that no longer answers; and whether the stages
+can run in such a session, said before the first one begins.
 
 There the client is not the driver: tables are made by SQL at the server, files are written by this process. So both
 have to see the same folder, and tables may have to be a catalog's.
@@ -12,14 +12,17 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from mig_spark.config import OutputConfig
-from mig_spark.errors import InputError, PlatformError
+from mig_spark.errors import DependencyError, InputError, PlatformError
 from mig_spark.lakehouse.local_files import part_name, said_plainly
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.server_files import ServerFiles
+from mig_spark.lakehouse.spark_failures import connection_errors, first_line, root_cause, spark_errors
 from mig_spark.lakehouse.storage import Files
+from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -31,12 +34,60 @@ logger = logging.getLogger(__name__)
 _SINCE = 4
 #: How often the server is asked whether it sees a file.
 _LOOKS = 3
-#: Seconds for which a call is made again while the server does not answer: pyspark by itself goes on for ten minutes.
-OUTAGE = 90.0
+#: Seconds for which a call is made again while the server does not answer: the first one, and later ones. Pyspark by
+#: itself goes on for ten minutes.
+_FIRST_ANSWER, _OUTAGE = 20.0, 90.0
 #: Seconds after such a failure in which other calls that fail are not made again.
 _AFTER = 60.0
 #: Seconds after which an outage is told.
 _QUIET = 1.0
+HINT = "pip install 'pyspark[connect]', of the platform's version"
+
+
+def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
+    """A new session of a Spark Connect server.
+
+    Args:
+        address: `sc://HOST:PORT`; `local[N]` for a server that pyspark starts in this process's JVM.
+        settings: of the session; those of `local` are the JVM's.
+
+    Raises:
+        DependencyError: packages that pyspark's client needs are not installed.
+        PlatformError: there is no such server, or it refuses a setting.
+    """
+    from pyspark.sql import SparkSession
+
+    failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, *spark_errors(), *connection_errors())
+    spark = None
+    try:
+        spark = SparkSession.builder.remote(address).getOrCreate()
+        give_up_in_time(spark, _FIRST_ANSWER)
+        for key, value in settings.items():
+            spark.conf.set(key, value)
+        logger.debug("Spark %s by Spark Connect", spark.version)
+    except ImportError as e:
+        raise DependencyError(
+            f"Spark Connect needs packages that are not installed ({first_line(str(e))}): {HINT}"
+        ) from None
+    except failures as e:
+        forget_connect(spark)
+        # pyspark quotes the part of an address that it does not understand, which may be a token
+        why = "the address is not understood" if "CONNECT_URL" in str(e) else root_cause(e)
+        raise PlatformError(
+            f"no session of Spark Connect at {mask_secrets(address)} ({why}): see that the server runs and has this "
+            "address"
+        ) from None
+    give_up_in_time(spark, _OUTAGE)
+    return spark
+
+
+def forget_connect(spark: SparkSession | None) -> None:
+    """Stop a session of Spark Connect, also one whose server is gone, so that the next session of this process may be
+    of another server or a classic one."""
+    with contextlib.suppress(*spark_errors(), *connection_errors()):
+        if spark is not None:
+            spark.stop()
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
 
 
 def give_up_in_time(spark: SparkSession, seconds: float) -> None:
@@ -86,8 +137,9 @@ def give_up_in_time(spark: SparkSession, seconds: float) -> None:
 
 
 def see_that_stages_can_run(spark: SparkSession, output: OutputConfig) -> None:
-    """Look at what a session must offer for `output`; nothing is left behind. In a classic session there is nothing to
-    look at.
+    """Check that all stages can run in this session and put their results where `output` says: done before the first
+    stage, so that a run does not fail at its end. A classic session always passes. A small file is written on the way
+    and removed.
 
     Raises:
         PlatformError: the server is too old; `output.path` is a place that this process cannot open, or that the server

@@ -178,8 +178,9 @@ def job_under_way() -> str:
 
 
 def driver_settings(spark: SparkSession) -> Callable[..., str | None] | None:
-    """The session's settings by name, where its driver shares this process's memory; None on Spark Connect, whose
-    driver is elsewhere."""
+    """The function that looks up a setting of Spark by name and default, for `memory.available_memory`, which takes the
+    driver's limits into account. None on Spark Connect: there the driver is another process, whose limits do not bind
+    this one."""
     return spark.conf.get if has_spark_context(spark) else None
 
 

@@ -156,7 +156,8 @@ class ServerFiles:
 
 
 def _folder(inside: FileInfo, depth: int) -> FileInfo:
-    """The folder that a file lies in so many levels below the root, with the server's own words for that root."""
+    """One of the folders that a file lies in: the one whose path has `depth` names. Its path is written as the server
+    writes the file's, scheme and host included, so that paths of files begin with it."""
     parts = _bare(inside.path).split("/")
     root = inside.path.removesuffix("/".join(parts[depth + 1 :])).rstrip("/")
     return FileInfo(root, parts[depth], 0, 0, is_dir=True)

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import TYPE_CHECKING
 
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DependencyError, PlatformError
-from mig_spark.lakehouse.connect import OUTAGE, give_up_in_time
+from mig_spark.lakehouse.connect import connect, forget_connect
 from mig_spark.lakehouse.jvm import MOMENT, forget_jvm, jvm_exit_code, jvm_watched, quiet_counters, start_jvm
-from mig_spark.lakehouse.spark_failures import connection_errors, first_line, root_cause, spark_errors
-from mig_spark.masking import mask_secrets
+from mig_spark.lakehouse.runtime import has_spark_context
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRAPHFRAMES_CLASS = "org.graphframes.GraphFrame"
-#: Seconds for a Spark Connect server to answer for the first time.
-_FIRST_ANSWER = 20.0
-CONNECT_HINT = "pip install 'pyspark[connect]', of the platform's version"
 LOCAL_HINT = "install the local extra: pip install 'mig-spark[local]'"
 
 # Small Delta tables spend their time in scheduling: one snapshot partition and few shuffle partitions make them several
@@ -93,6 +88,9 @@ class Session:
         """Stop the session if this package started it; no error where its JVM has ended already."""
         if not self.owned:
             return
+        if not has_spark_context(self.spark):
+            forget_connect(self.spark)
+            return
         if jvm_exit_code() is not None:
             forget_jvm()
             return
@@ -122,7 +120,8 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
 
 
 def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mapping[str, str] | None = None) -> Session:
-    """The active session, the platform's, or a new local one, in this order."""
+    """The active session, the platform's, one of Spark Connect where an address is given, or a new local one, in this
+    order."""
     try:
         from pyspark.sql import SparkSession
     except ImportError:
@@ -137,7 +136,7 @@ def get_session(config: SparkConfig, *, app_name: str = "mig-spark", conf: Mappi
         return Session(builder.getOrCreate(), owned=False)
     remote = remote_address(config)
     if remote:
-        return _connect(remote, config, dict(conf or {}))
+        return _start_remote(remote, config, dict(conf or {}))
     return _start_local(config, app_name, dict(conf or {}))
 
 
@@ -314,79 +313,41 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    _ensure_java()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     conf = {**local_conf(config), **extra}
     builder = SparkSession.builder.appName(app_name)
     for key, value in conf.items():
         builder = builder.config(key, value)
-    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
-    with os.fdopen(fd, "wb") as log, _output_to(log.fileno()):
+    with _own_jvm() as log:
         try:
-            start_jvm(conf, Path(name))
+            start_jvm(conf, log)
             spark = builder.getOrCreate()
         except (PySparkException, RuntimeError) as e:
-            raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {name}") from None
+            raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {log}") from None
     quiet_counters(spark.sparkContext)
-    return Session(spark, owned=True, log_path=Path(name))
+    return Session(spark, owned=True, log_path=log)
 
 
-def _connect(remote: str, config: SparkConfig, extra: dict[str, str]) -> Session:
-    """A session of a Spark Connect server: a running one, or one that pyspark starts for this process."""
-    from pyspark.sql import SparkSession
-
-    own, log_path = remote.startswith("local"), None
-    failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, *spark_errors(), *connection_errors())
-    conf = {**(local_conf(config) if own else config.conf), **extra}
-    conf.pop("spark.master", None)
-    with contextlib.ExitStack() as until_up:
-        if own:
-            _ensure_java()
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
-            log_path = Path(name)
-            until_up.enter_context(_output_to(until_up.enter_context(os.fdopen(fd, "wb")).fileno()))
-            start_jvm(conf, log_path)  # so that no setting is in a list of processes
-        try:
-            builder = SparkSession.builder.remote(remote)
-            for key, value in conf.items() if own else ():
-                builder = builder.config(key, value)
-            with warnings.catch_warnings():
-                # what the server has started with is set a second time for the session, and refused
-                warnings.filterwarnings("ignore", message="Failed to set spark")
-                spark = builder.getOrCreate()
-            give_up_in_time(spark, _FIRST_ANSWER)
-            for key, value in {} if own else conf.items():
-                spark.conf.set(key, value)
-            logger.debug("Spark %s by Spark Connect", spark.version)
-        except ImportError as e:
-            raise DependencyError(
-                f"Spark Connect needs packages that are not installed ({first_line(str(e))}): {CONNECT_HINT}"
-            ) from None
-        except failures as e:
-            _forget_connect()
-            # pyspark quotes the part of an address that it does not understand, which may be a token
-            why = "the address is not understood" if "CONNECT_URL" in str(e) else root_cause(e)
-            raise PlatformError(
-                f"no session of Spark Connect at {mask_secrets(remote)} ({why}): see that the server runs and has this "
-                f"address{f'; its own words are in {log_path}' if own else ''}"
-            ) from None
-    give_up_in_time(spark, OUTAGE)
-    return Session(spark, owned=True, log_path=log_path)
+def _start_remote(address: str, config: SparkConfig, extra: dict[str, str]) -> Session:
+    """A session of a Spark Connect server: a running one, or one that this process starts."""
+    if not address.startswith("local"):
+        return Session(connect(address, {**config.conf, **extra}), owned=True)
+    conf = {**local_conf(config), **extra}
+    conf.pop("spark.master")  # the address says it
+    with _own_jvm() as log:
+        start_jvm(conf, log)
+        return Session(connect(address, {}), owned=True, log_path=log)
 
 
-def _forget_connect() -> None:
-    """Make pyspark forget a session of Spark Connect that is of no use, so that the next one is another."""
-    from pyspark.sql import SparkSession
-
-    with contextlib.suppress(Exception):
-        session = SparkSession.getActiveSession()
-        if session is not None:
-            session.stop()
-    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+@contextlib.contextmanager
+def _own_jvm() -> Iterator[Path]:
+    """Within a `with` block, all that a JVM needs that is started in it; a log takes its output."""
+    _ensure_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
+    with os.fdopen(fd, "wb") as log, _output_to(log.fileno()):
+        yield Path(name)
 
 
 @contextlib.contextmanager

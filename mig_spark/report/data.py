@@ -82,7 +82,9 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Rows by bins: `edges` (ascending) has one entry more than the two arrays of row counts."""
+    """How the values of a column are spread, in the whole pool and among the selected rows: row k of `pool` and
+    `selection` (float64 (n,), numbers of rows) counts the values from edges[k] up to edges[k + 1]; `edges`, ascending,
+    is float64 (n + 1,)."""
 
     edges: Floats = field(default_factory=_empty)
     pool: Floats = field(default_factory=_empty)

@@ -25,6 +25,8 @@ ALIKE = 1.5
 SOURCE = 0.01
 #: Where that share of the rows has nearly the same score, it is labels that decide.
 SAME_SCORE = 0.9
+#: Scores that differ by that share of the greater one, or less, are nearly the same.
+NEARLY = 0.125
 #: Sentences of the evidence on the first screen; its section has all.
 _MEASURED = 2
 #: Labels from which on the share of one component says something.
@@ -128,9 +130,15 @@ def _chosen(data: ReportData) -> Iterator[str]:
 
 
 def _same_score(data: ReportData) -> float:
-    """The share of the pool's rows in the fullest bin of the scores; 0 where there are none."""
-    total = float(data.scores.pool.sum())
-    return float(data.scores.pool.max()) / total if data.scores.edges.size > 1 and total else 0.0
+    """The share of the pool's rows that have nearly the same score, as far as the bins of the histogram tell; 0 where
+    nothing is known, and where the fullest bin is so wide (one huge score is enough) that its rows may differ much."""
+    scores, total = data.scores, float(data.scores.pool.sum())
+    if scores.edges.size < 2 or not total:
+        return 0.0
+    fullest = int(scores.pool.argmax())
+    share, (low, high) = float(scores.pool[fullest]) / total, scores.edges[fullest : fullest + 2]
+    # with all rows in one bin, the bins were made for equal scores
+    return share if share == 1 or high - low <= NEARLY * max(abs(low), abs(high)) else 0.0
 
 
 def _wary(data: ReportData) -> Iterator[str]:

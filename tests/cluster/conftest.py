@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
 import pytest
+from fault_runs import Job
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,12 @@ def run_script(spark_home: Path, tmp_path: Path):
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture
+def jobs() -> Iterator[list[Job]]:
+    """For the runs that a test starts: what still runs at its end is killed."""
+    made: list[Job] = []
+    yield made
+    for job in made:
+        job.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -54,7 +55,7 @@ print(json.dumps(out))
 """
 
 FILES = """
-import json, sys
+import gzip, json, sys
 from pyspark.sql import SparkSession
 from mig_spark.errors import MigError
 from mig_spark.lakehouse.local_files import LocalFiles
@@ -80,6 +81,11 @@ for path in ("", "sub", "sub/deeper"):
     out["children"].append([inside(server, f"file:{base}/{path}"), inside(local, f"{base}/{path}")])
 [one], _ = server.find(f"file:{base}/b.bin")
 out["head"] = [list(server.head(one, 3)), list(server.read(f"file:{base}/b.bin"))]
+out["large"] = []
+for name in ("large.jsonl", "large.jsonl.gz"):
+    [one], _ = server.find(f"file:{base}/{name}")
+    head = server.head(one, 300)
+    out["large"].append([one.size, (gzip.decompress(head) if name.endswith("gz") else head).decode()])
 out["refused"] = []
 for call in (lambda: server.read(f"file:{base}/none"), lambda: server.read(f"file:{base}/sub"),
              lambda: server.put(None, "s3://bucket/x"), lambda: server.find("nosuch://bucket/x")):
@@ -96,14 +102,6 @@ print(json.dumps(out))
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectServer]:
     with connect_server(tmp_path_factory.mktemp("connect")) as running:
         yield running
-
-
-@pytest.fixture
-def jobs() -> Iterator[list[Job]]:
-    made: list[Job] = []
-    yield made
-    for job in made:
-        job.stop()
 
 
 def by(server: ConnectServer, folder: Path, **more: Any) -> dict[str, Any]:
@@ -283,12 +281,19 @@ def test_files_that_the_server_lists_are_those_of_the_folder(run_script, server,
     for name, said in {"a.jsonl": b"{}\n", "b.bin": bytes(range(9)), "sub/c.jsonl": b"", "sub/deeper/d e.txt": b"x",
                        "sub/_delta_log/0.json": b"{}", "a[1].jsonl": b"1"}.items():  # fmt: skip
         (base / name).write_bytes(said)
+    lines = "".join(f"{rng.randbytes(500).hex()}\n" for rng in [random.Random(1)] for _ in range(36_000))
+    (base / "large.jsonl").write_text(lines)
+    (base / "large.jsonl.gz").write_bytes(gzip.compress(lines.encode(), 1))
     asked = ["a.jsonl", "a[1].jsonl", "none", "sub", "sub/deeper", "sub/_delta_log", "sub/c.jsonl"]
     told = run_script(FILES, server.address, str(base), json.dumps(asked))
     for what in ("find", "exists", "children"):
         for path, (theirs, ours) in zip(asked, told[what], strict=False):
             assert theirs == ours, (what, path)
     assert told["head"] == [[0, 1, 2], list(range(9))]
+    # larger than what is held as one value
+    for size, head in told["large"]:
+        assert size > 16 << 20
+        assert head == lines[:300]
     missing, folder, written, scheme = told["refused"]
     assert "it is not there" in missing
     assert "it is a folder" in folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,6 @@ import pytest
 from fault_runs import Job, left_over, plain_config, records, write_pool
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
-
-
-@pytest.fixture
-def jobs() -> Iterator[list[Job]]:
-    made: list[Job] = []
-    yield made
-    for job in made:
-        job.stop()
 
 
 def failed(job: Job) -> dict[str, Any]:

@@ -133,9 +133,13 @@ def test_scores_that_are_mostly_alike_and_other_strategies_are_told(calm: Report
     told = verdict(calm).chosen
     assert [line for line in told if "mig is ahead of" in line or "not to be told from" in line]
     assert not [line for line in told if "nearly the same score" in line]
-    one = changed(calm, "scores.pool", np.array([560.0] + [1.0] * 39))
+    one = changed(calm, "scores.pool", np.array([1.0] * 39 + [560.0]))
     assert [line for line in verdict(one).chosen if line.startswith("93.5% of the rows have nearly the same score")]
     assert verdict(one).wary == ()
+    # one row with a huge score, and all others in the first bin, whatever they are
+    wide = changed(calm, "scores.pool", np.array([560.0] + [1.0] * 39))
+    wide = changed(wide, "scores.edges", np.linspace(0, 1e308, 41))
+    assert not [line for line in verdict(wide).chosen if "nearly the same score" in line]
 
 
 def test_near_duplicates_without_a_limit_are_told(calm: ReportData) -> None:

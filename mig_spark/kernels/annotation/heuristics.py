@@ -183,7 +183,8 @@ def _novelty(asked: str, answer: str, told: int, wanted: int, flags: set[str]) -
 
 
 def _bare(text: str) -> str:
-    """A text without case, and without the marks of a sentence around it."""
+    """A text in lower case, without the spaces and sentence marks at its ends: two texts that agree in it say the same,
+    however they are written down."""
     return text.casefold().strip(_AROUND)
 
 

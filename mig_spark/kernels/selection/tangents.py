@@ -53,7 +53,7 @@ class Tangents(NamedTuple):
 
     @staticmethod
     def none() -> Tangents:
-        """No bounds: all gains are computed."""
+        """A table without tangents, with which no gain is bounded: each is computed exactly."""
         return Tangents(np.empty(0), np.empty(0), np.empty(0), 0.0)
 
     @staticmethod
