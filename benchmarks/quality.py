@@ -143,13 +143,16 @@ def kept_vectors(name: str, texts: Sequence[str], embed: Callable[[list[str]], F
 
 def ways_to_label(rows: list[Row]) -> dict[str, Callable[[], Labels]]:
     """Taggers by name; what they need is loaded when they are called."""
-    before = {"text": "row", "hubs": 0, "top": 6}
+    plain: dict[str, Any] = {"groups": None}
+    before = {**plain, "text": "row", "hubs": 0, "top": 6}
     return {
         "distilled": lambda: tagged("distilled", rows),
-        "distilled, nearest 4": lambda: tagged("distilled", rows, hubs=0),
+        "distilled, no groups": lambda: tagged("distilled", rows, **plain),
+        "distilled, nearest 4": lambda: tagged("distilled", rows, **plain, hubs=0),
         "distilled, before": lambda: tagged("distilled", rows, **before, floor=0.2, margin=0.1),
         "embedding": lambda: tagged("embedding", rows),
-        "embedding, nearest 4": lambda: tagged("embedding", rows, hubs=0),
+        "embedding, no groups": lambda: tagged("embedding", rows, **plain),
+        "embedding, nearest 4": lambda: tagged("embedding", rows, **plain, hubs=0),
         "embedding, before": lambda: tagged("embedding", rows, **before, floor=0.22, margin=0.12),
         "100 clusters": lambda: clustered(rows, 100),
         "task names": lambda: [[row.task] for row in rows],
@@ -164,15 +167,30 @@ def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
     from mig_spark.annotation.taggers.embedding import EmbeddingTagger
     from mig_spark.kernels.annotation.hubs import choose_labels, places_back
 
-    annotator = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options).annotator(2, None)
+    tagger = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options)
+    annotator = tagger.annotator(2, None)
     assert annotator.step is not None, "these kinds have a kernel"
     batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows])
-    offered = annotator.step.run(batch)["labels"]
-    if annotator.among is None:
-        return offered.to_pylist()
-    counts = Counter(label for found in offered.to_pylist() for label in found)
-    back = places_back(counts, annotator.among.strength)
-    return choose_labels(offered, back, annotator.among.top).to_pylist()
+    labels = annotator.step.run(batch)["labels"]
+    if annotator.among is not None:
+        counts = Counter(label for found in labels.to_pylist() for label in found)
+        labels = choose_labels(labels, places_back(counts, annotator.among.strength), annotator.among.top)
+    return with_groups(rows, labels.to_pylist(), tagger)
+
+
+def with_groups(rows: list[Row], labels: Labels, tagger: Any) -> Labels:
+    """The labels of a tagger with the groups of requests before them, where it takes some."""
+    from mig_spark.kernels.annotation.request_groups import HEAD, TAIL, find_groups, groups_of
+
+    if tagger.groups is None:
+        return labels
+    long = [len(row.prompt) > HEAD + TAIL for row in rows]
+    heads = [row.prompt[:HEAD] if cut else row.prompt for row, cut in zip(rows, long, strict=True)]
+    tails = [row.prompt[-TAIL:] if cut else "" for row, cut in zip(rows, long, strict=True)]
+    g = tagger.groups
+    found = find_groups(heads, tails, levels=g.levels, least=g.least_share, most=g.most_share, seed=g.seed)
+    own, most = groups_of(heads, tails, found), tagger.most_labels()
+    return [[*some, *few[: most - len(some)]] if some else few for some, few in zip(own, labels, strict=True)]
 
 
 def clustered(rows: list[Row], clusters: int) -> Labels:

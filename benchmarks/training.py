@@ -41,7 +41,8 @@ Choose = Callable[[int], Ints]
 def ways_to_choose(pool: quality.Pool, budget: int, tagger: str) -> dict[str, Choose]:
     """Strategies by name; each gives the rows of its run number k."""
     rows = pool.rows
-    labels = quality.ways_to_label(rows)[tagger]()
+    taggers = quality.ways_to_label(rows)
+    labels = taggers[tagger]()
     edges, scores, vectors = quality.graph_edges(labels), quality.scored(rows), quality.request_vectors(rows)
     names = [[row.task] for row in rows]
 
@@ -60,9 +61,14 @@ def ways_to_choose(pool: quality.Pool, budget: int, tagger: str) -> dict[str, Ch
     def as_long(k: int) -> Ints:
         return quality.matched_in_length(pool, mig(labels, edges)(k), np.random.default_rng(k))
 
+    plain = {}
+    if (without := f"{tagger}, no groups") in taggers:
+        others = taggers[without]()
+        plain[f"mig, `{without}`, heuristic score"] = mig(others, quality.graph_edges(others))
     return {
         "random": drawn,
-        f"mig, `{tagger}`, heuristic score (the defaults)": mig(labels, edges),
+        f"mig, `{tagger}`, heuristic score": mig(labels, edges),
+        **plain,
         "random, answers as long as those": as_long,
         "longest answers": first(pool.lengths.astype(float)),
         **{f"`{kind}`": by(kind) for kind in quality.BESIDE},

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, Step, annotate_batch, start_task
 from mig_spark.kernels.annotation.embedding import embed_texts, load_model, row_texts
 from mig_spark.kernels.annotation.hubs import choose_labels
+from mig_spark.kernels.annotation.request_groups import Groups, groups_of
 from mig_spark.kernels.annotation.row_vectors import Embedder
 from mig_spark.kernels.annotation.tokens import Tokenizer, count_tokens
 from mig_spark.kernels.ingest.arrays import too_long
@@ -417,6 +418,19 @@ def choose_labels_of(back: Mapping[str, float], top: int) -> Callable[[str], Any
         return pd.Series(choose_labels(lists, back, top).to_pylist(), index=offered.index, dtype=object)
 
     as_column: Any = pandas_udf(chosen, ArrayType(StringType()))  # type: ignore[call-overload]
+    return as_column  # type: ignore[no-any-return]
+
+
+def groups_of_requests(groups: Groups) -> Callable[..., Any]:
+    """Beginnings and ends of requests to their groups: a function of two columns of strings, see
+    `kernels.annotation.request_groups.groups_of`."""
+    from pyspark.sql.pandas.functions import pandas_udf
+    from pyspark.sql.types import ArrayType, StringType
+
+    def grouped(heads: pd.Series, tails: pd.Series) -> pd.Series:
+        return pd.Series(groups_of(heads.tolist(), tails.tolist(), groups), index=heads.index, dtype=object)
+
+    as_column: Any = pandas_udf(grouped, ArrayType(StringType()))  # type: ignore[call-overload]
     return as_column  # type: ignore[no-any-return]
 
 

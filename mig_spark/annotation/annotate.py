@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_rows
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
+from mig_spark.annotation.groups import RequestGroups, find_request_groups
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
 from mig_spark.annotation.learning import learn, warn_of_growth
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
@@ -50,8 +51,8 @@ def annotate_pool(
         Counts: `pool` (rows that screening keeps), `rejected` by reason, `annotated` now, `cached`, `waiting` (without
         an answer, asked again next time), what that cost (`seconds`, `rows_per_second`, `model_loads`, `load_seconds`,
         `requests`, `retries`, `prompt_tokens`, `completion_tokens`, `reused` answers of runs that died, `unparsable`
-        answers), `health`, `tokens`, as `write_rows` has it, where they are counted here, and by role `students`, as
-        `students.told` says, where there are some; what their teachers cost is in the sums.
+        answers), `health`, `tokens` and `groups`, as `write_rows` has them, where they are made here, and by role
+        `students`, as `students.told` says, where there are some; what their teachers cost is in the sums.
 
     Raises:
         InputError: there is no pool, or no table SCREENED where screening is on, or a list of labels or the tokenizer
@@ -74,7 +75,9 @@ def annotate_pool(
     unanswered, unparsable = count_failures(failed_keys(store, plan))
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
-    with _rows_to_score(store, plan, config) as (rows, tokenizer):
+    tagger = config.annotate.tagger
+    groups = None if config.vocabulary.enabled else find_request_groups(store, plan, tagger.groups)
+    with _rows_to_score(store, plan, config, groups) as (rows, tokenizer):
         check_scores(rows, config.annotate.score)
         rows = combine_scores(rows, config.annotate.score)
         health = measure_health(
@@ -89,7 +92,7 @@ def annotate_pool(
             allow_degenerate=config.annotate.allow_degenerate,
             may_be_equal=sound is not None and least > sound,
         )
-        written = {} if config.vocabulary.enabled else write_rows(store, rows, tokenizer)
+        written = {} if config.vocabulary.enabled else write_rows(store, rows, tokenizer, tagger, groups)
     used = health.rows + sum(rejected.values())
     waiting = to_annotate(store, plan, store.read(POOL).select("id")).count() - used if unanswered else 0
     counts = {
@@ -109,17 +112,19 @@ def annotate_pool(
     }
     if waiting:
         logger.warning("annotate: %d rows got no answer: the next run asks again (table annotation_failures)", waiting)
-    return counts | ({"tokens": written["tokens"]} if "tokens" in written else {})
+    return counts | {name: written[name] for name in ("tokens", "groups") if name in written}
 
 
 @contextlib.contextmanager
-def _rows_to_score(store: Store, plan: Plan, config: Config) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
+def _rows_to_score(
+    store: Store, plan: Plan, config: Config, groups: RequestGroups | None
+) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
     """The annotated rows, and what counted their tokens: where the rows are written here or the score goes by them, for
     counting takes time."""
     if config.vocabulary.enabled and "tokens" not in config.annotate.score.controls:
-        yield rows_to_write(store, plan, config), None
+        yield rows_to_write(store, plan, config, groups), None
         return
-    with rows_with_tokens(store, plan, config) as found:
+    with rows_with_tokens(store, plan, config, groups) as found:
         yield found
 
 

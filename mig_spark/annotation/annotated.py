@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mig_spark.annotation.annotator import Tagger
 from mig_spark.annotation.cache import joined
+from mig_spark.annotation.groups import RequestGroups, find_request_groups, labels_with_groups
 from mig_spark.annotation.label_choice import chosen_labels
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# the column of `rows_to_write` that has a row's groups of requests
+_GROUPS = "_groups"
+
 
 def tagged_pool(store: Store, config: Config) -> DataFrame:
     """The pool's rows with the tags of the config's tagger, in its present version, before any vocabulary.
@@ -40,14 +45,18 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
     return chosen_labels(joined(store, plan, "id").select("id", "labels"), plan.tagger)
 
 
-def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
+def rows_to_write(store: Store, plan: Plan, config: Config, groups: RequestGroups | None) -> DataFrame:
     """The pool's rows as ANNOTATED is to have them, before `annotate.score` is applied, with tags as labels and without
     tokens.
 
     The texts are left behind before anything is joined or sorted: what is made of them is a number or two.
 
+    Args:
+        groups: of requests; None: rows get no label of that kind.
+
     Returns:
-        The columns of ANNOTATED but `tokens` and `tokenizer`; and `given`, which a score may need.
+        The columns of ANNOTATED but `tokens` and `tokenizer`; `given`, which a score may need; and `_groups`, which
+        `write_rows` puts before the labels.
     """
     from pyspark.sql import functions as sf
 
@@ -59,18 +68,20 @@ def rows_to_write(store: Store, plan: Plan, config: Config) -> DataFrame:
     )
     made = [
         characters.alias("characters"), answered.alias("answer_characters"), sf.size("messages").alias("turns"),
-        _columns(config),
+        _columns(config), (sf.array().cast("array<string>") if groups is None else groups.column()).alias(_GROUPS),
     ]  # fmt: skip
     rows = joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
     rows = chosen_labels(rows, plan.tagger)
     if config.screen.near_duplicates is None:
         return rows.withColumn("near_group", sf.lit(None).cast("string"))
-    groups = store.read(SCREENED).where("near_group is not null").select("id", "near_group")
-    return rows.join(groups, "id", "left")
+    near = store.read(SCREENED).where("near_group is not null").select("id", "near_group")
+    return rows.join(near, "id", "left")
 
 
 @contextlib.contextmanager
-def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
+def rows_with_tokens(
+    store: Store, plan: Plan, config: Config, groups: RequestGroups | None
+) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
     """`rows_to_write` with `tokens` and `tokenizer`, and the tokenizer that counts them, if any does.
 
     Raises:
@@ -81,7 +92,7 @@ def rows_with_tokens(store: Store, plan: Plan, config: Config) -> Iterator[tuple
     with (
         contextlib.nullcontext() if tokenizer is None else computed_once(count_pool(store, plan, tokenizer)) as counted
     ):
-        yield with_tokens(rows_to_write(store, plan, config), counted, tokenizer), tokenizer
+        yield with_tokens(rows_to_write(store, plan, config, groups), counted, tokenizer), tokenizer
 
 
 def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFrame], DataFrame]) -> dict[str, Any]:
@@ -100,25 +111,35 @@ def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFr
     """
     check_columns(store, config)
     score = config.annotate.score
-    with rows_with_tokens(store, make_plan(store, config), config) as (rows, tokenizer):
+    plan, tagger = make_plan(store, config), config.annotate.tagger
+    groups = find_request_groups(store, plan, tagger.groups)
+    with rows_with_tokens(store, plan, config, groups) as (rows, tokenizer):
         check_scores(rows, score)
-        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer)
+        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, groups)
 
 
-def write_rows(store: Store, rows: DataFrame, tokenizer: Tokenizer | None) -> dict[str, Any]:
+def write_rows(
+    store: Store, rows: DataFrame, tokenizer: Tokenizer | None, tagger: Tagger, groups: RequestGroups | None
+) -> dict[str, Any]:
     """Bring ANNOTATED to these rows, in one commit; none where nothing differs.
 
     Args:
         rows: as `rows_with_tokens` gives them, scored.
         tokenizer: what has counted their tokens, if anything has.
+        tagger: says how many of its labels stay beside groups.
+        groups: that the rows were sorted into.
 
     Returns:
-        Rows: `inserted`, `updated`, `deleted`; and `tokens`, as `token_counts` says, where they are counted.
+        Rows: `inserted`, `updated`, `deleted`; `tokens`, as `token_counts` says, where they are counted; `groups`,
+        as `RequestGroups.told` says, where they were looked for.
     """
-    counts = write_changes(store, ANNOTATED, rows)
+    rows = rows.withColumn("labels", labels_with_groups(_GROUPS, tagger.most_labels())).drop(_GROUPS)
+    counts: dict[str, Any] = write_changes(store, ANNOTATED, rows)
     logger.info(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )
+    if groups is not None:
+        counts["groups"] = groups.told
     return counts if tokenizer is None else {**counts, "tokens": token_counts(store, tokenizer)}
 
 

@@ -11,7 +11,9 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
 
 from mig_spark.config.base import Section
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS, CostKind, Kernel, Step
@@ -81,6 +83,42 @@ class Annotator:
         return self.step is not None and self.step.cost != "quick"
 
 
+class GroupsConfig(Section):
+    """Labels that the pool brings by itself: groups of requests that are worded alike."""
+
+    levels: list[Annotated[int, Field(ge=2, le=10_000)]] = Field(
+        default=[100, 400],
+        min_length=1,
+        max_length=3,
+        description="numbers of groups, coarse and fine: a row has a label of each; fewer than 10 rows of the sample a "
+        "group are too few, and a small pool has fewer groups",
+    )
+    rows: int = Field(
+        10_000, ge=100, le=500_000, description="rows that groups are found in, drawn by the hash of their text"
+    )
+    least_share: float = Field(
+        0.003,
+        ge=0,
+        le=1,
+        description="share of those rows that have a pair or triple of words at least (and 5 of them)",
+    )
+    most_share: float = Field(
+        0.1, gt=0, le=1, description="share of those rows that have it at most: what is on most tells nothing apart"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="draws the rows and starts k-means")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> GroupsConfig:
+        if self.least_share > self.most_share:
+            raise ValueError(
+                f"no words are in {self.least_share:g} of the rows at least and in {self.most_share:g} at most: lower "
+                "least_share or raise most_share"
+            )
+        if self.levels != sorted(set(self.levels)):
+            raise ValueError(f"levels go from coarse to fine, each number once, not {self.levels}")
+        return self
+
+
 class _Member(Section):
     """What taggers and scorers have in common.
 
@@ -142,6 +180,16 @@ class Tagger(_Member):
     """A kind of `annotate.tagger`: it gives a row labels."""
 
     makes: ClassVar[tuple[str, ...]] = TAGS
+
+    groups: GroupsConfig | None = Field(
+        None,
+        description="labels of a row that come before the tagger's: the groups of requests that are worded like its "
+        "own; null: none",
+    )
+
+    def most_labels(self) -> int | None:
+        """Labels of a row at most, its groups among them, of which the tagger's give way; None: all are kept."""
+        return None
 
     def alone(self) -> Tagger:
         """The tagger for rows without a pool around them: what it gives a row are the row's labels."""

@@ -16,6 +16,7 @@ from mig_spark.config import edge_threshold
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model
 from mig_spark.kernels.annotation.model_files import model_folder
+from mig_spark.kernels.annotation.request_groups import is_group
 from mig_spark.kernels.labels import similarity
 from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
 from mig_spark.lakehouse.lists import read_list
@@ -42,7 +43,7 @@ MAX_LABELS = 200_000
 def similarity_edges(
     spark: SparkSession, labels: list[str], *, model: str, threshold: float, max_labels: int = MAX_LABELS
 ) -> pa.Table:
-    """Pairs of labels whose embeddings have a cosine of at least `threshold`.
+    """Pairs of labels whose embeddings have a cosine of at least `threshold`; groups of requests are in none.
 
     Returns:
         `src` < `dst` (labels) and `weight` (cosine), at the driver: if Spark computed a lazy plan again, the model
@@ -80,7 +81,15 @@ def embed_labels_here(labels: list[str], *, model: str) -> np.ndarray:
 
 
 def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
+    labels, vectors = _with_a_meaning(labels, vectors)
     return _named(labels, *similarity.similarity_edges(vectors, threshold))
+
+
+def _with_a_meaning(labels: list[str], vectors: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The labels whose names say what they mean: all but groups of requests, whose names are words that they have in
+    common. Two templates may be nearly the same words, and different tasks."""
+    kept = [k for k, label in enumerate(labels) if not is_group(label)]
+    return [labels[k] for k in kept], vectors[kept]
 
 
 def _named(labels: list[str], i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> pa.Table:
@@ -100,6 +109,7 @@ def choose_edges(labels: list[str], vectors: np.ndarray, *, model: str, seed: in
     Returns:
         As `similarity_edges`; and what was chosen, by what.
     """
+    labels, vectors = _with_a_meaning(labels, vectors)
     default = edge_threshold(None, model=model)
     assert default is not None, "a model's edges have a threshold"
     chosen, edges = choose_threshold(labels, vectors, seed=seed, default=default)

@@ -78,7 +78,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
     mapping = tag_map(entries)
     written = write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
     counts = _summary(entries, tags, without, run_id)
-    return counts | ({"tokens": written["tokens"]} if "tokens" in written else {})
+    return counts | {name: written[name] for name in ("tokens", "groups") if name in written}
 
 
 def _make_entries(

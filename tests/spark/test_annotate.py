@@ -22,6 +22,7 @@ from mig_spark.config import Config, build_config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.kernels.annotation.heuristics import score_messages
+from mig_spark.kernels.annotation.request_groups import is_group
 from mig_spark.labels.edges import similarity_edges
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -171,6 +172,67 @@ def test_labels_near_to_many_rows_give_way_to_rarer_ones(spark: SparkSession, tm
         again = annotate_pool(store, config, f"run-{hubs}")
         assert (again["annotated"], again["cached"]) == (0, 120)
         assert by_id(store)["row-7"].labels == rows[7][taken]
+
+
+@pytest.mark.parametrize("looked_at", [1000, 100], ids=["all rows", "a sample"])
+def test_groups_of_requests_come_before_the_labels_of_the_tagger(
+    spark: SparkSession, tmp_path: Path, looked_at: int
+) -> None:
+    things = [f"the {what} {k}" for k in range(60) for what in ("river", "clock")]
+    asked = [f"Write a short story about {thing}, please." for thing in things]
+    asked += ["x" * 500 + f" {thing}. How many people have seen it until now?" for thing in things]
+    asked += [f"{thing}!" for thing in things[:10]]
+    rows = [{"question": text, "given": {"labels": ["a", "b"], "score": 1.0}} for text in asked]
+    rows.append({"question": "only a story", "given": {"labels": ["c"], "score": 1.0}})
+    tagger = {**COLUMN, "groups": {"rows": looked_at, "levels": [2], "least_share": 0.06, "most_share": 0.6}}
+    config = make_config(tmp_path, tagger=tagger, scorer=COLUMN, allow_degenerate=True)
+    store = Store(spark, config.output)
+    write_pool(store, rows)
+    counts = annotate_pool(store, config, "run-1")
+    found = by_id(store)
+    stories, people = ({tuple(found[f"row-{k}"].labels) for k in range(at, at + 120)} for at in (0, 120))
+    assert len(stories) == len(people) == 1
+    (story,), (many,) = stories, people
+    assert story[1:] == many[1:] == ("a", "b")
+    assert story[0] != many[0]
+    said = story[0].removeprefix("requests like “").removesuffix("”").replace(" · ", " ")
+    assert set(said.split()) <= {"write", "a", "short", "story", "about", "the"}
+    assert [found[f"row-{k}"].labels for k in range(240, 251)] == [["a", "b"]] * 10 + [["c"]]
+    told = counts["groups"]
+    assert (told["levels"], told["sample"]) == ([2], min(looked_at, 251))
+    assert told["share"] == pytest.approx(240 / 251, abs=1e-4 if looked_at > 251 else 0.1)
+    # the tags that a vocabulary is made of have none
+    assert {tuple(r.labels) for r in tagged_pool(store, config).collect()} == {("a", "b"), ("c",)}
+
+    # asked for no more, they are gone, and nothing is annotated again
+    plain = make_config(tmp_path, tagger=COLUMN, scorer=COLUMN, allow_degenerate=True)
+    again = annotate_pool(store, plain, "run-2")
+    assert (again["annotated"], again["cached"], "groups" in again) == (0, 251, False)
+    assert {tuple(r.labels) for r in by_id(store).values()} == {("a", "b"), ("c",)}
+
+
+def test_groups_take_the_places_of_the_last_labels_that_a_tagger_chooses(spark: SparkSession, tmp_path: Path) -> None:
+    asked = [f"Write a {kind} story about {k}." for kind in ("short", "long") for k in range(12)] + ["Go on.", "Then?"]
+    for top, levels, kept in ((3, [2], 2), (2, [2], 1), (1, [2], 0)):
+        tagger = {"kind": "embedding", "top": top, "hubs": 0, "groups": {"levels": levels, "most_share": 0.9}}
+        config = make_config(tmp_path / str(top), tagger=tagger, scorer={"kind": "heuristic"})
+        store = Store(spark, config.output)
+        ready = make_tagger(config.annotate.tagger, spark)
+        write_pool(store, [{"question": text} for text in asked])
+        labels = ["near", "next", "last"][:top]
+        cache = [
+            (f"hash of {text}", labels, None, None, 7.0, [], ready.name, ready.version, "judge", "v1", "run-0",
+             datetime(2026, 1, 1))
+            for text in asked
+        ]  # fmt: skip
+        store.write(ANNOTATIONS, spark.createDataFrame(cache, ANNOTATIONS.ddl()))
+        annotate_pool(store, config, "run-1")
+        found = by_id(store)
+        for k in range(24):
+            group, *others = found[f"row-{k}"].labels
+            assert is_group(group)
+            assert others == labels[:kept]
+        assert [found[f"row-{k}"].labels for k in (24, 25)] == [labels] * 2
 
 
 @pytest.mark.long

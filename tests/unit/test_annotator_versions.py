@@ -180,11 +180,11 @@ def test_the_key_of_cached_answers_stays(
 
 
 CONFIGS = [
-    ({}, "ea0d96605631ad80"),
-    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "607c63ea4834b1db"),
+    ({}, "8f2225b14456cab8"),
+    ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "2c659312652f378b"),
     (
         {"tagger": JUDGE, "scorer": {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "heuristic"}}},
-        "fb8da0c854e381a3",
+        "fee63938cc00b42e",
     ),
 ]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from mig_spark.annotation.annotator import Among, Annotator, Tagger, version_of
+from mig_spark.annotation.annotator import Among, Annotator, GroupsConfig, Tagger, version_of
 from mig_spark.annotation.label_lists import vocabulary_labels
 from mig_spark.config.base import DEFAULT_MODEL, WHERE_MODEL
 from mig_spark.kernels.annotation import embedding
@@ -49,6 +49,11 @@ class NearestTagger(Tagger):
         2.0, ge=0, le=2, description="labels whose cosine is further than this below the row's best one are left out"
     )
     max_tokens: int = Field(256, ge=16, description="tokens of a text; a longer one is cut and flagged truncated")
+    groups: GroupsConfig | None = Field(
+        GroupsConfig(),
+        description="the first of a row's `top` labels are the groups of requests that are worded like its own; null: "
+        "none",
+    )
 
     def said(self) -> dict[str, Any]:
         """What can change what is offered beside model, text and vocabulary, as the kernels take it."""
@@ -63,9 +68,13 @@ class NearestTagger(Tagger):
         """How labels are chosen among those offered."""
         return Among(self.top, self.hubs) if self.hubs else None
 
+    def most_labels(self) -> int | None:
+        """See `Tagger`."""
+        return self.top
+
     def alone(self) -> NearestTagger:
-        """The nearest labels: without a pool no label is known to be a hub."""
-        return self.model_copy(update={"hubs": 0.0})
+        """The nearest labels: without a pool no label is known to be a hub, and there are no groups."""
+        return self.model_copy(update={"hubs": 0.0, "groups": None})
 
 
 class EmbeddingTagger(NearestTagger):

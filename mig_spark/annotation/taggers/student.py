@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Annotator, Tagger
 from mig_spark.annotation.student import StudentConfig
@@ -37,6 +37,15 @@ class StudentTagger(StudentConfig, Tagger):
         description="least micro F1 of the student's labels against the teacher's, on the rows held out; below it the "
         "run stops",
     )
+
+    @model_validator(mode="after")
+    def _groups_are_its_own(self) -> StudentTagger:
+        if "groups" in self.teacher.model_fields_set and self.teacher.groups is not None:
+            raise ValueError(
+                "teacher.groups has no effect, for a student learns what its teacher says of single rows: set "
+                "groups beside teacher"
+            )
+        return self
 
     @classmethod
     def costs(cls) -> str:

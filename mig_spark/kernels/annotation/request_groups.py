@@ -1,0 +1,259 @@
+"""Groups of requests that are worded alike, found in the pool itself: labels that no vocabulary has to know.
+
+A request is compared by its n-grams of `SIZES` tokens (`kernels/screen/tokens.py`: words, or single characters in
+scripts without spaces): those that recur over the pool, such as the fixed words of a template, and are not on most of
+its rows. Each n-gram stands for a vector of -1, 0 and +1 that is made from its hash, a request for the sum of its
+different n-grams' vectors, brought to length 1: a random projection (Johnson and Lindenstrauss 1984; Achlioptas 2003),
+in which cosines are about those of the sets of n-grams. k-means over a sample finds the centers of the groups, at
+several numbers of groups, coarse and fine, and each request belongs to the nearest center of each.
+
+Sums of whole numbers have one order, and comparisons one result (`kernels/selection/vectors.py`), so groups depend on
+the texts alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.screen.tokens import BASE, Tokens, mix, tokenise
+from mig_spark.kernels.selection.clusters import find_centers, nearest_centers
+
+F32: TypeAlias = npt.NDArray[np.float32]
+I32: TypeAlias = npt.NDArray[np.int32]
+I64: TypeAlias = npt.NDArray[np.int64]
+U64: TypeAlias = npt.NDArray[np.uint64]
+
+#: characters of a request's beginning and end that are looked at: between them long ones carry the text to work on
+HEAD, TAIL = 400, 200
+#: tokens of an n-gram, from and to
+SIZES = (2, 3)
+#: rows that an n-gram is in at least, however small the pool
+LEAST_ROWS = 5
+#: n-grams that recur, of a request that is in a group: fewer say nothing of how it is worded
+LEAST_NGRAMS = 4
+#: rows a group, on average, at least: a small pool has fewer groups
+ROWS_A_GROUP = 10
+#: numbers of a vector; a multiple of 32
+DIMENSIONS = 256
+_PARTS = 3
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of requests.
+
+    Attributes:
+        hashes: uint64 (n-grams,), ascending: what requests are compared by.
+        centers: for each level float32 (groups, DIMENSIONS), coarse first.
+        names: for each level the labels of its groups.
+    """
+
+    hashes: U64
+    centers: tuple[F32, ...]
+    names: tuple[tuple[str, ...], ...]
+
+
+def find_groups(
+    heads: Sequence[str], tails: Sequence[str], *, levels: Sequence[int], least: float, most: float, seed: int
+) -> Groups:
+    """The groups of the requests of a sample.
+
+    Args:
+        heads, tails: beginnings and ends of n requests, see `HEAD`; an empty tail where the beginning is all.
+        levels: numbers of groups; one that is too many for the sample, at `ROWS_A_GROUP`, is made smaller, and left
+            out where a level before has that number already.
+        least: share of the rows that an n-gram is in at least (and `LEAST_ROWS` of them).
+        most: share of the rows that it is in at most.
+        seed: starts k-means.
+    """
+    tokens = _tokens(heads, tails)
+    hashes, on_row, first = _frequent(tokens, max(LEAST_ROWS, math.ceil(least * len(heads))), most * len(heads))
+    points, enough = _points(tokens, hashes)
+    points = points[enough]
+    # an n-gram's row as a place among the rows with enough of them, -1 for others
+    place = np.where(enough, np.cumsum(enough) - 1, -1)
+    on_row = np.stack([on_row[:, 0], place[on_row[:, 1]]], axis=1)
+    on_row = on_row[on_row[:, 1] >= 0]
+    texts = [_words(tokens, at, size) for at, size in first.tolist()]
+    centers: list[F32] = []
+    names: list[tuple[str, ...]] = []
+    for k in sorted({min(level, len(points) // ROWS_A_GROUP) for level in levels}):
+        if k < 2:
+            continue
+        found = find_centers(points, k, seed)
+        own = nearest_centers(points, found)
+        centers.append(found)
+        names.append(_names(own, k, on_row, texts, FINER[min(len(names), len(FINER) - 1)]))
+    return Groups(hashes, tuple(centers), tuple(names))
+
+
+#: What the labels of the coarsest level begin with, of the next, and of all others.
+FINER = ("requests like", "requests very like", "requests most like")
+
+
+def is_group(label: str) -> bool:
+    """Whether a label is the name of a group, which says how requests are worded and not what they mean.
+
+    >>> is_group("requests like \\u201cwrite a story\\u201d"), is_group("creative writing")
+    (True, False)
+    """
+    return label.endswith("\u201d") and any(label.startswith(f"{start} \u201c") for start in FINER)
+
+
+def groups_of(heads: Sequence[str], tails: Sequence[str], groups: Groups) -> list[list[str]]:
+    """The groups of every request, coarse first; none where it has fewer than `LEAST_NGRAMS` n-grams that recur.
+
+    Args:
+        heads, tails: as for `find_groups`.
+        groups: from there.
+    """
+    found: list[list[str]] = [[] for _ in heads]
+    if not groups.centers or not found:
+        return found
+    points, enough = _points(_tokens(heads, tails), groups.hashes)
+    rows = np.flatnonzero(enough).tolist()
+    for centers, names in zip(groups.centers, groups.names, strict=True):
+        for row, k in zip(rows, nearest_centers(points[enough], centers).tolist(), strict=True):
+            found[row].append(names[k])
+    return found
+
+
+def _tokens(heads: Sequence[str], tails: Sequence[str]) -> Tokens:
+    """Two texts a row, so that no n-gram runs from one to the other."""
+    return tokenise([text for both in zip(heads, tails, strict=True) for text in both])
+
+
+def _frequent(tokens: Tokens, fewest: int, most: float) -> tuple[U64, I64, I64]:
+    """N-grams in `fewest` rows at least and in `most` at most.
+
+    Returns:
+        uint64 (n-grams,), their hashes, ascending; int64 (found, 2), the different pairs of n-gram and row; int64
+        (n-grams, 2), where each is for the first time: its first token, and how many it has.
+    """
+    grams = _ngrams(tokens.ptr, tokens.hashes, *SIZES)
+    row = np.repeat(np.arange(len(tokens.ptr) - 1) // 2, np.diff(tokens.ptr))
+    at, size = np.nonzero(grams)
+    hashes, first, which = np.unique(grams[at, size], return_index=True, return_inverse=True)
+    rows = int(row[-1]) + 1 if len(row) else 1
+    pairs = np.unique(which * np.int64(rows) + row[at])
+    rows_with = np.bincount(pairs // rows, minlength=len(hashes))
+    usable = (rows_with >= fewest) & (rows_with <= most)
+    renamed = np.cumsum(usable) - 1
+    pairs = pairs[usable[pairs // rows]]
+    on_row = np.stack([renamed[pairs // rows], pairs % rows], axis=1)
+    begins = np.stack([at[first[usable]], size[first[usable]] + SIZES[0]], axis=1)
+    return hashes[usable], on_row, begins
+
+
+def _points(tokens: Tokens, hashes: U64) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """float32 (rows, DIMENSIONS), of length 1 or all 0; bool (rows,): which have `LEAST_NGRAMS` of the n-grams."""
+    sums, many = _sums(tokens.ptr, tokens.hashes, hashes, _signs(hashes, DIMENSIONS), *SIZES)
+    points = sums.astype(np.float32)
+    lengths = np.sqrt(np.sum(sums.astype(np.int64) ** 2, axis=1)).astype(np.float32)
+    points /= np.maximum(lengths, 1.0)[:, None]
+    return points, (many >= LEAST_NGRAMS) & (lengths > 0)
+
+
+def _words(tokens: Tokens, first: int, count: int) -> str:
+    """What tokens say, without the punctuation between them: apostrophes and hyphens within words stay."""
+    said = tokens.text(first, 1)
+    for at in range(first + 1, first + count):
+        between = tokens.points[tokens.ends[at - 1] : tokens.starts[at]].tobytes().decode("utf-32-le")
+        said += (between if between in ("", "'", "\u2019", "-") else " ") + tokens.text(at, 1)
+    return said
+
+
+def _names(own: I64, k: int, on_row: I64, texts: list[str], start: str) -> tuple[str, ...]:
+    """What groups are called: the n-grams that tell each from the others, by share of its rows * ln(that / share of
+    all rows); up to three that have no word in common."""
+    sizes = np.bincount(own, minlength=k)
+    pairs, rows = np.unique(own[on_row[:, 1]] * np.int64(len(texts) + 1) + on_row[:, 0], return_counts=True)
+    group, gram = pairs // (len(texts) + 1), pairs % (len(texts) + 1)
+    overall = np.bincount(on_row[:, 0], minlength=len(texts)) / len(own)
+    share = rows / sizes[group]
+    # rounded, so that the last digit of a logarithm decides nothing
+    worth = np.round(share * np.log(share / overall[gram]), 9)
+    ends = np.searchsorted(group, np.arange(k + 1))
+    named: list[str] = []
+    taken: set[str] = set()
+    for g in range(k):
+        here = slice(ends[g], ends[g + 1])
+        ranked = sorted(zip(worth[here].tolist(), gram[here].tolist(), strict=True), key=lambda p: (-p[0], texts[p[1]]))
+        parts: list[str] = []
+        for value, best in ranked[:50]:
+            words = set(texts[best].split())
+            if value > 0 and len(parts) < _PARTS and not any(words & set(part.split()) for part in parts):
+                parts.append(texts[best])
+        said = " \u00b7 ".join(parts) or f"group {g}"
+        name = f"{start} \u201c{said}\u201d"
+        own_name, number = name, 1
+        while own_name in taken:
+            number += 1
+            own_name = f"{name[:-1]} ({number})\u201d"
+        taken.add(own_name)
+        named.append(own_name)
+    return tuple(named)
+
+
+@njit(cache=True)
+def _ngrams(ptr, tokens, low, high):
+    """uint64 (tokens, sizes): the hash of the n-gram that begins at each token, 0 where the text ends before."""
+    grams = np.zeros((len(tokens), high - low + 1), np.uint64)
+    base = np.uint64(BASE)
+    for text in range(len(ptr) - 1):
+        for at in range(ptr[text], ptr[text + 1]):
+            value = np.uint64(0)
+            for k in range(min(high, ptr[text + 1] - at)):
+                value = value * base + tokens[at + k]
+                if k + 1 >= low:
+                    grams[at, k + 1 - low] = max(mix(value), np.uint64(1))
+    return grams
+
+
+@njit(cache=True)
+def _signs(hashes, dimensions):
+    """int8 (n-grams, dimensions): -1, 0, 0 or +1, by two bits each of a stream that begins at the n-gram's hash."""
+    signs = np.empty((len(hashes), dimensions), np.int8)
+    for g in range(len(hashes)):
+        state = hashes[g]
+        for start in range(0, dimensions, 32):
+            state += np.uint64(BASE)
+            bits = mix(state)
+            for j in range(32):
+                signs[g, start + j] = np.int8(bits & np.uint64(1)) - np.int8((bits >> np.uint64(1)) & np.uint64(1))
+                bits >>= np.uint64(2)
+    return signs
+
+
+@njit(cache=True)
+def _sums(ptr, tokens, hashes, signs, low, high):
+    """int32 (rows, dimensions), the sum over each row's different n-grams; int64 (rows,), how many these are."""
+    rows = (len(ptr) - 1) // 2
+    sums = np.zeros((rows, signs.shape[1]), np.int32)
+    many = np.zeros(rows, np.int64)
+    seen = np.full(len(hashes), -1, np.int64)
+    base = np.uint64(BASE)
+    for row in range(rows):
+        for text in (2 * row, 2 * row + 1):
+            for at in range(ptr[text], ptr[text + 1]):
+                value = np.uint64(0)
+                for k in range(min(high, ptr[text + 1] - at)):
+                    value = value * base + tokens[at + k]
+                    if k + 1 < low:
+                        continue
+                    wanted = max(mix(value), np.uint64(1))
+                    place = np.searchsorted(hashes, wanted)
+                    if place == len(hashes) or hashes[place] != wanted or seen[place] == row:
+                        continue
+                    seen[place] = row
+                    many[row] += 1
+                    for j in range(signs.shape[1]):
+                        sums[row, j] += signs[place, j]
+    return sums, many
