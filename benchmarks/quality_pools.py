@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Messages = list[dict[str, str]]
 T0 = "t0_tasks.jsonl.gz"
 #: file, task, what was asked, what was answered
@@ -24,6 +26,8 @@ SOURCES = (
 )
 #: which tasks settings are chosen on, and which they are judged on: T0's data sets in turn by name, the others by hand
 CHOSEN_ON = ("alpaca",)
+#: rows of a task in a pool of unequal tasks
+SMALLEST, LARGEST = 8, 400
 
 
 def add_pool_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +112,23 @@ def split(rows: list[Row], part: str, *, pool: int, queries: int, whole: int = 1
             continue
         asked += found[: times * queries]
         kept += found[times * queries : times * (pool + queries)]
+    return sorted(kept, key=lambda r: r.key), asked
+
+
+def split_uneven(rows: list[Row], part: str, *, queries: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """As `split`, with tasks of unequal size: of each as many rows as are drawn, evenly on a logarithmic scale, between
+    `SMALLEST` and `LARGEST`, as far as it has them."""
+    tasks, rng = {row.task for row in rows}, np.random.default_rng(seed)
+    by_task: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r.key):
+        if part in ("all", part_of(row.task, tasks)):
+            by_task.setdefault(row.task, []).append(row)
+    kept, asked = [], []
+    for _, found in sorted(by_task.items()):
+        size = int(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
+        if len(found) >= 2 * queries:
+            asked += found[:queries]
+            kept += found[queries : queries + size]
     return sorted(kept, key=lambda r: r.key), asked
 
 

@@ -261,6 +261,9 @@ def _look_for_problems(plan: DryRun, config: Config, folder: str | None) -> None
     """
     # what an endpoint answers is not known, but the most that is taken of it
     labels = getattr(config.annotate.tagger, "top", None) if plan.labels_a_row is None else plan.labels_a_row
+    groups = config.annotate.tagger.groups
+    if labels is not None and groups is not None and config.annotate.tagger.most_labels() is None:
+        labels += len(groups.levels)
     if plan.rows is not None and labels is not None and config.select.strategy.kind == "mig":
         plan.packed_bytes = packed_bytes(plan.rows, labels, HASH_ID)
         needed = plan.packed_bytes * LOCAL_COPIES

@@ -148,6 +148,10 @@ def _report(store: Store, run: Run) -> None:
         health = {**health, "asked": {**asked, "unanswered": annotated.get("waiting", 0) + failed}}
         if "students" in annotated:
             health["students"] = annotated["students"]
+        # with a vocabulary its stage writes the labels
+        groups = annotated.get("groups") or plain["counts"].get("vocabulary", {}).get("groups")
+        if groups:
+            health["groups"] = groups
     chosen = plain["counts"].get("graph", {}).get("threshold_chosen")
     made = last_finished(store, "select")
     tables = {} if made is None else {**made.reads["tables"], **made.writes}

@@ -219,6 +219,10 @@ def _health_facts(health: Mapping[str, Any]) -> list[tuple[str, Any]]:
     bare = health.get("without_labels") or 0
     facts.append(("rows without labels", _share(bare, rows)))
     facts += [(f"rows flagged {flag}", _share(n, rows)) for flag, n in (health.get("flags") or {}).items() if n]
+    if (groups := health.get("groups")) is not None:
+        levels = " and ".join(count(n) for n in groups["levels"]) or "none"
+        facts.append(("groups of requests that are worded alike", levels))
+        facts.append((f"in one of these, of {plural(groups['sample'], 'row')}", percent(groups["share"])))
     asked = health.get("asked") or {}
     if asked.get("unanswered"):
         facts.append(("rows without an answer", _share(asked["unanswered"], asked.get("pool") or 0)))

@@ -66,6 +66,14 @@ def test_a_score_that_follows_length_is_told_on_the_first_screen(data: ReportDat
     assert 'id="annotation"' not in render_report(dataclasses.replace(data, health={}))
 
 
+def test_groups_of_requests_are_told(data: ReportData) -> None:
+    groups = {"levels": [100, 400], "sample": 10_000, "share": 0.9612}
+    page = Tags(render_report(dataclasses.replace(data, health={**data.health, "groups": groups}))).text
+    assert "groups of requests that are worded alike 100 and 400" in page
+    assert "in one of these, of 10,000 rows 96.1%" in page
+    assert "worded alike" not in Tags(render_report(data)).text
+
+
 def test_students_are_told_with_their_agreement(data: ReportData) -> None:
     assert "Students" not in render_report(data)
     one = {
