@@ -103,10 +103,12 @@ def test_templates_are_told_apart_and_named_by_their_words() -> None:
     by_template = [{labels[0] for labels in own[k * 30 : k * 30 + 30]} for k in range(4)]
     assert [len(names) for names in by_template] == [1, 1, 1, 1]
     assert len(set().union(*by_template)) == 4
-    words = [set(text.lower().replace("{}", "").replace("?", "").replace(",", "").split()) for text in TEMPLATES]
-    for (name,), known in zip(by_template, words, strict=True):
-        said = name.removeprefix("requests like “").removesuffix("”").split(" · ")
-        assert all(set(part.split()) & known for part in said)
+    assert [name for (name,) in by_template] == [
+        "requests like “write a short story about thing · for children”",
+        "requests like “today and since when · how many people live in thing”",
+        "requests like “is the sentiment of this review positive”",
+        "requests like “below into french i have seen thing”",
+    ]
     # a row with other words, and one with too few that recur
     assert groups_of(["Write a SHORT story,\nabout nothing at all", "who knows"], ["", ""], found) == [own[0], []]
 
@@ -151,7 +153,20 @@ def test_scripts_without_spaces_are_compared_by_characters() -> None:
     own = [labels[0] for labels in groups_of(*halves(rows), found)]
     assert len(set(own[:30])) == len(set(own[30:])) == 1
     assert own[0] != own[30]
-    assert " " not in own[0].removeprefix("requests like ").replace(" · ", "")
+    assert (own[0], own[30]) == ("requests like “下面的句子翻译”", "requests like “写一首关于 · 短诗 不超过十行”")
+
+
+def test_names_keep_apostrophes_and_hyphens_and_differ() -> None:
+    rows = [(f"They say it's a well-known {k} thing", "") for k in range(20)]
+    rows += [(f"{k} other words are in here {k}", "") for k in range(20)]
+    found = find_groups(*halves(rows), levels=[2], least=0.0, most=0.6, seed=0)
+    assert set(found.names[0]) == {
+        "requests like “they say it's a well-known”",
+        "requests like “other words are in here”",
+    }
+    # more groups than there are ways to word a request
+    found = find_groups(*halves(rows), levels=[4], least=0.0, most=0.6, seed=0)
+    assert len(set(found.names[0])) == 4
 
 
 def test_which_taggers_take_groups() -> None:

@@ -42,7 +42,10 @@ LEAST_NGRAMS = 4
 ROWS_A_GROUP = 10
 #: numbers of a vector; a multiple of 32
 DIMENSIONS = 256
-_PARTS = 3
+# a name's phrases, and words of one; rows of an n-gram that have the word beside it too, at least
+_PARTS, _LONGEST, _SAME = 2, 7, 0.7
+# what tells a group apart half as well as the best does is left out of its name
+_NEARLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def find_groups(
     place = np.where(enough, np.cumsum(enough) - 1, -1)
     on_row = np.stack([on_row[:, 0], place[on_row[:, 1]]], axis=1)
     on_row = on_row[on_row[:, 1] >= 0]
-    texts = [_words(tokens, at, size) for at, size in first.tolist()]
+    grams = [_Words.at(tokens, at, size) for at, size in first.tolist()]
     centers: list[F32] = []
     names: list[tuple[str, ...]] = []
     for k in sorted({min(level, len(points) // ROWS_A_GROUP) for level in levels}):
@@ -90,7 +93,7 @@ def find_groups(
         found = find_centers(points, k, seed)
         own = nearest_centers(points, found)
         centers.append(found)
-        names.append(_names(own, k, on_row, texts, FINER[min(len(names), len(FINER) - 1)]))
+        names.append(_names(own, k, on_row, grams, FINER[min(len(names), len(FINER) - 1)]))
     return Groups(hashes, tuple(centers), tuple(names))
 
 
@@ -161,22 +164,36 @@ def _points(tokens: Tokens, hashes: U64) -> tuple[F32, npt.NDArray[np.bool_]]:
     return points, (many >= LEAST_NGRAMS) & (lengths > 0)
 
 
-def _words(tokens: Tokens, first: int, count: int) -> str:
-    """What tokens say, without the punctuation between them: apostrophes and hyphens within words stay."""
-    said = tokens.text(first, 1)
-    for at in range(first + 1, first + count):
-        between = tokens.points[tokens.ends[at - 1] : tokens.starts[at]].tobytes().decode("utf-32-le")
-        said += (between if between in ("", "'", "\u2019", "-") else " ") + tokens.text(at, 1)
-    return said
+@dataclass(frozen=True)
+class _Words:
+    """Words in a row, and what stands between them: nothing, an apostrophe or a hyphen as it is, else a space."""
+
+    words: tuple[str, ...]
+    gaps: tuple[str, ...]
+
+    @staticmethod
+    def at(tokens: Tokens, first: int, count: int) -> _Words:
+        """The words of some tokens."""
+        places = range(first, first + count)
+        between = (tokens.points[tokens.ends[k] : tokens.starts[k + 1]] for k in places[:-1])
+        gaps = (gap.tobytes().decode("utf-32-le") for gap in between)
+        return _Words(
+            tuple(tokens.text(k, 1) for k in places),
+            tuple(gap if gap in ("", "'", "\u2019", "-") else " " for gap in gaps),
+        )
+
+    def text(self) -> str:
+        """What they say."""
+        return "".join(part for pair in zip(self.words, (*self.gaps, ""), strict=True) for part in pair)
 
 
-def _names(own: I64, k: int, on_row: I64, texts: list[str], start: str) -> tuple[str, ...]:
-    """What groups are called: the n-grams that tell each from the others, by share of its rows * ln(that / share of
-    all rows); up to three that have no word in common."""
+def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> tuple[str, ...]:
+    """What groups are called: what tells each from the others, by share of its rows * ln(that / share of all rows), and
+    what it is part of (`_grown`); up to `_PARTS` that have no word in common."""
     sizes = np.bincount(own, minlength=k)
-    pairs, rows = np.unique(own[on_row[:, 1]] * np.int64(len(texts) + 1) + on_row[:, 0], return_counts=True)
-    group, gram = pairs // (len(texts) + 1), pairs % (len(texts) + 1)
-    overall = np.bincount(on_row[:, 0], minlength=len(texts)) / len(own)
+    pairs, rows = np.unique(own[on_row[:, 1]] * np.int64(len(grams) + 1) + on_row[:, 0], return_counts=True)
+    group, gram = pairs // (len(grams) + 1), pairs % (len(grams) + 1)
+    overall = np.bincount(on_row[:, 0], minlength=len(grams)) / len(own)
     share = rows / sizes[group]
     # rounded, so that the last digit of a logarithm decides nothing
     worth = np.round(share * np.log(share / overall[gram]), 9)
@@ -185,21 +202,53 @@ def _names(own: I64, k: int, on_row: I64, texts: list[str], start: str) -> tuple
     taken: set[str] = set()
     for g in range(k):
         here = slice(ends[g], ends[g + 1])
-        ranked = sorted(zip(worth[here].tolist(), gram[here].tolist(), strict=True), key=lambda p: (-p[0], texts[p[1]]))
-        parts: list[str] = []
+        many = {
+            grams[j].words: (int(n), grams[j]) for j, n in zip(gram[here].tolist(), rows[here].tolist(), strict=True)
+        }
+        ranked = sorted(
+            zip(worth[here].tolist(), gram[here].tolist(), strict=True), key=lambda p: (-p[0], grams[p[1]].words)
+        )
+        parts: list[_Words] = []
         for value, best in ranked[:50]:
-            words = set(texts[best].split())
-            if value > 0 and len(parts) < _PARTS and not any(words & set(part.split()) for part in parts):
-                parts.append(texts[best])
-        said = " \u00b7 ".join(parts) or f"group {g}"
-        name = f"{start} \u201c{said}\u201d"
-        own_name, number = name, 1
-        while own_name in taken:
+            if value <= 0 or value < _NEARLY * ranked[0][0] or len(parts) == _PARTS:
+                break
+            grown = _grown(grams[best], many)
+            if not any(set(grown.words) & set(part.words) for part in parts):
+                parts.append(grown)
+        said = " \u00b7 ".join(part.text() for part in parts) or f"group {g}"
+        name, number = f"{start} \u201c{said}\u201d", 1
+        while name in taken:
             number += 1
-            own_name = f"{name[:-1]} ({number})\u201d"
-        taken.add(own_name)
-        named.append(own_name)
+            name = f"{start} \u201c{said} ({number})\u201d"
+        taken.add(name)
+        named.append(name)
     return tuple(named)
+
+
+def _grown(seed: _Words, many: dict[tuple[str, ...], tuple[int, _Words]]) -> _Words:
+    """The words around an n-gram that most of its rows have too: the whole of a phrase, not a piece of it.
+
+    Args:
+        seed: an n-gram.
+        many: the n-grams of a group, with the rows that have each.
+    """
+    overlap = SIZES[1] - 1
+    least = _SAME * many[seed.words][0]
+    for right in (True, False):
+        while len(seed.words) < _LONGEST:
+            edge = seed.words[-overlap:] if right else seed.words[:overlap]
+            beside = [
+                (rows, other) for words, (rows, other) in many.items()
+                if len(words) == SIZES[1] and rows >= least and (words[:-1] if right else words[1:]) == edge
+            ]  # fmt: skip
+            if not beside:
+                break
+            _, best = max(beside, key=lambda pair: (pair[0], pair[1].words))
+            if right:
+                seed = _Words((*seed.words, best.words[-1]), (*seed.gaps, best.gaps[-1]))
+            else:
+                seed = _Words((best.words[0], *seed.words), (best.gaps[0], *seed.gaps))
+    return seed
 
 
 @njit(cache=True)
