@@ -348,6 +348,22 @@ STUDENTS = Table(
     {"role_known": "role in ('tagger', 'scorer')"},
 )
 
+REQUEST_GROUPS = Table(
+    "request_groups",
+    "Groups of requests that are worded alike, as they were found last: what rows are sorted into",
+    (
+        Column("recipe", "string", "what they follow from, the pool's rows aside: settings and rules", nullable=False),
+        Column("hashes", "binary", "uint64, ascending: the pairs and triples of words that count", nullable=False),
+        Column("centers", "array<binary>", "float32, by level, coarse first: the groups' centers", nullable=False),
+        Column("names", "array<array<string>>", "by level: the groups' labels, in the same order", nullable=False),
+        Column("sample", "bigint", "rows that they were found in", nullable=False),
+        Column("share", "double", "share of these that are in a group", nullable=False),
+        Column("pool", "bigint", "rows that the sample was drawn from", nullable=False),
+        Column("run_id", "string", "the run that found them", nullable=False),
+        Column("found_at", "timestamp", "when that was", nullable=False),
+    ),
+)
+
 CLUSTERS = Table(
     "clusters",
     "Clusters of rows found by `induce`, and the phrases that distinguish each from the others",
@@ -535,6 +551,7 @@ TABLES = {
         VOCABULARY,
         VECTORS,
         STUDENTS,
+        REQUEST_GROUPS,
         CLUSTERS,
         CLUSTER_ROWS,
         LABELS,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_rows
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
-from mig_spark.annotation.groups import RequestGroups, find_request_groups
+from mig_spark.annotation.groups import RequestGroups, request_groups
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
 from mig_spark.annotation.learning import learn, warn_of_growth
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
@@ -76,7 +76,7 @@ def annotate_pool(
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
     tagger = config.annotate.tagger
-    groups = None if config.vocabulary.enabled else find_request_groups(store, plan, tagger.groups)
+    groups = None if config.vocabulary.enabled else request_groups(store, plan, config, run_id)
     with _rows_to_score(store, plan, config, groups) as (rows, tokenizer):
         check_scores(rows, config.annotate.score)
         rows = combine_scores(rows, config.annotate.score)

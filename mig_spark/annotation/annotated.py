@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Tagger
 from mig_spark.annotation.cache import joined
-from mig_spark.annotation.groups import RequestGroups, find_request_groups, labels_with_groups
+from mig_spark.annotation.groups import RequestGroups, labels_with_groups, request_groups
 from mig_spark.annotation.label_choice import chosen_labels
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
@@ -95,10 +95,13 @@ def rows_with_tokens(
         yield with_tokens(rows_to_write(store, plan, config, groups), counted, tokenizer), tokenizer
 
 
-def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFrame], DataFrame]) -> dict[str, Any]:
+def write_annotated(
+    store: Store, config: Config, run_id: str, *, to_labels: Callable[[DataFrame], DataFrame]
+) -> dict[str, Any]:
     """Bring ANNOTATED to what POOL, SCREENED, ANNOTATIONS and the config say now, with labels in place of tags.
 
     Args:
+        run_id: the run.
         to_labels: gives the rows with labels in place of tags (column `labels`).
 
     Returns:
@@ -112,7 +115,7 @@ def write_annotated(store: Store, config: Config, *, to_labels: Callable[[DataFr
     check_columns(store, config)
     score = config.annotate.score
     plan, tagger = make_plan(store, config), config.annotate.tagger
-    groups = find_request_groups(store, plan, tagger.groups)
+    groups = request_groups(store, plan, config, run_id)
     with rows_with_tokens(store, plan, config, groups) as (rows, tokenizer):
         check_scores(rows, score)
         return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, groups)
@@ -139,7 +142,7 @@ def write_rows(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )
     if groups is not None:
-        counts["groups"] = groups.told
+        counts["groups"] = groups.told()
     return counts if tokenizer is None else {**counts, "tokens": token_counts(store, tokenizer)}
 
 

@@ -76,7 +76,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
             )
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
     mapping = tag_map(entries)
-    written = write_annotated(store, config, to_labels=lambda rows: map_tags(rows, mapping))
+    written = write_annotated(store, config, run_id, to_labels=lambda rows: map_tags(rows, mapping))
     counts = _summary(entries, tags, without, run_id)
     return counts | {name: written[name] for name in ("tokens", "groups") if name in written}
 

@@ -19,7 +19,7 @@ from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
 from mig_spark.annotation.scorers.heuristic import HeuristicScorer
 from mig_spark.annotation.taggers.embedding import EmbeddingTagger
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
+from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED, REQUEST_GROUPS
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
 from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.kernels.annotation.request_groups import is_group
@@ -199,7 +199,7 @@ def test_groups_of_requests_come_before_the_labels_of_the_tagger(
     assert set(said.split()) <= {"write", "a", "short", "story", "about", "the"}
     assert [found[f"row-{k}"].labels for k in range(240, 251)] == [["a", "b"]] * 10 + [["c"]]
     told = counts["groups"]
-    assert (told["levels"], told["sample"]) == ([2], min(looked_at, 251))
+    assert (told["levels"], told["sample"], told["found_by"]) == ([2], min(looked_at, 251), "run-1")
     assert told["share"] == pytest.approx(240 / 251, abs=1e-4 if looked_at > 251 else 0.1)
     # the tags that a vocabulary is made of have none
     assert {tuple(r.labels) for r in tagged_pool(store, config).collect()} == {("a", "b"), ("c",)}
@@ -209,6 +209,41 @@ def test_groups_of_requests_come_before_the_labels_of_the_tagger(
     again = annotate_pool(store, plain, "run-2")
     assert (again["annotated"], again["cached"], "groups" in again) == (0, 251, False)
     assert {tuple(r.labels) for r in by_id(store).values()} == {("a", "b"), ("c",)}
+
+
+def test_incremental_runs_keep_the_groups_until_the_pool_is_another_one(spark: SparkSession, tmp_path: Path) -> None:
+    def asked(first: int, many: int) -> list[dict[str, Any]]:
+        texts = [f"Write a short story about {k}." for k in range(first, first + many)]
+        texts += [f"How many people live in {k} today?" for k in range(first, first + many)]
+        return [{"question": text, "given": {"labels": ["a"], "score": 1.0}} for text in texts]
+
+    def annotated(rows: list[dict[str, Any]], run_id: str, **groups: Any) -> dict[str, Any]:
+        tagger = {**COLUMN, "groups": {"levels": [2], "least_share": 0.05, "most_share": 0.6, **groups}}
+        annotate = {"tagger": tagger, "scorer": COLUMN, "allow_degenerate": True}
+        plain = {"pool": {"path": "unused"}, "screen": {"copies": "keep"}, "output": {"path": str(tmp_path / "out")}}
+        write_pool(store, rows)
+        found: dict[str, Any] = annotate_pool(
+            store, build_config({**plain, "mode": mode, "annotate": annotate}), run_id
+        )
+        return found["groups"]
+
+    mode = "full"
+    store = Store(spark, make_config(tmp_path).output)
+    assert annotated(asked(0, 20), "run-1")["found_by"] == "run-1"
+    kept = {row.id: row.labels for row in store.read(ANNOTATED).collect()}
+    mode = "incremental"
+    told = annotated(asked(0, 35), "run-2")
+    assert (told["found_by"], told["sample"]) == ("run-1", 40)
+    now = by_id(store)
+    assert {row.labels[0] for row in now.values()} == {labels[0] for labels in kept.values()}
+    assert all(len(row.labels) == 2 for row in now.values())
+    # other settings, more than twice the rows, less than half of them
+    assert annotated(asked(0, 35), "run-3", seed=1)["found_by"] == "run-3"
+    assert annotated(asked(0, 90), "run-4", seed=1)["found_by"] == "run-4"
+    assert annotated(asked(0, 40), "run-5", seed=1)["found_by"] == "run-5"
+    mode = "full"
+    assert annotated(asked(0, 40), "run-6", seed=1)["found_by"] == "run-6"
+    assert store.read(REQUEST_GROUPS).count() == 1
 
 
 def test_groups_take_the_places_of_the_last_labels_that_a_tagger_chooses(spark: SparkSession, tmp_path: Path) -> None:

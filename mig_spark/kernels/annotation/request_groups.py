@@ -30,6 +30,8 @@ I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 U64: TypeAlias = npt.NDArray[np.uint64]
 
+#: change when other groups may be found in the same rows, or rows may come to others
+VERSION = 1
 #: characters of a request's beginning and end that are looked at: between them long ones carry the text to work on
 HEAD, TAIL = 400, 200
 #: tokens of an n-gram, from and to
