@@ -285,7 +285,8 @@ def choose_tagger(survey: Survey) -> tuple[dict[str, Any], list[str]]:
     if seen.labelled >= _NEARLY_ALL * seen.usable:
         reasons = [
             f"column: the rows bring labels ({seen.labelled:,} of {seen.usable:,} looked at, {len(seen.labels):,} "
-            f"different ones); rows without go to `rejected`. {others}, embedding (labels by a model, here)."
+            f"different ones); rows without go to `rejected`. {others}, embedding (labels by a model, here).",
+            "groups: {} would put groups of requests that are worded alike, found in the pool itself, before them.",
         ]
         once = sum(n == 1 for n in seen.labels.values())
         if 2 * once > len(seen.labels) and seen.usable > _NAMED * 10:
@@ -321,6 +322,8 @@ def choose_tagger(survey: Survey) -> tuple[dict[str, Any], list[str]]:
     own = " The rows bring labels in part only." if seen.labelled else ""
     return {"kind": kind}, [
         f"{told} {why}.{needs}{own}",
+        "Before these labels a row has those of the groups of requests that are worded like its own, found in the pool "
+        "itself; groups: null goes without.",
         f"{others}, column (labels of your own, by pool.columns).",
     ]
 

@@ -28,6 +28,7 @@ from mig_spark.kernels.annotation.request_groups import (
     is_group,
 )  # fmt: skip
 from mig_spark.labels.edges import choose_edges
+from mig_spark.summary import _annotation
 
 TEXT = st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join)
 Row = tuple[str, str]
@@ -191,3 +192,12 @@ def test_groups_have_no_part_in_the_similarity_of_labels() -> None:
     pairs = set(zip(edges["src"].to_pylist(), edges["dst"].to_pylist(), strict=True))
     assert pairs == {("cooking", "recipes"), ("cooking", "“quoted”"), ("recipes", "“quoted”")}
     assert chosen.labels == 3
+
+
+def test_the_summary_of_a_run_tells_of_groups() -> None:
+    health = {"score": {"median": 1.0, "p01": 0.0, "p99": 2.0}, "flags": {}, "labels_a_row": 1.0, "labels_outside": 0,
+              "without_labels": 0}  # fmt: skip
+    groups = {"levels": [100, 400], "sample": 10_000, "share": 0.934, "found_by": "run-1"}
+    shown = dict(_annotation({"health": health, "groups": groups}))
+    assert shown["  groups"] == "100 and 400 of requests that are worded alike; 93% of 10,000 rows are in one"
+    assert "  groups" not in dict(_annotation({"health": health}))
