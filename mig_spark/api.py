@@ -30,6 +30,7 @@ from mig_spark.labels.edges import (
     describe_threshold,
     embed_labels,
     embed_labels_here,
+    labels_with_a_meaning,
     read_edges,
     similarity_edges,
     similarity_edges_here,
@@ -186,7 +187,8 @@ def select(
         if isinstance(threshold, str):
             assert model is not None, "auto goes by the labels' embeddings"
             embed = embed_labels_here if spark is None else partial(embed_labels, spark)
-            table, by_labels = choose_edges(found, embed(found, model=model), model=model, seed=config.seed)
+            named = labels_with_a_meaning(found)
+            table, by_labels = choose_edges(named, embed(named, model=model), model=model, seed=config.seed)
             chosen.append(by_labels)
         else:
             table = _edges(spark, edges, model, found, threshold)

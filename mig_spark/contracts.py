@@ -350,7 +350,7 @@ STUDENTS = Table(
 
 REQUEST_GROUPS = Table(
     "request_groups",
-    "Groups of requests that are worded alike, as they were found last: what rows are sorted into",
+    "Groups of requests that are worded alike, which rows are sorted into: of each recipe the last ones count",
     (
         Column("recipe", "string", "what they follow from, the pool's rows aside: settings and rules", nullable=False),
         Column("hashes", "binary", "uint64, ascending: the pairs and triples of words that count", nullable=False),

@@ -15,7 +15,7 @@ from mig_spark.kernels.labels.threshold import ChosenThreshold, CurvePoint
 from mig_spark.kernels.selection.frontier import ChosenBalance
 from mig_spark.kernels.selection.label_count import ChosenNorm
 from mig_spark.kernels.selection.target import ChosenScale
-from mig_spark.labels.edges import choose_edges, describe_threshold, embed_labels
+from mig_spark.labels.edges import choose_edges, describe_threshold, embed_labels, labels_with_a_meaning
 from mig_spark.labels.graph import count_labels
 from mig_spark.labels.label_graph import LabelGraph, graph_of, load_graph
 from mig_spark.lakehouse.tables import Store
@@ -125,8 +125,9 @@ def _threshold(
         notes.append(f"graph.threshold: nothing to choose, graph.{why}")
         return None, None
     labels = count_labels(store.read(ANNOTATED).select("labels"))[0].column("label").to_pylist()
-    vectors = embed_labels(store.spark, labels, model=graph.embedding_model, max_labels=graph.max_labels)
-    edges, chosen = choose_edges(labels, vectors, model=graph.embedding_model, seed=config.seed)
+    named = labels_with_a_meaning(labels)
+    vectors = embed_labels(store.spark, named, model=graph.embedding_model, max_labels=graph.max_labels)
+    edges, chosen = choose_edges(named, vectors, model=graph.embedding_model, seed=config.seed)
     if graph.edges == "both":
         return chosen, None
     return chosen, graph_of(labels, edges, prop_weight=graph.prop_weight, normalize=graph.normalize)

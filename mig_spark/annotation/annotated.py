@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Tagger
 from mig_spark.annotation.cache import joined
-from mig_spark.annotation.groups import RequestGroups, labels_with_groups, request_groups
+from mig_spark.annotation.groups import RequestGroups, keep_groups, labels_with_groups, request_groups
 from mig_spark.annotation.label_choice import chosen_labels
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
@@ -141,6 +141,7 @@ def write_rows(
     logger.info(
         "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
     )
+    keep_groups(store, groups)
     if groups is not None:
         counts["groups"] = groups.told()
     return counts if tokenizer is None else {**counts, "tokens": token_counts(store, tokenizer)}

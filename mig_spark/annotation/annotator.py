@@ -84,21 +84,21 @@ class Annotator:
 
 
 class GroupsConfig(Section):
-    """Labels that the pool brings by itself: groups of requests that are worded alike."""
+    """Labels that are found in the pool's requests: groups of those that are worded alike."""
 
-    levels: list[Annotated[int, Field(ge=2, le=10_000)]] = Field(
+    levels: list[Annotated[int, Field(ge=2, le=2_000)]] = Field(
         default=[100, 400],
         min_length=1,
         max_length=3,
-        description="numbers of groups, coarse and fine: a row has a label of each; fewer than 10 rows of the sample a "
-        "group are too few, and a small pool has fewer groups",
+        description="numbers of groups, coarse and fine: a row has a label of each; a number is lowered so that groups "
+        "have 10 rows of the sample on average",
     )
     rows: int = Field(
-        10_000, ge=100, le=500_000, description="rows that groups are found in, drawn by the hash of their text"
+        10_000, ge=100, le=50_000, description="rows that groups are found in, drawn by the hash of their text"
     )
     least_share: float = Field(
         0.003,
-        ge=0,
+        ge=0.0005,
         le=1,
         description="share of those rows that have a pair or triple of words at least (and 5 of them)",
     )
@@ -188,7 +188,8 @@ class Tagger(_Member):
     )
 
     def most_labels(self) -> int | None:
-        """Labels of a row at most, its groups among them, of which the tagger's give way; None: all are kept."""
+        """Labels of a row at most, its groups among them, which are half of these at most; None: all of the tagger's
+        labels are kept, and the groups come to them."""
         return None
 
     def alone(self) -> Tagger:

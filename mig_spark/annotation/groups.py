@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-# a pool that has grown or shrunk by more than this since groups were found may be another one
-_CHANGED = 2.0
+# a pool that has grown or shrunk by more than this since groups were found, or of whose requests not this part of the
+# share of then is in one, is another pool
+_CHANGED, _FALLEN = 2.0, 0.5
+# rows of the pool that are compared with groups on record
+_LOOKED_AT = 2_000
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,23 @@ class RequestGroups:
 
     Attributes:
         found: what rows are compared with.
+        recipe: what they follow from, the pool's rows aside.
         sample: rows that they were found in.
         share: how many of these are in a group.
         pool: rows that the sample was drawn from.
         run_id: the run that found them.
+        now: rows of the present pool that were looked at, and the share of these that are in a group.
+        kept: they are on record.
     """
 
     found: Groups
+    recipe: str
     sample: int
     share: float
     pool: int
     run_id: str
+    now: tuple[int, float]
+    kept: bool
 
     def column(self) -> Column:
         """The groups of a row as a column over the pool, array of strings; empty where it is in none."""
@@ -65,86 +74,127 @@ class RequestGroups:
         return made
 
     def told(self) -> dict[str, Any]:
-        """For the run's record: `levels`, how many groups of each level there are, `sample`, `share`, `found_by`."""
+        """For the run's record: `levels`, how many groups of each level there are; `sample`, rows of the pool that were
+        looked at, and the `share` of these that are in one; `found_by`, the run that found them."""
         levels = [len(names) for names in self.found.names]
-        return {"levels": levels, "sample": self.sample, "share": self.share, "found_by": self.run_id}
+        return {"levels": levels, "sample": self.now[0], "share": self.now[1], "found_by": self.run_id}
 
 
 def request_groups(store: Store, plan: Plan, config: Config, run_id: str) -> RequestGroups | None:
     """The groups that rows are sorted into; None where the config asks for none.
 
-    They are found in a sample of the rows that screening keeps, drawn by the hash of their text, and put on record. An
-    incremental run takes those on record, so that rows keep their labels, unless the settings are others or the pool
-    has more than doubled or halved since.
+    Those on record are used, so that rows keep their labels from run to run. Where there are none by these settings, or
+    the pool has more than doubled or halved since, or only half the share of its requests is in one, groups are found
+    in a sample of the rows that screening keeps, drawn by the hash of their text; `keep_groups` puts them on record.
 
     Args:
         store: has POOL.
         plan: says which rows are used.
-        config: `annotate.tagger.groups` and `mode`.
+        config: `annotate.tagger.groups`; with `report.excerpts` other than `text` names of groups say nothing of what
+            is in the rows.
         run_id: the run.
+    """
+    tagger = config.annotate.tagger
+    settings = tagger.groups
+    if settings is None or tagger.most_labels() == 1:
+        return None
+    said = config.report.excerpts == "text"
+    recipe = version_of(rule=VERSION, names=said, **settings.model_dump(mode="json"))
+    head, tail = _ends()
+    rows = usable_rows(store, plan, "id", "text_hash", head.alias("head"), tail.alias("tail"))
+    # annotators may tell rows of one text apart, by what the pool brought
+    rows = rows.withColumn("_key", rows["text_hash"])
+    many = rows.count()
+    if (known := _on_record(store, recipe)) is not None:
+        known = replace(known, now=_share_now(rows, known.found, many))
+        alike = known.pool <= _CHANGED * many and many <= _CHANGED * known.pool
+        if alike and known.now[1] >= _FALLEN * known.share:
+            logger.info("annotate: the groups of requests that run %s found are used as they are", known.run_id)
+            return known
+        logger.warning(
+            "annotate: groups of requests are found anew, and rows get other labels: the pool has %d rows, %.0f%% of "
+            "them in a group; %d and %.0f%% when run %s found them",
+            many, 100 * known.now[1], known.pool, 100 * known.share, known.run_id,
+        )  # fmt: skip
+    return _find(rows, many, settings, recipe, run_id, said=said)
+
+
+def keep_groups(store: Store, groups: RequestGroups | None) -> None:
+    """Put groups on record, once rows have them as labels.
 
     Raises:
         LeaseError: another run is writing into the same tables.
     """
-    settings = config.annotate.tagger.groups
-    if settings is None:
-        return None
-    recipe = version_of(rule=VERSION, **settings.model_dump(mode="json"))
-    if config.mode == "incremental" and (known := _on_record(store, recipe)) is not None:
-        rows = usable_rows(store, plan, "id").count()
-        if known.pool <= _CHANGED * rows and rows <= _CHANGED * known.pool:
-            logger.info("annotate: the groups of requests that run %s found are used as they are", known.run_id)
-            return known
-        logger.info(
-            "annotate: groups of requests are found anew, for the pool has %d rows, and had %d then", rows, known.pool
-        )
-    made = _find(store, plan, settings, run_id)
-    store.write(REQUEST_GROUPS, _as_row(store, recipe, made))
-    return made
+    if groups is not None and not groups.kept:
+        store.write(REQUEST_GROUPS, _as_row(store, groups), mode="append")
 
 
-def _find(store: Store, plan: Plan, settings: GroupsConfig, run_id: str) -> RequestGroups:
+def _find(rows: DataFrame, many: int, settings: GroupsConfig, recipe: str, run_id: str, *, said: bool) -> RequestGroups:
     from pyspark.sql import functions as sf
 
-    head, tail = _ends()
-    texts = usable_rows(store, plan, "id", head.alias("head"), tail.alias("tail"))
-    table = collect_arrow(texts.limit(settings.rows + 1))
-    pool = len(table)
-    if pool > settings.rows:
-        drawn = draw_rows(usable_rows(store, plan, "id"), settings.rows, strata=(), seed=settings.seed)
-        only = store.spark.createDataFrame([(row_id,) for row_id in drawn.ids], "id string")
-        table, pool = collect_arrow(texts.join(sf.broadcast(only), "id", "left_semi")), drawn.pool
-    # copies of a text count once, in an order that follows from the texts alone
-    rows = {row["_key"]: row for row in table.to_pylist()}
-    heads, tails = ([rows[key][name] for key in sorted(rows)] for name in ("head", "tail"))
+    if many > settings.rows:
+        ids = draw_rows(rows, settings.rows, strata=(), seed=settings.seed).ids
+        only = rows.sparkSession.createDataFrame([(row_id,) for row_id in ids], "id string")
+        rows = rows.join(sf.broadcast(only), "id", "left_semi")
+    heads, tails = _texts(rows)
     found = find_groups(
-        heads, tails, levels=settings.levels, least=settings.least_share, most=settings.most_share, seed=settings.seed
-    )
-    having = sum(bool(groups) for groups in groups_of(heads, tails, found))
-    made = RequestGroups(found, len(rows), round(having / max(1, len(rows)), 4), pool, run_id)
+        heads, tails, levels=settings.levels, least=settings.least_share, most=settings.most_share,
+        seed=settings.seed, said=said,
+    )  # fmt: skip
+    share = _share(heads, tails, found)
+    made = RequestGroups(found, recipe, len(heads), share, many, run_id, (len(heads), share), kept=False)
     logger.info(
         "annotate: %s groups of requests that are worded alike, from %d rows, %.0f%% of which are in one",
-        " and ".join(map(str, made.told()["levels"])) or "no", made.sample, 100 * made.share,
+        " and ".join(map(str, made.told()["levels"])) or "no", made.sample, 100 * share,
     )  # fmt: skip
     return made
 
 
+def _share_now(rows: DataFrame, found: Groups, many: int) -> tuple[int, float]:
+    """Rows of the pool that were looked at, by the hash of their text, and the share of them that are in a group."""
+    from pyspark.sql import functions as sf
+
+    part = _LOOKED_AT / max(1, many)
+    if part < 1:
+        rows = rows.where(sf.xxhash64("_key") < sf.lit(int(-(2**63) + part * 2**64)))
+    heads, tails = _texts(rows)
+    return len(heads), _share(heads, tails, found)
+
+
+def _share(heads: list[str], tails: list[str], found: Groups) -> float:
+    return round(sum(bool(groups) for groups in groups_of(heads, tails, found)) / max(1, len(heads)), 4)
+
+
+def _texts(rows: DataFrame) -> tuple[list[str], list[str]]:
+    """Beginnings and ends of requests, copies once, in an order that follows from the texts alone."""
+    table = collect_arrow(rows.select("_key", "head", "tail"))
+    texts = {row["_key"]: row for row in table.to_pylist()}
+    ordered = [texts[key] for key in sorted(texts)]
+    return [row["head"] for row in ordered], [row["tail"] for row in ordered]
+
+
 def _on_record(store: Store, recipe: str) -> RequestGroups | None:
-    """The groups that were found last, where that was by the same recipe."""
-    row = store.read(REQUEST_GROUPS).first() if store.exists(REQUEST_GROUPS) else None
-    if row is None or row["recipe"] != recipe:
+    """The groups that were found last by a recipe; None where there are none."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(REQUEST_GROUPS):
+        return None
+    mine = store.read(REQUEST_GROUPS).where(sf.col("recipe") == recipe)
+    row = mine.orderBy(sf.desc("found_at"), sf.desc("run_id")).first()
+    if row is None:
         return None
     centers = (np.frombuffer(bytes(level), np.float32).reshape(-1, DIMENSIONS) for level in row["centers"])
     found = Groups(
         np.frombuffer(bytes(row["hashes"]), np.uint64), tuple(centers), tuple(tuple(names) for names in row["names"])
     )
-    return RequestGroups(found, int(row["sample"]), row["share"], int(row["pool"]), row["run_id"])
+    sample, share = int(row["sample"]), float(row["share"])
+    return RequestGroups(found, recipe, sample, share, int(row["pool"]), row["run_id"], (sample, share), kept=True)
 
 
-def _as_row(store: Store, recipe: str, made: RequestGroups) -> DataFrame:
+def _as_row(store: Store, made: RequestGroups) -> DataFrame:
     found = made.found
     said: dict[str, Any] = {
-        "recipe": recipe,
+        "recipe": made.recipe,
         "hashes": bytearray(found.hashes.tobytes()),
         "centers": [bytearray(level.tobytes()) for level in found.centers],
         "names": [list(names) for names in found.names],
@@ -161,16 +211,15 @@ def labels_with_groups(groups: str, top: int | None) -> Column:
     """A row's labels with its groups before them.
 
     Args:
-        groups: column that has them.
-        top: labels of a row, at most, groups among them; None: all.
+        groups: column that has them, coarse first.
+        top: labels of a row at most, of which half, rounded down, may be groups; None: all groups and all labels.
     """
     from pyspark.sql import functions as sf
 
-    size = sf.size(groups)
-    kept = (
-        sf.col("labels") if top is None else sf.slice("labels", sf.lit(1), sf.greatest(sf.lit(top) - size, sf.lit(0)))
-    )
-    return sf.when(size > 0, sf.concat(groups, kept)).otherwise(sf.col("labels"))
+    if top is None:
+        return sf.concat(groups, "labels")
+    first = sf.slice(groups, 1, max(1, top // 2))
+    return sf.concat(first, sf.slice("labels", sf.lit(1), sf.lit(top) - sf.size(first)))
 
 
 def _ends() -> tuple[Column, Column]:

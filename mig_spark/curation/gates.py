@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import GatesConfig
 from mig_spark.contracts import ANNOTATED, LABELS
 from mig_spark.errors import GateError
+from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _rows(annotated: DataFrame) -> tuple[int, int]:
 
 
 def _frequencies(labels: DataFrame) -> dict[str, int]:
-    return {row["label"]: int(row["frequency"]) for row in labels.select("label", "frequency").collect()}
+    """Of the labels that mean the same in every run: groups of requests may be found anew."""
+    rows = labels.select("label", "frequency").collect()
+    return {row["label"]: int(row["frequency"]) for row in rows if not is_group(row["label"])}
 
 
 def _words(gate: Gate) -> str:

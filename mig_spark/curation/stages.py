@@ -252,11 +252,17 @@ def _annotate_writes(config: Config) -> tuple[Table, ...]:
 
 def _annotate_settings(config: Config) -> dict[str, Any]:
     writes = {} if config.vocabulary.enabled else {"columns": config.record_columns()}
-    return {**_sections("annotate", "vocabulary.enabled")(config), "screened": config.screen.enabled, **writes}
+    more = {"screened": config.screen.enabled, **_names_of_groups(config)}
+    return {**_sections("annotate", "vocabulary.enabled")(config), **more, **writes}
+
+
+def _names_of_groups(config: Config) -> dict[str, Any]:
+    """Whether groups of requests are named by their words, where there are some."""
+    return {} if config.annotate.tagger.groups is None else {"excerpts": config.report.excerpts == "text"}
 
 
 def _vocabulary_settings(config: Config) -> dict[str, Any]:
-    more = {"screened": config.screen.enabled, "columns": config.record_columns()}
+    more = {"screened": config.screen.enabled, "columns": config.record_columns(), **_names_of_groups(config)}
     return {**_sections("annotate", "vocabulary")(config), **more}
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 from mig_spark.config import edge_threshold
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model
+from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.kernels.annotation.model_files import model_folder
-from mig_spark.kernels.annotation.request_groups import is_group
 from mig_spark.kernels.labels import similarity
 from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
 from mig_spark.lakehouse.lists import read_list
@@ -54,6 +54,7 @@ def similarity_edges(
         DependencyError: the library or the model's folder is not there.
         AnnotationError: the model failed in an executor.
     """
+    labels = labels_with_a_meaning(labels)
     return _similar(embed_labels(spark, labels, model=model, max_labels=max_labels), labels, threshold)
 
 
@@ -63,6 +64,7 @@ def similarity_edges_here(labels: list[str], *, model: str, threshold: float) ->
     Raises:
         InputError, DependencyError: as for `similarity_edges`.
     """
+    labels = labels_with_a_meaning(labels)
     return _similar(embed_labels_here(labels, model=model), labels, threshold)
 
 
@@ -81,15 +83,13 @@ def embed_labels_here(labels: list[str], *, model: str) -> np.ndarray:
 
 
 def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
-    labels, vectors = _with_a_meaning(labels, vectors)
     return _named(labels, *similarity.similarity_edges(vectors, threshold))
 
 
-def _with_a_meaning(labels: list[str], vectors: np.ndarray) -> tuple[list[str], np.ndarray]:
+def labels_with_a_meaning(labels: list[str]) -> list[str]:
     """The labels whose names say what they mean: all but groups of requests, whose names are words that they have in
     common. Two templates may be nearly the same words, and different tasks."""
-    kept = [k for k, label in enumerate(labels) if not is_group(label)]
-    return [labels[k] for k in kept], vectors[kept]
+    return [label for label in labels if not is_group(label)]
 
 
 def _named(labels: list[str], i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> pa.Table:
@@ -101,7 +101,7 @@ def choose_edges(labels: list[str], vectors: np.ndarray, *, model: str, seed: in
     """Similarity edges at the threshold that `graph.threshold: auto` chooses, and the choice; it is logged.
 
     Args:
-        labels: in ascending order.
+        labels: in ascending order, without groups of requests (`labels_with_a_meaning`).
         vectors: (labels, dimensions), their embeddings.
         model: what made them; it has the threshold for labels that are too few to tell.
         seed: see `kernels.labels.threshold`.
@@ -109,7 +109,6 @@ def choose_edges(labels: list[str], vectors: np.ndarray, *, model: str, seed: in
     Returns:
         As `similarity_edges`; and what was chosen, by what.
     """
-    labels, vectors = _with_a_meaning(labels, vectors)
     default = edge_threshold(None, model=model)
     assert default is not None, "a model's edges have a threshold"
     chosen, edges = choose_threshold(labels, vectors, seed=seed, default=default)
@@ -258,7 +257,8 @@ def cooccurrence_edges(
     p_value: float = 1.0,
     max_labels: int | None = None,
 ) -> DataFrame:
-    """Pairs of labels that occur on the same rows significantly more often than by chance.
+    """Pairs of labels that occur on the same rows significantly more often than by chance; groups of requests are in
+    none, for a fine group is on its coarse group's rows whatever they say.
 
     Only pairs that occur are counted, and each task adds up its own before anything is shuffled. The weight is
     normalised pointwise mutual information (Bouma 2009), ln(p(a, b) / (p(a) p(b))) / -ln p(a, b), in (0, 1] and rounded
@@ -280,6 +280,10 @@ def cooccurrence_edges(
     """
     from pyspark.sql import functions as sf
 
+    # pairs are of places in this list
+    told = pa.array([not is_group(label) for label in vocabulary["label"].to_pylist()], pa.bool_())
+    vocabulary = vocabulary.select(["label", "frequency"]).filter(told)
+    vocabulary = vocabulary.append_column("label_id", pa.array(range(len(vocabulary)), pa.int32()))
     names = vocabulary["label"].to_pylist()
     sums = pool.select("labels").mapInArrow(
         count_label_pairs(names, max_labels or MANY_LABELS), "src int, dst int, count bigint"

@@ -21,7 +21,14 @@ from mig_spark.contracts import ANNOTATED, LABEL_EDGES, LABELS
 from mig_spark.kernels.labels.propagation import Edges, mix_edges
 from mig_spark.kernels.labels.threshold import ChosenThreshold
 from mig_spark.kernels.selection.objective import PropagationMatrix
-from mig_spark.labels.edges import choose_edges, cooccurrence_edges, embed_labels, read_edges, similarity_edges
+from mig_spark.labels.edges import (
+    choose_edges,
+    cooccurrence_edges,
+    embed_labels,
+    labels_with_a_meaning,
+    read_edges,
+    similarity_edges,
+)
 from mig_spark.labels.engines import choose_engine, compute_graph
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.tables import Store
@@ -183,6 +190,7 @@ def _similarity(
     assert threshold is not None, "a model's edges have a threshold"
     model, most = config.embedding_model, config.max_labels
     if config.threshold == AUTO:
+        labels = labels_with_a_meaning(labels)
         vectors = embed_labels(store.spark, labels, model=model, max_labels=most)
         edges, chosen = choose_edges(labels, vectors, model=model, seed=seed)
         return edges, chosen.threshold, chosen

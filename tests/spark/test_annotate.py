@@ -19,10 +19,10 @@ from mig_spark.annotation.annotators import make_tagger, score_rows, tag_rows
 from mig_spark.annotation.scorers.heuristic import HeuristicScorer
 from mig_spark.annotation.taggers.embedding import EmbeddingTagger
 from mig_spark.config import Config, build_config
-from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED, REQUEST_GROUPS
+from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError, ContractError, DependencyError
+from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.kernels.annotation.heuristics import score_messages
-from mig_spark.kernels.annotation.request_groups import is_group
 from mig_spark.labels.edges import similarity_edges
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -211,50 +211,66 @@ def test_groups_of_requests_come_before_the_labels_of_the_tagger(
     assert {tuple(r.labels) for r in by_id(store).values()} == {("a", "b"), ("c",)}
 
 
-def test_incremental_runs_keep_the_groups_until_the_pool_is_another_one(spark: SparkSession, tmp_path: Path) -> None:
-    def asked(first: int, many: int) -> list[dict[str, Any]]:
-        texts = [f"Write a short story about {k}." for k in range(first, first + many)]
-        texts += [f"How many people live in {k} today?" for k in range(first, first + many)]
-        return [{"question": text, "given": {"labels": ["a"], "score": 1.0}} for text in texts]
+def test_groups_are_kept_until_the_pool_is_another_one(spark: SparkSession, tmp_path: Path) -> None:
+    templates = ["Write a short story about {}.", "How many people live in {} today?"]
 
-    def annotated(rows: list[dict[str, Any]], run_id: str, **groups: Any) -> dict[str, Any]:
+    def annotated(many: int, run_id: str, excerpts: str = "text", **groups: Any) -> dict[str, Any]:
+        texts = [text.format(k) for text in templates for k in range(many)]
+        write_pool(store, [{"question": text, "given": {"labels": ["a"], "score": 1.0}} for text in texts])
         tagger = {**COLUMN, "groups": {"levels": [2], "least_share": 0.05, "most_share": 0.6, **groups}}
-        annotate = {"tagger": tagger, "scorer": COLUMN, "allow_degenerate": True}
-        plain = {"pool": {"path": "unused"}, "screen": {"copies": "keep"}, "output": {"path": str(tmp_path / "out")}}
-        write_pool(store, rows)
-        found: dict[str, Any] = annotate_pool(
-            store, build_config({**plain, "mode": mode, "annotate": annotate}), run_id
-        )
+        plain = make_config(tmp_path, tagger=tagger, scorer=COLUMN, allow_degenerate=True).to_dict()
+        found: dict[str, Any] = annotate_pool(store, build_config({**plain, "report": {"excerpts": excerpts}}), run_id)
         return found["groups"]
 
-    mode = "full"
     store = Store(spark, make_config(tmp_path).output)
-    assert annotated(asked(0, 20), "run-1")["found_by"] == "run-1"
-    kept = {row.id: row.labels for row in store.read(ANNOTATED).collect()}
-    mode = "incremental"
-    told = annotated(asked(0, 35), "run-2")
-    assert (told["found_by"], told["sample"]) == ("run-1", 40)
+    assert annotated(20, "run-1")["found_by"] == "run-1"
+    first = {row.labels[0] for row in by_id(store).values()}
+    assert annotated(35, "run-2") == {"levels": [2], "sample": 70, "share": 1.0, "found_by": "run-1"}
     now = by_id(store)
-    assert {row.labels[0] for row in now.values()} == {labels[0] for labels in kept.values()}
+    assert {row.labels[0] for row in now.values()} == first
     assert all(len(row.labels) == 2 for row in now.values())
     # other settings, more than twice the rows, less than half of them
-    assert annotated(asked(0, 35), "run-3", seed=1)["found_by"] == "run-3"
-    assert annotated(asked(0, 90), "run-4", seed=1)["found_by"] == "run-4"
-    assert annotated(asked(0, 40), "run-5", seed=1)["found_by"] == "run-5"
-    mode = "full"
-    assert annotated(asked(0, 40), "run-6", seed=1)["found_by"] == "run-6"
-    assert store.read(REQUEST_GROUPS).count() == 1
+    assert annotated(35, "run-3", seed=1)["found_by"] == "run-3"
+    assert annotated(80, "run-4", seed=1)["found_by"] == "run-4"
+    assert annotated(35, "run-5", seed=1)["found_by"] == "run-5"
+    # the first settings again: those groups are on record still
+    assert annotated(35, "run-6")["found_by"] == "run-1"
+    # as many rows, which say other things
+    templates = ["Is {} a prime number, or is it not?", "Translate the sentence {} into French for me."]
+    assert annotated(35, "run-7")["found_by"] == "run-7"
+    # nothing of the rows may be shown
+    assert annotated(35, "run-8", excerpts="none")["found_by"] == "run-8"
+    assert {row.labels[0] for row in by_id(store).values()} == {f"requests like “group {k}”" for k in range(2)}
+
+
+def test_groups_do_not_depend_on_partitions(spark: SparkSession, tmp_path: Path) -> None:
+    texts = [f"Write a short story about {k} {what}." for what in ("rivers", "clocks") for k in range(100)]
+    texts += [f"How many {what} are there in {k} towns?" for what in ("rivers", "clocks") for k in range(100)]
+    found = []
+    for parts in (1, 7):
+        tagger = {**COLUMN, "groups": {"levels": [2, 4], "rows": 150, "least_share": 0.05, "most_share": 0.6}}
+        config = make_config(tmp_path / str(parts), tagger=tagger, scorer=COLUMN, allow_degenerate=True)
+        store = Store(spark, config.output)
+        write_pool(store, [{"question": text, "given": {"labels": ["a"], "score": 1.0}} for text in texts])
+        pool = store.read(POOL).localCheckpoint().repartition(parts)
+        store.write(POOL, pool)
+        annotate_pool(store, config, "run-1")
+        found.append({k: row.labels for k, row in by_id(store).items()})
+    assert found[0] == found[1]
+    assert {len(labels) for labels in found[0].values()} == {3}
 
 
 def test_groups_take_the_places_of_the_last_labels_that_a_tagger_chooses(spark: SparkSession, tmp_path: Path) -> None:
     asked = [f"Write a {kind} story about {k}." for kind in ("short", "long") for k in range(12)] + ["Go on.", "Then?"]
-    for top, levels, kept in ((3, [2], 2), (2, [2], 1), (1, [2], 0)):
-        tagger = {"kind": "embedding", "top": top, "hubs": 0, "groups": {"levels": levels, "most_share": 0.9}}
+    for top, own in ((4, 2), (3, 1), (1, 0)):
+        tagger = {"kind": "embedding", "top": top, "hubs": 0, "groups": {"levels": [2, 4], "most_share": 0.9}}
         config = make_config(tmp_path / str(top), tagger=tagger, scorer={"kind": "heuristic"})
         store = Store(spark, config.output)
         ready = make_tagger(config.annotate.tagger, spark)
         write_pool(store, [{"question": text} for text in asked])
-        labels = ["near", "next", "last"][:top]
+        labels = ["near", "next", "third", "last"][:top]
+        # 24 rows in groups of ten: two groups, on one level
+        levels = 1 if own else 0
         cache = [
             (f"hash of {text}", labels, None, None, 7.0, [], ready.name, ready.version, "judge", "v1", "run-0",
              datetime(2026, 1, 1))
@@ -264,9 +280,9 @@ def test_groups_take_the_places_of_the_last_labels_that_a_tagger_chooses(spark: 
         annotate_pool(store, config, "run-1")
         found = by_id(store)
         for k in range(24):
-            group, *others = found[f"row-{k}"].labels
-            assert is_group(group)
-            assert others == labels[:kept]
+            groups, others = found[f"row-{k}"].labels[:levels], found[f"row-{k}"].labels[levels:]
+            assert all(map(is_group, groups))
+            assert others == labels[: top - levels]
         assert [found[f"row-{k}"].labels for k in (24, 25)] == [labels] * 2
 
 

@@ -16,8 +16,9 @@ from mig_spark.annotation.taggers.column import ColumnTagger
 from mig_spark.annotation.taggers.distilled import DistilledTagger
 from mig_spark.annotation.taggers.embedding import EmbeddingTagger
 from mig_spark.annotation.taggers.student import StudentTagger
-from mig_spark.config.base import DEFAULT_MODEL
+from mig_spark.config import build_config
 from mig_spark.kernels.annotation import request_groups as kernel
+from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.kernels.annotation.request_groups import (
     DIMENSIONS,
     LEAST_NGRAMS,
@@ -25,9 +26,8 @@ from mig_spark.kernels.annotation.request_groups import (
     SIZES,
     find_groups,
     groups_of,
-    is_group,
 )  # fmt: skip
-from mig_spark.labels.edges import choose_edges
+from mig_spark.labels.edges import labels_with_a_meaning
 from mig_spark.summary import _annotation
 
 TEXT = st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join)
@@ -177,7 +177,7 @@ def test_which_taggers_take_groups() -> None:
     assert DistilledTagger(top=3).most_labels() == 3
     assert DistilledTagger().alone().groups is None
     assert StudentTagger(teacher={"kind": "embedding"}).groups is None
-    with pytest.raises(ValidationError, match="set groups beside teacher"):
+    with pytest.raises(ValidationError, match="set groups "):
         StudentTagger(teacher={"kind": "embedding", "groups": {"rows": 500}})
     with pytest.raises(ValidationError, match=r"lower least_share or raise most_share"):
         GroupsConfig(least_share=0.2, most_share=0.1)
@@ -186,12 +186,29 @@ def test_which_taggers_take_groups() -> None:
 
 
 def test_groups_have_no_part_in_the_similarity_of_labels() -> None:
-    labels = ["cooking", "recipes", "requests like “bake a”", "requests very like “bake a”", "“quoted”"]
-    vectors = np.ones((5, 3), np.float32) / np.float32(3**0.5)
-    edges, chosen = choose_edges(labels, vectors, model=DEFAULT_MODEL, seed=0)
-    pairs = set(zip(edges["src"].to_pylist(), edges["dst"].to_pylist(), strict=True))
-    assert pairs == {("cooking", "recipes"), ("cooking", "“quoted”"), ("recipes", "“quoted”")}
-    assert chosen.labels == 3
+    labels = ["cooking", "requests like “bake a”", "requests very like “bake a”", "requests like that", "“quoted”"]
+    assert labels_with_a_meaning(labels) == ["cooking", "requests like that", "“quoted”"]
+
+
+def test_names_may_say_nothing_of_what_is_in_the_rows() -> None:
+    rows = written(25)
+    plain = find_groups(*halves(rows), levels=[3, 8], least=0.01, most=0.4, seed=1, said=False)
+    assert plain.names[0] == tuple(f"requests like “group {k}”" for k in range(3))
+    words = find_groups(*halves(rows), levels=[3, 8], least=0.01, most=0.4, seed=1)
+    assert [c.tobytes() for c in plain.centers] == [c.tobytes() for c in words.centers]
+
+
+def test_names_are_not_as_long_as_the_words_of_a_pool() -> None:
+    rows = [(f"{'x' * 500} {'y' * 500} {'z' * 500} {k}", "") for k in range(20)] + written(5)
+    found = find_groups(*halves(rows), levels=[2], least=0.0, most=0.6, seed=0)
+    assert max(len(name) for name in found.names[0]) < 160
+
+
+@pytest.mark.parametrize("kind", ["embedding", "distilled", "column"])
+def test_a_config_of_a_run_on_record_is_read_again(kind: str) -> None:
+    for tagger in ({"kind": kind}, {"kind": kind, "groups": {}}, {"kind": "student", "teacher": {"kind": kind}}):
+        config = build_config({"pool": {"path": "p"}, "output": {"path": "o"}, "annotate": {"tagger": tagger}})
+        assert build_config(config.to_dict()).to_dict() == config.to_dict()
 
 
 def test_the_summary_of_a_run_tells_of_groups() -> None:

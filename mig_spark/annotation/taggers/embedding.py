@@ -51,8 +51,8 @@ class NearestTagger(Tagger):
     max_tokens: int = Field(256, ge=16, description="tokens of a text; a longer one is cut and flagged truncated")
     groups: GroupsConfig | None = Field(
         GroupsConfig(),
-        description="the first of a row's `top` labels are the groups of requests that are worded like its own; null: "
-        "none",
+        description="the first of a row's `top` labels, half of them at most, are the groups of requests that are "
+        "worded like its own; null: none",
     )
 
     def said(self) -> dict[str, Any]:

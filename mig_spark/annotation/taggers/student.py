@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from mig_spark.annotation.annotator import Annotator, Tagger
 from mig_spark.annotation.student import StudentConfig
@@ -38,14 +38,17 @@ class StudentTagger(StudentConfig, Tagger):
         "run stops",
     )
 
-    @model_validator(mode="after")
-    def _groups_are_its_own(self) -> StudentTagger:
-        if "groups" in self.teacher.model_fields_set and self.teacher.groups is not None:
+    @field_validator("teacher")
+    @classmethod
+    def _groups_are_its_own(cls, teacher: Tagger) -> Tagger:
+        """The teacher without groups: a student learns what its teacher says of single rows."""
+        usual = type(teacher).model_fields["groups"].default
+        if teacher.groups not in (None, usual):
             raise ValueError(
-                "teacher.groups has no effect, for a student learns what its teacher says of single rows: set "
-                "groups beside teacher"
+                "teacher.groups has no effect, for a student learns what its teacher says of single rows: set groups "
+                "beside teacher"
             )
-        return self
+        return teacher.model_copy(update={"groups": None})
 
     @classmethod
     def costs(cls) -> str:

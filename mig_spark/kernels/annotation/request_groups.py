@@ -21,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mig_spark.kernels.annotation.group_names import FINER
 from mig_spark.kernels.compiled import njit
 from mig_spark.kernels.screen.tokens import BASE, Tokens, mix, tokenise
 from mig_spark.kernels.selection.clusters import find_centers, nearest_centers
@@ -46,6 +47,8 @@ ROWS_A_GROUP = 10
 DIMENSIONS = 256
 # a name's phrases, and words of one; rows of an n-gram that have the word beside it too, at least
 _PARTS, _LONGEST, _SAME = 2, 7, 0.7
+# characters of a phrase: tokens may be of any length
+_LONG = 60
 # what tells a group apart half as well as the best does is left out of its name
 _NEARLY = 0.5
 
@@ -66,7 +69,14 @@ class Groups:
 
 
 def find_groups(
-    heads: Sequence[str], tails: Sequence[str], *, levels: Sequence[int], least: float, most: float, seed: int
+    heads: Sequence[str],
+    tails: Sequence[str],
+    *,
+    levels: Sequence[int],
+    least: float,
+    most: float,
+    seed: int,
+    said: bool = True,
 ) -> Groups:
     """The groups of the requests of a sample.
 
@@ -77,6 +87,7 @@ def find_groups(
         least: share of the rows that an n-gram is in at least (and `LEAST_ROWS` of them).
         most: share of the rows that it is in at most.
         seed: starts k-means.
+        said: name groups by their words; False: by their numbers.
     """
     tokens = _tokens(heads, tails)
     hashes, on_row, first = _frequent(tokens, max(LEAST_ROWS, math.ceil(least * len(heads))), most * len(heads))
@@ -95,21 +106,10 @@ def find_groups(
         found = find_centers(points, k, seed)
         own = nearest_centers(points, found)
         centers.append(found)
-        names.append(_names(own, k, on_row, grams, FINER[min(len(names), len(FINER) - 1)]))
+        start = FINER[min(len(names), len(FINER) - 1)]
+        numbers = tuple(f"{start} \u201cgroup {g}\u201d" for g in range(k))
+        names.append(_names(own, k, on_row, grams, start) if said else numbers)
     return Groups(hashes, tuple(centers), tuple(names))
-
-
-#: What the labels of the coarsest level begin with, of the next, and of all others.
-FINER = ("requests like", "requests very like", "requests most like")
-
-
-def is_group(label: str) -> bool:
-    """Whether a label is the name of a group, which says how requests are worded and not what they mean.
-
-    >>> is_group("requests like \\u201cwrite a story\\u201d"), is_group("creative writing")
-    (True, False)
-    """
-    return label.endswith("\u201d") and any(label.startswith(f"{start} \u201c") for start in FINER)
 
 
 def groups_of(heads: Sequence[str], tails: Sequence[str], groups: Groups) -> list[list[str]]:
@@ -217,7 +217,7 @@ def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> tu
             grown = _grown(grams[best], many)
             if not any(set(grown.words) & set(part.words) for part in parts):
                 parts.append(grown)
-        said = " \u00b7 ".join(part.text() for part in parts) or f"group {g}"
+        said = " \u00b7 ".join(_cut(part.text()) for part in parts) or f"group {g}"
         name, number = f"{start} \u201c{said}\u201d", 1
         while name in taken:
             number += 1
@@ -225,6 +225,10 @@ def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> tu
         taken.add(name)
         named.append(name)
     return tuple(named)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}\u2026"
 
 
 def _grown(seed: _Words, many: dict[tuple[str, ...], tuple[int, _Words]]) -> _Words:
