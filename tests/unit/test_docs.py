@@ -91,6 +91,12 @@ def test_the_site_is_searched_without_a_server_and_without_network(tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_page_has_a_place_that_was_to_be_filled_in(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"@@|\bTODO\b|\bTBD\b|\bXXX\b", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_relative_links_lead_to_files(page):
     """`mkdocs build --strict` checks links between the pages; here also those that a code host follows."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
