@@ -111,7 +111,8 @@ def log_axis(title: str, values: Iterable[Floats]) -> Axis:
     narrow one as on a linear axis."""
     shown = np.concatenate([v[(v > 0) & np.isfinite(v)] for v in values] or [np.ones(1)])
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 10.0)
-    if high <= low:
+    # values that no label could tell apart are one value
+    if high <= low * (1 + 1e-9):
         low, high = low / 2, high * 2
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1,) if high / low > 50 else (1, 2, 5)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_data import HOSTILE, Tags, filled, invented, nothing_selected
 
@@ -154,6 +154,8 @@ def test_every_chart_is_drawn_within_its_area(data: ReportData) -> None:
 
 
 @given(low=st.floats(1e-9, 1e9), ratio=st.floats(1.0, 1e9))
+@example(low=1.0, ratio=1.0000000000000002)
+@example(low=3e5, ratio=1 + 3e-9)
 def test_values_can_be_read_off_a_logarithmic_axis(low: float, ratio: float) -> None:
     axis = log_axis("Gain", [np.array([low, low * ratio])])
     at = [value for value, _ in axis.ticks]
