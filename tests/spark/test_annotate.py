@@ -260,6 +260,7 @@ def test_groups_do_not_depend_on_partitions(spark: SparkSession, tmp_path: Path)
     assert {len(labels) for labels in found[0].values()} == {3}
 
 
+@pytest.mark.model
 def test_groups_take_the_places_of_the_last_labels_that_a_tagger_chooses(spark: SparkSession, tmp_path: Path) -> None:
     asked = [f"Write a {kind} story about {k}." for kind in ("short", "long") for k in range(12)] + ["Go on.", "Then?"]
     for top, own in ((4, 2), (3, 1), (1, 0)):
