@@ -15,7 +15,7 @@ class Rate:
     """Time of a stage.
 
     Attributes:
-        fixed: seconds whatever the rows: Spark's jobs and commits, and code that is compiled, mostly by one core.
+        fixed: seconds whatever the rows: Spark's jobs and commits, and code that the JVM compiles.
         per_row: core-seconds a row: halved by twice the cores.
         measured_by: the command, and the page that has what it said.
     """
@@ -34,26 +34,25 @@ class Rate:
         return fixed + (seconds - fixed) * rows / rows_then
 
 
-_SELECT = "benchmarks/select.py, docs/benchmarks.md, 1 to 30 million rows"
+_SELECT = "benchmarks/select.py, docs/benchmarks.md, 1 to 30 million rows; fixed by benchmarks/stages.py"
 _GRAPH = "benchmarks/label_graph.py, docs/benchmarks.md, 1 million rows; fixed by benchmarks/stages.py"
 _ANNOTATED = (
     "benchmarks/annotated.py, docs/benchmarks.md, 1 million rows of 900 characters, without `annotations`; fixed by "
     "benchmarks/stages.py"
 )
 _STAGES = "benchmarks/stages.py, docs/benchmarks.md, 2,000 and 20,000 rows of 900 characters"
-#: By stage. Times of a million rows and more were taken on two cores that were not always free. What
-#: `benchmarks/stages.py` measures is core-seconds: `fixed` is as many seconds, as if one core were busy. Of `annotate`,
-#: what its tables take: models and endpoints are estimated for themselves (annotation/preflight.py). `graph` is of the
-#: rows: similarity of labels comes to it. `screen` is of copies alone. What a row adds to `report` was too little to be
-#: told at these sizes.
+#: By stage. `fixed` is wall seconds at 2,000 rows on two cores without other work, less the part of the rows;
+#: core-seconds of a row are from there too, or from a million rows. Of `annotate`, what its tables take: models and endpoints are
+#: estimated for themselves (annotation/preflight.py). `graph` is of the rows: similarity of labels comes to it.
+#: `screen` is of copies alone. What a row adds to `report` was too little to be told at these sizes.
 RATES: dict[str, Rate] = {
-    "ingest": Rate(22.0, 2.3e-4, _STAGES),
-    "screen": Rate(8.0, 8.6e-5, _STAGES),
-    "annotate": Rate(14.0, 2 * 70.8e-6, _ANNOTATED),
-    "graph": Rate(11.0, 2 * 22.2e-6, _GRAPH),
-    "select": Rate(9.1, 2 * 4.6e-6, _SELECT),
-    "export": Rate(2.7, 6.8e-5, _STAGES),
-    "report": Rate(15.0, 0.0, _STAGES),
+    "ingest": Rate(8.3, 1.6e-4, _STAGES),
+    "screen": Rate(3.2, 8.6e-5, _STAGES),
+    "annotate": Rate(6.0, 2 * 70.8e-6, _ANNOTATED),
+    "graph": Rate(4.1, 2 * 22.2e-6, _GRAPH),
+    "select": Rate(3.7, 2 * 4.6e-6, _SELECT),
+    "export": Rate(0.9, 6.3e-5, _STAGES),
+    "report": Rate(6.0, 0.0, _STAGES),
 }
 #: What co-occurrence adds to `graph`.
 COOCCURRENCE = Rate(0.0, 2 * 13.3e-6, _GRAPH)
