@@ -42,9 +42,9 @@ _ANNOTATED = (
 )
 _STAGES = "benchmarks/stages.py, docs/benchmarks.md, 2,000 and 20,000 rows of 900 characters"
 #: By stage. `fixed` is wall seconds at 2,000 rows on two cores without other work, less the part of the rows;
-#: core-seconds of a row are from there too, or from a million rows. Of `annotate`, what its tables take: models and endpoints are
-#: estimated for themselves (annotation/preflight.py). `graph` is of the rows: similarity of labels comes to it.
-#: `screen` is of copies alone. What a row adds to `report` was too little to be told at these sizes.
+#: core-seconds of a row are from there too, or from a million rows. Of `annotate`, what its tables take: models and
+#: endpoints are estimated for themselves (annotation/preflight.py). `graph` is of the rows: similarity of labels comes
+#: to it. `screen` is of copies alone. What a row adds to `report` was too little to be told at these sizes.
 RATES: dict[str, Rate] = {
     "ingest": Rate(8.3, 1.6e-4, _STAGES),
     "screen": Rate(3.2, 8.6e-5, _STAGES),
