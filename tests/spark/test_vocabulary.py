@@ -24,6 +24,7 @@ from mig_spark.contracts import (
     VOCABULARY,
 )
 from mig_spark.errors import ConfigError, InputError, LeaseError
+from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.kernels.labels.vocabulary import tag_map
 from mig_spark.labels.induce import induce_vocabulary
 from mig_spark.labels.tag_map import read_vocabulary, vocabulary_version
@@ -67,6 +68,33 @@ def write_tagged(store: Store, rows: list[list[str]]) -> None:
 
 def labels_of(store: Store) -> dict[str, list[str]]:
     return {row["id"]: row["labels"] for row in store.read(ANNOTATED).collect()}
+
+
+def test_groups_of_requests_are_no_tags(spark: SparkSession, tmp_path: Path) -> None:
+    """They come before the labels that a vocabulary made of tags, and are neither counted nor mapped as tags."""
+    plain = make_config(tmp_path).to_dict()
+    plain["annotate"]["tagger"] = {"kind": "column", "groups": {"levels": [2], "most_share": 0.6}}
+    config = build_config(plain)
+    store = Store(spark, config.output)
+    asked = [f"Write a short story about {k}." for k in range(12)]
+    asked += [f"How many people live in {k} today?" for k in range(12)]
+    rows = [
+        (f"row-{k}", f"hash {k}", [("user", text), ("assistant", f"a{k}")], "here", "messages",
+         (["Dogs" if k % 2 else "dog", "rare" if k == 5 else "dog"], None, None, 1.0 + k, None), "{}")
+        for k, text in enumerate(asked)
+    ]  # fmt: skip
+    store.write(POOL, spark.createDataFrame([(*r, r[1], "sft") for r in rows], POOL.ddl()))
+    assert "groups" not in annotate_pool(store, config, "run-1")
+    for fixed in (False, True):
+        again = build_config({**plain, "vocabulary": {**plain["vocabulary"], "fixed": fixed}})
+        counts = build_vocabulary(store, again, "run-1")
+        assert counts["raw_tags"] == 3
+        assert counts["groups"] == {"levels": [2], "sample": 24, "share": 1.0, "found_by": "run-1"}
+        found = labels_of(store)
+        assert {len(labels) for labels in found.values()} == {2}
+        assert {labels[1] for labels in found.values()} == {"dog"}
+        assert len({labels[0] for labels in found.values()}) == 2
+        assert all(is_group(labels[0]) for labels in found.values())
 
 
 def table(store: Store) -> dict[str, Row]:
