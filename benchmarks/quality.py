@@ -361,11 +361,11 @@ def strategies(
     pool: Pool,
     labelled: dict[str, Labels],
     joined: dict[str, Edges],
-    scored: dict[str, Floats],
+    by_score: dict[str, Floats],
     share: float,
     draws: int,
 ) -> dict[str, list[Found]]:
-    scores = scored["heuristic score"]
+    scores = by_score["heuristic score"]
     budget = max(1, round(share * len(pool.rows)))
     rng = np.random.default_rng(0)
     found: dict[str, list[Found]] = {
@@ -375,7 +375,7 @@ def strategies(
     }
     for name, labels in labelled.items():
         edges = joined[name]
-        for how, given in scored.items():
+        for how, given in by_score.items():
             several = [mig(labels, given, budget, edges, order) for order in range(ORDERS)]
             found[f"mig, {name}, {how}"] = [measure(pool, picked) for picked in several]
             if how == "heuristic score" and name == next(iter(labelled)):
@@ -416,9 +416,9 @@ def main() -> None:
     # names of clusters and tasks say nothing of which are alike
     joined = {name: [] if name in NAMELESS else graph_edges(labels) for name, labels in labelled.items()}
     scores = scored(chosen)
-    given = {"all scores equal": np.ones(len(chosen)), "heuristic score": scores}
+    by_score = {"all scores equal": np.ones(len(chosen)), "heuristic score": scores}
     if args.ifd:
-        given[f"ifd by a student of {args.ifd} rows"] = ifd_by_student(chosen, args.ifd)
+        by_score[f"ifd by a student of {args.ifd} rows"] = ifd_by_student(chosen, args.ifd)
     whole = measure(pool, np.arange(len(chosen)))
     print(f"{len(chosen):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(asked)} prompts kept "
           f"back; nearness by {args.embedding}; with the whole pool {whole.own.mean():.3f} are nearest to their own "
@@ -430,7 +430,7 @@ def main() -> None:
         print(f"| {name} | {m['told']:.3f} | {m['labels']} | {m['hubs']} | {m['largest']:.0%} | {m['a row']:.2f} "
               f"| {m['none']:.1%} |")  # fmt: skip
     for share in BUDGETS:
-        found = strategies(pool, labelled, joined, given, share, args.draws)
+        found = strategies(pool, labelled, joined, by_score, share, args.draws)
         print(f"\nBudget {share:.0%}, {round(share * len(chosen))} rows\n")
         print("| selection | tasks kept | of random's | nearest is of the own task | beside random (95%) "
               "| answer length / pool's |")  # fmt: skip

@@ -100,11 +100,7 @@ def split(rows: list[Row], part: str, *, pool: int, queries: int, whole: int = 1
         queries: prompts of a T0 task that are kept back.
         whole: how many times as many of a source that has no tasks.
     """
-    tasks = {row.task for row in rows}
-    by_task: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda r: r.key):
-        if part in ("all", part_of(row.task, tasks)):
-            by_task.setdefault(row.task, []).append(row)
+    by_task = _rows_by_task(rows, part)
     kept, asked = [], []
     for task, found in sorted(by_task.items()):
         times = 1 if "_" in task else whole
@@ -115,14 +111,20 @@ def split(rows: list[Row], part: str, *, pool: int, queries: int, whole: int = 1
     return sorted(kept, key=lambda r: r.key), asked
 
 
-def split_uneven(rows: list[Row], part: str, *, queries: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """As `split`, with tasks of unequal size: of each as many rows as are drawn, evenly on a logarithmic scale, between
-    `SMALLEST` and `LARGEST`, as far as it has them."""
-    tasks, rng = {row.task for row in rows}, np.random.default_rng(seed)
+def _rows_by_task(rows: list[Row], part: str) -> dict[str, list[Row]]:
+    """The rows of a part by task, in an order that says nothing of them."""
+    tasks = {row.task for row in rows}
     by_task: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r.key):
         if part in ("all", part_of(row.task, tasks)):
             by_task.setdefault(row.task, []).append(row)
+    return by_task
+
+
+def split_uneven(rows: list[Row], part: str, *, queries: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """As `split`, with tasks of unequal size: of each as many rows as are drawn, evenly on a logarithmic scale, between
+    `SMALLEST` and `LARGEST`, as far as it has them."""
+    by_task, rng = _rows_by_task(rows, part), np.random.default_rng(seed)
     kept, asked = [], []
     for _, found in sorted(by_task.items()):
         size = int(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))

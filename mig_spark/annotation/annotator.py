@@ -188,8 +188,8 @@ class Tagger(_Member):
     )
 
     def most_labels(self) -> int | None:
-        """Labels of a row at most, its groups among them, which are half of these at most; None: all of the tagger's
-        labels are kept, and the groups come to them."""
+        """The most labels that a row may have: groups of requests take up to half of these places, rounded down, and
+        the tagger's labels the rest. None: a row has all labels of the tagger, and its groups besides."""
         return None
 
     def alone(self) -> Tagger:

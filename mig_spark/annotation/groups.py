@@ -90,13 +90,16 @@ def request_groups(store: Store, plan: Plan, config: Config, run_id: str) -> Req
     Args:
         store: has POOL.
         plan: says which rows are used.
-        config: `annotate.tagger.groups`; with `report.excerpts` other than `text` names of groups say nothing of what
-            is in the rows.
+        config: `annotate.tagger`: its `groups`, as many levels of them as half of a row's labels; with
+            `report.excerpts` other than `text` names of groups say nothing of what is in the rows.
         run_id: the run.
     """
-    tagger = config.annotate.tagger
-    settings = tagger.groups
-    if settings is None or tagger.most_labels() == 1:
+    settings: GroupsConfig | None = config.annotate.tagger.groups
+    if settings is None:
+        return None
+    if (top := config.annotate.tagger.most_labels()) is not None:
+        settings = settings.model_copy(update={"levels": settings.levels[: top // 2]})
+    if not settings.levels:
         return None
     said = config.report.excerpts == "text"
     recipe = version_of(rule=VERSION, names=said, **settings.model_dump(mode="json"))
@@ -151,7 +154,7 @@ def _find(rows: DataFrame, many: int, settings: GroupsConfig, recipe: str, run_i
 
 
 def _share_now(rows: DataFrame, found: Groups, many: int) -> tuple[int, float]:
-    """Rows of the pool that were looked at, by the hash of their text, and the share of them that are in a group."""
+    """How many rows of the present pool are drawn, by the hash of their text, and what share of these is in a group."""
     from pyspark.sql import functions as sf
 
     part = _LOOKED_AT / max(1, many)
@@ -211,19 +214,17 @@ def labels_with_groups(groups: str, top: int | None) -> Column:
     """A row's labels with its groups before them.
 
     Args:
-        groups: column that has them, coarse first.
-        top: labels of a row at most, of which half, rounded down, may be groups; None: all groups and all labels.
+        groups: column that has them, coarse first, `top` at most.
+        top: labels of a row at most, of which the last give way to groups; None: all are kept.
     """
     from pyspark.sql import functions as sf
 
-    if top is None:
-        return sf.concat(groups, "labels")
-    first = sf.slice(groups, 1, max(1, top // 2))
-    return sf.concat(first, sf.slice("labels", sf.lit(1), sf.lit(top) - sf.size(first)))
+    kept = sf.col("labels") if top is None else sf.slice("labels", sf.lit(1), sf.lit(top) - sf.size(groups))
+    return sf.concat(groups, kept)
 
 
 def _ends() -> tuple[Column, Column]:
-    """Beginning and end of what the user asks first; the end is empty where the beginning is all."""
+    """The beginning and the end of the user's first turn; of one that is no longer than both, all and nothing."""
     from pyspark.sql import functions as sf
 
     users = sf.filter("messages", lambda turn: turn["role"] == sf.lit("user"))

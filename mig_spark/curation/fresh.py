@@ -40,6 +40,8 @@ def made_with(config: Config) -> dict[str, str]:
     plain = config.to_dict()["annotate"]
     named = {"annotate.score": plain["score"], "annotate.tokenizer": plain["tokenizer"]}
     named |= {_SCREEN: config.screen.enabled}
+    if plain["tagger"].get("groups") is not None:
+        named["report.excerpts"] = config.report.excerpts == "text"  # else names of groups say nothing of the rows
     for role in ("tagger", "scorer"):
         named[f"annotate.{role}"] = plain[role]
         named |= {f"annotate.{role}.{key}": plain[role].get(key) for key in _DECIDES}

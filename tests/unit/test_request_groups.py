@@ -181,6 +181,9 @@ def test_which_taggers_take_groups() -> None:
         StudentTagger(teacher={"kind": "embedding", "groups": {"rows": 500}})
     with pytest.raises(ValidationError, match=r"lower least_share or raise most_share"):
         GroupsConfig(least_share=0.2, most_share=0.1)
+    assert DistilledTagger(top=1).groups == GroupsConfig(), "as good as null: it has no room"
+    with pytest.raises(ValidationError, match="groups has no effect with top: 1"):
+        DistilledTagger(top=1, groups={"rows": 500})
     with pytest.raises(ValidationError, match=r"from coarse to fine, each number once, not \[400, 100\]"):
         GroupsConfig(levels=[400, 100])
 
@@ -218,3 +221,12 @@ def test_the_summary_of_a_run_tells_of_groups() -> None:
     shown = dict(_annotation({"health": health, "groups": groups}))
     assert shown["  groups"] == "100 and 400 of requests that are worded alike; 93% of 10,000 rows are in one"
     assert "  groups" not in dict(_annotation({"health": health}))
+
+
+def test_text_that_is_no_text_is_no_trouble() -> None:
+    rows = [(f"say\ud800it\x00once\u202emore {k}", "\ud800") for k in range(12)] + [("", ""), ("\x00", "...")]
+    found = find_groups(*halves(rows), levels=[2], least=0.0, most=1.0, seed=0)
+    assert not found.names, "12 rows are one group of ten"
+    found = find_groups(*halves(rows * 2), levels=[2], least=0.0, most=1.0, seed=0)
+    assert all(map(is_group, found.names[0])), "nothing tells equal rows apart, so groups have numbers"
+    assert groups_of(*halves(rows), found)[-2:] == [[], []]

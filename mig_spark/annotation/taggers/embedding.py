@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mig_spark.annotation.annotator import Among, Annotator, GroupsConfig, Tagger, version_of
 from mig_spark.annotation.label_lists import vocabulary_labels
@@ -54,6 +54,16 @@ class NearestTagger(Tagger):
         description="the first of a row's `top` labels, half of them at most, are the groups of requests that are "
         "worded like its own; null: none",
     )
+
+    @model_validator(mode="after")
+    def _groups_have_room(self) -> NearestTagger:
+        # what was left out is as good as null here, and stands in the config of a run on record
+        if self.top == 1 and self.groups not in (None, type(self).model_fields["groups"].default):
+            raise ValueError(
+                "groups has no effect with top: 1, for groups take half of a row's labels at most: raise top, or leave "
+                "groups out"
+            )
+        return self
 
     def said(self) -> dict[str, Any]:
         """What can change what is offered beside model, text and vocabulary, as the kernels take it."""

@@ -82,22 +82,22 @@ def find_groups(
 
     Args:
         heads, tails: beginnings and ends of n requests, see `HEAD`; an empty tail where the beginning is all.
-        levels: numbers of groups; one that is too many for the sample, at `ROWS_A_GROUP`, is made smaller, and left
-            out where a level before has that number already.
+        levels: numbers of groups, as many as `FINER` has names for at most; one that is too many for the sample, at
+            `ROWS_A_GROUP`, is made smaller, and left out where a level before has that number already.
         least: share of the rows that an n-gram is in at least (and `LEAST_ROWS` of them).
         most: share of the rows that it is in at most.
         seed: starts k-means.
         said: name groups by their words; False: by their numbers.
     """
-    tokens = _tokens(heads, tails)
-    hashes, on_row, first = _frequent(tokens, max(LEAST_ROWS, math.ceil(least * len(heads))), most * len(heads))
-    points, enough = _points(tokens, hashes)
+    tokens, grams = _read(heads, tails)
+    hashes, on_row, first = _frequent(tokens, grams, max(LEAST_ROWS, math.ceil(least * len(heads))), most * len(heads))
+    points, enough = _points(tokens, grams, hashes)
     points = points[enough]
     # an n-gram's row as a place among the rows with enough of them, -1 for others
     place = np.where(enough, np.cumsum(enough) - 1, -1)
     on_row = np.stack([on_row[:, 0], place[on_row[:, 1]]], axis=1)
     on_row = on_row[on_row[:, 1] >= 0]
-    grams = [_Words.at(tokens, at, size) for at, size in first.tolist()]
+    words = [_Words.at(tokens, at, size) for at, size in first.tolist()]
     centers: list[F32] = []
     names: list[tuple[str, ...]] = []
     for k in sorted({min(level, len(points) // ROWS_A_GROUP) for level in levels}):
@@ -106,9 +106,9 @@ def find_groups(
         found = find_centers(points, k, seed)
         own = nearest_centers(points, found)
         centers.append(found)
-        start = FINER[min(len(names), len(FINER) - 1)]
-        numbers = tuple(f"{start} \u201cgroup {g}\u201d" for g in range(k))
-        names.append(_names(own, k, on_row, grams, start) if said else numbers)
+        start = FINER[len(names)]
+        named = _names(own, k, on_row, words, start) if said else (f"{start} \u201cgroup {g}\u201d" for g in range(k))
+        names.append(tuple(named))
     return Groups(hashes, tuple(centers), tuple(names))
 
 
@@ -122,7 +122,7 @@ def groups_of(heads: Sequence[str], tails: Sequence[str], groups: Groups) -> lis
     found: list[list[str]] = [[] for _ in heads]
     if not groups.centers or not found:
         return found
-    points, enough = _points(_tokens(heads, tails), groups.hashes)
+    points, enough = _points(*_read(heads, tails), groups.hashes)
     rows = np.flatnonzero(enough).tolist()
     for centers, names in zip(groups.centers, groups.names, strict=True):
         for row, k in zip(rows, nearest_centers(points[enough], centers).tolist(), strict=True):
@@ -130,19 +130,19 @@ def groups_of(heads: Sequence[str], tails: Sequence[str], groups: Groups) -> lis
     return found
 
 
-def _tokens(heads: Sequence[str], tails: Sequence[str]) -> Tokens:
-    """Two texts a row, so that no n-gram runs from one to the other."""
-    return tokenise([text for both in zip(heads, tails, strict=True) for text in both])
+def _read(heads: Sequence[str], tails: Sequence[str]) -> tuple[Tokens, U64]:
+    """Tokens of two texts a row, so that no n-gram runs from one to the other; and their n-grams, see `_ngrams`."""
+    tokens = tokenise([text for both in zip(heads, tails, strict=True) for text in both])
+    return tokens, _ngrams(tokens.ptr, tokens.hashes, *SIZES)
 
 
-def _frequent(tokens: Tokens, fewest: int, most: float) -> tuple[U64, I64, I64]:
+def _frequent(tokens: Tokens, grams: U64, fewest: int, most: float) -> tuple[U64, I64, I64]:
     """N-grams in `fewest` rows at least and in `most` at most.
 
     Returns:
         uint64 (n-grams,), their hashes, ascending; int64 (found, 2), the different pairs of n-gram and row; int64
         (n-grams, 2), where each is for the first time: its first token, and how many it has.
     """
-    grams = _ngrams(tokens.ptr, tokens.hashes, *SIZES)
     row = np.repeat(np.arange(len(tokens.ptr) - 1) // 2, np.diff(tokens.ptr))
     at, size = np.nonzero(grams)
     hashes, first, which = np.unique(grams[at, size], return_index=True, return_inverse=True)
@@ -157,9 +157,15 @@ def _frequent(tokens: Tokens, fewest: int, most: float) -> tuple[U64, I64, I64]:
     return hashes[usable], on_row, begins
 
 
-def _points(tokens: Tokens, hashes: U64) -> tuple[F32, npt.NDArray[np.bool_]]:
-    """float32 (rows, DIMENSIONS), of length 1 or all 0; bool (rows,): which have `LEAST_NGRAMS` of the n-grams."""
-    sums, many = _sums(tokens.ptr, tokens.hashes, hashes, _signs(hashes, DIMENSIONS), *SIZES)
+def _points(tokens: Tokens, grams: U64, hashes: U64) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """float32 (rows, DIMENSIONS), of length 1 or all 0; bool (rows,): which have `LEAST_NGRAMS` of the n-grams.
+
+    Args:
+        tokens: two texts a row.
+        grams: of these, from `_ngrams`.
+        hashes: the n-grams that count.
+    """
+    sums, many = _sums(tokens.ptr, grams, hashes, _signs(hashes, DIMENSIONS))
     points = sums.astype(np.float32)
     lengths = np.sqrt(np.sum(sums.astype(np.int64) ** 2, axis=1)).astype(np.float32)
     points /= np.maximum(lengths, 1.0)[:, None]
@@ -178,7 +184,7 @@ class _Words:
         """The words of some tokens."""
         places = range(first, first + count)
         between = (tokens.points[tokens.ends[k] : tokens.starts[k + 1]] for k in places[:-1])
-        gaps = (gap.tobytes().decode("utf-32-le") for gap in between)
+        gaps = (gap.tobytes().decode("utf-32-le", "replace") for gap in between)
         return _Words(
             tuple(tokens.text(k, 1) for k in places),
             tuple(gap if gap in ("", "'", "\u2019", "-") else " " for gap in gaps),
@@ -189,7 +195,7 @@ class _Words:
         return "".join(part for pair in zip(self.words, (*self.gaps, ""), strict=True) for part in pair)
 
 
-def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> tuple[str, ...]:
+def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> list[str]:
     """What groups are called: what tells each from the others, by share of its rows * ln(that / share of all rows), and
     what it is part of (`_grown`); up to `_PARTS` that have no word in common."""
     sizes = np.bincount(own, minlength=k)
@@ -224,7 +230,7 @@ def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> tu
             name = f"{start} \u201c{said} ({number})\u201d"
         taken.add(name)
         named.append(name)
-    return tuple(named)
+    return named
 
 
 def _cut(text: str) -> str:
@@ -259,7 +265,8 @@ def _grown(seed: _Words, many: dict[tuple[str, ...], tuple[int, _Words]]) -> _Wo
 
 @njit(cache=True)
 def _ngrams(ptr, tokens, low, high):
-    """uint64 (tokens, sizes): the hash of the n-gram that begins at each token, 0 where the text ends before."""
+    """uint64 (tokens, sizes): the hash of the n-gram of each size that begins at each token, 0 where the text ends
+    before the n-gram does."""
     grams = np.zeros((len(tokens), high - low + 1), np.uint64)
     base = np.uint64(BASE)
     for text in range(len(ptr) - 1):
@@ -288,27 +295,21 @@ def _signs(hashes, dimensions):
 
 
 @njit(cache=True)
-def _sums(ptr, tokens, hashes, signs, low, high):
-    """int32 (rows, dimensions), the sum over each row's different n-grams; int64 (rows,), how many these are."""
+def _sums(ptr, grams, hashes, signs):
+    """int32 (rows, dimensions): the sum of the vectors of each row's different n-grams, of those that count; int64
+    (rows,): how many these are."""
     rows = (len(ptr) - 1) // 2
     sums = np.zeros((rows, signs.shape[1]), np.int32)
     many = np.zeros(rows, np.int64)
     seen = np.full(len(hashes), -1, np.int64)
-    base = np.uint64(BASE)
     for row in range(rows):
-        for text in (2 * row, 2 * row + 1):
-            for at in range(ptr[text], ptr[text + 1]):
-                value = np.uint64(0)
-                for k in range(min(high, ptr[text + 1] - at)):
-                    value = value * base + tokens[at + k]
-                    if k + 1 < low:
-                        continue
-                    wanted = max(mix(value), np.uint64(1))
-                    place = np.searchsorted(hashes, wanted)
-                    if place == len(hashes) or hashes[place] != wanted or seen[place] == row:
-                        continue
-                    seen[place] = row
-                    many[row] += 1
-                    for j in range(signs.shape[1]):
-                        sums[row, j] += signs[place, j]
+        for at in range(ptr[2 * row], ptr[2 * row + 2]):
+            for size in range(grams.shape[1]):
+                place = np.searchsorted(hashes, grams[at, size])
+                if place == len(hashes) or hashes[place] != grams[at, size] or seen[place] == row:
+                    continue
+                seen[place] = row
+                many[row] += 1
+                for j in range(signs.shape[1]):
+                    sums[row, j] += signs[place, j]
     return sums, many
