@@ -94,8 +94,8 @@ def _annotation(made: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for role, one in (made.get("students") or {}).items():
         shown.append(("  student", _student(role, one)))
-    if groups := made.get("groups"):
-        levels = " and ".join(f"{n:,}" for n in groups["levels"]) or "none"
+    if (groups := made.get("groups")) and groups["levels"]:
+        levels = " and ".join(f"{n:,}" for n in groups["levels"])
         shown.append(("  groups", f"{levels} of requests that are worded alike; {groups['share']:.0%} of "
                       f"{groups['sample']:,} rows are in one"))  # fmt: skip
     follows = {name: rho for name, rho in (health.get("follows") or {}).items() if rho is not None}

@@ -146,10 +146,16 @@ def _find(rows: DataFrame, many: int, settings: GroupsConfig, recipe: str, run_i
     )  # fmt: skip
     share = _share(heads, tails, found)
     made = RequestGroups(found, recipe, len(heads), share, many, run_id, (len(heads), share), kept=False)
-    logger.info(
-        "annotate: %s groups of requests that are worded alike, from %d rows, %.0f%% of which are in one",
-        " and ".join(map(str, made.told()["levels"])) or "no", made.sample, 100 * share,
-    )  # fmt: skip
+    if found.names:
+        logger.info(
+            "annotate: %s groups of requests that are worded alike, from %d rows, %.0f%% of which are in one",
+            " and ".join(map(str, made.told()["levels"])), made.sample, 100 * share,
+        )  # fmt: skip
+    else:
+        logger.info(
+            "annotate: no groups of requests: too few of %d rows have words in common that are on %g to %g of them "
+            "(annotate.tagger.groups: least_share, most_share)", made.sample, settings.least_share, settings.most_share,
+        )  # fmt: skip
     return made
 
 

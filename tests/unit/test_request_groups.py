@@ -221,6 +221,7 @@ def test_the_summary_of_a_run_tells_of_groups() -> None:
     shown = dict(_annotation({"health": health, "groups": groups}))
     assert shown["  groups"] == "100 and 400 of requests that are worded alike; 93% of 10,000 rows are in one"
     assert "  groups" not in dict(_annotation({"health": health}))
+    assert "  groups" not in dict(_annotation({"health": health, "groups": {**groups, "levels": [], "share": 0.0}}))
 
 
 def test_text_that_is_no_text_is_no_trouble() -> None:
