@@ -25,19 +25,22 @@ from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
 from mig_spark.kernels.export.lines import one_line
+from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import local_path, write_lines
-from mig_spark.lakehouse.runtime import from_arrow
+from mig_spark.lakehouse.runtime import computed_once, from_arrow, shipped
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
-from mig_spark.sample_files import PoolFiles, find_files, load_files
+from mig_spark.sample_files import PoolFiles, find_files, load_files, parquet_pieces
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
+from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.strategy import Graph, KnownGraph
+from mig_spark.udfs import ranked_texts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -46,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 #: A row's position is the number of its split (a file, or a part of one) times this, plus its place there.
 _STRIDE = 1 << 36
+#: Records that are brought to the driver in one job, about.
+_ROWS_A_PART = 20_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class _Pool:
         rejected: records that are none, by reason.
     """
 
-    rows: DataFrame | ArrowRows
+    rows: DataFrame | ArrowRows | SparkRows
     records: Callable[[pa.Table], Iterator[str]]
     rejected: dict[str, int]
 
@@ -225,9 +230,8 @@ class GraphMaker:
         return graph
 
 
-def _load(spark: SparkSession, sources: Sequence[str], scratch: str) -> list[_Input]:
+def _load(spark: SparkSession, found: Sequence[list[Part]], sources: Sequence[str], scratch: str) -> list[_Input]:
     """The sources in order. JSON is parsed once, into a scratch file; tables are read where they are."""
-    found = [find_parts(spark, PoolConfig(path=source)) for source in sources]
     if sum(map(len, found)) > 1 and any(p.kind in ("delta", "table") for parts in found for p in parts):
         raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
     inputs: list[_Input] = []
@@ -313,9 +317,29 @@ def _loaded(
         found = load_files(files, scratch)
         rows = ArrowRows.of(found.rows, options.select)
         return _Pool(rows, lambda keys: found.records(keys["id"].to_numpy()), found.rejected)
-    inputs = _load(spark, options.sources, str(scratch))
+    parts = [find_parts(spark, PoolConfig(path=source)) for source in options.sources]
+    pieces = parquet_pieces([part for found in parts for part in found], lambda k: k * _STRIDE)
+    if pieces is not None:
+        here = SparkRows.of_pieces(spark, pieces)
+        return _Pool(here, lambda keys: _records_of_pieces(spark, pieces, keys), {})
+    inputs = _load(spark, parts, options.sources, str(scratch))
     joined = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
     return _Pool(joined, lambda keys: _records(spark, inputs, keys), _added(i.rejected for i in inputs))
+
+
+def _records_of_pieces(spark: SparkSession, pieces: Sequence[ParquetPiece], keys: pa.Table) -> Iterator[str]:
+    """The records in order of rank, read by Arrow."""
+    from pyspark import StorageLevel
+
+    by_id = keys.sort_by("id")
+    wanted = by_id["id"].to_numpy(), by_id["rank"].to_numpy()
+    with shipped(spark, wanted) as payload:
+        found = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(
+            ranked_texts(list(pieces), payload), "rank int, raw string"
+        )
+        # an order by ranges looks at its rows twice
+        with computed_once(found, StorageLevel.DISK_ONLY) as once:
+            yield from _in_order(once, keys.num_rows)
 
 
 def _records(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table) -> Iterator[str]:
@@ -324,5 +348,11 @@ def _records(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table) -> I
 
     records = reduce(lambda a, b: a.unionByName(b), (i.records for i in inputs))
     wanted = from_arrow(spark, keys.rename_columns(["rank", "key"]))
-    found = records.join(sf.broadcast(wanted), "key").select("rank", "raw").orderBy("rank")
-    return (row["raw"] for row in found.toLocalIterator(prefetchPartitions=True))
+    return _in_order(records.join(sf.broadcast(wanted), "key").select("rank", "raw"), keys.num_rows)
+
+
+def _in_order(found: DataFrame, rows: int) -> Iterator[str]:
+    """The records of (`rank`, `raw`) in order of rank; the driver holds two parts of them at a time, each of which is a
+    job."""
+    parts = found.repartitionByRange(max(1, -(-rows // _ROWS_A_PART)), "rank").sortWithinPartitions("rank")
+    return (row["raw"] for row in parts.toLocalIterator(prefetchPartitions=True))

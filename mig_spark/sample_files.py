@@ -6,12 +6,10 @@ sources, the machine and the options allow it; order and content of the rows are
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import math
 import multiprocessing
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +26,7 @@ from mig_spark.errors import InputError, PlatformError
 from mig_spark.ingest.pool import limits_of
 from mig_spark.ingest.sources import Part, disk_pieces, find_parts, local_path
 from mig_spark.kernels.ingest.annotated_files import read_annotated
+from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece, are_records, pieces_of, readable, texts_of
 from mig_spark.kernels.ingest.records import Piece
 from mig_spark.lakehouse.files import is_remote
 from mig_spark.lakehouse.local_files import FileInfo
@@ -45,7 +43,8 @@ _FOR_A_BYTE = {True: 6.0, False: 1.0}
 _FOR_A_LABEL, _FOR_A_ROW = 60, 120
 #: Smaller inputs are parsed by this process alone.
 _ALONE_BYTES = 32 << 20
-_ROWS = 65_536
+#: Rows of Parquet that one task reads, about.
+_PIECE_ROWS = 1_000_000
 #: Bytes that a process which parses may take, its libraries included.
 _FOR_A_WORKER = 512 << 20
 
@@ -137,6 +136,26 @@ def _here(file: FileInfo) -> str:
     return found
 
 
+def parquet_pieces(parts: Sequence[Part], firsts: Callable[[int], int]) -> list[ParquetPiece] | None:
+    """Parquet files in pieces that executors read by Arrow, several times as fast as Spark brings their rows to Python.
+
+    Args:
+        parts: what the sources name, in order.
+        firsts: the number of the first row of the k-th file.
+
+    Returns:
+        None where not all parts are Parquet files that the operating system opens, of columns that Arrow reads and
+        writes as Spark does.
+    """
+    try:
+        if _on_a_cluster():
+            return None
+        paths = [path for part in parts for path in _parquet_files(part).paths]
+    except _NeedsSparkError:
+        return None
+    return pieces_of(paths, [firsts(k) for k in range(len(paths))], _PIECE_ROWS)
+
+
 def _parquet_files(part: Part) -> ParquetFiles:
     import pyarrow.parquet as pq
 
@@ -156,9 +175,7 @@ def _parquet_files(part: Part) -> ParquetFiles:
             f"{part.name} has no column {', '.join(missing)}: a table to sample from has id, labels and score "
             f"(it has {', '.join(first.names)})"
         )
-    labels, score = first.field("labels").type, first.field("score").type
-    numbers = pa.types.is_integer(score) or pa.types.is_floating(score)
-    if not (_is_list(labels) and _is_text(labels.value_type) and numbers and all(_as_json(f.type) for f in first)):
+    if not are_records(first):
         raise _NeedsSparkError(f"{part.name} has columns of other types than text, numbers, lists and structs")
     return ParquetFiles(tuple(paths))
 
@@ -238,7 +255,7 @@ def _load_parquet(files: ParquetFiles) -> Iterator[_Loaded]:
     import pyarrow.parquet as pq
 
     for path in files.paths:
-        with _readable(path), pq.ParquetFile(path) as file:
+        with readable(path), pq.ParquetFile(path) as file:
             table = file.read(columns=["labels", "score"])
             labels = table["labels"].cast(pa.list_(pa.string()))
             yield pa.table({"labels": labels, "score": table["score"].cast(pa.float64())}), {}, path
@@ -270,11 +287,9 @@ def _texts(path: str, places: np.ndarray) -> Iterator[str]:
             for batch in _taken(batches, places):
                 yield from batch.column("raw").to_pylist()
         return
-    import pyarrow.parquet as pq
-
-    with _readable(path), pq.ParquetFile(path) as file:
-        for batch in _taken(file.iter_batches(batch_size=_ROWS), places):
-            yield from _records(batch)
+    for piece in pieces_of([path], [0], sys.maxsize):
+        for _, texts in texts_of(piece, places):
+            yield from texts
 
 
 def _taken(batches: Iterator[pa.RecordBatch], places: np.ndarray) -> Iterator[pa.RecordBatch]:
@@ -284,68 +299,3 @@ def _taken(batches: Iterator[pa.RecordBatch], places: np.ndarray) -> Iterator[pa
         if low < high:
             yield batch.take(pa.array(places[low:high] - begin))
         begin += batch.num_rows
-
-
-def _records(batch: pa.RecordBatch) -> Iterator[str]:
-    """The rows as Spark's `to_json` has them, nulls included; numbers are equal, though not digit for digit."""
-    changed = {f.name: change for f in batch.schema if (change := _change(f.type)) is not None}
-    for row in batch.to_pylist():
-        for name, change in changed.items():
-            row[name] = change(row[name])
-        yield json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-
-
-_Change = Callable[[Any], Any]
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
-def _change(kind: pa.DataType) -> _Change | None:
-    """What makes a value of this type one that `json.dumps` writes as Spark does; None where nothing has to be done."""
-    if pa.types.is_floating(kind):
-        return _float32 if pa.types.is_float32(kind) else _float64
-    if _is_list(kind) and (inner := _change(kind.value_type)):
-        return lambda value: None if value is None else [inner(item) for item in value]
-    if pa.types.is_struct(kind) and (changed := {f.name: c for f in kind if (c := _change(f.type)) is not None}):
-        return lambda value: None if value is None else {**value, **{n: c(value[n]) for n, c in changed.items()}}
-    return None
-
-
-def _float64(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)]
-
-
-def _float32(value: float | None) -> float | str | None:
-    return None if value is None else _float64(float(str(np.float32(value))))
-
-
-def _as_json(kind: pa.DataType) -> bool:
-    """Whether values of this type are written as Spark writes them."""
-    if _is_list(kind):
-        return _as_json(kind.value_type)
-    if pa.types.is_struct(kind):
-        return all(_as_json(f.type) for f in kind)
-    floats = pa.types.is_float32(kind) or pa.types.is_float64(kind)
-    integers = pa.types.is_integer(kind) and not pa.types.is_uint64(kind)
-    return floats or integers or _is_text(kind) or bool(pa.types.is_boolean(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-@contextlib.contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Report a damaged file in one line.
-
-    Raises:
-        InputError: in place of Arrow's errors.
-    """
-    try:
-        yield
-    except (pa.ArrowException, OSError) as e:
-        said = " ".join(str(e).split())
-        raise InputError(f"cannot read {path}: {said}; restore or remove the file") from None

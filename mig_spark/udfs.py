@@ -20,6 +20,7 @@ from mig_spark.kernels.annotation.hubs import choose_labels
 from mig_spark.kernels.annotation.request_groups import Groups, groups_of
 from mig_spark.kernels.annotation.row_vectors import Embedder
 from mig_spark.kernels.annotation.tokens import Tokenizer, count_tokens
+from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece, rows_of, texts_of
 from mig_spark.kernels.ingest.arrays import too_long
 from mig_spark.kernels.ingest.names import column_names
 from mig_spark.kernels.ingest.records import (
@@ -167,8 +168,9 @@ def map_rows(function: Callable[[dict[str, Any]], dict[str, Any]], schema: pa.Sc
 
 
 def pack_blocks(
-    vocabulary: list[str] | None, *, block_rows: int, norm: float, classes: list[str] | None = None
-) -> ArrowMap:
+    vocabulary: list[str] | None, *, block_rows: int, norm: float, classes: list[str] | None = None,
+    pieces: list[ParquetPiece] | None = None,
+) -> ArrowMap:  # fmt: skip
     """Pack rows (`id`, `labels`, `score`, and `quota` and `cost` where they matter) into blocks, columns as
     `blocks.block_ddl`. A block's number is unique: its partition, then its place in the partition.
 
@@ -177,6 +179,7 @@ def pack_blocks(
         block_rows: rows a block, at most.
         norm: divide a score by the row's number of labels to this power.
         classes: the quota classes in the order of their numbers; None: there are no quotas.
+        pieces: the rows are those of files, and what is mapped are places in this list (`id`).
     """
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -186,11 +189,49 @@ def pack_blocks(
         first = (context.partitionId() if context else 0) << 32
         known = None if vocabulary is None else pa.array(vocabulary, pa.string())
         named = None if classes is None else pa.array(classes, pa.string())
-        packs = pack_batches(batches, known, block_rows=block_rows, norm=norm, classes=named)
+        parts = [batches] if pieces is None else map(rows_of, _these(pieces, batches))
+        packs = (
+            packed
+            for rows in parts
+            for packed in pack_batches(rows, known, block_rows=block_rows, norm=norm, classes=named)
+        )
         for k, packed in enumerate(packs):
             yield pa.RecordBatch.from_pylist([encode_block(first + k, packed)], schema=BLOCK_SCHEMA)
 
     return pack
+
+
+def rows_of_pieces(pieces: list[ParquetPiece]) -> ArrowMap:
+    """Read Parquet files: places in `pieces` (`id`) to their rows, (`id`, `labels`, `score`)."""
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for piece in _these(pieces, batches):
+            for batch in rows_of(piece):
+                yield batch.set_column(1, "labels", batch.column("labels").cast(pa.list_(pa.string())))
+
+    return read
+
+
+def ranked_texts(pieces: list[ParquetPiece], wanted: Callable[[], tuple[Any, Any]]) -> ArrowMap:
+    """Look up records of Parquet files: places in `pieces` (`id`) to (`rank`, `raw`: the record as JSON text).
+
+    Args:
+        pieces: where the records are.
+        wanted: gives ids (int64, ascending) and their ranks (int32) in the executor.
+    """
+    schema = pa.schema([("rank", pa.int32()), ("raw", pa.string())])
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        ids, ranks = wanted()
+        for piece in _these(pieces, batches):
+            for places, texts in texts_of(piece, ids):
+                yield pa.RecordBatch.from_arrays([pa.array(ranks[places]), pa.array(texts, pa.string())], schema=schema)
+
+    return read
+
+
+def _these(pieces: list[ParquetPiece], batches: Iterator[pa.RecordBatch]) -> Iterator[ParquetPiece]:
+    return (pieces[k] for batch in batches for k in batch.column("id").to_pylist())
 
 
 def answers_of_blocks(payload: Callable[[], BlockTask]) -> ArrowMap:
@@ -235,7 +276,7 @@ def nearest_picks(payload: Callable[[], Followed]) -> ArrowMap:
 
 
 def hash_block_ids(buckets: int) -> ArrowMap:
-    """Hash the ids of blocks (`block`, `id_ptr`, `ids`): a row (`bucket` int, `hashes` binary: uint64, ascending) for
+    """Hash the ids of blocks (`block`, `ids`): a row (`bucket` int, `hashes` binary: uint64, ascending) for
     each block and bucket that has some.
 
     Args:
@@ -267,7 +308,7 @@ def find_repeated_hashes() -> ArrowMap:
 
 
 def ids_with_hashes(hashes: Callable[[], np.ndarray[Any, Any]]) -> ArrowMap:
-    """Look up the ids behind some hashes: packed blocks (columns `block`, `id_ptr`, `ids`) to one row `id` (binary) for
+    """Look up the ids behind some hashes: packed blocks (columns `block`, `ids`) to one row `id` (binary) for
     each row of the pool whose id has one of these hashes.
 
     Args:

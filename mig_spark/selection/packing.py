@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError, PlatformError
+from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece
 from mig_spark.kernels.selection.blocks import (
-    ARRAYS,
+    FRAMES,
     Block,
     block_ddl,
     blocks_in,
@@ -41,7 +42,7 @@ from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.udfs import answers_of_blocks, find_repeated_hashes, hash_block_ids, ids_with_hashes, pack_blocks
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _LABELS = "array<string>"
 #: Packed blocks that one task brings to the driver, about.
@@ -67,10 +68,11 @@ class SparkBlocks:
 
     Attributes:
         blocks: columns as `kernels.selection.blocks.block_ddl`.
-        meta: number, digest, counts and sizes (bytes) of each block, as they were when it was first packed.
+        meta: number, digest, counts and sizes (bytes of FRAMES) of each block, as they were when it was first packed.
         vocabulary: the sorted labels that label ids are places in; None until `numbered_by` gives them to blocks that
             number their own, and where they were given to `pack`.
         integer_ids: whether the pool's ids are numbers.
+        unique_ids: whether no id can be there twice, since ids are the rows' places.
         slices: how many jobs the answers to the last question were brought in, see `_in_slices`.
     """
 
@@ -78,6 +80,7 @@ class SparkBlocks:
     meta: pa.Table
     vocabulary: pa.Array | None
     integer_ids: bool
+    unique_ids: bool = False
     slices: list[int] = field(default_factory=lambda: [1])
 
     @staticmethod
@@ -95,24 +98,46 @@ class SparkBlocks:
         Raises:
             ContractError: `id`, `labels` or `score` is missing or of another type.
         """
-        from pyspark import StorageLevel
-
-        describe_job(df.sparkSession, "select", "pack the pool into blocks")
         known = None if vocabulary is None else list(vocabulary)
         named = None if classes is None else list(classes)
         ready = typed(df)
         packed = pack_blocks(known, block_rows=config.block_rows, norm=config.label_exponent, classes=named)
-        blocks = keep(ready.sortWithinPartitions("id").mapInArrow(packed, block_ddl()), StorageLevel.DISK_ONLY)
-        sizes = [f"length({name}) as {name}" for name in ARRAYS]
+        integers = dict(ready.dtypes)["id"] == "bigint"
+        return SparkBlocks._of(ready.sortWithinPartitions("id").mapInArrow(packed, block_ddl()), integer_ids=integers)
+
+    @staticmethod
+    def pack_files(
+        spark: SparkSession, pieces: Sequence[ParquetPiece], vocabulary: Sequence[str] | None, config: SelectConfig
+    ) -> SparkBlocks:
+        """Pack the rows of Parquet files, which are in order of id and are the same whenever they are read.
+
+        Args:
+            spark: the session.
+            pieces: what a task each reads.
+            vocabulary, config: as for `pack`.
+        """
+        known = None if vocabulary is None else list(vocabulary)
+        packed = pack_blocks(known, block_rows=config.block_rows, norm=config.label_exponent, pieces=list(pieces))
+        places = spark.range(0, len(pieces), 1, max(1, len(pieces)))
+        return SparkBlocks._of(places.mapInArrow(packed, block_ddl()), integer_ids=True, unique_ids=True)
+
+    @staticmethod
+    def _of(packed: DataFrame, *, integer_ids: bool, unique_ids: bool = False) -> SparkBlocks:
+        """Blocks as `pack_blocks` makes them, kept, and what they say of themselves."""
+        from pyspark import StorageLevel
+
+        describe_job(packed.sparkSession, "select", "pack the pool into blocks")
+        blocks = keep(packed, StorageLevel.DISK_ONLY)
+        sizes = [f"length({name}) as {name}" for name in FRAMES]
         rejected = [reason_column(k) for k in range(len(REASONS))]
-        names = ["block", "digest", "rows", "groups", "left_out", *rejected, "vocabulary"]
+        names = ["block", "digest", "rows", "groups", "left_out", "nbytes", *rejected, "vocabulary"]
         try:
             meta = collect_arrow(blocks.selectExpr(*names, *sizes))
         except BaseException:
             # Spark would take what is kept for the same query over tables that were made anew since
             let_go(blocks)
             raise
-        return SparkBlocks(blocks, meta, None, dict(ready.dtypes)["id"] == "bigint")
+        return SparkBlocks(blocks, meta, None, integer_ids, unique_ids)
 
     def numbered_by(self, labels: Sequence[str]) -> SparkBlocks:
         """The same blocks, with the labels that each has numbered itself read as places in `labels`.
@@ -132,7 +157,7 @@ class SparkBlocks:
         total = {
             name: int(pc.sum(self.meta[name]).as_py() or 0)
             for name in self.meta.column_names
-            if name not in ("block", "digest", "vocabulary", *ARRAYS)
+            if name not in ("block", "digest", "vocabulary", *FRAMES)
         }
         rejected = {why: total[reason_column(k)] for k, why in enumerate(REASONS) if total[reason_column(k)]}
         return {
@@ -143,8 +168,8 @@ class SparkBlocks:
         }
 
     def nbytes(self) -> int:
-        """Bytes of all arrays of all blocks."""
-        return sum(self._bytes().values())
+        """Bytes of all arrays of all blocks, unpacked."""
+        return int(pc.sum(self.meta["nbytes"]).as_py() or 0)
 
     def room(self) -> float:
         """Bytes that the driver may take for the pool."""
@@ -160,7 +185,8 @@ class SparkBlocks:
         return self._fits_result(max(self._bytes().values(), default=0))
 
     def _bytes(self) -> dict[int, int]:
-        sizes = np.sum([self.meta[name].to_numpy() for name in ARRAYS], axis=0)
+        """Bytes in which each block travels."""
+        sizes = np.sum([self.meta[name].to_numpy() for name in FRAMES], axis=0)
         return dict(zip(self.meta["block"].to_pylist(), map(int, sizes), strict=True))
 
     def sizes(self) -> dict[int, int]:
@@ -192,8 +218,10 @@ class SparkBlocks:
         Raises:
             RepeatedIdsError: one is there more than once.
         """
+        if self.unique_ids:
+            return
         describe_job(self.blocks.sparkSession, "select", "look for repeated ids")
-        ids = self.blocks.select("block", "id_ptr", "ids")
+        ids = self.blocks.select("block", "ids")
         rows = sum(self.sizes().values())
         if rows <= HASHES_AT_DRIVER and self._fits_result(8 * rows):
             hashed = collect_arrow(ids.mapInArrow(hash_block_ids(1), "bucket int, hashes binary"))
@@ -248,7 +276,7 @@ class SparkBlocks:
             PlatformError: the result of a single block is above the limit.
         """
         todo, done, all_blocks = list(slices), [], len(self.meta)
-        columns = self.blocks.select("block", "digest", "vocabulary", *ARRAYS)
+        columns = self.blocks.select("block", "digest", "vocabulary", *FRAMES)
         while todo:
             numbers = todo.pop(0)
             asked = (

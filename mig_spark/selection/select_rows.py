@@ -13,7 +13,6 @@ from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.constraints import (
-    PoolRows,
     prepare,
     refuse_repeated,
     see_that_limits_hold,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def select_rows(
-    df: DataFrame | ArrowRows,
+    df: DataFrame | ArrowRows | SparkRows,
     graph: Graph | None,
     config: SelectConfig,
     *,
@@ -45,7 +44,7 @@ def select_rows(
     Args:
         df: columns `id` (string or integer, unique), `labels` (array<string>), `score` (number, 0 to 1e100), and the
             columns that `config.quotas`, `config.cost` and the strategy name; `ArrowRows`: those of a pool in this
-            process.
+            process; `SparkRows`: those of files that executors read by themselves.
         graph: the label graph; labels outside it are left out and counted. Or a function that makes it from the sorted
             labels in use, where no vocabulary is given; or a `KnownGraph`, which is loaded when it is needed. None: for
             strategies that do not read it.
@@ -69,8 +68,8 @@ def select_rows(
         NotCertifiedError: `max_rounds` is used up and the pool does not fit the driver.
     """
     strategy = config.strategy
-    rows: PoolRows = df if isinstance(df, ArrowRows) else SparkRows.of(df, config)
-    spark = None if isinstance(df, ArrowRows) else df.sparkSession
+    rows: ArrowRows | SparkRows = df if isinstance(df, ArrowRows | SparkRows) else SparkRows.of(df, config)
+    spark = rows.df.sparkSession if isinstance(rows, SparkRows) else None
     work = prepare(rows, config, given=given, include=include, exclude=exclude, keep=keep, resume=resume)
     context = Context(config, work, spark, graph, rows, on_round, vectors)
     start = time.perf_counter()

@@ -11,15 +11,17 @@ import pyarrow as pa
 
 from mig_spark.config import NO_VALUE, SelectConfig
 from mig_spark.errors import ContractError, InputError
+from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece
 from mig_spark.kernels.selection.usable import REASONS, RULES, reason_sql, usable_sql
 from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.selection.arrow_rows import id_array
 from mig_spark.selection.packing import INTEGERS, SparkBlocks, typed
+from mig_spark.udfs import rows_of_pieces
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 #: Columns of every pool, under the names that they have here.
@@ -28,9 +30,20 @@ ROLES = ("id", "labels", "score", "quota", "cost")
 
 @dataclass(frozen=True)
 class SparkRows:
-    """id (bigint or string), labels, score, and quota and cost where they matter; see `ArrowRows` for the methods."""
+    """id (bigint or string), labels, score, and quota and cost where they matter; see `ArrowRows` for the methods.
+
+    `pieces`: the Parquet files whose rows these are, all of them, where executors may read them by themselves.
+    """
 
     df: DataFrame
+    pieces: tuple[ParquetPiece, ...] | None = None
+
+    @staticmethod
+    def of_pieces(spark: SparkSession, pieces: Sequence[ParquetPiece]) -> SparkRows:
+        """The rows of Parquet files: id (bigint), labels, score."""
+        places = spark.range(0, len(pieces), 1, max(1, len(pieces)))
+        rows = places.mapInArrow(rows_of_pieces(list(pieces)), "id bigint, labels array<string>, score double")
+        return SparkRows(rows, tuple(pieces))
 
     @staticmethod
     def of(df: DataFrame, config: SelectConfig) -> SparkRows:
@@ -90,6 +103,8 @@ class SparkRows:
         self, vocabulary: Sequence[str] | None, config: SelectConfig, *, classes: Sequence[str] | None = None
     ) -> SparkBlocks:
         """See `SparkBlocks.pack`."""
+        if self.pieces is not None and classes is None:
+            return SparkBlocks.pack_files(self.df.sparkSession, self.pieces, vocabulary, config)
         return SparkBlocks.pack(self.df, vocabulary, config, classes=classes)
 
     def _listed(self, ids: Any, what: str) -> DataFrame:

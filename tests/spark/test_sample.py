@@ -71,7 +71,7 @@ def test_ties_go_by_position_over_several_files_and_records_are_unchanged(spark,
     assert set(stats["seconds"]) == {"load", "graph", "pack", "select", "write"}
 
 
-def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows):
+def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows, monkeypatch):
     schema = "id string, labels array<string>, score double, note string"
     data = [
         (r.key, [LABEL_NAMES[k] for k in r.labels], r.score, None if k % 2 else f"n{k}") for k, r in enumerate(rows)
@@ -92,6 +92,19 @@ def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows
         table[30 * k : 30 * k + 30].to_parquet(tmp_path / "q" / f"{name}.parquet")
     whole = options(tmp_path, [tmp_path / "q"])
     as_without_spark(tmp_path, whole, sample(spark, whole))
+    read_by_arrow = [json.loads(x) for x in written(tmp_path)]
+
+    # ... and files that only Spark opens, or whose columns Arrow writes otherwise, by Spark: the same records
+    for strategy, engine in (("mig", "local"), ("mig", "rounds"), ("random", "auto")):
+        config = SelectConfig(budget=30, strategy=strategy, engine=engine, upper_bound=strategy != "mig")
+        alike = SampleOptions(**{**whole.__dict__, "select": config})
+        told = sample(spark, alike)
+        here = [json.loads(x) for x in written(tmp_path)]
+        with monkeypatch.context() as patched:
+            patched.setattr("mig_spark.sample.parquet_pieces", lambda parts, firsts: None)
+            assert sample(spark, alike)["objective"] == told["objective"]
+        assert [json.loads(x) for x in written(tmp_path)] == here
+        assert (here == read_by_arrow) is (strategy == "mig")
 
     spark.createDataFrame(data, schema).repartition(3).write.format("delta").save(str(tmp_path / "d"))
     sample(spark, options(tmp_path, [tmp_path / "d"]))

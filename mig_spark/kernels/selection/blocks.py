@@ -1,4 +1,5 @@
-"""Blocks: the packed pool. A block holds about 10^5 rows as flat arrays; in Spark it is one row of binary columns.
+"""Blocks: the packed pool. A block holds about 10^5 rows as flat arrays; in Spark it is one table row, with what gains
+are computed from in one binary column and the ids in another, both compressed (`frames.py`).
 
 Rows with the same label set, quota class and cost form a group; within a group they are ordered by score, highest
 first, then by id. So the best row of a group is its first one left, and its (gradient) gain is that row's score times
@@ -7,9 +8,8 @@ the sum of h over the group's labels.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.kernels.compiled import njit
+from mig_spark.kernels.selection.frames import decode_arrays, digest_of, encode_arrays
 from mig_spark.kernels.selection.ids import rank_ids
 from mig_spark.kernels.selection.label_powers import label_powers
 from mig_spark.kernels.selection.rows import Rows
@@ -33,6 +34,8 @@ U8: TypeAlias = npt.NDArray[np.uint8]
 SCORE_GAP = 1e-12
 #: Up to so many labels of a row are sorted by insertion, the fastest way for few; its time grows as the square.
 FEW_LABELS = 64
+#: Bytes of an id that is a whole number.
+_WORD = 8
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,13 @@ class Block:
     rank: I32
     number: int = 0
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of ARRAYS, which travel."""
-        return {name: self.rank if name == "rank" else getattr(self.rows, name) for name in ARRAYS}
-
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        return sum(array.nbytes for array in self.arrays().values())
+        return int(self.rank.nbytes + sum(getattr(self.rows, field.name).nbytes for field in fields(Rows)))
 
 
-#: What a packed block is made of, with the types in which it travels.
-ARRAYS = {
-    "label_ptr": np.int32,
-    "label_ids": np.int32,
-    "row_ptr": np.int32,
-    "scores": np.float64,
-    "id_ptr": np.int32,
-    "ids": np.uint8,
-    "quota": np.int32,
-    "cost": np.float64,
-    "rank": np.int32,
-}
+#: The binary columns of a packed block: all but the ids, and the ids in their order.
+FRAMES = ("hot", "ids")
 
 
 def reason_column(k: int) -> str:
@@ -79,16 +68,16 @@ def reason_column(k: int) -> str:
 
 def block_ddl() -> str:
     """Spark DDL of a packed block."""
-    counts = ["block bigint", "rows bigint", "groups bigint", "left_out bigint"]
-    counts += [f"{reason_column(k)} bigint" for k in range(len(REASONS))]
-    return ", ".join([*counts, "digest binary", "vocabulary binary", *(f"{name} binary" for name in ARRAYS)])
+    counts = [f"{name} bigint" for name in (*_COUNTS, *map(reason_column, range(len(REASONS))))]
+    return ", ".join([*counts, *(f"{name} binary" for name in ("digest", "vocabulary", *FRAMES))])
 
 
+#: `nbytes`: of the arrays, unpacked.
+_COUNTS = ("block", "rows", "groups", "left_out", "nbytes")
 BLOCK_SCHEMA = pa.schema(
     [
-        *((name, pa.int64()) for name in ("block", "rows", "groups", "left_out")),
-        *((reason_column(k), pa.int64()) for k in range(len(REASONS))),
-        *((name, pa.binary()) for name in ("digest", "vocabulary", *ARRAYS)),
+        *((name, pa.int64()) for name in (*_COUNTS, *map(reason_column, range(len(REASONS))))),
+        *((name, pa.binary()) for name in ("digest", "vocabulary", *FRAMES)),
     ]
 )
 
@@ -121,7 +110,8 @@ def pack_batches(
     """Pack a partition's batches of (id, labels, score) into blocks of at most `block_rows` rows.
 
     Args:
-        batches: columns `id` (string, binary or integer), `labels` (list of strings), `score` (double); `quota`
+        batches: columns `id` (string, binary or integer), `labels` (list of strings, or of those of one dictionary,
+            which all batches of a block then share), `score` (double); `quota`
             (string) where there are quotas, `cost` (double) where rows cost something.
         vocabulary: sorted labels; a label's number is its place here. Labels outside it are left out and counted.
             None: every block numbers the labels that it meets, in sorted order, and `decode_block` renumbers them.
@@ -215,7 +205,11 @@ def _codes(labels: pa.Array, vocabulary: pa.Array) -> tuple[I64, I32]:
     """Row offsets and label numbers, -1 outside the vocabulary."""
     offsets = labels.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     flat = labels.values.slice(offsets[0], offsets[-1] - offsets[0])
-    codes = pc.fill_null(pc.index_in(flat.cast(vocabulary.type), value_set=vocabulary), -1)
+    if pa.types.is_dictionary(flat.type):
+        codes = pc.index_in(flat.dictionary.cast(vocabulary.type), value_set=vocabulary).take(flat.indices)
+    else:
+        codes = pc.index_in(flat.cast(vocabulary.type), value_set=vocabulary)
+    codes = pc.fill_null(codes, -1)
     return offsets - offsets[0], codes.to_numpy(zero_copy_only=False).astype(np.int32)
 
 
@@ -360,37 +354,71 @@ def encode_block(number: int, packed: Packed) -> dict[str, object]:
     """A block as the values of one table row (see `block_ddl`)."""
     block, rows = packed.block, packed.block.rows
     row: dict[str, object] = {"block": number, "rows": rows.size, "groups": rows.groups, "left_out": packed.left_out}
+    row["nbytes"] = block.nbytes()
     row.update({reason_column(k): int(c) for k, c in enumerate(packed.rejected)})
-    row.update({name: array.astype(ARRAYS[name], copy=False).tobytes() for name, array in block.arrays().items()})
-    row["vocabulary"] = None if packed.vocabulary is None else encode_labels(packed.vocabulary)
-    row["digest"] = _digest(row)
+    own = None if packed.vocabulary is None else encode_labels(packed.vocabulary)
+    # Spark computes a lost block again; this tells whether it is the same
+    digest = digest_of(b"" if own is None else own)
+    hot = {
+        "label_counts": np.diff(rows.label_ptr), "label_ids": rows.label_ids, "row_counts": np.diff(rows.row_ptr),
+        "scores": rows.scores, "quota": rows.quota, "cost": rows.cost, "rank": block.rank,
+    }  # fmt: skip
+    row["hot"] = encode_arrays(hot, told=digest)
+    in_order = np.empty(rows.size, np.int64)
+    in_order[block.rank] = np.arange(rows.size)
+    ids = _ids_as_arrays(*_gather_bytes(in_order, rows.id_ptr, rows.ids))
+    row |= {"ids": encode_arrays(ids, told=digest), "vocabulary": own, "digest": digest.digest()}
     return row
 
 
-def _digest(row: Mapping[str, Any]) -> bytes:
-    """sha256 of a block's content. Spark computes a lost block again; this tells whether it is the same."""
-    told = hashlib.sha256()
-    for name in ("vocabulary", *ARRAYS):
-        value = row[name] or b""
-        told.update(len(value).to_bytes(8, "little"))
-        told.update(value)
-    return told.digest()
+def _ids_as_arrays(ptr: I32, data: U8) -> dict[str, npt.NDArray[Any]]:
+    """Ids in ascending order as arrays that compress well; those of eight bytes, as numbers have, as steps."""
+    lengths = np.diff(ptr)
+    if not lengths.size or (lengths != _WORD).any():
+        return {"lengths": lengths, "bytes": data}
+    words = data.view(">u8").astype(np.uint64)
+    return {"first": words[:1], "steps": np.diff(words)}
+
+
+def decode_ids(frame: Any) -> tuple[I64, U8]:
+    """The ids of a block, as the column `ids` has them, in ascending order.
+
+    Returns:
+        Where each begins and ends, int64 (n + 1); and the bytes.
+    """
+    arrays = decode_arrays(frame)
+    if "steps" in arrays:
+        words = np.cumsum(np.concatenate([arrays["first"], arrays["steps"]]), dtype=np.uint64)
+        return np.arange(0, _WORD * len(words) + 1, _WORD, dtype=np.int64), words.astype(">u8").view(np.uint8)
+    return _pointer(arrays["lengths"], np.int64), arrays["bytes"]
 
 
 def decode_block(row: Mapping[str, Any], vocabulary: pa.Array | None = None) -> Block:
-    """The block of one table row; the arrays are views on the row's bytes.
+    """The block of one table row.
 
     Args:
-        row: the values of ARRAYS and `vocabulary`, bytes or anything with their buffer.
+        row: the values of FRAMES and `vocabulary`, bytes or anything with their buffer.
         vocabulary: sorted labels to number by, where the block has numbers of its own. Both are sorted, so
             renumbering keeps every label set ascending.
     """
-    arrays = {name: np.frombuffer(row[name], dtype) for name, dtype in ARRAYS.items()}
+    hot = decode_arrays(row["hot"])
+    label_ids = hot["label_ids"]
     if row.get("vocabulary") is not None and vocabulary is not None:
         number = pc.index_in(decode_labels(row["vocabulary"]), value_set=vocabulary).to_numpy().astype(np.int32)
-        arrays["label_ids"] = number[arrays["label_ids"]]
-    rank = arrays.pop("rank")
-    return Block(Rows(**arrays), rank, int(row["block"]))
+        label_ids = number[label_ids]
+    label_ptr, row_ptr = (_pointer(hot[name], np.int32) for name in ("label_counts", "row_counts"))
+    id_ptr, ids = _gather_bytes(hot["rank"], *decode_ids(row["ids"]))
+    arrays = (label_ptr, label_ids, row_ptr, hot["scores"], id_ptr, ids, hot["quota"], hot["cost"])
+    for array in (*arrays, hot["rank"]):
+        # nobody changes a block
+        array.setflags(write=False)
+    return Block(Rows(*arrays), hot["rank"], int(row["block"]))
+
+
+def _pointer(counts: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
+    pointer = np.zeros(len(counts) + 1, dtype)
+    np.cumsum(counts, out=pointer[1:])
+    return pointer
 
 
 def encode_labels(labels: pa.Array) -> bytes:
@@ -410,7 +438,7 @@ def decode_labels(data: Any) -> pa.Array:
 
 def blocks_in(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """The blocks in a batch of `block_ddl` columns, each as buffers that are not copied."""
-    names = [name for name in ("digest", "vocabulary", *ARRAYS) if name in batch.schema.names]
+    names = [name for name in ("digest", "vocabulary", *FRAMES) if name in batch.schema.names]
     for k in range(batch.num_rows):
         values = {name: batch.column(name)[k] for name in names}
         buffers = {name: v.as_buffer() if v.is_valid else None for name, v in values.items()}

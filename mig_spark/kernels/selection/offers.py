@@ -57,20 +57,30 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sent:
-    """Which rows of each block the driver has: bits by the block's number; a block that is not there sent none."""
+    """Which rows of each block the driver has, by the block's number; a block that is not there sent none.
 
-    bits: dict[int, U8] = field(default_factory=dict)
+    Attributes:
+        rows: of a block that sent few rows their places, int32 ascending; of others a bit for each row, uint8.
+    """
+
+    rows: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
 
     def mask(self, number: int, rows: int) -> Bool:
         """bool, one for each of the block's `rows`."""
-        bits = self.bits.get(number)
-        return np.zeros(rows, bool) if bits is None else np.unpackbits(bits, count=rows).astype(bool)
+        sent, mask = self.rows.get(number), np.zeros(rows, bool)
+        if sent is None:
+            return mask
+        if sent.dtype == np.uint8:
+            return np.unpackbits(sent, count=rows).astype(bool)
+        mask[sent[: np.searchsorted(sent, rows)]] = True
+        return mask
 
     def add(self, number: int, rows: int, places: npt.NDArray[Any]) -> None:
         """Note that the rows at these places of the block came."""
         mask = self.mask(number, rows)
         mask[places] = True
-        self.bits[number] = np.packbits(mask)
+        few = np.flatnonzero(mask).astype(np.int32)
+        self.rows[number] = few if 8 * few.nbytes < rows else np.packbits(mask)
 
 
 #: Nobody adds to it.

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.kernels.selection.blocks import ARRAYS
+from mig_spark.kernels.selection.blocks import decode_ids
 from mig_spark.kernels.selection.sampling import hash_ids
 
 U64: TypeAlias = npt.NDArray[np.uint64]
@@ -23,8 +23,8 @@ _SEED = 1
 
 
 def hashed_ids(row: Mapping[str, Any]) -> U64:
-    """uint64 hash of every id of a block, given as a row of `blocks.block_ddl` with `id_ptr` and `ids`."""
-    ptr, ids = (np.frombuffer(row[name], ARRAYS[name]) for name in ("id_ptr", "ids"))
+    """uint64 hash of every id of a block, given as a row of `blocks.block_ddl` with `ids`; in order of ids."""
+    ptr, ids = decode_ids(row["ids"])
     return np.asarray(hash_ids(ids, ptr, _SEED))
 
 
@@ -56,9 +56,9 @@ def repeated_hashes(parts: Sequence[U64]) -> U64:
 
 def ids_hashed_to(row: Mapping[str, Any], hashes: U64) -> list[bytes]:
     """The ids of a block (as for `hashed_ids`) whose hash is one of these."""
-    at = np.flatnonzero(np.isin(hashed_ids(row), hashes))
-    ptr, data = np.frombuffer(row["id_ptr"], ARRAYS["id_ptr"]), memoryview(row["ids"])
-    return [bytes(data[ptr[k] : ptr[k + 1]]) for k in at]
+    ptr, data = decode_ids(row["ids"])
+    at = np.flatnonzero(np.isin(hash_ids(data, ptr, _SEED), hashes))
+    return [data[ptr[k] : ptr[k + 1]].tobytes() for k in at]
 
 
 def repeated(names: Iterable[bytes]) -> list[bytes]:

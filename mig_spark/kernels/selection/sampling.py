@@ -34,10 +34,12 @@ class RowSample:
         """
         group = self.rows.group_of(np.arange(self.rows.size))
         left = np.ones(self.rows.size, bool) if limits is None else limits.allow(self.rows)[group]
-        for number in sent.bits:
-            here = np.flatnonzero(self.block == number)
-            places = self.place[here]
-            left[here] &= ~sent.mask(number, int(places.max(initial=-1)) + 1)[places]
+        if sent.rows:
+            order = np.argsort(self.block, kind="stable")
+            numbers, starts = np.unique(self.block[order], return_index=True)
+            for number, here in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+                places = self.place[here]
+                left[here] &= ~sent.mask(number, int(places.max()) + 1)[places]
         at = np.flatnonzero(left)
         gains = gains_of(self.rows, group[at], at, view)
         return gains if limits is None else gains / self.rows.cost[group[at]]

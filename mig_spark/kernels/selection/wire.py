@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mig_spark.kernels.selection.audit import Suspects
 from mig_spark.kernels.selection.blocks import decode_block
+from mig_spark.kernels.selection.frames import decode_arrays, encode_arrays
 from mig_spark.kernels.selection.offers import Offer
 from mig_spark.kernels.selection.pool import Question
 from mig_spark.kernels.selection.rows import Rows
@@ -35,23 +36,24 @@ class BlockTask:
 
 
 def encode(value: Any) -> bytes:
-    """An answer as an npz archive: its name is that of an empty array, the others are its fields."""
-    sink = io.BytesIO()
+    """An answer as a frame: its kind is the name of an empty array, the others are its fields."""
     if isinstance(value, np.ndarray):
-        np.savez(sink, allow_pickle=False, value=value)
-    else:
-        np.savez(sink, allow_pickle=False, **{f"is {type(value).__name__}": np.zeros(0)}, **dict(_arrays(value)))
-    return sink.getvalue()
+        return encode_arrays({"value": value})
+    return encode_arrays({f"is {type(value).__name__}": np.zeros(0), **dict(_arrays(value))})
 
 
-def decode(data: bytes) -> Any:
+def decode(data: Any) -> Any:
     """What `encode` was given."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        values = dict(archive)
+    values = decode_arrays(data)
     if "value" in values:
         return values["value"]
     (name,) = (name.removeprefix("is ") for name in values if name.startswith("is "))
     return _built(_ANSWERS[name], values)
+
+
+@functools.cache
+def _types(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _arrays(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -60,11 +62,11 @@ def _arrays(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(part, Rows):
             yield from _arrays(part, f"{field.name}.")
         else:
-            yield prefix + field.name, part
+            yield prefix + field.name, np.asarray(part)
 
 
 def _built(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
-    types, fields = get_type_hints(kind), {}
+    types, fields = _types(kind), {}
     for field in dataclasses.fields(kind):
         if types[field.name] is Rows:
             fields[field.name] = _built(Rows, values, f"{field.name}.")
