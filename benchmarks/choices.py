@@ -125,6 +125,7 @@ def targets_of_a_pool(rows: int, budget: int) -> None:
 def main() -> None:
     from mig_spark.config.base import DEFAULT_MODEL
     from mig_spark.kernels.annotation.embedding import embed_texts, load_model
+    from mig_spark.kernels.annotation.group_names import is_group
     from mig_spark.kernels.labels.similarity import similarity_edges
     from mig_spark.kernels.labels.threshold import choose_threshold
 
@@ -154,7 +155,8 @@ def main() -> None:
     )
     pool = quality.make_pool(rows, asked, quality.by_tfidf(rows, asked))
     labels, scores = quality.tagged("distilled", rows), quality.scored(rows)
-    names = sorted({name for found in labels for name in found})
+    # as in the label graph, groups of requests have no edges
+    names = sorted({name for found in labels for name in found if not is_group(name)})
     vectors = embed_texts(names, load_model(DEFAULT_MODEL))[0]
     chosen, _ = choose_threshold(names, vectors, seed=0, default=0.75)
     print(f"{len(rows):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(names)} labels, "

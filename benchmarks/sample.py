@@ -1,6 +1,7 @@
 """How long `mig-spark sample` takes from Parquet to the file of records, how much memory and disk.
 
     python benchmarks/sample.py --rows 10000000 --copies 10 --budget 1000000 --engine rounds
+    python benchmarks/sample.py --rows 10000000 --copies 1 3 10 --share 0.01 --engine rounds
     python benchmarks/sample.py --rows 1000000 --budget 50000                   (engine auto: in this process)
 
 A generated pool (benchmarks/pools.py), so many copies of it as files that are links to one; rows that are equal tie by
@@ -53,9 +54,9 @@ def measure(folder: Path, edges: Path, budget: int, engine: str) -> dict[str, An
     """One run of the command."""
     import psutil
 
-    out = FOLDER / "sampled.jsonl"
+    out, stats = FOLDER / "sampled.jsonl", FOLDER / "stats.json"
     command = [sys.executable, "-c", _COMMAND, "sample", str(folder), "--out", str(out), "-n", str(budget),
-               "--engine", engine, "--label-graph", str(edges)]  # fmt: skip
+               "--engine", engine, "--label-graph", str(edges), "--stats", str(stats)]  # fmt: skip
     free = lowest = shutil.disk_usage(FOLDER).free
     memory, ended = 0, threading.Event()
     start = time.perf_counter()
@@ -83,28 +84,33 @@ def measure(folder: Path, edges: Path, budget: int, engine: str) -> dict[str, An
         raise SystemExit(f"the command failed: {''.join(told[-5:])}")
     seconds = time.perf_counter() - start
     digest = hashlib.sha256(out.read_bytes()).hexdigest()[:16]
-    return {"seconds": seconds, "memory_gb": memory / 1e9, "disk_gb": (free - lowest) / 1e9, "records": digest,
+    return {"seconds": seconds, "told": json.loads(stats.read_text()), "memory_gb": memory / 1e9,
+            "disk_gb": (free - lowest) / 1e9, "records": digest,
             "out_gb": out.stat().st_size / 1e9}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of one copy")
+    parser.add_argument("--copies", type=int, nargs="+", default=[1])
+    parser.add_argument("--share", type=float, help="budget as a share of the rows, in place of --budget")
     parser.add_argument("--budget", type=int, default=50_000)
     parser.add_argument("--engine", nargs="+", default=["auto"], choices=["auto", "local", "rounds"])
     args = parser.parse_args()
-    folder, edges = pool_of(args.rows, args.copies)
-    print(f"{args.rows * args.copies:,} rows, budget {args.budget:,}\n", flush=True)
-    print(
-        "| engine | seconds | memory, all processes | disk | sha256 of the records |\n| --- | --- | --- | --- | --- |"
-    )
-    for engine in args.engine:
-        found = measure(folder, edges, args.budget, engine)
-        print(
-            f"| `{engine}` | {found['seconds']:.1f} | {found['memory_gb']:.1f} GB | {found['disk_gb']:.1f} GB | "
-            f"{found['records']} |", flush=True,
-        )  # fmt: skip
+    print("| rows | budget | engine | s, start to end | session | read, pack | select | write | rounds "
+          "| memory, all processes | disk | sha256 of the records |")  # fmt: skip
+    print("| --- " * 12 + "|", flush=True)
+    for copies in args.copies:
+        rows, (folder, edges) = args.rows * copies, pool_of(args.rows, copies)
+        budget = args.budget if args.share is None else round(rows * args.share)
+        for engine in args.engine:
+            found = measure(folder, edges, budget, engine)
+            told, s = found["told"], found["told"]["seconds"]
+            print(
+                f"| {rows:,} | {budget:,} | {told['engine']} | {found['seconds']:.1f} | {s['session']:.1f} "
+                f"| {s['load'] + s['pack']:.1f} | {s['select']:.1f} | {s['write']:.1f} | {told['rounds']} "
+                f"| {found['memory_gb']:.1f} GB | {found['disk_gb']:.1f} GB | {found['records']} |", flush=True,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":
