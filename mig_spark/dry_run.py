@@ -27,6 +27,7 @@ from mig_spark.config import Config, ScreenConfig
 from mig_spark.contracts import POOL
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.rates import COOCCURRENCE, HASH_ID, INGEST_BYTES, RATES, packed_bytes
+from mig_spark.curation.scale import USUAL_LABELS, RoundsCost, rounds_cost
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import PlatformError
 from mig_spark.ingest.sources import find_parts
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 #: Where an estimate of bytes is so many times what is free, no error of the estimate saves the run.
 _SURELY = 4
+_BY_RATE = "a rate of docs/benchmarks.md"
 _NO_SCREEN = ScreenConfig(copies="keep")
 
 
@@ -84,6 +86,8 @@ class DryRun:
         cores: tasks at a time.
         packed_bytes: of the pool that `select` packs; None where rows or labels cannot be told, or where the strategy
             packs none.
+        by_rounds: what the selection takes where the packed pool stays in the executors; None where it comes to the
+            driver, or nothing of it is known.
         free_memory: bytes that the driver may take.
         least_bytes: that ingest writes, at least, while it goes on; None where it is passed over or cannot be told.
         stages: in their order.
@@ -100,6 +104,7 @@ class DryRun:
     labels_a_row: float | None = None
     cores: int = 1
     packed_bytes: int | None = None
+    by_rounds: RoundsCost | None = None
     free_memory: int = 0
     least_bytes: int | None = None
     stages: list[StageEstimate] = field(default_factory=list)
@@ -238,7 +243,7 @@ def _time_of(name: str, plan: DryRun, store: Store, config: Config) -> tuple[flo
         then = last.seconds * plan.rows / rows_then if rate is None else rate.scaled(last.seconds, rows_then, plan.rows)
         seconds, by = then, f"run {last.run_id}, by rows"
     elif rate is not None:
-        seconds, by = rate.seconds(plan.rows, plan.cores), "a rate of docs/benchmarks.md"
+        seconds, by = rate.seconds(plan.rows, plan.cores), _BY_RATE
         if name == "graph":
             if config.graph.edges != "similarity":
                 seconds += COOCCURRENCE.seconds(plan.rows, plan.cores)
@@ -267,6 +272,10 @@ def _look_for_problems(plan: DryRun, config: Config, folder: str | None) -> None
     if plan.rows is not None and labels is not None and config.select.strategy.kind == "mig":
         plan.packed_bytes = packed_bytes(plan.rows, labels, HASH_ID)
         needed = plan.packed_bytes * LOCAL_COPIES
+        if config.select.engine == "rounds" or (
+            config.select.engine == "auto" and needed >= LOCAL_SHARE * plan.free_memory
+        ):
+            _look_at_rounds(plan, config, labels)
         # half of it would be an error of the estimate
         if config.select.engine == "local" and needed / 2 > plan.free_memory:
             plan.problems.append(
@@ -295,6 +304,24 @@ def _look_for_problems(plan: DryRun, config: Config, folder: str | None) -> None
             plan.problems.append(told)
         elif 2 * plan.least_bytes > free:
             plan.notes.append(f"{told}: other tables come to it")
+
+
+def _look_at_rounds(plan: DryRun, config: Config, labels_a_row: float) -> None:
+    """What a selection takes whose pool stays in the executors, and whether the driver holds the budget."""
+    assert plan.rows is not None
+    budget = min(plan.rows, config.select.budget or plan.rows)
+    plan.by_rounds = rounds_cost(
+        plan.rows, budget, labels_a_row=labels_a_row, labels=USUAL_LABELS, id_bytes=HASH_ID, cores=plan.cores,
+        block_rows=config.select.block_rows,
+    )  # fmt: skip
+    for stage in plan.stages:
+        if stage.name == "select" and stage.done_by is None and stage.by == _BY_RATE:
+            stage.seconds, stage.by = plan.by_rounds.seconds, "the model of docs/scale.md"
+    if plan.by_rounds.driver > 2 * plan.free_memory > 0:
+        plan.problems.append(
+            f"select.budget is {budget:,}: by rounds the driver holds about {_size(plan.by_rounds.driver)} for it, and "
+            f"{_size(plan.free_memory)} are free: give the driver more memory, or select fewer rows"
+        )
 
 
 def _existing(path: Path) -> Path:
@@ -348,6 +375,11 @@ def describe_dry_run(plan: DryRun) -> str:
             + (f"at the driver {_size(needed)}, which fits ({_size(plan.free_memory)} free)" if fits else
                f"on the executors' disks, for at the driver it would take {_size(needed)}")
         )  # fmt: skip
+    if (cost := plan.by_rounds) is not None:
+        lines.append(
+            f"  rounds       about {cost.rounds}, over {_size(cost.disk)} on the executors' disks; in each about "
+            f"{_size(cost.collected)} come to the driver, which holds up to {_size(cost.driver)}"
+        )
     if plan.least_bytes is not None:
         lines.append(f"  disk         ingest writes at least about {_size(plan.least_bytes)}")
     if plan.annotation is not None:

@@ -31,7 +31,7 @@ from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import local_path, write_lines
-from mig_spark.lakehouse.runtime import computed_once, from_arrow, shipped
+from mig_spark.lakehouse.runtime import collect_arrow, computed_once, from_arrow, result_limit, shipped
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.sample_files import PoolFiles, find_files, load_files, parquet_pieces
@@ -49,8 +49,8 @@ logger = logging.getLogger(__name__)
 
 #: A row's position is the number of its split (a file, or a part of one) times this, plus its place there.
 _STRIDE = 1 << 36
-#: Records that are brought to the driver in one job, about.
-_ROWS_A_PART = 20_000
+#: Bytes of records that are brought to the driver at once; of more, so many records in one job, about.
+_AT_ONCE_BYTES, _ROWS_A_PART = 256 << 20, 20_000
 
 
 @dataclass(frozen=True)
@@ -329,17 +329,13 @@ def _loaded(
 
 def _records_of_pieces(spark: SparkSession, pieces: Sequence[ParquetPiece], keys: pa.Table) -> Iterator[str]:
     """The records in order of rank, read by Arrow."""
-    from pyspark import StorageLevel
-
     by_id = keys.sort_by("id")
     wanted = by_id["id"].to_numpy(), by_id["rank"].to_numpy()
     with shipped(spark, wanted) as payload:
         found = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(
             ranked_texts(list(pieces), payload), "rank int, raw string"
         )
-        # an order by ranges looks at its rows twice
-        with computed_once(found, StorageLevel.DISK_ONLY) as once:
-            yield from _in_order(once, keys.num_rows)
+        yield from _in_order(found, keys.num_rows)
 
 
 def _records(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table) -> Iterator[str]:
@@ -352,7 +348,16 @@ def _records(spark: SparkSession, inputs: Sequence[_Input], keys: pa.Table) -> I
 
 
 def _in_order(found: DataFrame, rows: int) -> Iterator[str]:
-    """The records of (`rank`, `raw`) in order of rank; the driver holds two parts of them at a time, each of which is a
-    job."""
-    parts = found.repartitionByRange(max(1, -(-rows // _ROWS_A_PART)), "rank").sortWithinPartitions("rank")
-    return (row["raw"] for row in parts.toLocalIterator(prefetchPartitions=True))
+    """The records of (`rank`, `raw`) in order of rank: brought to the driver at once where they are few bytes, else in
+    parts, of which it holds two at a time."""
+    from pyspark import StorageLevel
+
+    # an order by ranges looks at its rows twice, and so does who counts them first
+    with computed_once(found, StorageLevel.DISK_ONLY) as once:
+        size = once.selectExpr("coalesce(sum(octet_length(raw)), 0) as bytes").collect()[0]["bytes"]
+        if size <= min(_AT_ONCE_BYTES, (result_limit(found.sparkSession) or _AT_ONCE_BYTES) // 2):
+            ordered = collect_arrow(once).sort_by("rank")["raw"]
+            yield from (text.as_py() for text in ordered)
+            return
+        parts = once.repartitionByRange(max(1, -(-rows // _ROWS_A_PART)), "rank").sortWithinPartitions("rank")
+        yield from (row["raw"] for row in parts.toLocalIterator(prefetchPartitions=True))

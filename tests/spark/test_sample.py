@@ -102,6 +102,9 @@ def test_parquet_in_parts_ties_by_position_and_delta_by_id(spark, tmp_path, rows
         here = [json.loads(x) for x in written(tmp_path)]
         with monkeypatch.context() as patched:
             patched.setattr("mig_spark.sample.parquet_pieces", lambda parts, firsts: None)
+            # ... and brought to the driver in parts
+            patched.setattr("mig_spark.sample._AT_ONCE_BYTES", 0)
+            patched.setattr("mig_spark.sample._ROWS_A_PART", 7)
             assert sample(spark, alike)["objective"] == told["objective"]
         assert [json.loads(x) for x in written(tmp_path)] == here
         assert (here == read_by_arrow) is (strategy == "mig")

@@ -148,6 +148,29 @@ def test_the_memory_of_a_pool_that_an_endpoint_labels_is_by_the_most_labels():
     assert by_length.packed_bytes is None
 
 
+def test_a_pool_that_stays_in_the_executors_is_told_with_its_rounds():
+    select = StageEstimate("select", None, 10**8, 1.0, dry_run._BY_RATE)
+    plan = DryRun(rows=10**8, labels_a_row=4.0, free_memory=8 * 10**9, cores=2, stages=[select])
+    assert problems(plan, select={"budget": 10**6}) == []
+    assert plan.by_rounds is not None
+    assert (select.seconds, select.by) == (plan.by_rounds.seconds, "the model of docs/scale.md")
+    assert "  rounds       about 6, over " in describe_dry_run(plan)
+    # where a run is on record, it says more than the model
+    known = StageEstimate("select", None, 10**8, 1.0, "run r, by rows")
+    problems(DryRun(rows=10**8, labels_a_row=4.0, stages=[known]), select={"budget": 10**6})
+    assert known.seconds == 1.0
+    # at the driver: nothing of rounds
+    small = DryRun(rows=10**5, labels_a_row=4.0, free_memory=8 * 10**9)
+    assert (problems(small), small.by_rounds) == ([], None)
+    assert "rounds" not in describe_dry_run(small)
+    forced = DryRun(rows=10**5, labels_a_row=4.0, free_memory=8 * 10**9)
+    problems(forced, select={"engine": "rounds"})
+    assert forced.by_rounds is not None
+    # the driver ends by the budget
+    large = DryRun(rows=10**9, labels_a_row=4.0, free_memory=10**9)
+    assert "select.budget is 5,000,000: by rounds the driver holds" in problems(large, select={"budget": 5_000_000})[0]
+
+
 def test_a_disk_that_is_too_small_is_refused_before_the_folder_is_there(tmp_path, monkeypatch):
     asked = []
 

@@ -1,13 +1,15 @@
 """Arrays as bytes: how packed blocks lie on disk and how answers travel, small and without pickle.
 
-A frame is an Arrow IPC stream of one row with a list for each array, compressed. Whole numbers are written in the
-fewest bytes that hold them, floats that repeat as places in a list of the different ones, and an array of one value as
-that value.
+A frame is the names, types and lengths of the arrays as JSON, and their values one after another, compressed by zstd.
+Whole numbers are written in the fewest bytes that hold them, floats that repeat as places in a list of the different
+ones, and an array of one value as that value.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import struct
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +20,9 @@ import pyarrow as pa
 Array: TypeAlias = npt.NDArray[Any]
 
 #: Level 1 makes blocks about as small as higher ones, several times as fast.
-_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
+_CODEC = pa.Codec("zstd", compression_level=1)
+#: Bytes of the JSON, and of the values before they were compressed.
+_START = struct.Struct("<IQ")
 #: Floats are written as places in a list of the different values where there are at most so many of those.
 _DIFFERENT = 1 << 16
 #: Ends of the names of what an array of floats is written as then.
@@ -36,38 +40,35 @@ def encode_arrays(arrays: Mapping[str, Array], *, told: Any = None) -> bytes:
     >>> found["n"].item(), found["x"].tolist()
     (3, [0.5, 0.5])
     """
-    fields, columns = [], []
+    about: list[tuple[str, str, str, int, int]] = []
+    parts: list[bytes] = []
     for name, array in _smaller(arrays).items():
         values = _narrowed(np.atleast_1d(array))
-        same = len(values) > 1 and _all_same(values)
-        values = values[:1] if same else values
-        kind = f"{len(array)} times" if same else "scalar" if array.ndim == 0 else ""
-        if told is not None:
-            told.update(f"{name} {kind} {array.dtype.str} {values.dtype.str} {len(values)}\n".encode())
-            told.update(values)
-        listed = pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), pa.array(values))
-        fields.append(pa.field(name, listed.type, metadata={"dtype": array.dtype.str, "kind": kind}))
-        columns.append(listed)
-    schema = pa.schema(fields)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return bytes(sink.getvalue())
+        # as many times as the one value is there; -1: a single value, 0: an array of several
+        times = len(values) if len(values) > 1 and _all_same(values) else 0 if array.ndim else -1
+        values = np.ascontiguousarray(values[:1] if times > 0 else values)
+        about.append((name, array.dtype.str, values.dtype.str, len(values), times))
+        parts.append(values.tobytes())
+    header, content = json.dumps(about, separators=(",", ":")).encode(), b"".join(parts)
+    if told is not None:
+        told.update(header)
+        told.update(content)
+    start = _START.pack(len(header), len(content))
+    return start + header + (_CODEC.compress(content, asbytes=True) if content else b"")
 
 
 def decode_arrays(data: Any) -> dict[str, Array]:
     """What `encode_arrays` was given, in the same types, as arrays of their own; `data`: bytes, or their buffer."""
-    with pa.ipc.open_stream(data) as reader:
-        batch = reader.read_next_batch()
+    view = memoryview(data)
+    length, size = _START.unpack_from(view)
+    about = json.loads(bytes(view[_START.size : _START.size + length]))
+    content = _CODEC.decompress(view[_START.size + length :], size, asbytes=True) if size else b""
     found: dict[str, Array] = {}
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        kind, dtype = field.metadata[b"kind"], field.metadata[b"dtype"].decode()
-        values = column.values.to_numpy(zero_copy_only=False).astype(dtype)
-        if kind == b"scalar":
-            values = values.reshape(())
-        elif kind:
-            values = np.full(int(kind.split()[0]), values[0])
-        found[field.name] = values
+    at = 0
+    for name, dtype, written, count, times in about:
+        values = np.frombuffer(content, written, count, at).astype(dtype)
+        at += values.size * np.dtype(written).itemsize
+        found[name] = np.full(times, values[0]) if times > 0 else values if times == 0 else values.reshape(())
     for name in [name.removesuffix(_VALUES) for name in found if name.endswith(_VALUES)]:
         found[name] = found.pop(name + _VALUES)[found.pop(name + _PLACES)]
     return found
