@@ -181,6 +181,7 @@ def main() -> None:
         ways = [(f"threshold {t}{' (auto)' if t == chosen.threshold else ''}", edges(t), {}) for t in
                 dict.fromkeys([*THRESHOLDS, chosen.threshold])]  # fmt: skip
         ways += [(f"b {b}", edges(0.75), {"phi": {"b": b}}) for b in BALANCES]
+        ways += [("all of auto", edges(chosen.threshold), {"phi": {"b": "auto"}, "norm": "auto"})]
         if args.propagation:
             ways = [(f"{kind}, threshold {t}", edges(t), {"propagation": kind}) for t in THRESHOLDS[1:]
                     for kind in ("mig", "invariant")]  # fmt: skip

@@ -5,6 +5,11 @@ Install it beside this package to compare. And the dense numpy loop that the pub
 matrix-vector product and one argmax a pick. Both get the propagated matrix in memory, and only their selection is
 timed; mig-spark is timed from Parquet, Spark included but for the session's start, and beside it the compiled greedy
 alone.
+
+    python benchmarks/rivals.py --small
+
+Small pools in this process: `mig_spark.select` on an Arrow table, apricot-select and submodlib on what they take in
+memory, each in a process of its own, the import of the package included; submodlib takes dense features alone.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+SMALL = (1_000, 3_000, 10_000, 30_000, 100_000)
 SIZES = (10_000, 30_000, 100_000)
 #: A dense loop or a rival that needs longer than this at one size is not run at the next.
 PATIENCE_SECONDS = 150
@@ -73,6 +79,76 @@ def apricot(args) -> dict:
     return {"seconds": time.perf_counter() - start}
 
 
+def select_here(args) -> dict:
+    """`mig_spark.select` on an Arrow table, its import included."""
+    import pyarrow.parquet as pq
+    from pools import label_names, make_pool
+
+    pool = make_pool(Path(args.folder), args.rows)
+    table, names = pq.read_table(pool.path, columns=["id", "labels", "score"]), label_names(pool.labels).to_pylist()
+    edges = [(names[i], names[j], float(w)) for i, j, w in zip(*pool.edges, strict=True)]
+    start = time.perf_counter()
+    from mig_spark import select
+
+    found = select(table, args.budget, edges=edges, upper_bound=False)
+    return {"seconds": time.perf_counter() - start, "rows": len(found.ids)}
+
+
+def apricot_here(args) -> dict:
+    """apricot-select, its import included."""
+    matrix, _ = propagated(args)
+    start = time.perf_counter()
+    from apricot import FeatureBasedSelection
+
+    FeatureBasedSelection(args.budget, concave_func="sqrt", optimizer="lazy").fit(matrix)
+    return {"seconds": time.perf_counter() - start}
+
+
+def submodlib_here(args) -> dict:
+    """submodlib's lazy greedy over features, its import included."""
+    matrix, _ = propagated(args)
+    features = matrix.toarray().tolist()
+    start = time.perf_counter()
+    from submodlib.functions.featureBased import FeatureBased, FeatureBasedFunction
+
+    chosen = FeatureBasedFunction(args.rows, features, matrix.shape[1], False, mode=FeatureBased.squareRoot)
+    chosen.maximize(budget=args.budget, optimizer="LazyGreedy", show_progress=False)
+    return {"seconds": time.perf_counter() - start}
+
+
+MEASURES = {"dense": dense, "apricot": apricot, "select_here": select_here, "apricot_here": apricot_here,
+            "submodlib_here": submodlib_here}  # fmt: skip
+
+
+def small() -> None:
+    """Small pools in one process each."""
+    import subprocess
+
+    folder = Path(os.environ.get("TMPDIR", "/tmp")) / "mig-spark-benchmarks"
+    print("| rows | budget | mig_spark.select | apricot-select | submodlib |\n| --- | --- | --- | --- | --- |")
+    tired: set[str] = set()
+    for rows in SMALL:
+        shown = []
+        for name in ("select_here", "apricot_here", "submodlib_here"):
+            if name in tired:
+                shown.append("")
+                continue
+            command = [sys.executable, __file__, "--measure", name, "--rows", str(rows), "--budget", str(rows // 20),
+                       "--folder", str(folder)]  # fmt: skip
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                tired.add(name)
+                shown.append(f"more than {PATIENCE_SECONDS} s")
+                continue
+            if done.returncode:
+                tired.add(name)
+                shown.append(done.stderr.strip().splitlines()[-1][:60] if done.stderr else "failed")
+                continue
+            shown.append(f"{json.loads(done.stdout.splitlines()[-1])['seconds']:.2f} s")
+        print(f"| {rows:,} | {rows // 20:,} | {' | '.join(shown)} |", flush=True)
+
+
 def beside_rivals() -> None:
     """Print the table."""
     import subprocess
@@ -125,9 +201,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--budget", type=int)
     parser.add_argument("--folder")
-    parser.add_argument("--measure", choices=["dense", "apricot"])
+    parser.add_argument("--small", action="store_true", help="small pools, in one process each")
+    parser.add_argument("--measure", choices=list(MEASURES))
     args = parser.parse_args()
-    print(json.dumps({"dense": dense, "apricot": apricot}[args.measure](args)))
+    if args.small:
+        small()
+        return
+    print(json.dumps(MEASURES[args.measure](args)))
 
 
 if __name__ == "__main__":

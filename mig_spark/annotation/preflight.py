@@ -25,6 +25,8 @@ from mig_spark.lakehouse.tables import Store
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+#: Seconds that the first rows take anyway.
+_SOON = 5.0
 SAMPLE_ROWS = 200
 _SECONDS_AN_ANSWER = 1.0
 
@@ -197,9 +199,13 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
     from pyspark.sql import functions as sf
 
     cores = slots(store)
-    said = run_annotators(rows.repartition(cores, "_key"), annotators, ["_key"], with_cost=True)
-    started = time.perf_counter()
     sums = [sf.sum(name).alias(name[1:]) for name in COST_COLUMNS]
+    started = time.perf_counter()
+    # what is made once a process, or once a machine, says nothing of the rows to come
+    first = run_annotators(rows.limit(2 * cores).repartition(cores), annotators, ["_key"], with_cost=True)
+    loads = float(first.agg(*sums).collect()[0]["load_seconds"] or 0.0)
+    ready = time.perf_counter() - started
+    said = run_annotators(rows.repartition(cores, "_key"), annotators, ["_key"], with_cost=True)
     tagger = next((a for a in annotators if a.makes == TAGS), None)
     if tagger is not None:
         labels = sf.size("labels")
@@ -211,11 +217,9 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
         preview.labels_a_row = float(cost["labels"])
     busy = float(cost["seconds"] or 0.0)
     preview.seconds += count * busy / preview.sampled / cores
-    loads = float(cost["load_seconds"] or 0.0)
-    if loads:
-        preview.notes.append(
-            f"loading models took {loads:.1f} s of the {time.perf_counter() - started:.1f} s of the sample"
-        )
+    if loads or ready > _SOON:
+        of_models = f", {loads:.1f} s of them to load models" if loads else ""
+        preview.notes.append(f"the first rows took {ready:.1f} s{of_models}, which is not in the time of the rows")
     if any(a.slow for a in annotators):
         preview.notes.append("a warm model is faster than these first rows: the time is more likely less than more")
 
