@@ -211,7 +211,7 @@ def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
         yield parts
     else:
         files, size = sum(len(p.files) for p in parts), sum(f.size for p in parts for f in p.files)
-        tables = [f"{p.name} at version {p.version}" for p in parts if not p.files]
+        tables = [f"{p.name}{p.shown_version}" for p in parts if not p.files]
         said = "; ".join([*([f"{files:,} files, {size / 1e6:,.1f} MB"] if files else []), *tables])
         yield Finding("pool.path", True, said)
     can = _tried("output", lambda: see_that_stages_can_run(spark, config.output), "see docs/deploy.md")

@@ -343,8 +343,7 @@ def _look_at_table(found: Survey, part: Part, config: PoolConfig, spark: SparkSe
     from mig_spark.ingest.pool import json_records, read_table_part
 
     assert spark is not None, "tables are looked at through Spark"
-    version = "" if part.version is None else f" at version {part.version}"
-    kind = {"delta": f"a Delta table{version}", "table": f"a table of the catalog{version}"}
+    kind = {"delta": f"a Delta table{part.shown_version}", "table": f"a table of the catalog{part.shown_version}"}
     found.forms.append(kind.get(part.kind, f"{len(part.files):,} Parquet files, read through Spark"))
     df = read_table_part(spark, part)
     found.add(df.count())

@@ -34,9 +34,10 @@ TESTS = [
     "tests/spark/test_pool.py::test_ids_and_copies",
     "tests/spark/test_merges.py",
     "tests/cluster/test_connect.py",
+    "tests/cluster/test_iceberg.py",
 ]
 #: `matrix` marks the long tests that this is about too: replays, extended selections, tables of older releases, Spark
-#: Connect.
+#: Connect, tables of Iceberg.
 MARKS = "(not long or matrix) and not model and not faults and (not cluster or matrix)"
 EXTRAS = "local,dev"
 

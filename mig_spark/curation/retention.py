@@ -1,4 +1,5 @@
-"""How long a run can be replayed: Delta deletes the files of old versions after a retention time set on each table."""
+"""How long a run can be replayed: Delta deletes the files of old versions after a retention time set on each table, and
+Iceberg's `expire_snapshots` goes by another one."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Any
 
 from mig_spark.contracts import TABLES
 from mig_spark.ingest.sources import Part
+from mig_spark.lakehouse import iceberg, sql
 from mig_spark.lakehouse.spark_failures import root_cause
-from mig_spark.lakehouse.sql import days_kept, keep_for, literal, table_properties
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import masked_keys
 
@@ -48,13 +49,15 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
             told.append(f"{unknown}: its address is on record without its secret")
             continue
         try:
-            days, how = _short(store, Part(part["kind"], part["name"]).sql_name)
+            source = Part(part["kind"], part["name"], version=part["version"], format=part.get("format"))
+            days, how = _short(store, source.sql_name, source.format)
         except PySparkException as e:
             told.append(f"{unknown} ({root_cause(e)})")
             continue
         if how:
+            one = source.version_name
             told.append(
-                f"the source {part['name']} keeps old versions for {days:g} days: after that its version "
+                f"the source {part['name']} keeps old {one}s for {days:g} days: after that its {one} "
                 f"{part['version']} may not be read again (ALTER TABLE ... SET TBLPROPERTIES ({how}))"
             )
     for text in told:
@@ -62,9 +65,10 @@ def warn_of_short_retention(store: Store, inputs: Iterable[dict[str, Any]]) -> l
     return told
 
 
-def _short(store: Store, name: str) -> tuple[float, str]:
+def _short(store: Store, name: str, form: str | None = None) -> tuple[float, str]:
     """Days that a table keeps what old versions need, and what would have it keep that long enough; nothing if it
-    does."""
-    days, wanted = days_kept(table_properties(store.spark, name)), keep_for(store.output.keep_days)
+    does. `form`: `iceberg`, or Delta's."""
+    rules = iceberg if form == "iceberg" else sql
+    days, wanted = rules.days_kept(sql.table_properties(store.spark, name)), rules.keep_for(store.output.keep_days)
     short = [key for key, kept in days.items() if kept < store.output.keep_days]
-    return min(days.values()), ", ".join(f"{literal(key)} = {literal(wanted[key])}" for key in short)
+    return min(days.values()), ", ".join(f"{sql.literal(key)} = {sql.literal(wanted[key])}" for key in short)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.config import PoolConfig
 from mig_spark.contracts import POOL
 from mig_spark.errors import InputError, ReplayError
-from mig_spark.ingest.pool import judge, parse_parts, repeated_ids
+from mig_spark.ingest.pool import judge, parse_parts, read_table_part, repeated_ids
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.runtime import computed_once
-from mig_spark.lakehouse.spark_failures import unreadable_files
+from mig_spark.lakehouse.spark_failures import root_cause, spark_errors, unreadable_files
 from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def parts_then(
         The parts, and notes on what changed since.
 
     Raises:
-        ReplayError: a table or files are gone.
+        ReplayError: a table, its version, or files are gone.
     """
     try:
         parts = find_parts(spark, config)
@@ -141,5 +141,20 @@ def parts_then(
             files = part.files if summed else tuple(f for f in part.files if mask_secrets(f.path) in listed)
             again += [replace(part, files=files)] if files else []
         elif (entry := then.get((part.kind, mask_secrets(part.name)))) is not None:
-            again.append(replace(part, version=entry.get("version")))
+            again.append(_still_there(spark, replace(part, version=entry.get("version"))))
     return again, notes
+
+
+def _still_there(spark: SparkSession, part: Part) -> Part:
+    """The part, where its version can still be read, which its schema and one row tell."""
+    if part.version is None:
+        return part
+    try:
+        read_table_part(spark, part).limit(1).collect()
+        return part
+    except spark_errors() as e:
+        raise ReplayError(
+            f"the source is gone: {plain_path(mask_secrets(part.name))}{part.shown_version} cannot be read any more "
+            f"({root_cause(e)}): what was expired or removed does not come back; replay without --from-source, and "
+            "export as records, do not read it"
+        ) from None

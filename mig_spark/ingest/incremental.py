@@ -2,9 +2,10 @@
 
 RECORDS keeps every record as it was last parsed, with its place in the source. A changed file is found by its size and
 modification time; changed rows of a Delta table by its Change Data Feed where that is enabled, else by comparing the
-two versions row by row. The changes are first written to CHANGES, then merged into RECORDS, then into `pool`, each in
-one commit. The commit to RECORDS records which state of the source it stands for, and the commit to `pool` which state
-of RECORDS, so the next run can finish what a run that died in between left undone.
+two versions row by row, as the snapshots of an Iceberg table are. The changes are first written to CHANGES, then merged
+into RECORDS, then into `pool`, each in one commit. The commit to RECORDS records which state of the source it stands
+for, and the commit to `pool` which state of RECORDS, so the next run can finish what a run that died in between left
+undone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mig_spark.ingest.pool import (
     json_records,
     parse_parts,
     parse_texts,
+    read_table_part,
     split_records,
 )
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
@@ -35,7 +37,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +48,10 @@ _COMMITS = 200
 
 @dataclass(frozen=True)
 class SourceState:
-    """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions by name; `data`, a
-    number that rises with every change of its rows; `ids`, Delta's own ids of the tables; `rules`, by which its records
-    were parsed. Names are without passwords: anyone who can read the output reads them in its commits."""
+    """What RECORDS stands for: `pool`, hash of the section of the config; `tables`, Delta versions or Iceberg snapshots
+    by name; `data`, a number that rises with every change of its rows; `ids`, what tells the tables from others of the
+    same name; `rules`, by which its records were parsed. Names are without passwords: anyone who can read the output
+    reads them in its commits."""
 
     pool: str
     tables: dict[str, int]
@@ -169,7 +172,7 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
 
     Returns:
         How the changes were found, and None. Or an empty text, and why they cannot be found: the version of a table
-        that the last run read is gone (VACUUM, or its log was cleaned up), or it cannot be read.
+        that the last run read is gone (VACUUM, a cleaned log, an expired snapshot), or it cannot be read.
     """
     moved = [p for p in parts if p.version is not None and p.version != before.tables[shown_name(p)]]
     try:
@@ -178,7 +181,9 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
         if not moved:
             with unreadable_files(config.pool.path):
                 raise
-        seen = ", ".join(f"{plain_path(shown_name(p))} since version {before.tables[shown_name(p)]}" for p in moved)
+        seen = ", ".join(
+            f"{plain_path(shown_name(p))} since {p.version_name} {before.tables[shown_name(p)]}" for p in moved
+        )
         return "", f"the changes of {seen} cannot be read any more ({root_cause(e)})"
 
 
@@ -205,7 +210,8 @@ def _find_changes(store: Store, config: Config, parts: Sequence[Part], before: S
             frame, by = _table_changes(store, config, part, before.tables[shown_name(part)])
             frames.append(frame)
             how.append(
-                f"{plain_path(shown_name(part))} {by}, versions {before.tables[shown_name(part)]} to {part.version}"
+                f"{plain_path(shown_name(part))} {by}, {part.version_name}s {before.tables[shown_name(part)]} to "
+                f"{part.version}"
             )
     empty = store.spark.createDataFrame([], CHANGES.ddl())
     store.write(CHANGES, reduce(lambda a, b: a.unionByName(b), frames) if frames else empty)
@@ -232,7 +238,8 @@ def _file_changes(
 
 
 def _table_changes(store: Store, config: Config, part: Part, version: int) -> tuple[DataFrame, str]:
-    """What changed in a Delta table. Its rows have no position, so equal rows are told apart by counting them."""
+    """What changed in a table since `version`. Its rows have no position, so equal rows are told apart by counting
+    them."""
     from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
@@ -272,22 +279,20 @@ def _record_counts(store: Store, part: Part, version: int) -> tuple[DataFrame, s
     else:
         sides = []
         for at, sign in ((part.version, 1), (version, -1)):
-            df = _at(spark, part, at)
+            df = read_table_part(spark, replace(part, version=at))
             sides.append(df.select(json_records(df).alias("value"), sf.lit(sign).alias("n")))
-        told, by = sides[0].union(sides[1]), "by comparing its versions"
+        told, by = sides[0].union(sides[1]), f"by comparing its {part.version_name}s"
     counted = told.groupBy(sf.xxhash64("value").alias("_h"), "value").agg(sf.sum("n").alias("n"))
     return counted.where("n != 0").select("value", "n"), by
 
 
-def _at(spark: SparkSession, part: Part, version: int) -> DataFrame:
-    reader = spark.read.option("versionAsOf", version)
-    return reader.format("delta").load(part.name) if part.kind == "delta" else reader.table(part.name)
-
-
 def _change_feed(store: Store, part: Part, version: int) -> DataFrame | None:
-    """The table's Change Data Feed since `version`; None where it was not enabled for all of that time."""
+    """The Change Data Feed of a Delta table since `version`; None where it was not enabled for all of that time, and
+    for other tables."""
     from pyspark.errors import PySparkException
 
+    if part.format is not None:
+        return None
     reader = store.spark.read.option("readChangeFeed", "true").option("startingVersion", version + 1)
     reader = reader.option("endingVersion", str(part.version)).format("delta")
     try:

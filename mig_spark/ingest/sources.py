@@ -9,11 +9,12 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mig_spark.config import PoolConfig
 from mig_spark.errors import InputError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
+from mig_spark.lakehouse.iceberg import current_snapshot, refuse_folder
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, may_be_table, names_table
 from mig_spark.lakehouse.sql import history, quote
@@ -53,7 +54,7 @@ _FOREIGN = {
     b"\xff\xfe": "UTF-16 text (UTF-8 is read)",
     b"\xfe\xff": "UTF-16 text (UTF-8 is read)",
 }
-_READ = "JSONL, JSON and Parquet files (.gz too) and Delta tables are read"
+_READ = "JSONL, JSON and Parquet files (.gz too), Delta and Iceberg tables are read"
 _FAMILY = {"parquet": "parquet", "json": "json", "jsonl": "json"}
 #: Formats that a file may have, by the configured format and by the kind recognised.
 _EXPECTED = {
@@ -75,10 +76,11 @@ class Part:
             that Python can open).
         name: path or catalog name.
         files: the files found, where it is made of files.
-        version: Delta version that is read.
+        version: Delta version that is read; of an Iceberg table the snapshot's id.
         base: folder below which `key=value` folders are partition columns; None: there are none.
         committed: when the table's version was committed, milliseconds since 1970 UTC. A table that was dropped and
             created again has the same version numbers at other times.
+        format: of a catalog's table: `iceberg`; None: Delta, or one that has no versions.
     """
 
     kind: str
@@ -87,6 +89,7 @@ class Part:
     version: int | None = None
     base: str | None = None
     committed: int | None = None
+    format: Literal["iceberg"] | None = None
 
     @property
     def is_json(self) -> bool:
@@ -96,8 +99,18 @@ class Part:
     @property
     def tells_changes(self) -> bool:
         """Whether its files or its version say that it has changed: not of a view or a catalog table of another format
-        than Delta."""
+        than Delta and Iceberg."""
         return bool(self.files) or self.version is not None
+
+    @property
+    def version_name(self) -> str:
+        """What a version of it is called."""
+        return "snapshot" if self.format == "iceberg" else "version"
+
+    @property
+    def shown_version(self) -> str:
+        """Its version with its name, such as ` at version 3`; empty where it has none."""
+        return "" if self.version is None else f" at {self.version_name} {self.version}"
 
     @property
     def sql_name(self) -> str:
@@ -113,7 +126,9 @@ def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
         config: path and format.
 
     Raises:
-        InputError: something is not there, is empty, or is not of the format that the config says.
+        InputError: something is not there, is empty, or is not of the format that the config says; an Iceberg table is
+            named by its folder.
+        DependencyError: a table's catalog lacks its classes.
     """
     paths = [config.path] if isinstance(config.path, str) else list(config.path)
     if not paths or not all(p.strip() for p in paths):
@@ -140,7 +155,8 @@ def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
 def pool_inputs(
     parts: Iterable[Part], *, contents: Mapping[str, tuple[int, str]] | None = None
 ) -> list[dict[str, Any]]:
-    """What was read, for the table `runs`: a table's version, or files with size and modification time.
+    """What was read, for the table `runs`: a table's version (of an Iceberg table, which `format` tells, the snapshot's
+    id), or files with size and modification time.
 
     A part with more than `LISTED_FILES` files is recorded as their number, total bytes and the sha256 of the listing.
 
@@ -152,6 +168,8 @@ def pool_inputs(
     inputs = []
     for part in parts:
         entry: dict[str, Any] = {"kind": part.kind, "name": part.name}
+        if part.format is not None:
+            entry["format"] = part.format
         if part.version is not None:
             entry |= {"version": part.version, "committed_ms": part.committed}
         if part.files:
@@ -217,7 +235,10 @@ def _folder(spark: SparkSession | None, fs: Files, folder: FileInfo, form: str) 
     parts: list[Part] = []
     pending = [folder.path]
     while pending:
-        for entry in fs.children(pending.pop(0)):
+        here = pending.pop(0)
+        inside = fs.children(here)
+        refuse_folder(fs, here, inside)
+        for entry in inside:
             if entry.hidden:
                 continue
             if not entry.is_dir:
@@ -386,16 +407,27 @@ def _catalog_table(spark: SparkSession | None, name: str, form: str) -> Part | N
     part = Part("table", name)
     with contextlib.suppress(AnalysisException):
         part = _at_newest(spark, part)
-    if part.version is None and form == "delta":
+    if part.version is None:
+        with contextlib.suppress(AnalysisException):
+            part = _at_snapshot(spark, part)
+    if form == "delta" and (part.version is None or part.format is not None):
         raise InputError(f"pool.format is delta, but the table {name} is none: set pool.format: auto")
     return part
 
 
 def table_id(spark: SparkSession, part: Part) -> str:
-    """Delta's id of a table; a table that was dropped and created again has another one."""
+    """What tells a table from one that was dropped and created again under its name: Delta's id of it. Iceberg's tables
+    have no version numbers in common, so their format will do."""
+    if part.format is not None:
+        return part.format
     return str(spark.sql(f"DESCRIBE DETAIL {part.sql_name}").collect()[0]["id"])
 
 
 def _at_newest(spark: SparkSession, part: Part) -> Part:
     [newest] = history(spark, part.sql_name, 1).collect()
     return replace(part, version=int(newest["version"]), committed=int(newest["ms"]))
+
+
+def _at_snapshot(spark: SparkSession, part: Part) -> Part:
+    found = current_snapshot(spark, part.name)
+    return part if found is None else replace(part, version=found[0], committed=found[1], format="iceberg")

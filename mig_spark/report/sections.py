@@ -386,9 +386,10 @@ def run(data: ReportData) -> Section:
         note = "Versions of the Delta tables that the selection was made from, and of itself: replay reads them again."
         blocks[1].append(card("Tables", note, pairs(data.tables.items())))
     if data.inputs:
-        blocks[1].append(
-            card("Inputs", "", pairs(flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")))
-        )
+        facts = flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")
+        # the id of a snapshot is a name, which is to be copied, and no quantity
+        shown = [(key, str(value) if key.endswith(".version") else value) for key, value in facts]
+        blocks[1].append(card("Inputs", "", pairs(shown)))
     if data.config:
         own = pairs(flatten(unlike_defaults(data.config)))
         config = f"{own}<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"

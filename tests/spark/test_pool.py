@@ -13,10 +13,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from mig_spark.config import Config, OutputConfig, PoolConfig, build_config
 from mig_spark.contracts import POOL, REJECTED
-from mig_spark.errors import InputError
+from mig_spark.errors import DependencyError, InputError
 from mig_spark.ingest.pool import ingest_pool, parse_parts
 from mig_spark.ingest.sources import find_parts, pool_inputs
 from mig_spark.kernels.ingest import rejects
+from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.tables import Store
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -260,6 +261,39 @@ def test_what_cannot_work_is_said_in_one_line_and_nothing_is_written(
         assert "Exception" not in message
         assert caught.value.exit_code == 2
         assert not output.exists(), message
+
+
+def test_what_is_of_iceberg_and_cannot_be_read_as_such_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """Without Iceberg's classes; tests/cluster/test_iceberg.py has them."""
+    table = tmp_path / "in" / "rows"
+    spark.createDataFrame([(1, "q", "a")], "id int, question string, answer string").write.parquet(f"{table}/data")
+    (path,) = find_parts(spark, PoolConfig(path=str(tmp_path / "in")))
+    assert path.kind == "parquet"
+    write(table / "metadata" / "notes.json", {})
+    for made, refused in (("v1.json", False), ("00000-5f3c6d1e-0b5e-4a1c-9d0a-6f2b8c7d1e2f.metadata.json", True)):
+        (table / "metadata" / made).write_text("{}")
+        for named in (table, tmp_path / "in"):
+            for session in (spark, None):
+                if refused:
+                    with pytest.raises(
+                        InputError, match=f"^{table} is the folder of an Iceberg table, whose files may"
+                    ):
+                        find_parts(session, PoolConfig(path=str(named)))
+                else:
+                    assert {p.kind for p in find_parts(session, PoolConfig(path=str(named)))} >= {"parquet"}
+    with pytest.raises(InputError, match="is the folder of an Iceberg table"):
+        what_is(spark, str(table))
+
+    # as a Hive metastore has one that a catalog of another kind is asked for
+    spark.sql("CREATE DATABASE IF NOT EXISTS ice")
+    try:
+        spark.sql("CREATE TABLE ice.rows (id INT) USING parquet TBLPROPERTIES ('table_type' = 'ICEBERG')")
+        with pytest.raises(
+            DependencyError, match=r"^ice\.rows is an Iceberg table, which its catalog here does not read"
+        ):
+            find_parts(spark, PoolConfig(path="ice.rows"))
+    finally:
+        spark.sql("DROP DATABASE ice CASCADE")
 
 
 @pytest.mark.long
