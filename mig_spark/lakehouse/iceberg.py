@@ -52,8 +52,8 @@ def current_snapshot(spark: SparkSession, name: str) -> tuple[int, int | None] |
 
     properties = table_properties(spark, name)
     if not properties.get("format", "").startswith("iceberg/"):
-        # a Hive metastore or Glue says this of Iceberg tables, whichever catalog asks
-        if properties.get("table_type", "").upper() == "ICEBERG":
+        # a Hive metastore and Glue keep this of Iceberg tables, and say it to any catalog that asks
+        if "metadata_location" in properties:
             raise DependencyError(f"{name} is an Iceberg table, which its catalog here does not read: {HINT}")
         return None
     # Iceberg's catalogs keep tables that a session has opened, as they were then

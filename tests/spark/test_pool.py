@@ -287,7 +287,7 @@ def test_what_is_of_iceberg_and_cannot_be_read_as_such_is_refused(spark: SparkSe
     # as a Hive metastore has one that a catalog of another kind is asked for
     spark.sql("CREATE DATABASE IF NOT EXISTS ice")
     try:
-        spark.sql("CREATE TABLE ice.rows (id INT) USING parquet TBLPROPERTIES ('table_type' = 'ICEBERG')")
+        spark.sql(f"CREATE TABLE ice.rows (id INT) USING parquet TBLPROPERTIES ('metadata_location' = '{table}')")
         with pytest.raises(
             DependencyError, match=r"^ice\.rows is an Iceberg table, which its catalog here does not read"
         ):
