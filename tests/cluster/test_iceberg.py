@@ -19,7 +19,7 @@ RUNTIMES = {"4.1": "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0"}
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.matrix]
 with_runtime = pytest.mark.skipif(
     LINE not in RUNTIMES,
-    reason=f"no build of Iceberg was tried with Spark {LINE} (there is none for 4.2): make test-matrix runs this on 4.1",
+    reason=f"no build of Iceberg was tried with Spark {LINE} (there is none for 4.2): make test-matrix does on 4.1",
 )
 
 #: Begins each script: a session as a config asks for it, and a pool of which each step writes a part.
