@@ -30,7 +30,7 @@ from mig_spark.config import AnnotateConfig
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation import student as kernel
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS
-from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, from_rows
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import vectors_of_rows
@@ -139,7 +139,7 @@ def _fit(
     )
     if len(drawn.ids) < LEAST_ROWS:
         raise AnnotationError(_too_few(lesson, len(drawn.ids)))
-    only = store.spark.createDataFrame([(row_id,) for row_id in drawn.ids], "id string")
+    only = from_rows(store.spark, [(row_id,) for row_id in drawn.ids], "id string")
     cost = annotate_missing(store, teaching, config, run_id, alone=False, only=only, spent=spent)
     spent["rows"] = 0.0  # the sample's rows are counted with the pool
     fitted = fit(lesson, _answers(store, teaching, lesson, drawn, only), drawn, run_id)

@@ -13,6 +13,7 @@ from mig_spark.annotation.student import Lesson
 from mig_spark.contracts import STUDENTS
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation.student import Agreement, Student
+from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _as_row(store: Store, lesson: Lesson, fitted: Fitted) -> DataFrame:
         "run_id": fitted.run_id,
         "fitted_at": dt.datetime.now(dt.timezone.utc),
     }
-    return store.spark.createDataFrame([tuple(said[name] for name in STUDENTS.names)], STUDENTS.ddl())
+    return from_rows(store.spark, [[said[name] for name in STUDENTS.names]], STUDENTS.ddl())
 
 
 def told(lesson: Lesson, fitted: Fitted) -> dict[str, Any]:

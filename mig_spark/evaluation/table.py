@@ -11,6 +11,7 @@ from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, EVIDENCE
 from mig_spark.evaluation.evidence import Evidence, Line, in_order
 from mig_spark.kernels.evaluation.measures import Difference
+from mig_spark.lakehouse.runtime import from_rows
 
 if TYPE_CHECKING:
     from mig_spark.lakehouse.tables import Store
@@ -39,7 +40,7 @@ def write_evidence(store: Store, evidence: Evidence, config: Config, annotated_v
          *_sides(one.beside_random), *_sides(one.own_beside), *told)
         for one in evidence.lines
     ]  # fmt: skip
-    store.write(EVIDENCE, store.spark.createDataFrame(rows, EVIDENCE.ddl()))
+    store.write(EVIDENCE, from_rows(store.spark, rows, EVIDENCE.ddl()))
 
 
 def _sides(one: Difference | None) -> tuple[float | None, float | None, float | None]:

@@ -32,6 +32,7 @@ from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.local_files import FileInfo
+from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.spark_failures import root_cause, spark_errors, unreadable_files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -348,4 +349,4 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
 
 def _write_listing(store: Store, parts: Sequence[Part]) -> None:
     rows = sorted((plain_path(f.path), f.size, f.modified) for p in parts for f in p.files)
-    store.write(SOURCE_FILES, store.spark.createDataFrame(rows, SOURCE_FILES.ddl()))
+    store.write(SOURCE_FILES, from_rows(store.spark, rows, SOURCE_FILES.ddl()))

@@ -24,7 +24,7 @@ from mig_spark.contracts import LEASES, POOL, RUNS
 from mig_spark.errors import LeaseError
 from mig_spark.lakehouse.claims import ENDED, Event, here, holder, lives, process_began, standing
 from mig_spark.lakehouse.commits import Commit
-from mig_spark.lakehouse.runtime import server_identity
+from mig_spark.lakehouse.runtime import from_rows, server_identity
 from mig_spark.lakehouse.tables import Store
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Lease:
             if event != "claim" and self._claim is not None:
                 said |= {"claim": self._claim.order, "claimed": self._claim.since}
             row = (self._store.writer.run_id, event, until, said["host"], said["pid"])
-            df = self._store.spark.createDataFrame([row], LEASES.ddl())
+            df = from_rows(self._store.spark, [row], LEASES.ddl())
             self._store.write(LEASES, df, mode="append", told={"lease": said})
 
     def _events(self) -> list[Event]:

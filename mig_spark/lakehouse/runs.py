@@ -17,6 +17,7 @@ from typing import Any
 from mig_spark.config import Config
 from mig_spark.contracts import RUNS
 from mig_spark.errors import ConfigError
+from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
@@ -128,7 +129,7 @@ class Run:
             "error": error,
             **{name: json.dumps(plain[name]) for name in _JSON_COLUMNS},
         }
-        df = store.spark.createDataFrame([tuple(row[n] for n in RUNS.names)], RUNS.ddl())
+        df = from_rows(store.spark, [[row[n] for n in RUNS.names]], RUNS.ddl())
         store.write(RUNS, df, mode="append")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
@@ -17,10 +17,16 @@ from mig_spark.lakehouse.spark_failures import first_line, spark_errors
 if TYPE_CHECKING:
     from pyspark import StorageLevel
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: Arrow's types of the columns that `from_rows` knows, by Spark's names; arrays of these besides.
+_PLAIN = {
+    "string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(),
+    "boolean": pa.bool_(), "binary": pa.binary(), "timestamp": pa.timestamp("us", tz="UTC"),
+}  # fmt: skip
 
 #: What Databricks says of commands that serverless compute does not have.
 _SERVERLESS = re.compile("serverless", re.IGNORECASE)
@@ -145,6 +151,30 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
     if modern:
         return spark.createDataFrame(table)
     return spark.createDataFrame(table.to_pandas())
+
+
+def from_rows(spark: SparkSession, rows: Sequence[Sequence[Any]], ddl: str) -> DataFrame:
+    """A few rows of this process as a DataFrame. They travel as Arrow: of a list, Spark makes an RDD, and asks a Python
+    worker of its own to read it, which takes a second to start.
+
+    Args:
+        spark: the session.
+        rows: the values of each, in order of the columns; times have a time zone.
+        ddl: the columns and their types.
+    """
+    schema = schema_of(spark, ddl)
+    if not rows or int(spark.version.split(".")[0]) < 4:
+        return spark.createDataFrame([tuple(row) for row in rows], schema)
+    kinds = [pa.field(f.name, _arrow_type(f.dataType), f.nullable) for f in schema.fields]
+    columns = [pa.array([row[k] for row in rows], kind.type) for k, kind in enumerate(kinds)]
+    return spark.createDataFrame(pa.Table.from_arrays(columns, schema=pa.schema(kinds)), schema)
+
+
+def _arrow_type(kind: DataType) -> pa.DataType:
+    """The Arrow type of a column; pyspark's own function for it has other arguments in every version."""
+    from pyspark.sql.types import ArrayType
+
+    return pa.list_(_arrow_type(kind.elementType)) if isinstance(kind, ArrayType) else _PLAIN[kind.simpleString()]
 
 
 def schema_of(spark: SparkSession, ddl: str) -> StructType:

@@ -20,7 +20,7 @@ from mig_spark.kernels.selection.rows import Rows
 from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.usable import first_reasons
 from mig_spark.labels.label_graph import LabelGraph, load_graph
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, sent
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, from_rows, sent
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
 from mig_spark.selection.label_parameters import read_parameters
@@ -346,7 +346,7 @@ class Story:
         full = self._full_classes()
         if full:
             lines = [(value, f"{said} from rank {at:,} on") for value, (at, said) in full.items()]
-            over = over.join(sf.broadcast(self._spark.createDataFrame(lines, "quota string, _full string")), "quota",
+            over = over.join(sf.broadcast(from_rows(self._spark, lines, "quota string, _full string")), "quota",
                              "left")  # fmt: skip
         else:
             over = over.withColumn("_full", sf.lit(None).cast("string"))
