@@ -16,6 +16,7 @@ from mig_spark.config import edge_threshold
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation.embedding import check_installed, embed_texts, load_model
 from mig_spark.kernels.annotation.group_names import is_group
+from mig_spark.kernels.annotation.kept_vectors import kept_vectors
 from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.kernels.labels import similarity
 from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
@@ -34,6 +35,7 @@ GREATEST_WEIGHT = 1e100
 
 # labels that are embedded in one call: a fixed number, so that vectors do not depend on the number of cores
 _CHUNK = 512
+_CHUNKS_A_TASK = 4
 #: Stands for no limit on the labels of a row.
 MANY_LABELS = 1 << 30
 #: `graph.max_labels` where no config says otherwise.
@@ -77,9 +79,17 @@ def embed_labels_here(labels: list[str], *, model: str) -> np.ndarray:
     _refuse_too_many(labels, MAX_LABELS)
     if not labels:
         return np.empty((0, 1), dtype=np.float32)
-    encoder = load_model(model)
-    chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
-    return np.concatenate([embed_texts(chunk, encoder)[0] for chunk in chunks])
+
+    def made() -> np.ndarray:
+        encoder = load_model(model)
+        return np.concatenate([embed_texts(chunk, encoder)[0] for chunk in _chunks(labels)])
+
+    return kept_vectors(model, labels, made, chunk=_CHUNK)
+
+
+def _chunks(labels: list[str]) -> list[list[str]]:
+    """The labels that are embedded in one call each."""
+    return [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
 
 
 def _similar(vectors: np.ndarray, labels: list[str], threshold: float) -> pa.Table:
@@ -133,7 +143,8 @@ def describe_threshold(chosen: ChosenThreshold) -> str:
 
 
 def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labels: int = MAX_LABELS) -> np.ndarray:
-    """Embeddings of the labels, float32 (labels, dimensions), computed by the executors.
+    """Embeddings of the labels, float32 (labels, dimensions), computed by the executors where this machine has not kept
+    them.
 
     Raises:
         InputError: there are more than `max_labels`, whose pairs the driver could not compare in a sensible time.
@@ -144,10 +155,15 @@ def embed_labels(spark: SparkSession, labels: list[str], *, model: str, max_labe
         return np.empty((0, 1), dtype=np.float32)
     check_installed()
     model_folder(model)
-    chunks = [labels[k : k + _CHUNK] for k in range(0, len(labels), _CHUNK)]
+    return kept_vectors(model, labels, lambda: _embed_in_executors(spark, labels, model), chunk=_CHUNK)
+
+
+def _embed_in_executors(spark: SparkSession, labels: list[str], model: str) -> np.ndarray:
+    chunks = _chunks(labels)
     numbers = pa.array(range(len(chunks)), pa.int32())
     table = pa.table({"chunk": numbers, "texts": pa.array(chunks, pa.list_(pa.string()))})
-    df = from_arrow(spark, table).repartition(len(chunks), "chunk")
+    # a task that has little to embed takes longer to load the model
+    df = from_arrow(spark, table).repartition(-(-len(chunks) // _CHUNKS_A_TASK), "chunk")
     embedded = df.mapInArrow(embed_chunks(model, threads=task_cpus(spark)), "chunk int, vectors binary")
     with executor_failures(AnnotationError, "the labels could not be embedded in an executor"):
         answered = collect_arrow(embedded)

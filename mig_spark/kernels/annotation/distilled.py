@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.embedding import F32, Encoder, embed_texts, load_model
+from mig_spark.kernels.annotation.folders import user_cache
 from mig_spark.kernels.annotation.models import quiet, record_load
 from mig_spark.kernels.compiled import njit
 
@@ -108,7 +108,7 @@ def load_static(
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     started = time.perf_counter()
-    root = Path(cache_dir) if cache_dir else _default_cache()
+    root = Path(cache_dir) if cache_dir else user_cache()
     folder = root / f"distilled-{digest[:32]}"
     try:
         with _lock(root, folder.name):
@@ -291,14 +291,3 @@ def _lock(root: Path, name: str) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _default_cache() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mig-spark"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            return home
-    except OSError:
-        # executors often have no home of their own
-        return Path(tempfile.gettempdir()) / f"mig-spark-{os.getuid() if os.name == 'posix' else 'cache'}"

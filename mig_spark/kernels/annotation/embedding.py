@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError
+from mig_spark.kernels.annotation.kept_vectors import kept_vectors
 from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, model_folder
 from mig_spark.kernels.annotation.models import (
     pick_device,
@@ -180,11 +181,15 @@ def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[dict[st
 
 
 def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256) -> F32:
-    """Label embeddings, float32 (L, d), computed once a process and vocabulary."""
+    """Label embeddings, float32 (L, d), computed once a process and vocabulary, or where `kept_vectors` has none."""
     digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
     key = (encoder.name, encoder.device, digest, max_tokens)
     if key not in _WORKER.labels:
-        _WORKER.labels[key], _ = embed_texts(labels, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)
+        _WORKER.labels[key] = kept_vectors(
+            encoder.name, labels,
+            lambda: embed_texts(labels, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)[0],
+            batch_tokens=batch_tokens, max_tokens=max_tokens,
+        )  # fmt: skip
     return _WORKER.labels[key]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 # two letters at least: `C:/` is a drive
@@ -20,3 +22,16 @@ def local_folder(path: str | None) -> str | None:
     if path.startswith("file:/"):
         return "/" + path.removeprefix("file:").lstrip("/")
     return None if _SCHEME.match(path) else str(Path(path).expanduser().absolute())
+
+
+def user_cache() -> Path:
+    """The folder that keeps what models have made on this machine; made where it is not there. The user's cache folder,
+    or where that cannot be written one of this user's for temporary files."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mig-spark"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return home
+    except OSError:
+        # executors often have no home of their own
+        return Path(tempfile.gettempdir()) / f"mig-spark-{os.getuid() if os.name == 'posix' else 'cache'}"
