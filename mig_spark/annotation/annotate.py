@@ -25,6 +25,7 @@ from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation.tokens import Tokenizer
+from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -77,9 +78,7 @@ def annotate_pool(
         raise AnnotationError(_nothing_left(rejected, unanswered))
     tagger = config.annotate.tagger
     groups = None if config.vocabulary.enabled else request_groups(store, plan, config, run_id)
-    with _rows_to_score(store, plan, config, groups) as (rows, tokenizer):
-        check_scores(rows, config.annotate.score)
-        rows = combine_scores(rows, config.annotate.score)
+    with _scored_rows(store, plan, config, groups) as (rows, tokenizer):
         health = measure_health(
             rows, plan.flags, reads_given=plan.tagger.reads_given, unanswered=unanswered, unparsable=unparsable
         )
@@ -116,16 +115,25 @@ def annotate_pool(
 
 
 @contextlib.contextmanager
-def _rows_to_score(
+def _scored_rows(
     store: Store, plan: Plan, config: Config, groups: RequestGroups | None
 ) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
-    """The annotated rows, and what counted their tokens: where the rows are written here or the score goes by them, for
-    counting takes time."""
-    if config.vocabulary.enabled and "tokens" not in config.annotate.score.controls:
-        yield rows_to_write(store, plan, config, groups), None
+    """The annotated rows with their scores, and what counted their tokens: where the rows are written here or the score
+    goes by them, for counting takes time. Rows that are written are computed once, though they are measured before.
+
+    Raises:
+        AnnotationError: as `check_scores`.
+    """
+    score = config.annotate.score
+    if config.vocabulary.enabled and "tokens" not in score.controls:
+        rows = rows_to_write(store, plan, config, groups)
+        check_scores(rows, score)
+        yield combine_scores(rows, score), None
         return
-    with rows_with_tokens(store, plan, config, groups) as found:
-        yield found
+    with rows_with_tokens(store, plan, config, groups) as (rows, tokenizer):
+        check_scores(rows, score)
+        with computed_once(combine_scores(rows, score)) as scored:
+            yield scored, tokenizer
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:

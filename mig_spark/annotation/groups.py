@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from mig_spark.kernels.annotation.request_groups import (
     find_groups,
     groups_of,
 )  # fmt: skip
-from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, from_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import groups_of_requests
 
@@ -107,8 +108,8 @@ def request_groups(store: Store, plan: Plan, config: Config, run_id: str) -> Req
     rows = usable_rows(store, plan, "id", "text_hash", head.alias("head"), tail.alias("tail"))
     # annotators may tell rows of one text apart, by what the pool brought
     rows = rows.withColumn("_key", rows["text_hash"])
-    many = rows.count()
     if (known := _on_record(store, recipe)) is not None:
+        many = rows.count()
         known = replace(known, now=_share_now(rows, known.found, many))
         alike = known.pool <= _CHANGED * many and many <= _CHANGED * known.pool
         if alike and known.now[1] >= _FALLEN * known.share:
@@ -119,7 +120,7 @@ def request_groups(store: Store, plan: Plan, config: Config, run_id: str) -> Req
             "them in a group; %d and %.0f%% when run %s found them",
             many, 100 * known.now[1], known.pool, 100 * known.share, known.run_id,
         )  # fmt: skip
-    return _find(rows, many, settings, recipe, run_id, said=said)
+    return _find(rows, settings, recipe, run_id, said=said)
 
 
 def keep_groups(store: Store, groups: RequestGroups | None) -> None:
@@ -132,20 +133,15 @@ def keep_groups(store: Store, groups: RequestGroups | None) -> None:
         store.write(REQUEST_GROUPS, _as_row(store, groups), mode="append")
 
 
-def _find(rows: DataFrame, many: int, settings: GroupsConfig, recipe: str, run_id: str, *, said: bool) -> RequestGroups:
-    from pyspark.sql import functions as sf
-
-    if many > settings.rows:
-        ids = draw_rows(rows, settings.rows, strata=(), seed=settings.seed).ids
-        only = rows.sparkSession.createDataFrame([(row_id,) for row_id in ids], "id string")
-        rows = rows.join(sf.broadcast(only), "id", "left_semi")
-    heads, tails = _texts(rows)
+def _find(rows: DataFrame, settings: GroupsConfig, recipe: str, run_id: str, *, said: bool) -> RequestGroups:
+    drawn = draw_rows(rows, settings.rows, strata=(), seed=settings.seed, bring=("head", "tail"))
+    heads, tails = _ordered(dict(zip(drawn.keys, drawn.brought, strict=True)))
     found = find_groups(
         heads, tails, levels=settings.levels, least=settings.least_share, most=settings.most_share,
         seed=settings.seed, said=said,
     )  # fmt: skip
     share = _share(heads, tails, found)
-    made = RequestGroups(found, recipe, len(heads), share, many, run_id, (len(heads), share), kept=False)
+    made = RequestGroups(found, recipe, len(heads), share, drawn.pool, run_id, (len(heads), share), kept=False)
     if found.names:
         logger.info(
             "annotate: %s groups of requests that are worded alike, from %d rows, %.0f%% of which are in one",
@@ -175,11 +171,14 @@ def _share(heads: list[str], tails: list[str], found: Groups) -> float:
 
 
 def _texts(rows: DataFrame) -> tuple[list[str], list[str]]:
-    """Beginnings and ends of requests, copies once, in an order that follows from the texts alone."""
-    table = collect_arrow(rows.select("_key", "head", "tail"))
-    texts = {row["_key"]: row for row in table.to_pylist()}
-    ordered = [texts[key] for key in sorted(texts)]
-    return [row["head"] for row in ordered], [row["tail"] for row in ordered]
+    """Beginnings and ends of requests, copies once."""
+    keys, heads, tails = (column.to_pylist() for column in collect_arrow(rows.select("_key", "head", "tail")).columns)
+    return _ordered(dict(zip(keys, zip(heads, tails, strict=True), strict=True)))
+
+
+def _ordered(texts: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Beginnings and ends of texts by key, in an order that follows from the texts alone."""
+    return [texts[key][0] for key in sorted(texts)], [texts[key][1] for key in sorted(texts)]
 
 
 def _on_record(store: Store, recipe: str) -> RequestGroups | None:
@@ -204,8 +203,8 @@ def _as_row(store: Store, made: RequestGroups) -> DataFrame:
     found = made.found
     said: dict[str, Any] = {
         "recipe": made.recipe,
-        "hashes": bytearray(found.hashes.tobytes()),
-        "centers": [bytearray(level.tobytes()) for level in found.centers],
+        "hashes": found.hashes.tobytes(),
+        "centers": [level.tobytes() for level in found.centers],
         "names": [list(names) for names in found.names],
         "sample": made.sample,
         "share": made.share,
@@ -213,7 +212,7 @@ def _as_row(store: Store, made: RequestGroups) -> DataFrame:
         "run_id": made.run_id,
         "found_at": dt.datetime.now(dt.timezone.utc),
     }
-    return store.spark.createDataFrame([tuple(said[name] for name in REQUEST_GROUPS.names)], REQUEST_GROUPS.ddl())
+    return from_rows(store.spark, [[said[name] for name in REQUEST_GROUPS.names]], REQUEST_GROUPS.ddl())
 
 
 def labels_with_groups(groups: str, top: int | None) -> Column:
