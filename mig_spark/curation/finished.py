@@ -25,8 +25,10 @@ from mig_spark.contracts import FINISHED, Table
 from mig_spark.curation.stage import Stage
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.commits import Commit
+from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, names_table
+from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -38,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 #: Records of one key that are looked at, at most.
 _LOOKED_AT = 100
+#: Commits of the table that are looked at before it is read.
+_COMMITS_LOOKED_AT = 50
+#: In a commit's metadata: the stage and the key of the row that it appends.
+_TOLD = "finished"
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finis
     if not stage.writes(config):
         last = last_finished(store, stage.name)
         return last if last is not None and last.key == key else None
+    if not _may_be_recorded(store, stage.name, key):
+        return None
     mine = _newest(store, sf.col("stage") == stage.name, sf.col("key") == key)
     records = [as_finished(row) for row in mine.limit(_LOOKED_AT).collect()]
     newest = {t.name: store.newest(t) for t in stage.writes(config) if records and store.exists(t)}
@@ -135,6 +143,20 @@ def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finis
         told = _changes(records[0].writes, now)
         logger.info("%s: done before, but its tables have changed since: %s", stage.name, told)
     return None
+
+
+def _may_be_recorded(store: Store, stage: str, key: str) -> bool:
+    """False where the table's commits say that no row of it has this stage and key: its log is read from the disk in
+    milliseconds, and a query takes some tenths of a second. True where that cannot be told: the log is not at hand, has
+    older commits than are looked at, or some that do not say what they record."""
+    if not store.exists(FINISHED):
+        return False
+    files = Files(store.spark)
+    commits = newest_commits(files, store.location(FINISHED), _COMMITS_LOOKED_AT) if store.by_path else None
+    if commits is None or commits[-1].version:
+        return True
+    said = [commit.told.get(_TOLD) for commit in commits if commit.changes_rows]
+    return None in said or [stage, key] in said
 
 
 def last_finished(store: Store, stage: str) -> Finished | None:
@@ -157,7 +179,7 @@ def _newest(store: Store, *which: Column) -> DataFrame:
     """The records that meet some conditions, the newest first; no row where there is no table."""
     from pyspark.sql import functions as sf
 
-    found = store.read(FINISHED) if store.exists(FINISHED) else store.spark.createDataFrame([], FINISHED.ddl())
+    found = store.read(FINISHED) if store.exists(FINISHED) else from_rows(store.spark, [], FINISHED.ddl())
     for condition in which:
         found = found.where(condition)
     return found.orderBy(sf.col("ended_at").desc())
@@ -196,7 +218,8 @@ def record_finished(
         None if certificate is None else json.dumps(certificate), seconds, code_version(),
         dt.datetime.now(dt.timezone.utc), json.dumps(_marks(newest)),
     )  # fmt: skip
-    store.write(FINISHED, store.spark.createDataFrame([row], FINISHED.ddl()), mode="append")
+    rows = from_rows(store.spark, [row], FINISHED.ddl())
+    store.write(FINISHED, rows, mode="append", told={_TOLD: [stage.name, key]})
     return writes
 
 

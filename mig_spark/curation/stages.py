@@ -25,6 +25,7 @@ from mig_spark.contracts import (
 from mig_spark.curation.stage import Stage
 
 if TYPE_CHECKING:
+    from mig_spark.curation.finished import Finished
     from mig_spark.lakehouse.runs import Run
     from mig_spark.lakehouse.tables import Store
     from mig_spark.selection.story import Story
@@ -157,20 +158,23 @@ def _report(store: Store, run: Run) -> None:
     tables = {} if made is None else {**made.reads["tables"], **made.writes}
     told = {**plain, "counts": flat_counts(plain["counts"]), "health": health, "threshold": chosen, "tables": tables}
     data = collect_report_data(
-        store, store.read(ANNOTATED), told, story=_story(store, run), excerpts=run.config.report.excerpts
+        store, store.read(ANNOTATED), told, story=_story(store, run, made), excerpts=run.config.report.excerpts
     )
     page = render_report(data)
     store.check_lease()
     write_report(page, path, store.spark)
 
 
-def _story(store: Store, run: Run) -> Story | None:
+def _story(store: Store, run: Run, made: Finished | None) -> Story | None:
     """How the selection came about, for a report that quotes rows; None where it was made by other settings than the
-    run's, or has more rows than are followed for a report."""
-    from mig_spark.curation.finished import last_finished, stage_key
+    run's, or has more rows than are followed for a report.
+
+    Args:
+        made: the record of the selection; None where there is none.
+    """
+    from mig_spark.curation.finished import stage_key
     from mig_spark.curation.published import story_of
 
-    made = last_finished(store, "select")
     if run.config.report.excerpts == "none" or made is None:
         return None
     if stage_key(run.config, STAGES["select"], made.reads) != made.key:

@@ -66,7 +66,7 @@ def screen_pool(store: Store, config: Config, run_id: str) -> dict[str, Any]:
     counts = _counts(store, sets)
     if found is not None:
         counts["near_duplicates"] = found
-    _write_rejected(store, run_id)
+    _write_rejected(store, run_id, some=CONTAMINATED in counts["rejected"])
     logger.info(
         "screen: %d of %d rows stay; %d are copies of them, %d have text in common with an evaluation set",
         counts["kept"], counts["pool"], counts["copies"], sum(counts["rejected"].values()),
@@ -87,14 +87,14 @@ def _has_rejected(store: Store) -> bool:
     return store.exists(REJECTED) and not store.read(REJECTED).where(_MINE).isEmpty()
 
 
-def _write_rejected(store: Store, run_id: str) -> None:
+def _write_rejected(store: Store, run_id: str, *, some: bool) -> None:
     """Put the rows that have text in common with an evaluation set into REJECTED, in place of what this stage put there
-    before."""
+    before; `some`: whether there are any."""
     from pyspark.sql import functions as sf
 
-    bad = store.read(SCREENED).where("contamination is not null").select("id", "contamination")
-    if bad.isEmpty() and not _has_rejected(store):
+    if not some and not _has_rejected(store):
         return
+    bad = store.read(SCREENED).where("contamination is not null").select("id", "contamination")
     told = sf.transform(
         sf.slice("contamination", 1, _TOLD),
         lambda o: sf.format_string(
