@@ -4,10 +4,12 @@ failures."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -140,12 +142,20 @@ def run_stages(
     Args:
         as_json: print the run as one line of JSON too, also where it failed.
     """
-    from mig_spark.lakehouse.session import open_session
-    from mig_spark.pipeline import run_pipeline
-    from mig_spark.selection.targets import without_scale
-    from mig_spark.summary import summarise
+    from mig_spark.ingest.sources import is_little
+    from mig_spark.lakehouse.session import for_little, open_session
 
-    with failure_told(as_json, run_id), open_session(config.spark) as session:
+    # both take seconds, and a JVM that starts is waited for
+    importing = threading.Thread(target=_import_stages, daemon=True)
+    importing.start()
+    with failure_told(as_json, run_id), contextlib.ExitStack() as until_done:
+        spark = for_little(config.spark) if is_little(config.pool) else config.spark
+        session = until_done.enter_context(open_session(spark))
+        importing.join()
+        from mig_spark.pipeline import run_pipeline
+        from mig_spark.selection.targets import without_scale
+        from mig_spark.summary import summarise
+
         done = run_pipeline(session.spark, config, stages, resume=resume, fresh=fresh, run_id=run_id)
     click.echo(summarise(done, stages))
     if as_json:
@@ -153,6 +163,12 @@ def run_stages(
         plain["certificate"] = without_scale(plain["certificate"])
         click.echo(json.dumps({**plain, "status": "ok", "exit_code": 0}))
     return done
+
+
+def _import_stages() -> None:
+    """What cannot be imported is told by whoever needs it."""
+    with contextlib.suppress(Exception):
+        importlib.import_module("mig_spark.pipeline")
 
 
 def loaded_config(path: str, overrides: Sequence[str], as_json: bool, run_id: str | None) -> Config:

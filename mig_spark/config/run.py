@@ -159,9 +159,15 @@ class SparkConfig(Section):
     jars_dir: str | None = Field(
         None, description="folder with the jars of Delta and GraphFrames; null: they come from a Maven repository"
     )
-    jvm_options: str = Field("", description="further options of the local JVM, separated by blanks")
+    jvm_options: str = Field(
+        "",
+        description="further options of the local JVM, separated by blanks; empty: for stages over a pool of files of "
+        "100 MB at most, one thread that collects garbage in place of several",
+    )
     conf: dict[str, str] = Field(
-        default_factory=dict, description="further Spark settings of the local session, by name"
+        default_factory=dict,
+        description="further Spark settings of the local session, by name; for such a pool queries are not "
+        "planned again while they run, unless settings here say so",
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mig_spark.config import PoolConfig
-from mig_spark.errors import InputError
+from mig_spark.errors import InputError, PlatformError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
 from mig_spark.lakehouse.iceberg import current_snapshot, refuse_folder
 from mig_spark.lakehouse.local_files import FileInfo
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 WHOLE_FILE_BYTES = 16 << 20
 #: A JSON array that Spark reads is one value; the JVM's limit for one is 2 GiB, its memory usually less.
 ARRAY_LIMIT_BYTES = 1 << 30
+#: A pool of so many bytes, about 100,000 rows, takes longer to compile for than to go over.
+LITTLE_BYTES = 100 << 20
+_ZIPPED = 4
 #: Inputs are recorded file by file up to this many, above that as totals.
 LISTED_FILES = 1000
 
@@ -150,6 +153,30 @@ def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
             else:
                 tables.setdefault(part.name, part)
     return [*tables.values(), *_json_parts(fs, text.values(), config.format)]
+
+
+def is_little(config: PoolConfig) -> bool:
+    """Whether the pool is known to be small before there is a session: files that the operating system opens, of
+    `LITTLE_BYTES` together at most, zipped ones taken for `_ZIPPED` times their size. False where that cannot be told,
+    as of tables, and where there is nothing."""
+    fs, size = Files(None), 0.0
+    try:
+        pending = [
+            f for path in ([config.path] if isinstance(config.path, str) else config.path) for f in fs.find(path)[0]
+        ]
+        little = bool(pending)
+        while pending and little:
+            entry = pending.pop()
+            if entry.is_dir:
+                inside = fs.children(entry.path)
+                little = all(one.name != "_delta_log" for one in inside)
+                pending += inside
+            else:
+                size += entry.size * (_ZIPPED if entry.name.lower().endswith(".gz") else 1)
+                little = size <= LITTLE_BYTES
+    except (InputError, PlatformError):
+        return False
+    return little
 
 
 def pool_inputs(

@@ -9,6 +9,8 @@ from typing import Any
 
 #: How many modules were loaded when objects were set aside last.
 _LOADED = [0]
+#: What a process that runs Python functions for Spark is started as.
+_WORKERS = ("pyspark.daemon", "pyspark.worker", "mig_spark.worker_daemon")
 
 
 def set_modules_aside() -> None:
@@ -17,7 +19,7 @@ def set_modules_aside() -> None:
     Only in a process that Spark started for Python functions; elsewhere nothing changes.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is not None and spec.name in ("pyspark.daemon", "pyspark.worker") and _after not in gc.callbacks:
+    if spec is not None and spec.name in _WORKERS and _after not in gc.callbacks:
         gc.callbacks.append(_after)
 
 

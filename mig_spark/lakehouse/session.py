@@ -50,7 +50,7 @@ _LOCAL_CONF = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 # after running out of memory, a JVM may lack a thread that others wait for, and hang
-_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=3 -XX:+ExitOnOutOfMemoryError"
+_DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=32 -XX:+ExitOnOutOfMemoryError"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
@@ -60,6 +60,14 @@ SMALL_CONF = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
+
+#: For tens of thousands of rows: compiling pays, as texts are written and shuffled several times; planning a query
+#: again at every shuffle does not, and one thread collects the garbage of a small heap with less work than several.
+LITTLE_JVM = "-XX:+UseSerialGC"
+LITTLE_CONF = {"spark.sql.adaptive.enabled": "false"}
+
+#: What Python workers are forked from; this room does not import it.
+_WORKER_DAEMON = "mig_spark.worker_daemon"
 
 _VECTOR_MODULE = "jdk.incubator.vector"
 _LAUNCHER = """#!/bin/sh
@@ -100,6 +108,16 @@ class Session:
             if jvm_exit_code(wait=MOMENT) is None:
                 raise
             forget_jvm()
+
+
+def for_little(config: SparkConfig) -> SparkConfig:
+    """The settings of a local session that has little to do: `LITTLE_JVM` and `LITTLE_CONF`, where the config says
+    nothing of the same. A session that is there already is taken as it is."""
+    if is_managed() or remote_address(config):
+        return config
+    return config.model_copy(
+        update={"jvm_options": config.jvm_options or LITTLE_JVM, "conf": {**LITTLE_CONF, **config.conf}}
+    )
 
 
 @contextlib.contextmanager
@@ -295,10 +313,14 @@ def local_conf(config: SparkConfig) -> dict[str, str]:
     if config.jars_dir and not jars:
         raise DependencyError(f"spark.jars_dir = {config.jars_dir}: no .jar files there")
     scratch = tempfile.gettempdir()
+    master = config.master or f"local[{cores}]"
+    # only Linux tells whether a process has but one thread
+    forked = sys.platform == "linux" and master.startswith("local[")
     options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()} {config.jvm_options}".rstrip()
     return {
         **_LOCAL_CONF,
-        "spark.master": config.master or f"local[{cores}]",
+        "spark.master": master,
+        **({"spark.python.daemon.module": _WORKER_DAEMON} if forked else {}),
         "spark.driver.memory": config.driver_memory,
         "spark.default.parallelism": partitions,
         "spark.sql.shuffle.partitions": partitions,

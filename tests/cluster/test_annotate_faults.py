@@ -181,7 +181,7 @@ def test_a_python_worker_is_killed(job: Callable[[str], Job], server: Server) ->
     process = work.start()
     wait_for(server, KILL_AT, process)
     # the daemon's children hold the connections; a retried task must read what they were answered
-    busy = [w for w in descendants(process, "pyspark.daemon") if port_of(server) in ports(w)]
+    busy = [w for w in descendants(process, "pyspark.worker") if port_of(server) in ports(w)]
     assert busy
     busy[0].kill()
     done = work.finish(process)
@@ -194,7 +194,7 @@ def test_a_cap_holds_where_a_python_worker_is_killed(job: Callable[[str], Job], 
     work.cap = 150
     process = work.start()
     wait_for(server, KILL_AT, process)
-    busy = [w for w in descendants(process, "pyspark.daemon") if port_of(server) in ports(w)]
+    busy = [w for w in descendants(process, "pyspark.worker") if port_of(server) in ports(w)]
     assert busy
     busy[0].kill()
     process.communicate(timeout=400)

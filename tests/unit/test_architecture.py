@@ -46,7 +46,8 @@ def test_kernels_know_no_spark_and_none_of_the_shell(file):
 
 #: Rooms from the ground up, as ARCHITECTURE.md lists them: a room imports only from those before it.
 ORDER = [
-    "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs", "ingest",
+    "masking", "scrub", "errors", "contracts", "plugins", "config", "kernels", "data", "lakehouse", "udfs",
+    "worker_daemon", "ingest",
     "screen", "annotation", "labels", "selection", "evaluation", "export", "report", "curation", "summary", "tracking",
     "pipeline", "api", "sample_files", "sample", "verify", "explain", "compare", "tune", "evaluate", "doctor", "survey",
     "starter", "dry_run", "cli", "__init__", "__main__",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mig_spark.config import SparkConfig
 from mig_spark.lakehouse import session
 
 
@@ -39,3 +40,35 @@ def test_graphframes_coordinates_follow_spark(spark, scala, want):
     own, shaded = session.graphframes_coordinates(spark, scala)
     assert own.startswith(f"io.graphframes:{want}:")
     assert f"_{scala}:" in shaded
+
+
+def test_a_session_for_little_keeps_what_the_config_says(monkeypatch):
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    monkeypatch.setattr(session, "is_managed", lambda: False)
+    plain = session.for_little(SparkConfig())
+    assert (plain.jvm_options, plain.conf) == (session.LITTLE_JVM, session.LITTLE_CONF)
+    own = session.for_little(SparkConfig(jvm_options="-Xss8m", conf={"spark.sql.adaptive.enabled": "true", "a": "b"}))
+    assert own.jvm_options == "-Xss8m"
+    assert own.conf == {"spark.sql.adaptive.enabled": "true", "a": "b"}
+
+
+def test_a_session_of_a_platform_or_a_server_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(session, "is_managed", lambda: False)
+    assert session.for_little(SparkConfig(remote="sc://here:15002")) == SparkConfig(remote="sc://here:15002")
+    monkeypatch.setattr(session, "is_managed", lambda: True)
+    assert session.for_little(SparkConfig()) == SparkConfig()
+
+
+def test_workers_are_forked_from_the_packages_own_daemon_in_a_local_session(monkeypatch, tmp_path):
+    (tmp_path / "delta.jar").touch()
+    key = "spark.python.daemon.module"
+
+    def named(**settings):
+        return session.local_conf(SparkConfig(jars_dir=str(tmp_path), **settings)).get(key)
+
+    monkeypatch.setattr(session.sys, "platform", "linux")
+    assert (named(), named(master="local[3,4]")) == ("mig_spark.worker_daemon",) * 2
+    assert named(master="spark://here:7077") is None
+    assert named(conf={key: "own.daemon"}) == "own.daemon"
+    monkeypatch.setattr(session.sys, "platform", "darwin")
+    assert named() is None
