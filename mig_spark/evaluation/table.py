@@ -11,7 +11,6 @@ from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, EVIDENCE
 from mig_spark.evaluation.evidence import Evidence, Line, in_order
 from mig_spark.kernels.evaluation.measures import Difference
-from mig_spark.lakehouse.runtime import from_rows
 
 if TYPE_CHECKING:
     from mig_spark.lakehouse.tables import Store
@@ -31,6 +30,8 @@ class Published:
 
 def write_evidence(store: Store, evidence: Evidence, config: Config, annotated_version: int) -> None:
     """Write EVIDENCE, in place of what was measured before."""
+    from mig_spark.lakehouse.runtime import from_rows
+
     plain = evidence.to_dict()
     setting = json.dumps({name: plain[name] for name in _SETTING})
     now = dt.datetime.now(dt.timezone.utc)

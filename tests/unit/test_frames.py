@@ -13,7 +13,8 @@ from mig_spark.kernels.selection.blocks import decode_block, decode_ids, encode_
 from mig_spark.kernels.selection.frames import decode_arrays, encode_arrays
 
 TYPES = ["<i4", "<i8", "<u8", "|u1", "|b1", "<f8"]
-ARRAYS = st.sampled_from(TYPES).flatmap(lambda t: hnp.arrays(np.dtype(t), st.integers(0, 40)))
+SHAPES = st.integers(0, 40) | hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+ARRAYS = st.sampled_from(TYPES).flatmap(lambda t: hnp.arrays(np.dtype(t), SHAPES))
 
 
 @given(st.dictionaries(st.text("abc._ ", min_size=1, max_size=3), ARRAYS, max_size=4))

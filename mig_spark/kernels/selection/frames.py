@@ -1,6 +1,6 @@
 """Arrays as bytes: how packed blocks lie on disk and how answers travel, small and without pickle.
 
-A frame is the names, types and lengths of the arrays as JSON, and their values one after another, compressed by zstd.
+A frame is the names, types and shapes of the arrays as JSON, and their values one after another, compressed by zstd.
 Whole numbers are written in the fewest bytes that hold them, floats that repeat as places in a list of the different
 ones, and an array of one value as that value.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -30,24 +31,23 @@ _VALUES, _PLACES = ".values", ".places"
 
 
 def encode_arrays(arrays: Mapping[str, Array], *, told: Any = None) -> bytes:
-    """Arrays of one dimension, or none, as bytes that `decode_arrays` reads.
+    """Arrays as bytes that `decode_arrays` reads.
 
     Args:
-        arrays: by name; whole numbers, floats or truth values.
-        told: a hash from `hashlib`, which is given the names, types and values before they are compressed.
+        arrays: by name; whole numbers, floats or truth values, in any number of dimensions.
+        told: a hash from `hashlib`, which is given the names, types, shapes and values before they are compressed.
 
     >>> found = decode_arrays(encode_arrays({"n": np.array(3), "x": np.array([0.5, 0.5])}))
     >>> found["n"].item(), found["x"].tolist()
     (3, [0.5, 0.5])
     """
-    about: list[tuple[str, str, str, int, int]] = []
+    about: list[tuple[str, str, str, tuple[int, ...], int]] = []
     parts: list[bytes] = []
     for name, array in _smaller(arrays).items():
-        values = _narrowed(np.atleast_1d(array))
-        # as many times as the one value is there; -1: a single value, 0: an array of several
-        times = len(values) if len(values) > 1 and _all_same(values) else 0 if array.ndim else -1
-        values = np.ascontiguousarray(values[:1] if times > 0 else values)
-        about.append((name, array.dtype.str, values.dtype.str, len(values), times))
+        values = _narrowed(np.ascontiguousarray(array).reshape(-1))
+        if len(values) > 1 and _all_same(values):
+            values = values[:1]
+        about.append((name, array.dtype.str, values.dtype.str, array.shape, len(values)))
         parts.append(values.tobytes())
     header, content = json.dumps(about, separators=(",", ":")).encode(), b"".join(parts)
     if told is not None:
@@ -65,10 +65,11 @@ def decode_arrays(data: Any) -> dict[str, Array]:
     content = _CODEC.decompress(view[_START.size + length :], size, asbytes=True) if size else b""
     found: dict[str, Array] = {}
     at = 0
-    for name, dtype, written, count, times in about:
+    for name, dtype, written, shape, count in about:
         values = np.frombuffer(content, written, count, at).astype(dtype)
-        at += values.size * np.dtype(written).itemsize
-        found[name] = np.full(times, values[0]) if times > 0 else values if times == 0 else values.reshape(())
+        at += count * np.dtype(written).itemsize
+        many = math.prod(shape)
+        found[name] = (values if count == many else np.full(many, values[0])).reshape(shape)
     for name in [name.removesuffix(_VALUES) for name in found if name.endswith(_VALUES)]:
         found[name] = found.pop(name + _VALUES)[found.pop(name + _PLACES)]
     return found
@@ -87,7 +88,7 @@ def _smaller(arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays, those of floats with few different values as these values and the places in them."""
     found: dict[str, Array] = {}
     for name, array in arrays.items():
-        if array.dtype != np.float64 or array.ndim == 0 or len(array) == 0:
+        if array.dtype != np.float64 or array.ndim != 1 or len(array) == 0:
             found[name] = array
             continue
         # by their bits, so that every value comes back as it was
