@@ -100,17 +100,17 @@ def test_rows_bring_their_texts_when_they_are_drawn(spark: SparkSession) -> None
 
 def test_what_was_not_recorded_is_told_by_the_log(spark: SparkSession, tmp_path: Path) -> None:
     store = Store(spark, build_config({"pool": {"path": "p"}, "output": {"path": str(tmp_path)}}).output)
-    assert not _may_be_recorded(store, "ingest", "k1")
-    now = dt.datetime.now(dt.timezone.utc)
-    row = ("run-1", "ingest", "k1", "{}", "{}", "{}", "{}", None, 0.0, "this code", now, "{}")
+    one, now = "1" * 64, dt.datetime.now(dt.timezone.utc)
+    assert not _may_be_recorded(store, "ingest", one)
+    row = ("run-1", "ingest", one, "{}", "{}", "{}", "{}", None, 0.0, "this code", now, "{}")
     filled = from_rows(spark, [row], FINISHED.ddl())
-    store.write(FINISHED, filled, mode="append", told={"finished": ["ingest", "k1"]})
-    assert _may_be_recorded(store, "ingest", "k1")
-    assert not _may_be_recorded(store, "ingest", "k2")
-    assert not _may_be_recorded(store, "screen", "k1")
+    store.write(FINISHED, filled, mode="append", told={"finished": ["ingest", one]})
+    assert _may_be_recorded(store, "ingest", one)
+    assert not _may_be_recorded(store, "ingest", "2" * 64)
+    assert not _may_be_recorded(store, "screen", one)
     # a commit that does not say what it records, as those of older versions of this package
     store.write(FINISHED, filled, mode="append")
-    assert _may_be_recorded(store, "screen", "k1")
+    assert _may_be_recorded(store, "screen", one)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's threads")
