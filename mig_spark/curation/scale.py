@@ -23,9 +23,9 @@ SENT_ROW, SENT_LABEL = 28, 2
 ANSWER = 1_000
 #: Bytes of the driver's memory for a row that it holds, copies included, beside its labels and its id; of a label.
 HELD_ROW, HELD_LABEL = 330, 20
-#: Core-seconds of a row: to be packed from Parquet by Arrow, and to be looked at in one pass. Seconds of the driver for
-#: a row of the budget and round, one after another whatever the cores. Seconds that do not go by rows.
-PACK, PASS, DRIVER, FIXED = 0.73e-6, 0.21e-6, 5.0e-6, 9.0
+#: Core-seconds of a row: to be packed from a DataFrame, from Parquet by Arrow, and to be looked at in one pass. Seconds
+#: of the driver for a row of the budget and round, one after another whatever the cores. Seconds that do not go by rows.
+PACK, PACK_FILES, PASS, DRIVER, FIXED = 4.0e-6, 0.73e-6, 0.21e-6, 5.0e-6, 9.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,15 @@ class RoundsCost:
 
 
 def rounds_cost(
-    rows: int, budget: int, *, labels_a_row: float, labels: int, id_bytes: float, cores: int, block_rows: int = 100_000
+    rows: int,
+    budget: int,
+    *,
+    labels_a_row: float,
+    labels: int,
+    id_bytes: float,
+    cores: int,
+    block_rows: int = 100_000,
+    of_files: bool = False,
 ) -> RoundsCost:
     """The cost of `engine: rounds` with the gradient gain.
 
@@ -62,8 +70,9 @@ def rounds_cost(
         id_bytes: bytes of an id, the mean; 0 where `sample` numbers rows by their place.
         cores: tasks at a time.
         block_rows: rows of a block.
+        of_files: executors read Parquet by Arrow, as for `sample`; else rows come from a DataFrame.
 
-    >>> cost = rounds_cost(10**9, 10**6, labels_a_row=4, labels=5_000, id_bytes=0, cores=2)
+    >>> cost = rounds_cost(10**9, 10**6, labels_a_row=4, labels=5_000, id_bytes=0, cores=2, of_files=True)
     >>> cost.rounds, round(cost.disk / 1e9), round(cost.driver / 1e9)
     (6, 17, 2)
     """
@@ -74,5 +83,6 @@ def rounds_cost(
     broadcast = 8 * labels + min(4 * rounds * asked, rows // 8)
     collected = asked * (SENT_ROW + SENT_LABEL * labels_a_row + id_bytes) + ANSWER * -(-rows // block_rows)
     driver = rounds * asked * (HELD_ROW + HELD_LABEL * labels_a_row + 3 * id_bytes)
-    seconds = FIXED + rows * (PACK + (rounds + 1) * PASS) / cores + rounds * asked * DRIVER
+    pack = PACK_FILES if of_files else PACK
+    seconds = FIXED + rows * (pack + (rounds + 1) * PASS) / cores + rounds * asked * DRIVER
     return RoundsCost(rounds, round(disk), round(broadcast), round(collected), round(driver), seconds)
