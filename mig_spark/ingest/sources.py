@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 WHOLE_FILE_BYTES = 16 << 20
 #: A JSON array that Spark reads is one value; the JVM's limit for one is 2 GiB, its memory usually less.
 ARRAY_LIMIT_BYTES = 1 << 30
-#: A pool of so many bytes, about 100,000 rows, takes longer to compile for than to go over.
+#: Bytes of a pool, about 100,000 rows, for which a session is opened that spends less on planning and on garbage.
 LITTLE_BYTES = 100 << 20
 _ZIPPED = 4
 #: Inputs are recorded file by file up to this many, above that as totals.
