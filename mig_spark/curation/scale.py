@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Questions put to all blocks, as seen on generated pools (docs/benchmarks.md): of a selection of less than this share
-#: of the rows, and of a larger one. Beside them one pass is for a sample.
-ROUNDS, MANY, ROUNDS_OF_MANY = 6, 0.03, 4
+#: Shares of the pool's rows up to which a budget counts, rounds (questions put to all blocks; beside them one pass is
+#: for a sample), and how many times the budget is sent in a round, on average: as seen on generated pools
+#: (docs/scale.md). Where rounds certify little, twice as many rows are asked for.
+BY_SHARE = ((0.005, 7, 2.0), (0.03, 6, 1.0), (1.0, 4, 1.0))
 #: Rows asked for in a round, at least.
 LEAST_ASKED = 20_000
 #: Bytes of a packed row on the executors' disks, beside its labels and its id: a score whose digits do not repeat, its
@@ -24,7 +25,7 @@ ANSWER = 1_000
 #: Bytes of the driver's memory for a row that it holds, copies included, beside its labels and its id; of a label.
 HELD_ROW, HELD_LABEL = 330, 20
 #: Core-seconds of a row: to be packed from a DataFrame, from Parquet by Arrow, and to be looked at in one pass. Seconds
-#: of the driver for a row of the budget and round, one after another whatever the cores. Seconds that do not go by rows.
+#: of the driver for a row that is sent, one after another whatever the cores. Seconds that do not go by rows.
 PACK, PACK_FILES, PASS, DRIVER, FIXED = 4.0e-6, 0.73e-6, 0.21e-6, 5.0e-6, 9.0
 
 
@@ -74,13 +75,15 @@ def rounds_cost(
 
     >>> cost = rounds_cost(10**9, 10**6, labels_a_row=4, labels=5_000, id_bytes=0, cores=2, of_files=True)
     >>> cost.rounds, round(cost.disk / 1e9), round(cost.driver / 1e9)
-    (6, 17, 2)
+    (7, 17, 6)
     """
-    asked, rounds = max(budget, LEAST_ASKED), ROUNDS if budget < MANY * rows else ROUNDS_OF_MANY
+    share = budget / max(rows, 1)
+    rounds, times = next(((n, times) for most, n, times in BY_SHARE if share < most), BY_SHARE[-1][1:])
+    asked = max(budget, LEAST_ASKED) * times
     of_label = DISK_LABEL if labels < SHORT_LABELS else DISK_RARE_LABEL
     disk = rows * (DISK_ROW + of_label * labels_a_row + DISK_ID * id_bytes)
     # h of every label, and the places of the rows that came
-    broadcast = 8 * labels + min(4 * rounds * asked, rows // 8)
+    broadcast = 8 * labels + min(4 * rounds * asked, rows / 8)
     collected = asked * (SENT_ROW + SENT_LABEL * labels_a_row + id_bytes) + ANSWER * -(-rows // block_rows)
     driver = rounds * asked * (HELD_ROW + HELD_LABEL * labels_a_row + 3 * id_bytes)
     pack = PACK_FILES if of_files else PACK
