@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 #: Where an estimate of bytes is so many times what is free, no error of the estimate saves the run.
 _SURELY = 4
-_BY_RATE = "a rate of docs/benchmarks.md"
 _NO_SCREEN = ScreenConfig(copies="keep")
 
 
@@ -146,6 +145,7 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
         plan = DryRun(cores=slots(store), free_memory=available_memory(driver_settings(spark)))
         sample = _look_at_pool(plan, store, config, done)
         _look_at_annotation(plan, store, config, done, sample)
+        _size_selection(plan, config)
         _look_at_stages(plan, store, config, done)
     _look_for_problems(plan, config, Files(spark).os_path(config.output.path) if config.output.path else None)
     return plan
@@ -211,6 +211,24 @@ def _look_at_annotation(
             )
 
 
+def _size_selection(plan: DryRun, config: Config) -> None:
+    """Fill in how much the selection packs, and what its rounds take where that stays in the executors."""
+    # what an endpoint answers is not known, but the most that is taken of it
+    labels = getattr(config.annotate.tagger, "top", None) if plan.labels_a_row is None else plan.labels_a_row
+    groups = config.annotate.tagger.groups
+    if labels is not None and groups is not None and config.annotate.tagger.most_labels() is None:
+        labels += len(groups.levels)
+    if plan.rows is None or labels is None or config.select.strategy.kind != "mig":
+        return
+    plan.packed_bytes = packed_bytes(plan.rows, labels, HASH_ID)
+    fits = plan.packed_bytes * LOCAL_COPIES < LOCAL_SHARE * plan.free_memory
+    if config.select.engine == "rounds" or (config.select.engine == "auto" and not fits):
+        plan.by_rounds = rounds_cost(
+            plan.rows, min(plan.rows, config.select.budget or plan.rows), labels_a_row=labels, labels=USUAL_LABELS,
+            id_bytes=HASH_ID, cores=plan.cores, block_rows=config.select.block_rows,
+        )  # fmt: skip
+
+
 def _look_at_stages(plan: DryRun, store: Store, config: Config, done: Mapping[str, Finished]) -> None:
     """The stages with their rows and times."""
     for stage in STAGES.values():
@@ -242,8 +260,10 @@ def _time_of(name: str, plan: DryRun, store: Store, config: Config) -> tuple[flo
     if name != "annotate" and last is not None and rows_then:
         then = last.seconds * plan.rows / rows_then if rate is None else rate.scaled(last.seconds, rows_then, plan.rows)
         seconds, by = then, f"run {last.run_id}, by rows"
+    elif name == "select" and plan.by_rounds is not None:
+        seconds, by = plan.by_rounds.seconds, "the model of docs/scale.md"
     elif rate is not None:
-        seconds, by = rate.seconds(plan.rows, plan.cores), _BY_RATE
+        seconds, by = rate.seconds(plan.rows, plan.cores), "a rate of docs/benchmarks.md"
         if name == "graph":
             if config.graph.edges != "similarity":
                 seconds += COOCCURRENCE.seconds(plan.rows, plan.cores)
@@ -264,24 +284,20 @@ def _look_for_problems(plan: DryRun, config: Config, folder: str | None) -> None
     Args:
         folder: `output.path`, where the operating system opens it.
     """
-    # what an endpoint answers is not known, but the most that is taken of it
-    labels = getattr(config.annotate.tagger, "top", None) if plan.labels_a_row is None else plan.labels_a_row
-    groups = config.annotate.tagger.groups
-    if labels is not None and groups is not None and config.annotate.tagger.most_labels() is None:
-        labels += len(groups.levels)
-    if plan.rows is not None and labels is not None and config.select.strategy.kind == "mig":
-        plan.packed_bytes = packed_bytes(plan.rows, labels, HASH_ID)
+    if plan.packed_bytes is not None and config.select.engine == "local":
         needed = plan.packed_bytes * LOCAL_COPIES
-        if config.select.engine == "rounds" or (
-            config.select.engine == "auto" and needed >= LOCAL_SHARE * plan.free_memory
-        ):
-            _look_at_rounds(plan, config, labels)
         # half of it would be an error of the estimate
-        if config.select.engine == "local" and needed / 2 > plan.free_memory:
+        if needed / 2 > plan.free_memory:
             plan.problems.append(
                 f"select.engine: local brings the packed pool to the driver, about {needed / 1e9:,.1f} GB, and "
                 f"{plan.free_memory / 1e9:,.1f} GB are free: set it to auto"
             )
+    if plan.by_rounds is not None and plan.by_rounds.driver > 2 * plan.free_memory > 0:
+        plan.problems.append(
+            f"select.budget is {config.select.budget or plan.rows:,}: by rounds the driver holds about "
+            f"{_size(plan.by_rounds.driver)} for it, and {_size(plan.free_memory)} are free: give the driver more "
+            "memory, or select fewer rows"
+        )
     budget = config.select.budget
     if plan.rows is not None and budget is not None and plan.rows < budget:
         plan.notes.append(f"select.budget is {budget:,}: of {plan.rows:,} rows all that can be are selected")
@@ -304,24 +320,6 @@ def _look_for_problems(plan: DryRun, config: Config, folder: str | None) -> None
             plan.problems.append(told)
         elif 2 * plan.least_bytes > free:
             plan.notes.append(f"{told}: other tables come to it")
-
-
-def _look_at_rounds(plan: DryRun, config: Config, labels_a_row: float) -> None:
-    """What a selection takes whose pool stays in the executors, and whether the driver holds the budget."""
-    assert plan.rows is not None
-    budget = min(plan.rows, config.select.budget or plan.rows)
-    plan.by_rounds = rounds_cost(
-        plan.rows, budget, labels_a_row=labels_a_row, labels=USUAL_LABELS, id_bytes=HASH_ID, cores=plan.cores,
-        block_rows=config.select.block_rows,
-    )  # fmt: skip
-    for stage in plan.stages:
-        if stage.name == "select" and stage.done_by is None and stage.by == _BY_RATE:
-            stage.seconds, stage.by = plan.by_rounds.seconds, "the model of docs/scale.md"
-    if plan.by_rounds.driver > 2 * plan.free_memory > 0:
-        plan.problems.append(
-            f"select.budget is {budget:,}: by rounds the driver holds about {_size(plan.by_rounds.driver)} for it, and "
-            f"{_size(plan.free_memory)} are free: give the driver more memory, or select fewer rows"
-        )
 
 
 def _existing(path: Path) -> Path:
@@ -367,18 +365,18 @@ def describe_dry_run(plan: DryRun) -> str:
     left = any(stage.done_by is None and stage.seconds is None for stage in plan.stages)
     total_time = f"{duration(plan.seconds)}{' and what is not told' if left else ''}"
     lines += ["", f"  time         about {total_time}, on {plan.cores} cores; an order of magnitude"]
-    if plan.packed_bytes is not None:
-        needed = plan.packed_bytes * LOCAL_COPIES
-        fits = needed < LOCAL_SHARE * plan.free_memory
-        lines.append(
-            f"  memory       select packs at most about {_size(plan.packed_bytes)}: "
-            + (f"at the driver {_size(needed)}, which fits ({_size(plan.free_memory)} free)" if fits else
-               f"on the executors' disks, for at the driver it would take {_size(needed)}")
-        )  # fmt: skip
     if (cost := plan.by_rounds) is not None:
+        lines += [
+            f"  memory       select leaves the pool on the executors' disks, about {_size(cost.disk)}; the driver "
+            f"holds up to {_size(cost.driver)}",
+            f"  rounds       about {cost.rounds}; in each about {_size(cost.collected)} come to the driver",
+        ]
+    elif plan.packed_bytes is not None:
+        needed = plan.packed_bytes * LOCAL_COPIES
+        fits = "fits" if needed < LOCAL_SHARE * plan.free_memory else "may not fit"
         lines.append(
-            f"  rounds       about {cost.rounds}, over {_size(cost.disk)} on the executors' disks; in each about "
-            f"{_size(cost.collected)} come to the driver, which holds up to {_size(cost.driver)}"
+            f"  memory       select packs at most about {_size(plan.packed_bytes)}: at the driver {_size(needed)}, "
+            f"which {fits} ({_size(plan.free_memory)} free)"
         )
     if plan.least_bytes is not None:
         lines.append(f"  disk         ingest writes at least about {_size(plan.least_bytes)}")
@@ -390,4 +388,7 @@ def describe_dry_run(plan: DryRun) -> str:
 
 
 def _size(number: float) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if number >= unit:
+            return f"{number / unit:,.1f} {name}"
+    return f"{number / 1e3:,.1f} kB"

@@ -7,6 +7,7 @@ tie by id.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -32,7 +33,7 @@ from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edge
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.files import local_path, write_lines
 from mig_spark.lakehouse.runtime import collect_arrow, computed_once, from_arrow, result_limit, shipped
-from mig_spark.lakehouse.spark_failures import unreadable_files
+from mig_spark.lakehouse.spark_failures import spark_failures, unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.sample_files import PoolFiles, find_files, load_files, parquet_pieces
 from mig_spark.selection.arrow_rows import ArrowRows
@@ -130,18 +131,24 @@ def sample(
 
     Raises:
         InputError: a source or list is missing or unusable; then nothing is written.
+        PlatformError: Spark failed.
     """
     scratch = tempfile.mkdtemp(prefix="mig-spark-sample-")
     clock = _Clock()
     try:
-        pool = _loaded(spark, options, files, Path(scratch))
-        clock.lap("load")
-        graph = GraphMaker(spark, options)
-        chosen: Selection = select_rows(pool.rows, graph.source(), options.select)
-        clock.lap("select")
-        keys = chosen.to_arrow().select(["rank", "id"])
-        write_lines(map(one_line, pool.records(keys)), options.out, spark)
-        clock.lap("write")
+        with contextlib.ExitStack() as told:
+            if spark is not None:
+                # files are read when the pool is packed, and again for the records
+                told.enter_context(spark_failures("sample"))
+                told.enter_context(unreadable_files(list(options.sources)))
+            pool = _loaded(spark, options, files, Path(scratch))
+            clock.lap("load")
+            graph = GraphMaker(spark, options)
+            chosen: Selection = select_rows(pool.rows, graph.source(), options.select)
+            clock.lap("select")
+            keys = chosen.to_arrow().select(["rank", "id"])
+            write_lines(map(one_line, pool.records(keys)), options.out, spark)
+            clock.lap("write")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     seconds = {
@@ -230,25 +237,24 @@ class GraphMaker:
         return graph
 
 
-def _load(spark: SparkSession, found: Sequence[list[Part]], sources: Sequence[str], scratch: str) -> list[_Input]:
+def _load(spark: SparkSession, found: Sequence[list[Part]], scratch: str) -> list[_Input]:
     """The sources in order. JSON is parsed once, into a scratch file; tables are read where they are."""
     if sum(map(len, found)) > 1 and any(p.kind in ("delta", "table") for parts in found for p in parts):
         raise InputError("a Delta table has no input order to tie by, so it is sampled alone: give one SRC")
     inputs: list[_Input] = []
     base = 0
-    with unreadable_files(list(sources)):
-        for parts in found:
-            # one source's JSON files may be read in two ways, by size; their order is that of their names all the same
-            json_parts = [p for p in parts if p.is_json]
-            if json_parts:
-                loaded, places = _json_input(spark, json_parts, base, f"{scratch}/{len(inputs)}")
+    for parts in found:
+        # one source's JSON files may be read in two ways, by size; their order is that of their names all the same
+        json_parts = [p for p in parts if p.is_json]
+        if json_parts:
+            loaded, places = _json_input(spark, json_parts, base, f"{scratch}/{len(inputs)}")
+            inputs.append(loaded)
+            base += places
+        for part in parts:
+            if part not in json_parts:
+                loaded, places = _table_input(spark, part, base)
                 inputs.append(loaded)
                 base += places
-            for part in parts:
-                if part not in json_parts:
-                    loaded, places = _table_input(spark, part, base)
-                    inputs.append(loaded)
-                    base += places
     return inputs
 
 
@@ -319,10 +325,11 @@ def _loaded(
         return _Pool(rows, lambda keys: found.records(keys["id"].to_numpy()), found.rejected)
     parts = [find_parts(spark, PoolConfig(path=source)) for source in options.sources]
     pieces = parquet_pieces([part for found in parts for part in found], lambda k: k * _STRIDE)
-    if pieces is not None:
+    # what else a selection goes by is a column of a DataFrame
+    if pieces is not None and not options.select.columns():
         here = SparkRows.of_pieces(spark, pieces)
         return _Pool(here, lambda keys: _records_of_pieces(spark, pieces, keys), {})
-    inputs = _load(spark, parts, options.sources, str(scratch))
+    inputs = _load(spark, parts, str(scratch))
     joined = reduce(lambda a, b: a.unionByName(b), (i.rows for i in inputs)).withColumnRenamed("key", "id")
     return _Pool(joined, lambda keys: _records(spark, inputs, keys), _added(i.rejected for i in inputs))
 
@@ -352,7 +359,7 @@ def _in_order(found: DataFrame, rows: int) -> Iterator[str]:
     parts, of which it holds two at a time."""
     from pyspark import StorageLevel
 
-    # an order by ranges looks at its rows twice, and so does who counts them first
+    # read more than once: for the size, and to find the ranges of the parts
     with computed_once(found, StorageLevel.DISK_ONLY) as once:
         size = once.selectExpr("coalesce(sum(octet_length(raw)), 0) as bytes").collect()[0]["bytes"]
         if size <= min(_AT_ONCE_BYTES, (result_limit(found.sparkSession) or _AT_ONCE_BYTES) // 2):

@@ -41,8 +41,9 @@ from mig_spark.kernels.labels.vocabulary import TagMap, map_arrays
 from mig_spark.kernels.screen.minhash import Banding, buckets_of, jaccard
 from mig_spark.kernels.screen.overlap import EvalIndex, Overlap, find_overlaps
 from mig_spark.kernels.screen.shingles import shingles_of
-from mig_spark.kernels.selection.blocks import BLOCK_SCHEMA, blocks_in, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
 from mig_spark.kernels.selection.clusters import cluster_numbers
+from mig_spark.kernels.selection.encoded import BLOCK_SCHEMA, blocks_in, encode_block
 from mig_spark.kernels.selection.passed_over import Followed
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated_hashes
 from mig_spark.kernels.selection.vectors import Picks, chosen_in_parts
@@ -172,7 +173,7 @@ def pack_blocks(
     pieces: list[ParquetPiece] | None = None,
 ) -> ArrowMap:  # fmt: skip
     """Pack rows (`id`, `labels`, `score`, and `quota` and `cost` where they matter) into blocks, columns as
-    `blocks.block_ddl`. A block's number is unique: its partition, then its place in the partition.
+    `encoded.block_ddl`. A block's number is unique: its partition, then its place in the partition.
 
     Args:
         vocabulary: the sorted labels that count; None: each block numbers its own.

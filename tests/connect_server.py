@@ -15,7 +15,7 @@ import psutil
 import pyspark
 
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, local_conf
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, local_conf
 
 _CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
@@ -32,7 +32,7 @@ class ConnectServer:
     def __init__(self, folder: Path, *, delta: bool = True, before: str = "") -> None:
         self._folder, self._before = folder, before
         self._log = folder / "server.log"
-        conf = {**local_conf(SparkConfig(master="local[2]", jvm_options=SMALL_JVM)), **SMALL_CONF}
+        conf = {**local_conf(SparkConfig(master="local[2]", jvm_options=SHORT_RUN_JVM)), **SHORT_RUN_CONF}
         conf |= {"spark.sql.shuffle.partitions": "2", "spark.local.dir": str(folder / "local")}
         if not delta:
             conf = {key: said for key, said in conf.items() if "delta" not in f"{key} {said}".lower()}

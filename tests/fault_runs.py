@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM
 
 #: What a run makes, but for records of runs.
 RESULTS = (
@@ -60,8 +60,8 @@ def plain_config(folder: Path, **more: Any) -> dict[str, Any]:
         "graph": {"edges_path": str(edges), "threshold": 0.9},
         "select": {"budget": 16, "engine": "rounds", "block_rows": 8, "candidates": 2, "upper_bound": False},
         "spark": {
-            "master": "local[2]", "driver_memory": "1g", "jvm_options": SMALL_JVM,
-            "conf": {**SMALL_CONF, "spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2",
+            "master": "local[2]", "driver_memory": "1g", "jvm_options": SHORT_RUN_JVM,
+            "conf": {**SHORT_RUN_CONF, "spark.sql.shuffle.partitions": "2", "spark.default.parallelism": "2",
                      "spark.local.dir": str(folder / "local")},
         },
         **more,

@@ -25,9 +25,9 @@ from mig_spark.lakehouse.tables import Store
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-#: Seconds that the first rows take anyway.
-_SOON = 5.0
 SAMPLE_ROWS = 200
+#: The first rows take some seconds anyway; above this that is told.
+_TOLD_SECONDS = 5.0
 _SECONDS_AN_ANSWER = 1.0
 
 
@@ -217,11 +217,9 @@ def _time_models(preview: Preview, rows: DataFrame, annotators: list[Annotator],
         preview.labels_a_row = float(cost["labels"])
     busy = float(cost["seconds"] or 0.0)
     preview.seconds += count * busy / preview.sampled / cores
-    if loads or ready > _SOON:
+    if loads or ready > _TOLD_SECONDS:
         of_models = f", {loads:.1f} s of them to load models" if loads else ""
         preview.notes.append(f"the first rows took {ready:.1f} s{of_models}, which is not in the time of the rows")
-    if any(a.slow for a in annotators):
-        preview.notes.append("a warm model is faster than these first rows: the time is more likely less than more")
 
 
 def _count_tokens(preview: Preview, rows: list[Any], ask: Ask, cores: int, requests: int) -> None:

@@ -142,14 +142,14 @@ def run_stages(
     Args:
         as_json: print the run as one line of JSON too, also where it failed.
     """
-    from mig_spark.ingest.sources import is_little
-    from mig_spark.lakehouse.session import for_little, open_session
+    from mig_spark.ingest.sources import is_small_pool
+    from mig_spark.lakehouse.session import for_small_pool, open_session
 
     # both take seconds, and a JVM that starts is waited for
     importing = threading.Thread(target=_import_stages, daemon=True)
     importing.start()
     with failure_told(as_json, run_id), contextlib.ExitStack() as until_done:
-        spark = for_little(config.spark) if is_little(config.pool) else config.spark
+        spark = for_small_pool(config.spark) if is_small_pool(config.pool) else config.spark
         session = until_done.enter_context(open_session(spark))
         importing.join()
         from mig_spark.pipeline import run_pipeline

@@ -240,13 +240,13 @@ def quickstart(output: str, budget: int, as_json: bool) -> None:
 
     from mig_spark.data import sample_paths
     from mig_spark.lakehouse.files import write_lines
-    from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM
+    from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM
 
     plain = {
         "pool": {"path": [str(p) for p in sample_paths()]},
         "output": {"path": str(Path(output).absolute())},
         "select": {"budget": budget},
-        "spark": {"jvm_options": SMALL_JVM, "conf": SMALL_CONF},
+        "spark": {"jvm_options": SHORT_RUN_JVM, "conf": SHORT_RUN_CONF},
     }
     run_stages(build_config(plain, where="quickstart"), tuple(STAGES), as_json=as_json)
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

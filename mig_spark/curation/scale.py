@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mig_spark.kernels.selection.rounds import LEAST_CANDIDATES
+
 #: Shares of the pool's rows up to which a budget counts, rounds (questions put to all blocks; beside them one pass is
 #: for a sample), and how many times the budget is sent in a round, on average: as seen on generated pools
 #: (docs/scale.md). Where rounds certify little, twice as many rows are asked for.
 BY_SHARE = ((0.005, 7, 2.0), (0.03, 6, 1.0), (1.0, 4, 1.0))
-#: Rows asked for in a round, at least.
-LEAST_ASKED = 20_000
 #: Bytes of a packed row on the executors' disks, beside its labels and its id: a score whose digits do not repeat, its
 #: place in the order of ids, and what is counted. Of a label, by how many there are. Of an id, a share of its bytes.
 DISK_ROW, DISK_LABEL, DISK_RARE_LABEL, DISK_ID = 11.8, 1.2, 2.8, 0.6
@@ -79,13 +79,14 @@ def rounds_cost(
     """
     share = budget / max(rows, 1)
     rounds, times = next(((n, times) for most, n, times in BY_SHARE if share < most), BY_SHARE[-1][1:])
-    asked = max(budget, LEAST_ASKED) * times
+    asked = min(rows, max(budget, LEAST_CANDIDATES) * times)
+    held = min(rows, rounds * asked)
     of_label = DISK_LABEL if labels < SHORT_LABELS else DISK_RARE_LABEL
     disk = rows * (DISK_ROW + of_label * labels_a_row + DISK_ID * id_bytes)
     # h of every label, and the places of the rows that came
-    broadcast = 8 * labels + min(4 * rounds * asked, rows / 8)
+    broadcast = 8 * labels + min(4 * held, rows / 8)
     collected = asked * (SENT_ROW + SENT_LABEL * labels_a_row + id_bytes) + ANSWER * -(-rows // block_rows)
-    driver = rounds * asked * (HELD_ROW + HELD_LABEL * labels_a_row + 3 * id_bytes)
+    driver = held * (HELD_ROW + HELD_LABEL * labels_a_row + 3 * id_bytes)
     pack = PACK_FILES if of_files else PACK
-    seconds = FIXED + rows * (pack + (rounds + 1) * PASS) / cores + rounds * asked * DRIVER
+    seconds = FIXED + rows * (pack + (rounds + 1) * PASS) / cores + held * DRIVER
     return RoundsCost(rounds, round(disk), round(broadcast), round(collected), round(driver), seconds)

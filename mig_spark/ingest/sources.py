@@ -32,7 +32,7 @@ WHOLE_FILE_BYTES = 16 << 20
 #: A JSON array that Spark reads is one value; the JVM's limit for one is 2 GiB, its memory usually less.
 ARRAY_LIMIT_BYTES = 1 << 30
 #: Bytes of a pool, about 100,000 rows, for which a session is opened that spends less on planning and on garbage.
-LITTLE_BYTES = 100 << 20
+SMALL_POOL_BYTES = 100 << 20
 _ZIPPED = 4
 #: Inputs are recorded file by file up to this many, above that as totals.
 LISTED_FILES = 1000
@@ -155,10 +155,10 @@ def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
     return [*tables.values(), *_json_parts(fs, text.values(), config.format)]
 
 
-def is_little(config: PoolConfig) -> bool:
-    """Whether the pool is known to be small before there is a session: files that the operating system opens, of
-    `LITTLE_BYTES` together at most, zipped ones taken for `_ZIPPED` times their size. False where that cannot be told,
-    as of tables, and where there is nothing."""
+def is_small_pool(config: PoolConfig) -> bool:
+    """Whether the pool is known to be small before there is a session: local files of at most `SMALL_POOL_BYTES` in
+    all, where a gzipped file counts as `_ZIPPED` times its size. False where that cannot be told, as of tables, and
+    where there is nothing."""
     fs, size = Files(None), 0.0
     try:
         pending = [
@@ -173,7 +173,7 @@ def is_little(config: PoolConfig) -> bool:
                 pending += inside
             else:
                 size += entry.size * (_ZIPPED if entry.name.lower().endswith(".gz") else 1)
-                little = size <= LITTLE_BYTES
+                little = size <= SMALL_POOL_BYTES
     except (InputError, PlatformError):
         return False
     return little

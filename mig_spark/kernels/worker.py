@@ -1,5 +1,9 @@
-"""A Python worker of Spark collects garbage after every task, and goes over all objects of all modules to do so: with
-numba loaded that takes as long as many a task. What a first collection leaves is not looked at again."""
+"""Shorter garbage collection in the Python workers of Spark.
+
+A worker runs a full collection after every task, which looks at every object of every loaded module: with numba that
+takes 0.07 s, as long as many a task. Objects that the first collection leaves are set aside (`gc.freeze`), so that
+later ones do not look at them; they are still freed when their last reference goes.
+"""
 
 from __future__ import annotations
 

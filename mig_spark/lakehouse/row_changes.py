@@ -30,15 +30,9 @@ def write_changes(store: Store, table: Table, rows: DataFrame) -> dict[str, int]
     Returns:
         Rows: `inserted`, `updated`, `deleted`.
     """
-    from pyspark.sql import Observation
-    from pyspark.sql import functions as sf
-
     if not store.exists(table):
-        seen = Observation()
-        store.write(table, rows.observe(seen, sf.count(sf.lit(1)).alias("rows")))
-        # Spark Connect may tell nothing of a plan that turned out to be empty
-        inserted = seen.get.get("rows")
-        return {"inserted": store.read(table).count() if inserted is None else inserted, "updated": 0, "deleted": 0}
+        store.write(table, rows)
+        return {"inserted": store.read(table).count(), "updated": 0, "deleted": 0}
     now = store.read(table, version=store.version(table))
     with computed_once(changed_rows(table, now, rows)) as changes:
         found = {r["op"]: int(r["count"]) for r in changes.groupBy("op").count().collect()}

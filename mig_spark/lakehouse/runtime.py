@@ -154,8 +154,8 @@ def from_arrow(spark: SparkSession, table: pa.Table) -> DataFrame:
 
 
 def from_rows(spark: SparkSession, rows: Sequence[Sequence[Any]], ddl: str) -> DataFrame:
-    """A few rows of this process as a DataFrame. They travel as Arrow: of a list, Spark makes an RDD, and asks a Python
-    worker of its own to read it, which takes a second to start.
+    """Make a DataFrame of a few rows that are Python values. They are sent as one Arrow table: for a plain list, Spark
+    would start a Python worker to read it, which takes about a second.
 
     Args:
         spark: the session.

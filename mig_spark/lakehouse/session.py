@@ -53,9 +53,9 @@ _LOCAL_CONF = {
 _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=32 -XX:+ExitOnOutOfMemoryError"
 #: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
-SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+SHORT_RUN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
-SMALL_CONF = {
+SHORT_RUN_CONF = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -63,8 +63,8 @@ SMALL_CONF = {
 
 #: For tens of thousands of rows: compiling pays, as texts are written and shuffled several times; planning a query
 #: again at every shuffle does not, and one thread collects the garbage of a small heap with less work than several.
-LITTLE_JVM = "-XX:+UseSerialGC"
-LITTLE_CONF = {"spark.sql.adaptive.enabled": "false"}
+SMALL_POOL_JVM = "-XX:+UseSerialGC"
+SMALL_POOL_CONF = {"spark.sql.adaptive.enabled": "false"}
 
 #: What Python workers are forked from; this room does not import it.
 _WORKER_DAEMON = "mig_spark.worker_daemon"
@@ -110,13 +110,13 @@ class Session:
             forget_jvm()
 
 
-def for_little(config: SparkConfig) -> SparkConfig:
-    """The settings of a local session that has little to do: `LITTLE_JVM` and `LITTLE_CONF`, where the config says
+def for_small_pool(config: SparkConfig) -> SparkConfig:
+    """The settings of a local session for a small pool: `SMALL_POOL_JVM` and `SMALL_POOL_CONF`, where the config says
     nothing of the same. A session that is there already is taken as it is."""
     if is_managed() or remote_address(config):
         return config
     return config.model_copy(
-        update={"jvm_options": config.jvm_options or LITTLE_JVM, "conf": {**LITTLE_CONF, **config.conf}}
+        update={"jvm_options": config.jvm_options or SMALL_POOL_JVM, "conf": {**SMALL_POOL_CONF, **config.conf}}
     )
 
 

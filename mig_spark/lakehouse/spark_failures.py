@@ -50,6 +50,10 @@ _UNREADABLE = re.compile(
 )
 
 
+#: How Python's traceback names what our own code says of an input.
+_INPUT_ERROR = f"{InputError.__name__}: "
+
+
 def spark_errors() -> tuple[type[Exception], ...]:
     """What Spark, Delta and the JVM behind them raise, for `except`; nothing where pyspark is not installed."""
     try:
@@ -159,7 +163,8 @@ def refused_paths(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unreadable_files(source: object) -> Iterator[None]:
-    """Turn Spark's failure to read a file into one line that names the file; other errors pass through unchanged.
+    """Turn a failure to read a file, Spark's or that of our own code in an executor, into one line that names the file;
+    other errors pass through unchanged.
 
     Args:
         source: what was to be read, as the user gave it.
@@ -170,6 +175,9 @@ def unreadable_files(source: object) -> Iterator[None]:
     try:
         yield
     except spark_errors() as e:
+        said = raised_in_python(str(e))
+        if said is not None and said.startswith(_INPUT_ERROR):
+            raise InputError(said.removeprefix(_INPUT_ERROR)) from None
         # the error class may be nested in that of a failed write, so the whole report is searched
         found = _UNREADABLE.search(str(e))
         if found is None:
@@ -183,8 +191,9 @@ def _unreadable(source: object, found: re.Match[str], report: str) -> str:
             f"the Parquet files at {source} have columns of the same name and different types: "
             "give them one by one, as a list of paths in pool.path"
         )
-    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|$)", found[2])
+    file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|SQLSTATE|$)", found[2])
     where = plain_path(file[1]) if file else f"{source} ({first_line(found[2])})"
-    causes = _CAUSE.findall(report)
+    # a Python worker that is left alone by a task that failed says so last
+    causes = [cause for cause in _CAUSE.findall(report) if "Socket is closed" not in cause]
     why = f" ({first_line(causes[-1])})" if causes else ""
     return f"cannot read {where}: the file is damaged, gone or not what its name says{why}; restore or remove it"

@@ -13,15 +13,8 @@ import pyarrow.compute as pc
 from mig_spark.config import SelectConfig
 from mig_spark.errors import ContractError, InputError, PlatformError
 from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece
-from mig_spark.kernels.selection.blocks import (
-    FRAMES,
-    Block,
-    block_ddl,
-    blocks_in,
-    decode_block,
-    decode_labels,
-    reason_column,
-)
+from mig_spark.kernels.selection.blocks import Block
+from mig_spark.kernels.selection.encoded import FRAMES, block_ddl, blocks_in, decode_block, decode_labels, reason_column
 from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.pool import A, PoolCounts, Question
 from mig_spark.kernels.selection.repeats import repeated, repeated_hashes
@@ -67,7 +60,7 @@ class SparkBlocks:
     so every answer carries the block's digest, and a digest that differs from the first one ends the selection.
 
     Attributes:
-        blocks: columns as `kernels.selection.blocks.block_ddl`.
+        blocks: columns as `kernels.selection.encoded.block_ddl`.
         meta: number, digest, counts and sizes (bytes of FRAMES) of each block, as they were when it was first packed.
         vocabulary: the sorted labels that label ids are places in; None until `numbered_by` gives them to blocks that
             number their own, and where they were given to `pack`.
@@ -185,7 +178,7 @@ class SparkBlocks:
         return self._fits_result(max(self._bytes().values(), default=0))
 
     def _bytes(self) -> dict[int, int]:
-        """Bytes in which each block travels."""
+        """Compressed size of each block in bytes, by block number: what it takes to bring it to the driver."""
         sizes = np.sum([self.meta[name].to_numpy() for name in FRAMES], axis=0)
         return dict(zip(self.meta["block"].to_pylist(), map(int, sizes), strict=True))
 

@@ -65,12 +65,12 @@ import psutil
 from pyspark import SparkContext
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DriverEndedError
-from mig_spark.lakehouse.session import SMALL_JVM, get_session, open_session
+from mig_spark.lakehouse.session import SHORT_RUN_JVM, get_session, open_session
 
 secret = json.loads(sys.argv[1])
 Path(sys.argv[2], "spark-defaults.conf").write_text("spark.app.name from-defaults\\nspark.my.default kept\\n")
 os.environ["SPARK_CONF_DIR"] = sys.argv[2]
-config = SparkConfig(master="local[1]", driver_memory="600m", jvm_options=SMALL_JVM,
+config = SparkConfig(master="local[1]", driver_memory="600m", jvm_options=SHORT_RUN_JVM,
                      conf={"spark.hadoop.fs.s3a.secret.key": secret})
 before = set(Path(tempfile.gettempdir()).glob("mig-spark-*.conf"))
 told, pids = None, []

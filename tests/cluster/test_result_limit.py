@@ -11,7 +11,7 @@ from mig_spark.config import SparkConfig
 from mig_spark.errors import PlatformError
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, open_session
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, open_session
 from mig_spark.selection.packing import SparkBlocks
 from oracles.dense import Row
 from oracles.pools import make_state, pack
@@ -24,8 +24,8 @@ rows = [
 chosen, _ = select_local(pack(rows, 40), make_state(40, []), Constraints.budget(8_000))
 want = [i.decode() for i in chosen.id_list()]
 graph = LabelGraph.without_edges([f"{k:04d}" for k in range(40)])
-conf = {**SMALL_CONF, "spark.driver.maxResultSize": "1m", "spark.local.dir": sys.argv[1]}
-with open_session(SparkConfig(master="local[2]", driver_memory="1g", jvm_options=SMALL_JVM, conf=conf)) as session:
+conf = {**SHORT_RUN_CONF, "spark.driver.maxResultSize": "1m", "spark.local.dir": sys.argv[1]}
+with open_session(SparkConfig(master="local[2]", driver_memory="1g", jvm_options=SHORT_RUN_JVM, conf=conf)) as session:
     spark, out = session.spark, {}
     data = [(r.key, [f"{k:04d}" for k in r.labels], r.score) for r in rows]
     df = spark.createDataFrame(data, "id string, labels array<string>, score double").repartition(3)

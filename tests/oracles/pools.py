@@ -11,7 +11,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from mig_spark.kernels.labels.propagation import build_propagation
-from mig_spark.kernels.selection.blocks import Packed, decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import Packed, pack_batches
+from mig_spark.kernels.selection.encoded import decode_block, encode_block
 from mig_spark.kernels.selection.memory import MemoryBlocks
 from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.state import State

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, get_session
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         # 4 = task failures allowed, so that a killed Python worker is retried as on a cluster
         master="local[2,4]",
         driver_memory="2g",
-        jvm_options=SMALL_JVM,
+        jvm_options=SHORT_RUN_JVM,
         conf={
-            **SMALL_CONF,
+            **SHORT_RUN_CONF,
             "spark.local.dir": str(scratch / "local"),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.shuffle.partitions": "2",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark.config import SelectConfig
-from mig_spark.errors import InputError
+from mig_spark.errors import ContractError, InputError
 from mig_spark.sample import SampleOptions, files_for, sample
 
 from oracles.dense import Row, dense_greedy, dense_propagation
@@ -149,7 +151,32 @@ def test_what_cannot_be_sampled_is_told(spark, tmp_path, rows):
     spark.createDataFrame([("a", 1.0)], "id string, score double").write.parquet(str(tmp_path / "p"))
     with pytest.raises(InputError, match="has no column labels"):
         sample(spark, options(tmp_path, [tmp_path / "p"]))
+    # a column that a selection goes by, in files that executors could read by themselves
+    pq.write_table(pa.table({"id": ["a"], "labels": [["l"]], "score": [1.0]}), tmp_path / "q.parquet")
+    for more in ({"cost": {"column": "tokens", "budget": 9}}, {"strategy": {"kind": "top", "by": "tokens"}}):
+        by_column = SelectConfig(budget=1, **more)
+        with pytest.raises(ContractError, match="tokens"):
+            sample(
+                spark, SampleOptions(**{**options(tmp_path, [tmp_path / "q.parquet"]).__dict__, "select": by_column})
+            )
     (tmp_path / "pool.jsonl").write_text(json.dumps({"dialogs": []}))
     with pytest.raises(InputError, match="no usable row to select from"):
         sample(spark, options(tmp_path, [tmp_path / "pool.jsonl"]))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("by", ["arrow", "spark"])
+def test_a_damaged_parquet_file_is_told_in_one_line(spark, tmp_path, monkeypatch, by):
+    table = pa.table({"id": [str(k) for k in range(500)], "labels": [["l"]] * 500, "score": [1.0] * 500})
+    pq.write_table(table, tmp_path / "p.parquet")
+    data = bytearray((tmp_path / "p.parquet").read_bytes())
+    # all but the metadata at the end
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[4:end] = b"x" * (end - 4)
+    (tmp_path / "p.parquet").write_bytes(data)
+    if by == "spark":
+        monkeypatch.setattr("mig_spark.sample.parquet_pieces", lambda parts, firsts: None)
+    with pytest.raises(InputError, match=r"^cannot read [^\[]*p\.parquet: .*restore or remove") as e:
+        sample(spark, options(tmp_path, [tmp_path / "p.parquet"], engine="rounds"))
+    assert "\n" not in str(e.value)
     assert not (tmp_path / "out.jsonl").exists()

@@ -25,8 +25,8 @@ import json, sys
 from click.testing import CliRunner
 from mig_spark.cli import cli
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, open_session
-with open_session(SparkConfig(jvm_options=SMALL_JVM, conf=SMALL_CONF)):
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, open_session
+with open_session(SparkConfig(jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF)):
     for program, *args in json.load(sys.stdin):
         if program == "python":
             exec(args[1])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mig_spark.errors import InputError
 from mig_spark.kernels.ingest.annotated_parquet import are_records, pieces_of, rows_of, texts_of
-from mig_spark.kernels.selection.blocks import encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
+from mig_spark.kernels.selection.encoded import encode_block
 
 
 def written(folder, sizes, group):

@@ -117,6 +117,7 @@ def test_a_price_asks_no_model_again_and_is_checked():
 
 
 def problems(plan, folder=None, **more):
+    dry_run._size_selection(plan, config(**more))
     dry_run._look_for_problems(plan, config(**more), folder)
     return plan.problems
 
@@ -148,17 +149,18 @@ def test_the_memory_of_a_pool_that_an_endpoint_labels_is_by_the_most_labels():
     assert by_length.packed_bytes is None
 
 
-def test_a_pool_that_stays_in_the_executors_is_told_with_its_rounds():
-    select = StageEstimate("select", None, 10**8, 1.0, dry_run._BY_RATE)
-    plan = DryRun(rows=10**8, labels_a_row=4.0, free_memory=8 * 10**9, cores=2, stages=[select])
+def test_a_pool_that_stays_in_the_executors_is_told_with_its_rounds(monkeypatch):
+    plan = DryRun(rows=10**8, labels_a_row=4.0, free_memory=8 * 10**9, cores=2)
     assert problems(plan, select={"budget": 10**6}) == []
     assert plan.by_rounds is not None
-    assert (select.seconds, select.by) == (plan.by_rounds.seconds, "the model of docs/scale.md")
-    assert "  rounds       about 6, over " in describe_dry_run(plan)
+    assert "  rounds       about 6; in each about " in describe_dry_run(plan)
+    monkeypatch.setattr(dry_run, "last_finished", lambda store, name: None)
+    by_model = (plan.by_rounds.seconds, "the model of docs/scale.md")
+    assert dry_run._time_of("select", plan, None, config()) == by_model
     # where a run is on record, it says more than the model
-    known = StageEstimate("select", None, 10**8, 1.0, "run r, by rows")
-    problems(DryRun(rows=10**8, labels_a_row=4.0, stages=[known]), select={"budget": 10**6})
-    assert known.seconds == 1.0
+    known = SimpleNamespace(run_id="r", seconds=100.0, counts={"pool": 10**8})
+    monkeypatch.setattr(dry_run, "last_finished", lambda store, name: known)
+    assert dry_run._time_of("select", plan, None, config()) == (100.0, "run r, by rows")
     # at the driver: nothing of rounds
     small = DryRun(rows=10**5, labels_a_row=4.0, free_memory=8 * 10**9)
     assert (problems(small), small.by_rounds) == ([], None)

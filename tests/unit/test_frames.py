@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mig_spark.kernels.selection.blocks import decode_block, decode_ids, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
+from mig_spark.kernels.selection.encoded import decode_block, decode_ids, encode_block
 from mig_spark.kernels.selection.frames import decode_arrays, encode_arrays
 
 TYPES = ["<i4", "<i8", "<u8", "|u1", "|b1", "<f8"]
@@ -43,7 +44,7 @@ def test_floats_keep_their_bits():
 def test_the_hash_tells_names_types_and_values_apart():
     def told(arrays):
         digest = hashlib.sha256()
-        encode_arrays(arrays, told=digest)
+        encode_arrays(arrays, digest=digest)
         return digest.hexdigest()
 
     base = np.array([1, 1, 2, 3])

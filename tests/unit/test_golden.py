@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from mig_spark.kernels.labels.propagation import build_propagation
-from mig_spark.kernels.selection.blocks import decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
+from mig_spark.kernels.selection.encoded import decode_block, encode_block
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.objective import Phi
 from mig_spark.kernels.selection.rounds import select_local

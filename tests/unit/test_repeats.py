@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.kernels.selection.blocks import encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
+from mig_spark.kernels.selection.encoded import encode_block
 from mig_spark.kernels.selection.repeats import hashed_ids, ids_hashed_to, in_buckets, repeated, repeated_hashes
 
 

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from mig_spark.curation.scale import ANSWER, rounds_cost
-from mig_spark.kernels.selection.blocks import encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import pack_batches
+from mig_spark.kernels.selection.encoded import encode_block
 from mig_spark.kernels.selection.wire import encode
 
 ROWS, LABELS = 50_000, 4_000

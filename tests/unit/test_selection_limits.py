@@ -11,7 +11,8 @@ import pytest
 
 from mig_spark.config.select import LABEL_LIMITS, PhiConfig, check_label_parameters
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.kernels.selection.blocks import FEW_LABELS, _label_sets, decode_block, encode_block, pack_batches
+from mig_spark.kernels.selection.blocks import FEW_LABELS, _label_sets, pack_batches
+from mig_spark.kernels.selection.encoded import decode_block, encode_block
 from mig_spark.kernels.selection.greedy import Constraints
 from mig_spark.kernels.selection.rounds import select_local
 from mig_spark.kernels.selection.usable import REASONS

@@ -42,21 +42,23 @@ def test_graphframes_coordinates_follow_spark(spark, scala, want):
     assert f"_{scala}:" in shaded
 
 
-def test_a_session_for_little_keeps_what_the_config_says(monkeypatch):
+def test_a_session_for_small_pool_keeps_what_the_config_says(monkeypatch):
     monkeypatch.delenv("SPARK_REMOTE", raising=False)
     monkeypatch.setattr(session, "is_managed", lambda: False)
-    plain = session.for_little(SparkConfig())
-    assert (plain.jvm_options, plain.conf) == (session.LITTLE_JVM, session.LITTLE_CONF)
-    own = session.for_little(SparkConfig(jvm_options="-Xss8m", conf={"spark.sql.adaptive.enabled": "true", "a": "b"}))
+    plain = session.for_small_pool(SparkConfig())
+    assert (plain.jvm_options, plain.conf) == (session.SMALL_POOL_JVM, session.SMALL_POOL_CONF)
+    own = session.for_small_pool(
+        SparkConfig(jvm_options="-Xss8m", conf={"spark.sql.adaptive.enabled": "true", "a": "b"})
+    )
     assert own.jvm_options == "-Xss8m"
     assert own.conf == {"spark.sql.adaptive.enabled": "true", "a": "b"}
 
 
 def test_a_session_of_a_platform_or_a_server_stays_as_it_is(monkeypatch):
     monkeypatch.setattr(session, "is_managed", lambda: False)
-    assert session.for_little(SparkConfig(remote="sc://here:15002")) == SparkConfig(remote="sc://here:15002")
+    assert session.for_small_pool(SparkConfig(remote="sc://here:15002")) == SparkConfig(remote="sc://here:15002")
     monkeypatch.setattr(session, "is_managed", lambda: True)
-    assert session.for_little(SparkConfig()) == SparkConfig()
+    assert session.for_small_pool(SparkConfig()) == SparkConfig()
 
 
 def test_workers_are_forked_from_the_packages_own_daemon_in_a_local_session(monkeypatch, tmp_path):

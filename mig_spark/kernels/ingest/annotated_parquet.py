@@ -97,7 +97,12 @@ def _group_of(group: int, *files: Any) -> pa.Table:
 
 
 def _numbered(labels: pa.Array, places: dict[str | None, int]) -> pa.ListArray:
-    """Lists of strings as lists of their numbers in `places`, which takes up those that are new."""
+    """Replace each label by its number.
+
+    Args:
+        labels: lists of strings, plain or dictionary-encoded.
+        places: the number of each label met so far; changed in place, labels that are new get the next numbers.
+    """
     flat = labels.flatten()
     if not pa.types.is_dictionary(flat.type):
         flat = flat.dictionary_encode()

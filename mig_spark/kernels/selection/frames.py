@@ -30,12 +30,13 @@ _DIFFERENT = 1 << 16
 _VALUES, _PLACES = ".values", ".places"
 
 
-def encode_arrays(arrays: Mapping[str, Array], *, told: Any = None) -> bytes:
+def encode_arrays(arrays: Mapping[str, Array], *, digest: Any = None) -> bytes:
     """Arrays as bytes that `decode_arrays` reads.
 
     Args:
         arrays: by name; whole numbers, floats or truth values, in any number of dimensions.
-        told: a hash from `hashlib`, which is given the names, types, shapes and values before they are compressed.
+        digest: a hash object of `hashlib`, which is updated by the names, types, shapes and values before they are
+            compressed.
 
     >>> found = decode_arrays(encode_arrays({"n": np.array(3), "x": np.array([0.5, 0.5])}))
     >>> found["n"].item(), found["x"].tolist()
@@ -50,9 +51,9 @@ def encode_arrays(arrays: Mapping[str, Array], *, told: Any = None) -> bytes:
         about.append((name, array.dtype.str, values.dtype.str, array.shape, len(values)))
         parts.append(values.tobytes())
     header, content = json.dumps(about, separators=(",", ":")).encode(), b"".join(parts)
-    if told is not None:
-        told.update(header)
-        told.update(content)
+    if digest is not None:
+        digest.update(header)
+        digest.update(content)
     start = _START.pack(len(header), len(content))
     return start + header + (_CODEC.compress(content, asbytes=True) if content else b"")
 
@@ -76,12 +77,12 @@ def decode_arrays(data: Any) -> dict[str, Array]:
 
 
 def digest_of(*parts: bytes) -> Any:
-    """A hash for `encode_arrays` to tell, which knows these bytes already."""
-    told = hashlib.sha256()
+    """A sha256 hash object that was updated by these bytes, for `encode_arrays` to go on with."""
+    digest = hashlib.sha256()
     for part in parts:
-        told.update(len(part).to_bytes(8, "little"))
-        told.update(part)
-    return told
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest
 
 
 def _smaller(arrays: Mapping[str, Array]) -> dict[str, Array]:

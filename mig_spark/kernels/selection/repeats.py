@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mig_spark.kernels.selection.blocks import decode_ids
+from mig_spark.kernels.selection.encoded import decode_ids
 from mig_spark.kernels.selection.sampling import hash_ids
 
 U64: TypeAlias = npt.NDArray[np.uint64]
@@ -23,7 +23,7 @@ _SEED = 1
 
 
 def hashed_ids(row: Mapping[str, Any]) -> U64:
-    """uint64 hash of every id of a block, given as a row of `blocks.block_ddl` with `ids`; in order of ids."""
+    """uint64 hash of every id of a block, given as a row of `encoded.block_ddl` with `ids`; in order of ids."""
     ptr, ids = decode_ids(row["ids"])
     return np.asarray(hash_ids(ids, ptr, _SEED))
 

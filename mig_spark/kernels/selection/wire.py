@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.kernels.selection.audit import Suspects
-from mig_spark.kernels.selection.blocks import decode_block
+from mig_spark.kernels.selection.encoded import decode_block
 from mig_spark.kernels.selection.frames import decode_arrays, encode_arrays
 from mig_spark.kernels.selection.offers import Offer
 from mig_spark.kernels.selection.pool import Question
@@ -31,7 +31,7 @@ class BlockTask:
     question: Question[Any]
 
     def answer(self, row: Mapping[str, Any]) -> bytes:
-        """The answer of one block, given as a row of `blocks.block_ddl`; `decode` reads it."""
+        """The answer of one block, given as a row of `encoded.block_ddl`; `decode` reads it."""
         return encode(self.question.answer(decode_block(row, self.labels)))
 
 
