@@ -58,6 +58,8 @@ _FOREIGN = {
     b"\xfe\xff": "UTF-16 text (UTF-8 is read)",
 }
 _READ = "JSONL, JSON and Parquet files (.gz too), Delta and Iceberg tables are read"
+#: The parts of a table's name, quoted or not; a Delta table has catalog, schema and table at most.
+_NAME_PARTS, _DELTA_NAME_PARTS = re.compile(r"`(?:[^`]|``)*`|[^.`]+"), 3
 _FAMILY = {"parquet": "parquet", "json": "json", "jsonl": "json"}
 #: Formats that a file may have, by the configured format and by the kind recognised.
 _EXPECTED = {
@@ -432,8 +434,10 @@ def _catalog_table(spark: SparkSession | None, name: str, form: str) -> Part | N
     from pyspark.errors import AnalysisException
 
     part = Part("table", name)
-    with contextlib.suppress(AnalysisException):
-        part = _at_newest(spark, part)
+    # Delta's parser breaks down over longer names, such as that of a branch of an Iceberg table
+    if len(_NAME_PARTS.findall(name)) <= _DELTA_NAME_PARTS:
+        with contextlib.suppress(AnalysisException):
+            part = _at_newest(spark, part)
     if part.version is None:
         with contextlib.suppress(AnalysisException):
             part = _at_snapshot(spark, part)
