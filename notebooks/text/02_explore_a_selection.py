@@ -21,11 +21,11 @@ folder = dbutils.widgets.get("folder")
 
 # %% tags=["laptop"]
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, get_session
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session
 
 folder = "mig-notebooks"
 # settings that suit a few thousand rows
-spark = get_session(SparkConfig(jvm_options=SMALL_JVM, conf=SMALL_CONF)).spark
+spark = get_session(SparkConfig(jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF)).spark
 
 # %% [markdown]
 # ## The pool

@@ -32,13 +32,13 @@ def write_pool(rows, mode):
 
 # %% tags=["laptop"]
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse.session import SMALL_CONF, SMALL_JVM, get_session
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session
 
 folder = "mig-notebooks"
 pool_table = f"{folder}/questions"
 output = {"path": f"{folder}/questions-out"}
 # settings that suit a few thousand rows
-spark = get_session(SparkConfig(jvm_options=SMALL_JVM, conf=SMALL_CONF)).spark
+spark = get_session(SparkConfig(jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF)).spark
 
 
 def write_pool(rows, mode):

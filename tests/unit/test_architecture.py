@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,27 @@ def imported_rooms(file: Path) -> list[tuple[int, str]]:
             continue
         found += [(node.lineno, n.split(".")[1]) for n in names if n.startswith("mig_spark.")]
     return found
+
+
+def outside() -> list[Path]:
+    """All Python of the project beside the package, whose own imports mypy holds."""
+    folders = [PACKAGE.parent / name for name in ("tests", "benchmarks", "jobs", "notebooks", "deploy")]
+    return sorted(file for folder in folders for file in folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", outside(), ids=lambda f: str(f.relative_to(PACKAGE.parent)))
+def test_names_taken_from_the_package_are_there(file):
+    """Notebooks and benchmarks that few tests run: a name that moved is told at once."""
+    missing = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "mig_spark":
+            continue
+        module = importlib.import_module(node.module)
+        for name in (alias.name for alias in node.names):
+            inside = hasattr(module, "__path__") and importlib.util.find_spec(f"{node.module}.{name}")
+            if not hasattr(module, name) and not inside:
+                missing.append(f"line {node.lineno}: {node.module} has no {name}")
+    assert not missing
 
 
 def test_functions_are_compiled_in_one_place():
