@@ -5,8 +5,8 @@ finds a selected prompt of its own task nearest to it (in an embedding that had 
 the selected answers are, beside random selections of the same size. And of the labels themselves: what they tell of the
 task, how many are used, how many are on more than 5% of the rows.
 
-    python benchmarks/quality.py [--part judged] [--pool 50 | --uneven SEED] [--embedding e5] [--cache FOLDER]
-        [--only WAY]
+    python benchmarks/quality.py [--part judged | --file FILE] [--pool 50 | --uneven SEED] [--embedding e5]
+        [--cache FOLDER] [--only WAY]
 
 Pools: T0's tasks, mathematics, code and chat of the data folder, each text once, in two parts: settings are chosen on
 one (`chosen`) and judged on the other (`judged`), which has other data sets. Everything is drawn by hashes, so a second
@@ -391,6 +391,7 @@ def strategies(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pool_arguments(parser)
+    parser.add_argument("--file", type=Path, help="another pool in place of these: JSON lines, `task` and `messages`")
     parser.add_argument(
         "--uneven", type=int, metavar="SEED", help="in place of --pool: tasks of unequal size, drawn with this seed"
     )
@@ -400,12 +401,15 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(ways_to_label([])), help="a way to label; default: all")
     args = parser.parse_args()
 
-    if absent := quality_pools.missing(args.data):
+    if args.file is None and (absent := quality_pools.missing(args.data)):
         print(f"nothing measured: {', '.join(absent)} not in {args.data}; --data names the folder", file=sys.stderr)
         return
-    rows = quality_pools.read_rows(args.data)
+    rows = quality_pools.read_rows(args.data) if args.file is None else quality_pools.read_file(args.file)
+    # settings were chosen on no part of another pool
+    args.part = args.part if args.file is None else "all"
     if args.uneven is None:
-        chosen, asked = quality_pools.split(rows, args.part, pool=args.pool, queries=args.queries)
+        whole = 10 if args.file is None else 1
+        chosen, asked = quality_pools.split(rows, args.part, pool=args.pool, queries=args.queries, whole=whole)
     else:
         chosen, asked = quality_pools.split_uneven(rows, args.part, queries=args.queries, seed=args.uneven)
     near = by_tfidf(chosen, asked) if args.embedding == "tfidf" else by_e5(chosen, asked, args.cache)
@@ -419,10 +423,11 @@ def main() -> None:
     by_score = {"all scores equal": np.ones(len(chosen)), "heuristic score": scores}
     if args.ifd:
         by_score[f"ifd by a student of {args.ifd} rows"] = ifd_by_student(chosen, args.ifd)
-    whole = measure(pool, np.arange(len(chosen)))
+    all_of_it = measure(pool, np.arange(len(chosen)))
     print(f"{len(chosen):,} rows of {len(np.unique(pool.tasks))} tasks (part {args.part}), {len(asked)} prompts kept "
-          f"back; nearness by {args.embedding}; with the whole pool {whole.own.mean():.3f} are nearest to their own "
-          f"task. Spearman of heuristic score and answer length: {_spearman(scores, pool.lengths):.2f}\n")  # fmt: skip
+          f"back; nearness by {args.embedding}; with the whole pool {all_of_it.own.mean():.3f} are nearest to "
+          f"their own task. Spearman of heuristic score and answer length: "
+          f"{_spearman(scores, pool.lengths):.2f}\n")  # fmt: skip
     print("| labels by | told of the task | labels used | on more than 5% of rows | largest | a row | rows without |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, labels in labelled.items():

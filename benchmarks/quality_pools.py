@@ -77,6 +77,16 @@ def read_rows(folder: Path) -> list[Row]:
     return list(rows.values())
 
 
+def read_file(file: Path) -> list[Row]:
+    """The rows of a file of JSON lines with `task` and `messages` (one request and its answer), each text once."""
+    rows = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        row = Row(item["task"], item["messages"])
+        rows.setdefault(row.key, row)
+    return list(rows.values())
+
+
 def _items(file: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(file, "rt", encoding="utf-8", newline="\n") as f:
         yield from json.load(f) if file.name.endswith(".json.gz") else map(json.loads, f)
