@@ -17,6 +17,7 @@ import yaml
 from mig_spark.config import DEFAULT_MODEL, Config, PoolConfig, build_part, parse_config
 from mig_spark.config.base import Section
 from mig_spark.errors import InputError
+from mig_spark.kernels.annotation.models import cpu_has_bfloat16
 from mig_spark.kernels.ingest.forms import KINDS
 from mig_spark.kernels.ingest.languages import ENGLISH, UNKNOWN_LATIN
 from mig_spark.kernels.ingest.names import Names
@@ -26,8 +27,9 @@ from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.memory import available_cores
 from mig_spark.survey import Survey, survey_pool
 
-#: Rows a second and core that the tagger `embedding` labels: `python benchmarks/tag.py`, docs/benchmarks.md, 44 on two.
-EMBEDDING_ROWS = 22.0
+#: Rows a second and core that the tagger `embedding` labels, in each of its number formats: `python benchmarks/tag.py`,
+#: docs/benchmarks.md.
+EMBEDDING_ROWS = {"float32": 50.0, "bfloat16": 150.0}
 #: Where `embedding` would take longer than this on the cores of this machine, `distilled` is proposed.
 _PATIENCE_SECONDS = 3600.0
 #: A model of the sentence-transformers hub that reads about fifty languages.
@@ -307,20 +309,28 @@ def choose_tagger(survey: Survey) -> tuple[dict[str, Any], list[str]]:
             "Or embedding with a list of labels in your language: vocabulary: labels.json (`mig-spark induce` finds "
             f"some). {others}.",
         ]
-    seconds = None if survey.rows is None else survey.rows / (EMBEDDING_ROWS * available_cores())
+    dtype = "bfloat16" if cpu_has_bfloat16() else "float32"
+    rate = EMBEDDING_ROWS[dtype]
+    seconds = None if survey.rows is None else survey.rows / (rate * available_cores())
     if seconds is not None and seconds > _PATIENCE_SECONDS:
         hours = f"{seconds / 3600:,.0f}" if seconds > 36_000 else f"{seconds / 3600:.1f}"
-        kind, why = "distilled", (
+        tagger, why = {"kind": "distilled"}, (
             f"distilled: static vectors of the same model; embedding (more faithful) would take about {hours} hours on "
-            f"this machine's {available_cores()} cores ({EMBEDDING_ROWS:.0f} rows a second and core, "
+            f"this machine's {available_cores()} cores ({rate:.0f} rows a second and core, "
             "docs/benchmarks.md), to be preferred where you have more cores or a GPU"
         )  # fmt: skip
     else:
-        kind, why = "embedding", "embedding: the nearest of 968 bundled English labels under a small model"
+        tagger, why = {"kind": "embedding"}, "embedding: the nearest of 968 bundled English labels under a small model"
+        if dtype != "float32":
+            tagger["dtype"] = dtype
+            why += (
+                f", in {dtype}, which this machine's CPU has instructions for: three times as fast as float32, the "
+                "default, and one row in eight has another label of its four; a CPU without them is no slower for it"
+            )
     missing = importlib.util.find_spec("sentence_transformers") is None
     needs = " It needs: pip install 'mig-spark[embed]', which is not here." if missing else ""
     own = " The rows bring labels in part only." if seen.labelled else ""
-    return {"kind": kind}, [
+    return tagger, [
         f"{told} {why}.{needs}{own}",
         "Before these labels a row has those of the groups of requests that are worded like its own, found in the pool "
         "itself; groups: null goes without.",

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Rows whose vectors the driver asks for at first, and bytes of vectors that it asks for at a time, at most.
 FIRST_PAGE, PAGE_BYTES = 4096, 1 << 28
+#: Bytes of vectors that one task hands to the driver, where they are many.
+TASK_BYTES = 1 << 24
 #: Vectors at the driver are there this many times: as they arrive, and as one matrix.
 COPIES = 3
 #: Share of the free memory that they may take.
@@ -180,19 +182,23 @@ class PoolVectors:
         rows: int = self._context.counts()["rows"]
         if part_rows is None or rows <= part_rows:
             less = "set part_rows, so that rows are first chosen in parts" if part_rows is None else "lower part_rows"
-            self._see_that_they_fit(rows, more, less)
-            found = self._everything()
+            found = self._everything(self._see_that_they_fit(rows, more, less))
             return found.ids_at(picks.pick(found))
         parts = -(-rows // part_rows)
         self._see_that_they_fit(min(rows, parts * budget), more, "lower the budget, or raise part_rows")
         found = self._of_parts(picks, parts)
         return found.ids_at(picks.pick(found))
 
-    def _everything(self) -> Vectors:
-        """All rows in order of id."""
+    def _everything(self, size: int) -> Vectors:
+        """All rows in order of id; their vectors have `size` bytes."""
         if isinstance(self._rows, ArrowRows):
             return Vectors.of(self._rows.table.sort_by("id"))
-        return Vectors.of(collect_arrow(self.frame()).sort_by("id"))
+        frame = self.frame()
+        describe_job(frame.sparkSession, "select", "collect the vectors")
+        if size > PAGE_BYTES:
+            # the JVM holds the results of several tasks at a time, each several times over
+            frame = frame.repartition(-(-size // TASK_BYTES))
+        return Vectors.of(collect_arrow(frame).sort_by("id"))
 
     def _of_parts(self, picks: Picks, parts: int) -> Vectors:
         """The rows that are chosen in each part, together, in order of id."""
@@ -211,11 +217,14 @@ class PoolVectors:
             chosen = parted.mapInArrow(picks_of_parts(payload), parted.drop("part").schema)
             return Vectors.of(collect_arrow(chosen).sort_by("id"))
 
-    def _see_that_they_fit(self, rows: int, more: int, less: str) -> None:
+    def _see_that_they_fit(self, rows: int, more: int, less: str) -> int:
         """See that so many rows have room at the driver, with `more` bytes for each beside its vector.
 
         Args:
             less: what to do where they have not.
+
+        Returns:
+            Bytes of the vectors that Spark has; 0 in this process.
 
         Raises:
             InputError: they have not.
@@ -229,7 +238,7 @@ class PoolVectors:
             setting, limit = driver_settings(spark), result_limit(spark)
         room = SHARE * available_memory(setting)
         if COPIES * size + more * rows <= room and (limit is None or size <= limit):
-            return
+            return size
         most = "" if limit is None else f", and spark.driver.maxResultSize is {limit / 1e9:,.1f} GB"
         raise InputError(
             f"strategy {self._context.config.strategy.kind} compares {rows:,} rows at the driver, whose vectors have "

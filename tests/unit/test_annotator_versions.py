@@ -51,6 +51,13 @@ TAGGERS = [
         "slow",
     ),
     (
+        {"kind": "embedding", **BEFORE, "top": 3, "floor": 0.5, "margin": 0.2, "dtype": "bfloat16", **LM},
+        "embedding m@621dc4ed35802c25 in bfloat16",
+        "de12cdf205321ce4",
+        "truncated",
+        "slow",
+    ),
+    (
         {"kind": "distilled", "vocabulary": "{labels}", **LM, **BEFORE},
         "distilled m@621dc4ed35802c25",
         "f51f9ba23bd9c41a",
@@ -180,7 +187,7 @@ def test_the_key_of_cached_answers_stays(
 
 
 CONFIGS = [
-    ({}, "8f2225b14456cab8"),
+    ({}, "e5671e48e05ef092"),
     ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, "2c659312652f378b"),
     (
         {"tagger": JUDGE, "scorer": {"kind": "combine", "quality": JUDGE, "complexity": {"kind": "heuristic"}}},

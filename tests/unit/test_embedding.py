@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mig_spark.errors import DependencyError
-from mig_spark.kernels.annotation import model_files, models
+from mig_spark.kernels.annotation import embedding, model_files, models
 from mig_spark.kernels.annotation.embedding import (
     ANSWER_CHARS,
     DIALOGUE_CHARS,
@@ -87,6 +87,24 @@ def test_batching_and_padding_do_not_change_the_vectors(encoder: Encoder) -> Non
         vectors, _ = embed_texts(texts, encoder, batch_tokens=batch_tokens)
         np.testing.assert_allclose(vectors, expected, atol=2e-6)
     assert embed_texts([], encoder)[0].shape == (0, expected.shape[1])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_bfloat16_gives_nearly_the_same_vectors(
+    encoder: Encoder, in_hardware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "cpu_has_bfloat16", lambda: in_hardware)
+    monkeypatch.setattr(embedding, "_WORKER", embedding._Worker())
+    rounded = load_model(MODEL, device="cpu", threads=2, dtype="bfloat16")
+    assert load_model(MODEL, device="cpu", dtype="bfloat16") is rounded
+    weights = next(rounded.model.parameters())
+    assert str(weights.dtype) == ("torch.bfloat16" if in_hardware else "torch.float32")
+    assert (weights.bfloat16().float() == weights.float()).all()
+    texts = ["Why does my loaf not rise?", "面包", "Who was emperor after Augustus? " * 20]
+    exact, near = (embed_texts(texts, e)[0] for e in (encoder, rounded))
+    assert (exact != near).any()
+    assert np.sum(exact * near, axis=1).min() > 0.999
 
 
 @pytest.mark.model

@@ -198,7 +198,9 @@ def test_ids_that_several_contents_share_are_not_used(tmp_path):
     assert "ids          the hash of a row's content: of 50 rows, 45 with" in describe_survey(survey, config)
 
 
-def test_the_tagger_fits_language_and_size():
+def test_the_tagger_fits_language_and_size(monkeypatch):
+    monkeypatch.setattr(starter, "cpu_has_bfloat16", lambda: False)
+
     def tagger(rows, **languages):
         seen = Seen()
         seen.schemas.update(pair=100)
@@ -214,6 +216,10 @@ def test_the_tagger_fits_language_and_size():
     assert kind == {"kind": "embedding", "model": MULTILINGUAL}
     assert DEFAULT_MODEL in reasons[0]
     assert tagger(5_000, Chinese=10, English=90)[0] == {"kind": "embedding"}
+    monkeypatch.setattr(starter, "cpu_has_bfloat16", lambda: True)
+    kind, reasons = tagger(5_000, English=100)
+    assert kind == {"kind": "embedding", "dtype": "bfloat16"}
+    assert "CPU has instructions" in reasons[0]
 
 
 @pytest.mark.parametrize(

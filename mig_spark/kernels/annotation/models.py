@@ -101,6 +101,15 @@ def pick_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU has instructions for products of matrices in bfloat16, as Linux tells; elsewhere no."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return False
+    return not words.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def token_batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
     """Row numbers of each batch, longest texts first: where memory is too small, the first batch fails and not a later
     one.

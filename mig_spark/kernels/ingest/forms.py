@@ -150,8 +150,11 @@ def _is_said(value: Any) -> bool:
 
 
 def _has_answers(record: Mapping[str, Any], names: Names) -> bool:
-    answers = [first_of(record, keys)[1] for keys in (names.chosen, names.rejected)]
-    return all(isinstance(a, str) or _is_said(a) for a in answers)
+    for keys in (names.chosen, names.rejected):
+        answer = first_of(record, keys)[1]
+        if not isinstance(answer, str) and not _is_said(answer):
+            return False
+    return True
 
 
 def _is_openai_preference(record: Mapping[str, Any]) -> bool:

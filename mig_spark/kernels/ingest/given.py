@@ -80,6 +80,8 @@ def given_from_columns(
     Raises:
         BadRecord: labels that are not strings; a score that is negative, not finite or not a number.
     """
+    if all(record.get(key) is None for key in (labels, score, quality, complexity)):
+        return None
     found = record.get(labels)
     names = read_labels(found, labels, max_labels) if found is not None else None
     values: dict[str, float | None] = {}

@@ -34,6 +34,8 @@ ROLE_NAMES = {
 #: Roles that chat templates render in a way of their own, so that a message with one differs from one with the role of
 #: the view; the other names are only another spelling.
 _OWN_ROLES = frozenset(("developer", "ipython", "environment"))
+#: Roles of a message that are what the view calls them.
+_PLAIN_ROLES = frozenset(("system", "user", "assistant"))
 #: Keys of a message that describe it and that no chat template reads.
 TURN_METADATA = frozenset(
     (
@@ -103,6 +105,11 @@ def read_turn(item: Any, where: str) -> tuple[list[Turn], Further]:
     Raises:
         BadRecord: not an object, an unknown role, a content that is empty or cannot be read.
     """
+    if type(item) is dict and len(item) == 2:
+        # by far the most messages: a plain role, a text, nothing else
+        role, content = item.get("role"), item.get("content")
+        if type(role) is str and role in _PLAIN_ROLES and type(content) is str and content.strip():
+            return [(role, content)], {}
     role_key, said, role, content_key = head_of(item, where)
     content = item.get(content_key)
     further = further_of(item, role_key, role, content_key) if len(item) > 2 or content_key not in item else {}
