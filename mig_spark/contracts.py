@@ -29,6 +29,7 @@ class Table:
     `scratch`: it holds what one run has under way, so every run has one of its own; removed when the step ends.
     `changed_checks`: names of constraints that had another rule in an earlier version: in a table of that version the
     rule is replaced.
+    `indexed`: columns, from the first, whose smallest and largest value Delta keeps for each file; None: Delta's 32.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     partitioned_by: tuple[str, ...] = ()
     scratch: bool = False
     changed_checks: tuple[str, ...] = ()
+    indexed: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -76,6 +78,7 @@ POOL = Table(
         Column("kind", "string", "what the row is for: " + ", ".join(KINDS)),
     ),
     {"id_not_empty": "length(id) > 0"},
+    indexed=1,
 )
 
 STAGED = Table(
@@ -91,6 +94,7 @@ STAGED = Table(
         Column("seq", "bigint", "its number within the block; (file, block, seq) is unique"),
     ),
     scratch=True,
+    indexed=0,
 )
 
 RECORDS = Table(

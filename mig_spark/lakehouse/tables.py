@@ -330,7 +330,9 @@ class Store:
         # commit
         checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items() if self._has_builder}
         mark = {_SCRATCH_OF: self._identity()} if table.scratch else {}
-        return {**keep_for(self.output.keep_days), **checks, **mark}
+        # smallest and largest values of long texts take time to find, and let no query pass a file over
+        stats = {} if table.indexed is None else {"delta.dataSkippingNumIndexedCols": str(table.indexed)}
+        return {**keep_for(self.output.keep_days), **checks, **mark, **stats}
 
     def _drop_parts(self) -> None:
         if not self.output.path:

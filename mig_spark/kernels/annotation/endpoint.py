@@ -35,6 +35,8 @@ from mig_spark.kernels.annotation.spill import (
 from mig_spark.scrub import holds_secret, is_sendable_key, remember_secret
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 NOT_ASKED = "not asked: "
@@ -185,6 +187,8 @@ class Asker:
 
     async def ask_all(self, bodies: Sequence[bytes]) -> list[Answer]:
         """The answers to these request bodies, in order; equal bodies are asked once."""
+        import httpx2
+
         keys = [request_key(self._settings["url"], body) for body in bodies]
         waiting = iter(dict(zip(keys, bodies, strict=True)).items())
         answers: dict[str, Answer] = {}
@@ -193,11 +197,11 @@ class Asker:
         if self._stop_reason:
             self._stopped.set()
         try:
-            async with self._poster.connections() as connections:
-                workers = [self._work(connections, waiting, answers) for _ in range(self._settings["concurrency"])]
-                for done in await asyncio.gather(*workers, return_exceptions=True):
-                    if isinstance(done, BaseException):
-                        raise done
+            tls = httpx2.create_ssl_context()
+            workers = [self._work(tls, waiting, answers) for _ in range(self._settings["concurrency"])]
+            for done in await asyncio.gather(*workers, return_exceptions=True):
+                if isinstance(done, BaseException):
+                    raise done
         except ProxyError as e:
             self._stop(FATAL, str(e))
         finally:
@@ -206,17 +210,18 @@ class Asker:
         return [answers.get(key) or Answer(key, error=self._stop_reason) for key in keys]
 
     async def _work(
-        self, connections: httpx2.AsyncHTTPTransport, waiting: Iterator[tuple[str, bytes]], answers: dict[str, Answer]
+        self, tls: ssl.SSLContext, waiting: Iterator[tuple[str, bytes]], answers: dict[str, Answer]
     ) -> None:
         try:
-            for key, body in waiting:
-                answers[key] = await self._ask(connections, key, body)
+            async with self._poster.connection(tls) as connection:
+                for key, body in waiting:
+                    answers[key] = await self._ask(connection, key, body)
         except BaseException:
             # an answer could not be written through: no further request may go out
             self._stopped.set()
             raise
 
-    async def _ask(self, connections: httpx2.AsyncHTTPTransport, key: str, body: bytes) -> Answer:
+    async def _ask(self, connection: httpx2.AsyncHTTPTransport, key: str, body: bytes) -> Answer:
         known = self._task.paid.get(key) or self._task.left_over.get(key)
         if known is not None:
             SPENT.reused += 1
@@ -227,7 +232,7 @@ class Asker:
             if not await self._may_ask(tokens, again=tries > 1):
                 return Answer(key, error=self._stop_reason)
             self._write(asked_line(key, tokens))
-            reply = await self._poster.post(connections, body)
+            reply = await self._poster.post(connection, body)
             answer = self._take(key, reply, tokens)
             if answer is not None:
                 return answer

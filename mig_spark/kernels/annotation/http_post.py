@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.scrub import scrub
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 #: statuses that say "not now": time-out, conflict, too many requests, and every 5xx
@@ -100,8 +102,12 @@ class Poster:
     max_bytes: int = 4 * 2**20
 
     @contextlib.asynccontextmanager
-    async def connections(self) -> AsyncIterator[httpx2.AsyncHTTPTransport]:
-        """Connections that are kept alive until the end of the `with` block.
+    async def connection(self, tls: ssl.SSLContext) -> AsyncIterator[httpx2.AsyncHTTPTransport]:
+        """A connection for one request at a time, kept alive until the end of the `with` block. (One for many would
+        look at all their connections before each request.)
+
+        Args:
+            tls: from `httpx2.create_ssl_context`, which takes long to make.
 
         Raises:
             ProxyError: the proxy that the environment names cannot be used.
@@ -109,19 +115,19 @@ class Poster:
         import httpx2
 
         try:
-            # no limit on connections: there are as many as requests at a time
-            transport = httpx2.AsyncHTTPTransport(proxy=_proxy(self.url), limits=httpx2.Limits())
+            one = httpx2.Limits(max_connections=1, max_keepalive_connections=1)
+            transport = httpx2.AsyncHTTPTransport(verify=tls, proxy=_proxy(self.url), limits=one)
         except (ImportError, ValueError, httpx2.InvalidURL):
             raise ProxyError("the proxy that HTTPS_PROXY names cannot be used: give http://host:port") from None
         async with transport:
             yield transport
 
-    async def post(self, connections: httpx2.AsyncHTTPTransport, body: bytes) -> Reply:
+    async def post(self, connection: httpx2.AsyncHTTPTransport, body: bytes) -> Reply:
         """Send the request once. Every failure is told in the reply; nothing is raised."""
         import httpx2
 
         try:
-            status, wait, data = await asyncio.wait_for(self._exchange(connections, body), self.timeout)
+            status, wait, data = await asyncio.wait_for(self._exchange(connection, body), self.timeout)
         except (asyncio.TimeoutError, httpx2.TimeoutException):
             return Reply(error=f"no answer in {self.timeout:g} s", transient=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError, RuntimeError) as e:
@@ -144,7 +150,7 @@ class Poster:
             wait=retry_after(wait) if transient else None,
         )
 
-    async def _exchange(self, connections: httpx2.AsyncHTTPTransport, body: bytes) -> tuple[int, str | None, bytes]:
+    async def _exchange(self, connection: httpx2.AsyncHTTPTransport, body: bytes) -> tuple[int, str | None, bytes]:
         import httpx2
 
         headers = {
@@ -156,7 +162,7 @@ class Poster:
         if self.key:
             headers[self.key_header] = f"Bearer {self.key}" if self.key_header.lower() == "authorization" else self.key
         request = httpx2.Request("POST", self.url, headers=headers, content=body)
-        response = await connections.handle_async_request(request)
+        response = await connection.handle_async_request(request)
         try:
             most = self.max_bytes if response.status_code == 200 else _ERROR_BYTES
             data = bytearray()
