@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pydantic import BaseModel
 
+from mig_spark.annotation.endpoints import EndpointConfig
 from mig_spark.config import Config, SparkConfig
 from mig_spark.errors import MigError
 from mig_spark.ingest.sources import find_parts
+from mig_spark.kernels.annotation.endpoint import look_at_endpoint
 from mig_spark.kernels.compiled import cache_folder
 from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.files import new_file
@@ -228,6 +231,40 @@ def _named_by(spark: SparkSession, config: Config) -> Iterator[Finding]:
     )
     said = "" if isinstance(made, Finding) else ", ".join(f"{name} {told}" for name, told in sorted(made.items()))
     yield made if isinstance(made, Finding) else Finding("annotators", True, said[:160])
+    for asked in _endpoints(config.annotate):
+        yield _endpoint(spark, asked)
+
+
+def _endpoints(section: BaseModel) -> list[EndpointConfig]:
+    """Every endpoint that a section of a config names, those of teachers and halves included, each once."""
+    found = [section] if isinstance(section, EndpointConfig) else []
+    for name in type(section).model_fields:
+        inside = getattr(section, name)
+        if isinstance(inside, BaseModel):
+            found += [one for one in _endpoints(inside) if one not in found]
+    return found
+
+
+def _endpoint(spark: SparkSession, asked: EndpointConfig) -> Finding:
+    """Whether an endpoint answers an executor."""
+    settings, name = asked.settings(), asked.api_key_env
+
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            key = os.environ.get(name, "").strip() if name else ""
+            good, said = look_at_endpoint(settings, key or None)
+            if name and not key:
+                good, said = False, f"{name} is not set in the executors' environment"
+            yield pa.RecordBatch.from_pylist([{"good": str(good), "said": said}])
+
+    advice = "see that the server runs, that executors reach it, and that the key is right (docs/annotation.md)"
+    try:
+        [row] = collect_arrow(spark.range(0, 1, 1, 1).mapInArrow(look, "good string, said string")).to_pylist()
+    except spark_errors() as e:
+        return Finding("endpoint", False, failure_line(e), advice)
+    more = "; its key is a Databricks secret, which was not sent" if asked.api_key_secret else ""
+    good = {"True": True, "False": None if more else False}.get(row["good"])
+    return Finding("endpoint", good, row["said"] + more, advice)
 
 
 def _database(spark: SparkSession, config: Config) -> Finding:

@@ -465,7 +465,12 @@ def _flow(value: Any) -> str:
     # line breaks of any sort, and control characters, survive only in double quotes, escaped
     plain = repr(value).isprintable() and "\\" not in repr(value)
     text: str = yaml.safe_dump(
-        value, default_flow_style=True, width=10_000, allow_unicode=plain, default_style=None if plain else '"'
+        value,
+        default_flow_style=True,
+        sort_keys=False,
+        width=10_000,
+        allow_unicode=plain,
+        default_style=None if plain else '"',
     )
     return text.removesuffix("\n...\n").strip()
 

@@ -75,8 +75,11 @@ Reply = Callable[[str, int, dict[str, Any]], Say]
 
 
 @contextlib.contextmanager
-def endpoint(reply: Reply, *, delay: float = 0.0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serve; `reply` gets the user message, how often that was asked before, and the request."""
+def endpoint(
+    reply: Reply, *, delay: float = 0.0, tls: ssl.SSLContext | None = None, models: Say = Say(404)
+) -> Iterator[Server]:
+    """Serve; `reply` gets the user message, how often that was asked before, and the request; `models` is what a
+    request for the list of models gets."""
     server = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,6 +101,11 @@ def endpoint(reply: Reply, *, delay: float = 0.0, tls: ssl.SSLContext | None = N
             finally:
                 with server.lock:
                     server.at_once -= 1
+
+        def do_GET(self) -> None:
+            with server.lock:
+                server.headers.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
+            self.say(models, "")
 
         def say(self, said: Say, text: str) -> None:
             if said.raw is not None:

@@ -12,7 +12,7 @@ from test_pipeline import EDGES, LABEL_NAMES, make_rows, record
 
 from mig_spark import build_config, run_pipeline
 from mig_spark.compare import compare_selections, describe_comparison, render_comparison, write_comparison
-from mig_spark.config import OutputConfig, PoolConfig, unlike_defaults
+from mig_spark.config import OutputConfig, PoolConfig, build_part, unlike_defaults
 from mig_spark.config.run import ReportConfig
 from mig_spark.contracts import ANNOTATED, POOL, SELECTION, VECTORS
 from mig_spark.curation.finished import last_finished, record_finished
@@ -27,6 +27,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.report import collect_report_data
 
 from oracles.dense import Row, dense_greedy, dense_propagation, gain_after
+from oracles.endpoint_server import Say, endpoint
 
 
 @pytest.fixture
@@ -262,6 +263,24 @@ def test_the_doctor_finds_what_a_config_names(spark, files):
         [one] = [one for one in _named_by(spark, there) if one.what == "output.database"]
         assert one.good is good, one
         assert database in one.said
+
+
+def test_the_doctor_asks_the_endpoints_that_a_config_names(spark, files):
+    models = Say(body=json.dumps({"data": [{"id": "judge"}]}).encode())
+    with endpoint(lambda *_: Say(500), models=models) as server:
+        part = {"kind": "endpoint", "base_url": server.url, "model": "judge"}
+        other = {**part, "model": "tagger", "api_key_env": "MIG_SPARK_NO_SUCH_KEY"}
+        annotate = {
+            "tagger": {"kind": "student", "teacher": other},
+            "scorer": {"kind": "combine", "quality": part, "complexity": {"kind": "heuristic"}},
+        }
+        config = config_of(files)
+        config = config.model_copy(update={"annotate": build_part(type(config.annotate), annotate, where="annotate")})
+        found = [one for one in _named_by(spark, config) if one.what == "endpoint"]
+    assert [one.good for one in found] == [False, True], found
+    assert "MIG_SPARK_NO_SUCH_KEY is not set" in found[0].said
+    assert "has judge" in found[1].said
+    assert server.requests == 0
 
 
 def _page_of(spark, config, found, told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from mig_spark.annotation.taggers.endpoint import EndpointTagger
 from mig_spark.config import build_config
 from mig_spark.errors import ConfigError, DependencyError, PlatformError
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, SCORES, TAGS, annotate_batch, start_task
-from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
+from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE, look_at_endpoint
 from mig_spark.kernels.annotation.heuristics import score_messages
 from mig_spark.kernels.annotation.lm_scores import NO_PAIR
 from mig_spark.masking import MASK
@@ -215,3 +216,33 @@ def test_where_the_key_is_changes_no_version_and_is_said_once() -> None:
             "api_key_secret": {"scope": "s", "key": "k"}}  # fmt: skip
     with pytest.raises(ConfigError, match="leave one out"):
         build_config({"pool": {"path": "p"}, "output": {"path": "o"}, "annotate": {"tagger": both}})
+
+
+def listed(*names: str) -> Say:
+    return Say(body=json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("models", "good", "words"),
+    [
+        (listed("another", "judge"), True, "has judge"),
+        (listed("another"), None, "not among its 1 models"),
+        (Say(404, b"no such page"), None, "lists no models"),
+        (Say(body=b"[1, 2"), None, "lists no models"),
+        (Say(body=b'{"data": [3, {"id": 4}]}'), None, "lists no models"),
+        (Say(401, b"who are you"), False, "401"),
+    ],
+)
+def test_whether_an_endpoint_answers(models: Say, good: bool | None, words: str) -> None:
+    with endpoint(judge, models=models) as running:
+        config = EndpointTagger(base_url=running.url, model="judge")
+        told = look_at_endpoint(config.settings(), "a-key-of-some-length")
+        assert told[0] is good
+        assert words in told[1]
+        [asked] = running.headers
+    assert (asked["path"], asked["authorization"]) == ("/v1/models", "Bearer a-key-of-some-length")
+    assert running.requests == 0
+    # and when it has gone
+    good, said = look_at_endpoint(config.settings(), None)
+    assert good is False
+    assert "ConnectError" in said or "refused" in said.lower() or "connect" in said.lower()

@@ -44,6 +44,8 @@ NOT_ASKED = "not asked: "
 CAP, FATAL, BREAKER, UNKNOWN = "spend cap", "refused", "too many failures", "spent without a record"
 UNPARSABLE = "unparsable answer: "
 _FIRST_WAIT = 1.0
+# for an answer to `look_at_endpoint`
+_LOOK_SECONDS = 10.0
 _SHOWN = 200
 #: a server that says it has used more tokens for one answer is not believed
 _MOST_TOKENS = 10**9
@@ -306,6 +308,44 @@ class Asker:
         if not self._stop_reason:
             self._stop_reason = f"{NOT_ASKED}{code}: {reason}"
         self._stopped.set()
+
+
+def look_at_endpoint(settings: Settings, key: str | None) -> tuple[bool | None, str]:
+    """Ask an endpoint for the list of its models, which costs nothing.
+
+    Args:
+        settings: as for `Asker`.
+        key: to be sent with it.
+
+    Returns:
+        Whether it answers; None where it does, and what it says leaves open whether it has the model. And what was
+        found, in words.
+    """
+    import httpx2
+
+    url = settings["url"].replace("/chat/completions", "/models", 1)
+    timeout = min(settings["timeout"], _LOOK_SECONDS)
+    poster = Poster(url, key, settings["auth_header"], timeout, settings["max_response_bytes"])
+
+    async def ask() -> Reply:
+        async with poster.connection(httpx2.create_ssl_context()) as connection:
+            return await poster.post(connection, None)
+
+    try:
+        reply = asyncio.run(ask())
+    except ProxyError as e:
+        return False, str(e)
+    model = settings["model"]
+    if reply.status is None or reply.status in (401, 403):
+        return False, f"{url}: {reply.error}"
+    listed = (reply.data or {}).get("data")
+    said = [item.get("id") for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
+    names = [name for name in said if isinstance(name, str)]
+    if model in names:
+        return True, f"{url} answers, and has {model}"
+    if names:
+        return None, f"{url} answers, and {model} is not among its {len(names)} models"
+    return None, f"{url} answers, but lists no models, so whether it has {model} was not seen"
 
 
 def request_key(url: str, body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""JSON over HTTP from an executor: one POST, bounded in time and in bytes, whatever the server does.
+"""JSON over HTTP from an executor: one request, bounded in time and in bytes, whatever the server does.
 
 httpx2 (httpx as it is maintained now) keeps connections alive, reads HTTP strictly, checks TLS by the system's list and
 goes through proxies. What it lacks is a limit on a whole request, so a request runs in an event loop under a deadline,
@@ -49,6 +49,7 @@ class Reply:
         transient: another try may help.
         fatal: every further request would fail in the same way.
         wait: seconds that the server asked to wait.
+        status: of HTTP; None where no answer came.
     """
 
     data: Mapping[str, Any] | None = None
@@ -56,6 +57,7 @@ class Reply:
     transient: bool = False
     fatal: bool = False
     wait: float | None = None
+    status: int | None = None
 
 
 class ProxyError(ValueError):
@@ -86,7 +88,7 @@ class RateLimit:
 
 @dataclass(frozen=True)
 class Poster:
-    """POSTs JSON to one address.
+    """Sends JSON to one address.
 
     Attributes:
         url: http(s) address.
@@ -122,8 +124,8 @@ class Poster:
         async with transport:
             yield transport
 
-    async def post(self, connection: httpx2.AsyncHTTPTransport, body: bytes) -> Reply:
-        """Send the request once. Every failure is told in the reply; nothing is raised."""
+    async def post(self, connection: httpx2.AsyncHTTPTransport, body: bytes | None) -> Reply:
+        """Send the request once; without a body it is a GET. Every failure is told in the reply; nothing is raised."""
         import httpx2
 
         try:
@@ -136,11 +138,14 @@ class Poster:
         if status == 200:
             if len(data) > self.max_bytes:
                 # it was paid for, and the next one would be as long
-                return Reply(error=f"the answer is longer than {self.max_bytes} bytes (max_response_bytes)")
+                return Reply(
+                    error=f"the answer is longer than {self.max_bytes} bytes (max_response_bytes)", status=status
+                )
             found = read_json(data)
             if found is not None:
-                return Reply(data=found)
-            return Reply(error="the server said 200 and sent something that is no JSON object", transient=True)
+                return Reply(data=found, status=status)
+            said = "the server said 200 and sent something that is no JSON object"
+            return Reply(error=said, transient=True, status=status)
         text = shown(data.decode("utf-8", "replace"))
         transient = status in TRANSIENT or status >= 500
         return Reply(
@@ -148,20 +153,23 @@ class Poster:
             transient=transient,
             fatal=status in FATAL,
             wait=retry_after(wait) if transient else None,
+            status=status,
         )
 
-    async def _exchange(self, connection: httpx2.AsyncHTTPTransport, body: bytes) -> tuple[int, str | None, bytes]:
+    async def _exchange(
+        self, connection: httpx2.AsyncHTTPTransport, body: bytes | None
+    ) -> tuple[int, str | None, bytes]:
         import httpx2
 
         headers = {
-            "Content-Type": "application/json",
+            **({} if body is None else {"Content-Type": "application/json"}),
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "mig-spark",
         }
         if self.key:
             headers[self.key_header] = f"Bearer {self.key}" if self.key_header.lower() == "authorization" else self.key
-        request = httpx2.Request("POST", self.url, headers=headers, content=body)
+        request = httpx2.Request("GET" if body is None else "POST", self.url, headers=headers, content=body)
         response = await connection.handle_async_request(request)
         try:
             most = self.max_bytes if response.status_code == 200 else _ERROR_BYTES
