@@ -325,7 +325,7 @@ def choose_tagger(survey: Survey) -> tuple[dict[str, Any], list[str]]:
             tagger["dtype"] = dtype
             why += (
                 f", in {dtype}, which this machine's CPU has instructions for: three times as fast as float32, the "
-                "default, and one row in eight has another label of its four; a CPU without them is no slower for it"
+                "default, and one row in ten has another label of its four; a CPU without them is no slower for it"
             )
     missing = importlib.util.find_spec("sentence_transformers") is None
     needs = " It needs: pip install 'mig-spark[embed]', which is not here." if missing else ""

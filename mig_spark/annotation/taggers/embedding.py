@@ -97,7 +97,7 @@ class EmbeddingTagger(NearestTagger):
     dtype: Dtype = Field(
         "float32",
         description="number format in which the model computes. bfloat16 is three times as fast on CPUs with "
-        "instructions for it, and one row in eight has another label of its four; on other CPUs weights alone are "
+        "instructions for it, and one row in ten has another label of its four; on other CPUs weights alone are "
         "rounded to it, at the speed of float32. Part of the version",
     )
     batch_tokens: int | None = Field(
