@@ -59,6 +59,7 @@ def test_changed_new_and_removed_files(spark, tmp_path):
     write(source / "b.jsonl", [row("4", "four"), row("2", "another two"), row("5", "five")])
     store, changes = step(spark, tmp_path, source)
     assert changes["how"].startswith("everything")
+    assert table_properties(spark, store.sql_name(POOL))["delta.dataSkippingNumIndexedCols"] == "1"
     # as if an older version of this package, with a rule less, had made the table
     [rule, *_] = POOL.checks
     spark.sql(f"ALTER TABLE {store.sql_name(POOL)} DROP CONSTRAINT {rule}")

@@ -126,6 +126,12 @@ def test_rows_compared_at_the_driver_and_in_parts_are_the_same_with_and_without_
     same_rows(spark, table, 25, strategy, given=["r0003"], include=["r0001"], seed=4)
 
 
+def test_vectors_that_come_in_pieces_give_the_same_rows(spark, monkeypatch):
+    monkeypatch.setattr(row_vectors, "PAGE_BYTES", 1)
+    monkeypatch.setattr(row_vectors, "TASK_BYTES", 1000)
+    same_rows(spark, rows_with_vectors(60, 2), 12, {"kind": "k_center"}, given=["r0003"], seed=4)
+
+
 @pytest.mark.long
 def test_rows_that_do_not_fit_the_driver_are_told_before(spark, monkeypatch):
     monkeypatch.setattr(row_vectors, "available_memory", lambda _setting: 20_000)

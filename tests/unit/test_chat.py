@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -234,6 +235,8 @@ def test_the_hash_of_a_plain_row_is_of_its_messages_alone(
 @given(turns, turns)
 def test_different_messages_have_different_hashes(a: list[tuple[str, str]], b: list[tuple[str, str]]) -> None:
     assert (hash_messages(a) == hash_messages(b)) == (a == b)
+    plain = json.dumps([list(turn) for turn in a], ensure_ascii=False, separators=(",", ":"))
+    assert hash_messages(a) == hashlib.sha256(plain.encode()).hexdigest()
 
 
 def test_alpaca_input_follows_its_instruction_and_history_comes_first() -> None:

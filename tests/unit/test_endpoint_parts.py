@@ -230,19 +230,42 @@ def listed(*names: str) -> Say:
         (Say(404, b"no such page"), None, "lists no models"),
         (Say(body=b"[1, 2"), None, "lists no models"),
         (Say(body=b'{"data": [3, {"id": 4}]}'), None, "lists no models"),
-        (Say(401, b"who are you"), False, "401"),
+        (Say(401, b"no right for a-key-of-some-length"), False, "401"),
     ],
 )
-def test_whether_an_endpoint_answers(models: Say, good: bool | None, words: str) -> None:
+def test_whether_an_endpoint_answers(
+    models: Say, good: bool | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "a-key-of-some-length")
     with endpoint(judge, models=models) as running:
-        config = EndpointTagger(base_url=running.url, model="judge")
-        told = look_at_endpoint(config.settings(), "a-key-of-some-length")
+        config = EndpointTagger(base_url=f"{running.url}?api-version=2", model="judge", api_key_env="SOME_KEY")
+        told = look_at_endpoint(config.settings())
         assert told[0] is good
         assert words in told[1]
+        assert "a-key-of-some-length" not in told[1]
         [asked] = running.headers
-    assert (asked["path"], asked["authorization"]) == ("/v1/models", "Bearer a-key-of-some-length")
+    assert (asked["path"], asked["authorization"]) == ("/v1/models?api-version=2", "Bearer a-key-of-some-length")
     assert running.requests == 0
-    # and when it has gone
-    good, said = look_at_endpoint(config.settings(), None)
+    assert look_at_endpoint(config.settings())[0] is False, "the server has gone"
+
+
+@pytest.mark.parametrize(("key", "why"), [("", "SOME_KEY is not set"), ("a key-of-some-length", "has a space")])
+def test_a_key_that_cannot_be_sent_is_not(key: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    with endpoint(judge, models=listed("judge")) as running:
+        config = EndpointTagger(base_url=running.url, model="judge", api_key_env="SOME_KEY")
+        good, said = look_at_endpoint(config.settings())
     assert good is False
-    assert "ConnectError" in said or "refused" in said.lower() or "connect" in said.lower()
+    assert why in said
+    assert not running.headers
+
+
+def test_a_key_in_a_secret_scope_is_not_looked_up_to_see_whether_an_endpoint_answers() -> None:
+    with endpoint(judge, models=Say(401)) as running:
+        secret = {"scope": "s", "key": "llm"}
+        config = EndpointTagger(base_url=running.url, model="judge", api_key_secret=secret)
+        good, said = look_at_endpoint(config.settings())
+        [asked] = running.headers
+    assert good is None
+    assert "was not sent" in said
+    assert "authorization" not in asked

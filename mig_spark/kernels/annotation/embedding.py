@@ -58,7 +58,7 @@ _CHARS_A_TOKEN = 24
 
 @dataclass
 class Encoder:
-    """A loaded model and how long that took; one per worker process, model, device and number format."""
+    """A loaded model, and how many seconds loading took; each process has one for each model, device and `dtype`."""
 
     name: str
     device: str

@@ -173,19 +173,11 @@ class Asker:
             self._stop(UNKNOWN, "a try of this task died, and what it had spent is written nowhere")
 
     def _key(self) -> str | None:
-        """The key; None where none is configured, and where it is missing or cannot be sent, which stops the asking."""
-        name, secret = self._settings["api_key_env"], self._settings["api_key_secret"]
-        if not name and not secret:
-            return None
-        key = (os.environ.get(name, "") if name else self._task.secrets[secret].value).strip()
-        remember_secret(key)
-        if not key:
-            self._stop(FATAL, f"{name} is not set in the executors' environment: set it before Spark starts")
-        elif is_sendable_key(key):
-            return key
-        else:
-            self._stop(FATAL, f"the key in {name or secret} has a space, a line break or a sign beyond ASCII inside")
-        return None
+        """The key; None where none is configured, and where it cannot be used, which stops the asking."""
+        key, why = find_key(self._settings, self._task.secrets)
+        if why is not None:
+            self._stop(FATAL, why)
+        return key
 
     async def ask_all(self, bodies: Sequence[bytes]) -> list[Answer]:
         """The answers to these request bodies, in order; equal bodies are asked once."""
@@ -234,7 +226,7 @@ class Asker:
             if not await self._may_ask(tokens, again=tries > 1):
                 return Answer(key, error=self._stop_reason)
             self._write(asked_line(key, tokens))
-            reply = await self._poster.post(connection, body)
+            reply = await self._poster.send(connection, body)
             answer = self._take(key, reply, tokens)
             if answer is not None:
                 return answer
@@ -310,32 +302,57 @@ class Asker:
         self._stopped.set()
 
 
-def look_at_endpoint(settings: Settings, key: str | None) -> tuple[bool | None, str]:
+def find_key(settings: Settings, secrets: Mapping[tuple[str, str], Secret]) -> tuple[str | None, str | None]:
+    """The key that requests are sent with, which from then on is cut out of all that is told; and why it cannot be
+    used, where one is configured and cannot. One of the two is None; both are where no key is configured.
+
+    Args:
+        settings: of the config; `api_key_env` is looked up in this process.
+        secrets: keys by (scope, key) of `api_key_secret`.
+    """
+    name, secret = settings["api_key_env"], settings["api_key_secret"]
+    if not name and not secret:
+        return None, None
+    key = (os.environ.get(name, "") if name else secrets[secret].value).strip()
+    remember_secret(key)
+    if not key:
+        return None, f"{name} is not set in the executors' environment: set it before Spark starts"
+    if is_sendable_key(key):
+        return key, None
+    return None, f"the key in {name or secret} has a space, a line break or a sign beyond ASCII inside"
+
+
+def look_at_endpoint(settings: Settings) -> tuple[bool | None, str]:
     """Ask an endpoint for the list of its models, which costs nothing.
 
     Args:
-        settings: as for `Asker`.
-        key: to be sent with it.
+        settings: as for `Asker`. A key in a secret scope, which only tasks of a run are given, is not sent.
 
     Returns:
-        Whether it answers; None where it does, and what it says leaves open whether it has the model. And what was
-        found, in words.
+        Whether it answers and has the model; None where it answers, and the model is not on its list or there is no
+        list. And what was found, in words.
     """
     import httpx2
 
-    url = settings["url"].replace("/chat/completions", "/models", 1)
+    key, why = find_key({**settings, "api_key_secret": None}, {})
+    if why is not None:
+        return False, why
+    base, _, query = settings["url"].partition("?")
+    url = base.removesuffix("/chat/completions") + "/models" + (f"?{query}" if query else "")
     timeout = min(settings["timeout"], _LOOK_SECONDS)
     poster = Poster(url, key, settings["auth_header"], timeout, settings["max_response_bytes"])
 
     async def ask() -> Reply:
         async with poster.connection(httpx2.create_ssl_context()) as connection:
-            return await poster.post(connection, None)
+            return await poster.send(connection, None)
 
     try:
         reply = asyncio.run(ask())
     except ProxyError as e:
         return False, str(e)
     model = settings["model"]
+    if reply.status in (401, 403) and settings["api_key_secret"]:
+        return None, f"{url} answers, and wants a key; it is a secret of Databricks, which was not sent"
     if reply.status is None or reply.status in (401, 403):
         return False, f"{url}: {reply.error}"
     listed = (reply.data or {}).get("data")

@@ -88,7 +88,7 @@ class RateLimit:
 
 @dataclass(frozen=True)
 class Poster:
-    """Sends JSON to one address.
+    """Sends requests to one address, and reads JSON.
 
     Attributes:
         url: http(s) address.
@@ -105,8 +105,9 @@ class Poster:
 
     @contextlib.asynccontextmanager
     async def connection(self, tls: ssl.SSLContext) -> AsyncIterator[httpx2.AsyncHTTPTransport]:
-        """A connection for one request at a time, kept alive until the end of the `with` block. (One for many would
-        look at all their connections before each request.)
+        """A connection for one request at a time, kept alive until the end of the `with` block.
+
+        A pool of connections for all requests under way would look at each of them before every request.
 
         Args:
             tls: from `httpx2.create_ssl_context`, which takes long to make.
@@ -124,7 +125,7 @@ class Poster:
         async with transport:
             yield transport
 
-    async def post(self, connection: httpx2.AsyncHTTPTransport, body: bytes | None) -> Reply:
+    async def send(self, connection: httpx2.AsyncHTTPTransport, body: bytes | None) -> Reply:
         """Send the request once; without a body it is a GET. Every failure is told in the reply; nothing is raised."""
         import httpx2
 

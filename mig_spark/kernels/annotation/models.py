@@ -102,7 +102,8 @@ def pick_device(device: str) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of matrices in bfloat16, as Linux tells; elsewhere no."""
+    """Whether the CPU multiplies matrices of bfloat16 numbers in hardware, as /proc/cpuinfo says; False where there is
+    no such file, as on other systems than Linux."""
     try:
         words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
     except OSError:
