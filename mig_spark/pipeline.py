@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotate import annotation_key
+from mig_spark.annotation.annotate import annotation_key, import_models_early
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SCREENED, SELECTION
 from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
@@ -220,6 +220,7 @@ class _Flow:
                 self._pass_over(stage, found)
                 return
             store.check_lease()
+            self._look_ahead(stage)
             run.stage_key = key
             describe_job(store.spark, stage.name)
             with run.timed(stage.name), progress(store.spark, stage.name):
@@ -231,6 +232,12 @@ class _Flow:
                 inputs={name: run.inputs[name] for name in stage.tells if name in run.inputs},
                 certificate=run.certificate if stage.name == "select" else None, seconds=run.seconds[stage.name],
             )  # fmt: skip
+
+    def _look_ahead(self, stage: Stage) -> None:
+        """Models are imported beside the stages before `annotate`, where one of these has something to do."""
+        waiting = [s for s in STAGES.values() if s.name in self._planned and s.name not in (*self.done, *self.skipped)]
+        if not self.done and not stage.models and any(s.models for s in waiting):
+            import_models_early(self._store, self._run.config)
 
     def finished(self, stage: Stage) -> Finished | None:
         """The record by which the stage would be passed over; None where it would be done."""

@@ -1,7 +1,9 @@
 """The process that Spark forks Python workers from in a local session, with all imported that they need.
 
 Each worker would import numpy, pandas, pyarrow, numba and the kernels by itself, some seconds of a core; a run has
-several. Spark names this module by `spark.python.daemon.module` (`lakehouse/session.py`).
+several. Spark names this module by `spark.python.daemon.module` (`lakehouse/session.py`). Workers that run models by
+torch are forked from a second such process (`lakehouse/model_workers.py`), which imports after its first fork: until
+that, Spark starts no other worker.
 
 A fork copies only the thread that calls it, so none may be there but one: Spark's own daemon imports nothing for that
 reason. Here that is looked at, and where a library has started a thread Spark's daemon takes the place of this one.
@@ -9,9 +11,15 @@ reason. Here that is looked at, and where a library has started a thread Spark's
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+
+from mig_spark.kernels.worker import MODELS
+
+#: Whether `import_models` has been called in this process.
+_IMPORTED: list[bool] = []
 
 
 def threads() -> int:
@@ -19,15 +27,48 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def run() -> None:
-    """Import, then fork workers as Spark asks for them, until it ends this process."""
+def any_gpu() -> bool:
+    """Whether this machine has a GPU of NVIDIA's or AMD's."""
+    return any(Path("/dev").glob("nvidia*")) or Path("/dev/kfd").exists()
+
+
+def import_kernels() -> None:
+    """Import what every worker needs."""
     # pyarrow brings an allocator whose thread starts when it is loaded
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     import pyspark.worker  # noqa: F401
-    from pyspark import daemon
 
     import mig_spark.udfs  # noqa: F401
 
+
+def import_models() -> None:
+    """Import what every worker needs and what models run by, once, as far as it is installed; not on a machine with a
+    GPU, whose driver a fork does not survive once a library has asked it.
+
+    What is printed goes to stderr: Spark reads stdout. What fails to be imported is told by whoever needs it. With more
+    threads than one this process ends: Spark starts another, whose first worker imports by itself.
+    """
+    if _IMPORTED or any_gpu():
+        return
+    _IMPORTED.append(True)
+    import_kernels()
+    with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(Exception):
+        from mig_spark.kernels.annotation.models import quiet
+
+        with quiet():
+            import sentence_transformers  # noqa: F401
+    if threads() > 1:
+        os._exit(1)
+
+
+def run() -> None:
+    """Import, then fork workers as Spark asks for them, until it ends this process."""
+    from pyspark import daemon
+
+    if os.environ.get(MODELS):
+        os.register_at_fork(after_in_parent=import_models)
+    else:
+        import_kernels()
     if threads() > 1:
         os.execv(sys.executable, [sys.executable, "-m", "pyspark.daemon", *sys.argv[1:]])  # noqa: S606 - itself
     daemon.manager()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_rows
+from mig_spark.annotation.annotators import any_runs_model
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.groups import RequestGroups, request_groups
@@ -25,6 +26,7 @@ from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation.tokens import Tokenizer
+from mig_spark.lakehouse.model_workers import start_importing
 from mig_spark.lakehouse.runtime import computed_once
 from mig_spark.lakehouse.tables import Store
 
@@ -148,6 +150,13 @@ def annotation_key(store: Store, config: Config) -> tuple[dict[str, str], dict[s
     counts = {} if tokenizer is None else {"tokenizer": tokenizer.version}
     plan = make_plan(store, config)
     return {**plan.versions(), **counts}, {**plan.asked(), **counts}
+
+
+def import_models_early(store: Store, config: Config) -> None:
+    """In a local session, have Python workers import what the config's models need while other stages run."""
+    plan = make_plan(store, config)
+    if any_runs_model((plan.tagger, plan.scorer)):
+        start_importing(store.spark)
 
 
 def _write_rejected(store: Store, plan: Plan, config: AnnotateConfig, run_id: str) -> dict[str, int]:

@@ -124,12 +124,14 @@ class _Member(Section):
 
     Attributes:
         cost: what a row costs: `quick`, `slow` or `paid`.
+        runs_model: its kernel runs a model by torch: in a local session, workers are forked with torch imported.
         reads_given: it reads what the pool brought (`given`), not the text (`messages`).
         may_teach: whether it may be the teacher of a student.
     """
 
     makes: ClassVar[tuple[str, ...]]
     cost: ClassVar[CostKind] = "quick"
+    runs_model: ClassVar[bool] = False
     reads_given: ClassVar[bool] = False
     may_teach: ClassVar[bool] = True
 
@@ -171,7 +173,7 @@ class _Member(Section):
             ask: what it asks an endpoint, if it does.
             facts: further attributes of `Annotator`, such as `flags`, `may_fail`, `max_tasks`.
         """
-        step = Step(kernel, self.makes, parameters or {}, cost=self.cost, ask=ask)
+        step = Step(kernel, self.makes, parameters or {}, cost=self.cost, runs_model=self.runs_model, ask=ask)
         shown = name or str(getattr(self, "kind", type(self).__name__))
         return Annotator(shown, version, self.makes, reads_given=self.reads_given, step=step, **facts)
 

@@ -10,6 +10,7 @@ from mig_spark.annotation.secrets import look_up_secrets
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import ConfigError, ContractError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS, Step
+from mig_spark.lakehouse.model_workers import mapped
 from mig_spark.lakehouse.runtime import task_cpus
 from mig_spark.udfs import annotate_rows
 
@@ -43,6 +44,15 @@ def make_scorer(config: Scorer, spark: SparkSession | None = None) -> Annotator:
         DependencyError: its library or model is not there.
     """
     return config.annotator(1 if spark is None else task_cpus(spark), spark)
+
+
+def any_runs_model(annotators: Iterable[Annotator]) -> bool:
+    """Whether rows that these annotate are seen by a model that torch runs, the teachers of students included."""
+    return any(
+        (a.step is not None and a.step.runs_any_model)
+        or (a.lesson is not None and (a.lesson.embedder.runs_model or any_runs_model([a.lesson.teacher])))
+        for a in annotators
+    )
 
 
 def run_annotators(
@@ -102,7 +112,8 @@ def run_annotators(
     needed = [name for name in ("messages", "given") if name in df.columns and name not in kept]
     limits = {"secrets": look_up_secrets(steps, df.sparkSession), **(limits or {})}
     udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits, report=report)
-    return df.select(*kept, *needed, *by_step).mapInArrow(udf, StructType(fields))
+    by_model = any(step.runs_any_model for step in steps)
+    return mapped(df.select(*kept, *needed, *by_step), udf, StructType(fields), by_model=by_model)
 
 
 def tag_rows(df: DataFrame, config: Tagger | None = None) -> DataFrame:

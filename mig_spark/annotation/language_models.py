@@ -16,6 +16,7 @@ class LanguageModelConfig(Section):
     """How a model is run through transformers in the executors."""
 
     cost: ClassVar[CostKind] = "slow"
+    runs_model: ClassVar[bool] = True
 
     revision: str | None = Field(
         None, description="branch, tag or commit of a model on the hub; null: the hub's default. Part of the version"

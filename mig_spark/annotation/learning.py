@@ -30,6 +30,7 @@ from mig_spark.config import AnnotateConfig
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation import student as kernel
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS
+from mig_spark.lakehouse.model_workers import mapped
 from mig_spark.lakehouse.runtime import collect_arrow, from_rows
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -187,9 +188,8 @@ def _answers(store: Store, teaching: Plan, lesson: Lesson, drawn: Drawn, only: D
     texts = rows.select("id", "messages").repartition(max(2, math.ceil(len(drawn.ids) / _ROWS)), "id")
     texts = texts.sortWithinPartitions("id").select(sf.col("id").alias("text_hash"), "messages")
     with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
-        made = collect_arrow(
-            texts.mapInArrow(vectors_of_rows(lesson.embedder), "text_hash string, vector array<float>")
-        )
+        udf, schema = vectors_of_rows(lesson.embedder), "text_hash string, vector array<float>"
+        made = collect_arrow(mapped(texts, udf, schema, by_model=lesson.embedder.runs_model))
         table = collect_arrow(said)
     place = {row_id: k for k, row_id in enumerate(drawn.ids)}
     vectors = dict(zip(made["text_hash"].to_pylist(), range(len(made)), strict=True))

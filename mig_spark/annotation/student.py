@@ -110,7 +110,7 @@ class StudentConfig(RowVectors):
             made = by_kernel(kernel, parameters, version=f"not fitted {recipe}", name=name, flags=(student.NO_VECTOR,))
             if self.embedding == "distilled" or made.step is None:
                 return made
-            return replace(made, step=replace(made.step, cost="slow"))
+            return replace(made, step=replace(made.step, cost="slow", runs_model=True))
 
         lesson = Lesson(role, teacher, embedder, self, recipe, taught)
         return replace(taught(None), step=None, lesson=lesson)

@@ -1,4 +1,4 @@
-"""Shorter garbage collection in the Python workers of Spark.
+"""What Spark's Python workers are: what they are started as, and shorter garbage collection in them.
 
 A worker runs a full collection after every task, which looks at every object of every loaded module: with numba that
 takes 0.07 s, as long as many a task. Objects that the first collection leaves are set aside (`gc.freeze`), so that
@@ -11,10 +11,14 @@ import gc
 import sys
 from typing import Any
 
+#: The module that workers of a local session are forked from, and what its environment has where they run models by
+#: torch (`lakehouse/model_workers.py`).
+DAEMON, MODELS = "mig_spark.worker_daemon", "MIG_SPARK_MODELS"
+
 #: How many modules were loaded when objects were set aside last.
 _LOADED = [0]
 #: What a process that runs Python functions for Spark is started as.
-_WORKERS = ("pyspark.daemon", "pyspark.worker", "mig_spark.worker_daemon")
+_WORKERS = ("pyspark.daemon", "pyspark.worker", DAEMON)
 
 
 def set_modules_aside() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.lakehouse.counted import Counted, counted_so_far
 from mig_spark.lakehouse.durations import in_words
 from mig_spark.lakehouse.live_line import LINE, LiveLine
+from mig_spark.lakehouse.model_workers import JOB_GROUP
 from mig_spark.lakehouse.runtime import has_spark_context, job_under_way
 from mig_spark.lakehouse.spark_failures import gateway_errors
 
@@ -42,9 +43,10 @@ class Tasks:
 
 
 def tasks_under_way(context: SparkContext) -> Tasks | None:
-    """The tasks of all jobs of this application that run now; None where none does."""
+    """The tasks of all jobs of this application that run now, but of those that only start workers; None where none
+    does."""
     tracker = context.statusTracker()
-    jobs = sorted(tracker.getActiveJobsIds())
+    jobs = sorted({*tracker.getActiveJobsIds()} - {*tracker.getJobIdsForGroup(JOB_GROUP)})
     done = total = 0
     for job in jobs:
         info = tracker.getJobInfo(job)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DependencyError, PlatformError
+from mig_spark.kernels.worker import DAEMON
 from mig_spark.lakehouse.connect import connect, forget_connect
 from mig_spark.lakehouse.jvm import MOMENT, forget_jvm, jvm_exit_code, jvm_watched, quiet_counters, start_jvm
 from mig_spark.lakehouse.runtime import has_spark_context
@@ -65,9 +66,6 @@ SHORT_RUN_CONF = {
 #: again at every shuffle does not, and one thread collects the garbage of a small heap with less work than several.
 SMALL_POOL_JVM = "-XX:+UseSerialGC"
 SMALL_POOL_CONF = {"spark.sql.adaptive.enabled": "false"}
-
-#: What Python workers are forked from; this room does not import it.
-_WORKER_DAEMON = "mig_spark.worker_daemon"
 
 _VECTOR_MODULE = "jdk.incubator.vector"
 _LAUNCHER = """#!/bin/sh
@@ -320,7 +318,7 @@ def local_conf(config: SparkConfig) -> dict[str, str]:
     return {
         **_LOCAL_CONF,
         "spark.master": master,
-        **({"spark.python.daemon.module": _WORKER_DAEMON} if forked else {}),
+        **({"spark.python.daemon.module": DAEMON} if forked else {}),
         "spark.driver.memory": config.driver_memory,
         "spark.default.parallelism": partitions,
         "spark.sql.shuffle.partitions": partitions,

@@ -18,6 +18,7 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.annotation.drawn_rows import draw_rows
 from mig_spark.contracts import FINISHED, LEASES, RUNS, STUDENTS
 from mig_spark.curation.finished import _may_be_recorded
+from mig_spark.lakehouse.model_workers import JOB_GROUP, mapped, start_importing
 from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.tables import Store
 
@@ -128,3 +129,29 @@ def test_python_workers_are_forked_with_all_imported(spark: SparkSession) -> Non
     [row] = spark.range(1).mapInArrow(parents, "parent string, imported boolean").collect()
     assert "mig_spark.worker_daemon" in row["parent"]
     assert row["imported"]
+
+
+@pytest.mark.model
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's threads")
+def test_workers_that_run_models_are_forked_from_a_process_that_imported_what_they_need(spark: SparkSession) -> None:
+    def imported(batches: Any) -> Any:
+        import os
+        import sys
+
+        for _ in batches:
+            parent, there = os.getppid(), "sentence_transformers" in sys.modules
+            yield pa.RecordBatch.from_pydict({"parent": [parent], "there": [there]})
+
+    schema = "parent long, there boolean"
+    rows = spark.range(0, 4, 1, 2)
+    by_model = mapped(rows, imported, schema).collect()
+    assert all(row["there"] for row in by_model)
+    # others are not asked to hold all of that in memory
+    others = mapped(rows, imported, schema, by_model=False).collect()
+    assert not any(row["there"] for row in others)
+    assert {row["parent"] for row in by_model}.isdisjoint(row["parent"] for row in others)
+    # the job that only started that process is no part of what a stage tells of its tasks
+    told = spark.sparkContext.statusTracker().getJobIdsForGroup(JOB_GROUP)
+    assert len(told) == 1
+    start_importing(spark)
+    assert spark.sparkContext.statusTracker().getJobIdsForGroup(JOB_GROUP) == told

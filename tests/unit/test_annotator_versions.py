@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mig_spark.annotation.annotator import Annotator
-from mig_spark.annotation.annotators import make_scorer, make_tagger
+from mig_spark.annotation.annotators import any_runs_model, make_scorer, make_tagger
 from mig_spark.config import build_config
 
 
@@ -184,6 +184,34 @@ def test_the_key_of_cached_answers_stays(
     assert ",".join(annotator.flags) == flags
     assert facts(annotator) == told
     assert annotator.max_tasks == (16 if annotator.paid else None)
+
+
+@pytest.mark.parametrize(
+    ("annotate", "runs"),
+    [
+        ({}, True),
+        ({"tagger": {"kind": "distilled"}}, False),
+        ({"tagger": {"kind": "column"}, "scorer": {"kind": "column"}}, False),
+        ({"tagger": JUDGE, "scorer": JUDGE}, False),
+        ({"tagger": {"kind": "column"}, "scorer": {"kind": "ifd", "model": "gpt2"}}, True),
+        (
+            {
+                "tagger": {"kind": "column"},
+                "scorer": {
+                    "kind": "combine", "quality": {"kind": "heuristic"},
+                    "complexity": {"kind": "ifd", "model": "gpt2"},
+                },
+            },
+            True,
+        ),
+        ({"tagger": {"kind": "student", "teacher": JUDGE}}, False),
+        ({"tagger": {"kind": "student", "teacher": JUDGE, "embedding": "model"}}, True),
+        ({"tagger": {"kind": "student", "teacher": {"kind": "embedding"}}}, True),
+    ],
+)  # fmt: skip
+def test_which_run_a_model_that_workers_import_for(annotate: dict[str, Any], runs: bool) -> None:
+    named = build_config({"pool": {"path": "p"}, "output": {"path": "o"}, "annotate": annotate}).annotate
+    assert any_runs_model([make_tagger(named.tagger, Conf()), make_scorer(named.scorer, Conf())]) is runs
 
 
 CONFIGS = [

@@ -92,6 +92,7 @@ class EmbeddingTagger(NearestTagger):
     sentence-transformers model; among those that are near, labels that fewer rows are near to are preferred."""
 
     cost: ClassVar[CostKind] = "slow"
+    runs_model: ClassVar[bool] = True
 
     kind: Literal["embedding"] = "embedding"
     dtype: Dtype = Field(

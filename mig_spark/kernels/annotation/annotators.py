@@ -70,6 +70,7 @@ class Step:
             it may return its column of `ERRORS` too.
         parameters: its keyword arguments: plain values.
         cost: what a row costs.
+        runs_model: the kernel runs a model by torch.
         ask: it asks an endpoint: the kernel gets `ask` and `task` too.
         parts: further steps that it is made of, each a keyword argument.
         task: what this attempt of a task may spend on endpoints, from `start_task`.
@@ -79,6 +80,7 @@ class Step:
     makes: tuple[str, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     cost: CostKind = "quick"
+    runs_model: bool = False
     ask: Ask | None = None
     parts: Mapping[str, Step] = field(default_factory=dict)
     task: Task | None = field(default=None, repr=False)
@@ -87,6 +89,11 @@ class Step:
     def leaves(self) -> tuple[Step, ...]:
         """The steps that work by themselves: its parts, where it has some, else the step itself."""
         return tuple(leaf for part in self.parts.values() for leaf in part.leaves) or (self,)
+
+    @property
+    def runs_any_model(self) -> bool:
+        """Whether it, or a part of it, runs a model by torch."""
+        return any(leaf.runs_model for leaf in self.leaves)
 
     @property
     def asks(self) -> bool:

@@ -32,6 +32,11 @@ class Embedder:
     sample: tuple[str, ...] | None
     threads: int | None
 
+    @property
+    def runs_model(self) -> bool:
+        """Whether each text is seen by the model itself."""
+        return self.vocabulary is None or self.sample is None
+
     def embed(self, messages: pa.ListArray) -> pa.ListArray:
         """A vector of length 1 for each row of the column `messages`, list<float>; null for a row without text, or
         without a word that the distilled model knows.

@@ -1,0 +1,86 @@
+"""Python workers for functions that run a model by torch: in a local session they are forked from a process of their
+own, which has imported torch and sentence-transformers once; each worker alone would take some 9 seconds of a core.
+
+Spark starts one such process for each environment that functions ask for, so these ask for `MODELS`. It imports once
+it has forked its first worker, as Spark starts no worker of any kind while it waits for one: a job that does nothing
+asks for that first one (`mig_spark/worker_daemon.py`). On clusters, and with Spark Connect, nothing differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mig_spark.kernels.worker import DAEMON, MODELS
+from mig_spark.lakehouse.runtime import has_spark_context, setting
+from mig_spark.lakehouse.spark_failures import first_line
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+logger = logging.getLogger(__name__)
+
+#: The threads that asked for that process, by the application's id.
+_STARTED: dict[str, threading.Thread] = {}
+#: The group of the job that only starts that process: no stage's work.
+JOB_GROUP = "mig-spark imports"
+#: Seconds that a first function waits for that job, where other jobs have all cores.
+_PATIENCE = 30
+
+
+def mapped(df: DataFrame, function: Any, schema: StructType | str, *, by_model: bool = True) -> DataFrame:
+    """`df.mapInArrow(function, schema)`; `by_model`: the function runs a model by torch."""
+    if by_model:
+        start_importing(df.sparkSession)
+        _wait_for_first_fork(df.sparkSession)
+    with _asking_for_models(df.sparkSession) if by_model else contextlib.nullcontext():
+        return df.mapInArrow(function, schema)
+
+
+def start_importing(spark: SparkSession) -> None:
+    """Have the process started that workers with models are forked from, once a session: it imports beside whatever
+    comes before the models are used. Returns at once."""
+    if not _forked_by_us(spark) or spark.sparkContext.applicationId in _STARTED:
+        return
+    with _asking_for_models(spark):
+        # what leaves its input unread ends its worker, which has nothing imported and is of no further use
+        df = spark.range(0, 1, 1, 1).mapInArrow(lambda _: iter(()), "id long")
+
+    def begin() -> None:
+        spark.sparkContext.setJobGroup(JOB_GROUP, "mig-spark: Python workers import what models need")
+        try:
+            df.count()
+        except Exception as e:  # noqa: BLE001 - whoever needs the models tells it; a session that ends ends this too
+            logger.debug("models were not imported early: %s", first_line(str(e)))
+
+    _STARTED[spark.sparkContext.applicationId] = thread = threading.Thread(target=begin, name="imports", daemon=True)
+    thread.start()
+
+
+def _wait_for_first_fork(spark: SparkSession) -> None:
+    """Else the first worker with work to do would be the one that imports by itself; some seconds at most."""
+    thread = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
+    if thread is not None and thread.is_alive():
+        thread.join(timeout=_PATIENCE)
+
+
+def _forked_by_us(spark: SparkSession) -> bool:
+    return has_spark_context(spark) and setting(spark, "spark.python.daemon.module", "") == DAEMON
+
+
+@contextlib.contextmanager
+def _asking_for_models(spark: SparkSession) -> Iterator[None]:
+    """Functions that are handed to Spark within a `with` block ask for `MODELS` in their environment."""
+    if not _forked_by_us(spark):
+        yield
+        return
+    environment = spark.sparkContext.environment
+    environment[MODELS] = "1"
+    try:
+        yield
+    finally:
+        environment.pop(MODELS, None)
