@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
 from mig_spark.lakehouse.live_line import LiveLine
+from mig_spark.lakehouse.model_workers import JOB_GROUP
 from mig_spark.lakehouse.progress import progress, tasks_under_way
 from mig_spark.lakehouse.runtime import describe_job
 
@@ -117,3 +119,33 @@ def test_nothing_is_told_where_nobody_asks(spark: SparkSession, caplog) -> None:
         time.sleep(0.2)
     assert terminal.getvalue() == ""
     assert caplog.records == []
+
+
+def test_a_job_that_only_starts_workers_is_no_part_of_a_stage(spark: SparkSession) -> None:
+    context, ended = spark.sparkContext, threading.Event()
+    rows = spark.range(0, 1, 1, 1)
+
+    def slowly(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            time.sleep(3)
+            yield batch
+
+    def in_group(group: str) -> None:
+        context.setJobGroup(group, "a test")
+        rows.mapInArrow(slowly, rows.schema).count()
+        ended.set()
+
+    told: dict[str, bool] = {}
+    for group in (JOB_GROUP, "another"):
+        ended.clear()
+        thread = threading.Thread(target=in_group, args=(group,), daemon=True)
+        thread.start()
+        told[group], seen = False, False
+        while not ended.wait(0.1):
+            tracker = context.statusTracker()
+            if {*tracker.getActiveJobsIds()} & {*tracker.getJobIdsForGroup(group)}:
+                seen = True
+                told[group] |= tasks_under_way(context) is not None
+        thread.join()
+        assert seen
+    assert told == {JOB_GROUP: False, "another": True}

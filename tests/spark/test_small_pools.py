@@ -18,7 +18,7 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.annotation.drawn_rows import draw_rows
 from mig_spark.contracts import FINISHED, LEASES, RUNS, STUDENTS
 from mig_spark.curation.finished import _may_be_recorded
-from mig_spark.lakehouse.model_workers import JOB_GROUP, mapped, start_importing
+from mig_spark.lakehouse.model_workers import mapped
 from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.tables import Store
 
@@ -150,8 +150,3 @@ def test_workers_that_run_models_are_forked_from_a_process_that_imported_what_th
     others = mapped(rows, imported, schema, by_model=False).collect()
     assert not any(row["there"] for row in others)
     assert {row["parent"] for row in by_model}.isdisjoint(row["parent"] for row in others)
-    # the job that only started that process is no part of what a stage tells of its tasks
-    told = spark.sparkContext.statusTracker().getJobIdsForGroup(JOB_GROUP)
-    assert len(told) == 1
-    start_importing(spark)
-    assert spark.sparkContext.statusTracker().getJobIdsForGroup(JOB_GROUP) == told
