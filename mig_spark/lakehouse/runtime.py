@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
@@ -27,6 +28,9 @@ _PLAIN = {
     "string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(),
     "boolean": pa.bool_(), "binary": pa.binary(), "timestamp": pa.timestamp("us", tz="UTC"),
 }  # fmt: skip
+
+#: Functions that ask Spark something at a time.
+_ASKERS = 3
 
 #: What Databricks says of commands that serverless compute does not have.
 _SERVERLESS = re.compile("serverless", re.IGNORECASE)
@@ -184,6 +188,25 @@ def schema_of(spark: SparkSession, ddl: str) -> StructType:
 
         return cast(StructType, StructType.fromDDL(ddl))
     return spark.createDataFrame([], ddl).schema
+
+
+def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
+    """What functions return that ask Spark something each, in their order: `_ASKERS` of them run at a time, for while
+    Spark plans one's queries a core is idle.
+
+    Of those that fail the first in their order is raised; then no other is begun, and those under way are waited for.
+    """
+    from pyspark import inheritable_thread_target
+
+    # descriptions of jobs, and the session of Spark Connect, are a thread's own
+    own: Any = inheritable_thread_target
+    if not has_spark_context(spark) or int(spark.version.split(".")[0]) >= 4:
+        own = inheritable_thread_target(spark)
+    pool = ThreadPoolExecutor(_ASKERS, thread_name_prefix="asking")
+    try:
+        return [found.result() for found in [pool.submit(own(ask)) for ask in asked]]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 #: What the jobs of this process are for, as `describe_job` was told last.

@@ -52,7 +52,8 @@ _LOCAL_CONF = {
 }
 # after running out of memory, a JVM may lack a thread that others wait for, and hang
 _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=32 -XX:+ExitOnOutOfMemoryError"
-#: For short runs on small data, where compiling thoroughly costs more than it saves. Not for large pools.
+#: For short runs on small data, where compiling thoroughly costs more than it saves, and one thread collects the
+#: garbage of a small heap with less work than several. Not for large pools.
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
 SHORT_RUN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
@@ -62,9 +63,8 @@ SHORT_RUN_CONF = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
-#: For tens of thousands of rows: compiling pays, as texts are written and shuffled several times; planning a query
-#: again at every shuffle does not, and one thread collects the garbage of a small heap with less work than several.
-SMALL_POOL_JVM = "-XX:+UseSerialGC"
+#: For tens of thousands of rows, with the same JVM: queries are compiled, as texts are written and shuffled several
+#: times; they are not planned again at every shuffle.
 SMALL_POOL_CONF = {"spark.sql.adaptive.enabled": "false"}
 
 _VECTOR_MODULE = "jdk.incubator.vector"
@@ -109,12 +109,12 @@ class Session:
 
 
 def for_small_pool(config: SparkConfig) -> SparkConfig:
-    """The settings of a local session for a small pool: `SMALL_POOL_JVM` and `SMALL_POOL_CONF`, where the config says
+    """The settings of a local session for a small pool: `SHORT_RUN_JVM` and `SMALL_POOL_CONF`, where the config says
     nothing of the same. A session that is there already is taken as it is."""
     if is_managed() or remote_address(config):
         return config
     return config.model_copy(
-        update={"jvm_options": config.jvm_options or SMALL_POOL_JVM, "conf": {**SMALL_POOL_CONF, **config.conf}}
+        update={"jvm_options": config.jvm_options or SHORT_RUN_JVM, "conf": {**SMALL_POOL_CONF, **config.conf}}
     )
 
 

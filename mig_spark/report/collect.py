@@ -16,6 +16,7 @@ import numpy as np
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
 from mig_spark.evaluation.table import read_evidence
 from mig_spark.kernels.selection.curve import sample_ranks
+from mig_spark.lakehouse.runtime import at_once
 from mig_spark.report.before_after import languages, score_range, scores_and_lengths, sources
 from mig_spark.report.data import (
     Counts,
@@ -29,7 +30,7 @@ from mig_spark.report.data import (
     VocabularyEdit,
     VocabularyFacts,
 )
-from mig_spark.report.excerpts import Excerpts, rejected_examples, rows_to_read
+from mig_spark.report.excerpts import Excerpts, RowsToRead, rejected_examples, rows_to_read
 from mig_spark.report.labels import label_facts, largest_communities
 
 if TYPE_CHECKING:
@@ -79,12 +80,26 @@ def collect_report_data(
     selection = store.read(SELECTION)
     found = score_range(annotated, selection)
     rows, selected = found.rows, found.selected
-    scores, lengths = scores_and_lengths(annotated, selection, found)
-    label_table = _label_table(store, selection)
-    facts = _label_facts(label_table, rows, selected)
-    read = rows_to_read(store, annotated, selection, selected, rows, label_table, story=story, excerpts=excerpts)
-    rejected, examples = rejected_examples(store, str(run.get("run_id", "")), excerpts=excerpts)
-    objective, gains = _curves(selection, selected)
+
+    def of_labels() -> tuple[LabelFacts, GraphFacts, RowsToRead]:
+        table = _label_table(store, selection)
+        read = rows_to_read(store, annotated, selection, selected, rows, table, story=story, excerpts=excerpts)
+        return _label_facts(table, rows, selected), _graph_facts(store, table), read
+
+    (
+        (facts, graph, read), (scores, lengths), (rejected, examples), (objective, gains),
+        by_source, by_language, vocabulary, evidence,
+    ) = at_once(
+        store.spark,
+        of_labels,
+        lambda: scores_and_lengths(annotated, selection, found),
+        lambda: rejected_examples(store, str(run.get("run_id", "")), excerpts=excerpts),
+        lambda: _curves(selection, selected),
+        lambda: sources(annotated, selection, found),
+        lambda: languages(store, annotated, selection, found),
+        lambda: _vocabulary_facts(store, run.get("config")),
+        lambda: _evidence_facts(store),
+    )  # fmt: skip
     return ReportData(
         run_id=str(run.get("run_id", "unknown run")),
         started_at=_when(run.get("started_at")),
@@ -93,14 +108,14 @@ def collect_report_data(
         gains=gains,
         random=_random_curve(run.get("random_curve")),
         labels=facts,
-        sources=sources(annotated, selection, found),
-        languages=languages(store, annotated, selection, found),
+        sources=by_source,
+        languages=by_language,
         scores=scores,
         lengths=lengths,
         health=run.get("health") or {},
-        graph=_graph_facts(store, label_table),
+        graph=graph,
         threshold=run.get("threshold") or {},
-        vocabulary=_vocabulary_facts(store, run.get("config")),
+        vocabulary=vocabulary,
         first=read.first,
         last=read.last,
         passed_over=read.passed_over,
@@ -112,7 +127,7 @@ def collect_report_data(
         versions=run.get("versions") or {},
         tables=run.get("tables") or {},
         inputs=run.get("inputs"),
-        evidence=_evidence_facts(store),
+        evidence=evidence,
     )
 
 

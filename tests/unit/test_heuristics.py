@@ -234,3 +234,17 @@ def test_a_short_answer_that_is_the_request_is_an_echo(asked: str, answered: str
     quality, _, flags = score_messages(row(asked, answered))
     assert ("echo" in flags) == echo
     assert quality == pytest.approx(3.0 if echo else 6.0)
+
+
+@pytest.mark.parametrize(("words", "phrase"), heuristics._REFUSALS)
+@given(data=st.data())
+def test_what_declines_has_a_word_that_is_looked_for_first(data: st.DataObject, words: str, phrase: str) -> None:
+    text = data.draw(st.from_regex(phrase))
+    assert any(word in text for word in words.split("|"))
+    assert heuristics._refuses(text)
+
+
+@given(st.lists(st.sampled_from([*heuristics._REFUSAL_WORDS, "i ", " help", "不能", "no puedo", "x", " "]), max_size=8))
+def test_looking_for_words_first_changes_nothing(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert heuristics._refuses(text) is (heuristics._REFUSAL.search(text) is not None)

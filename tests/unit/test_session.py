@@ -46,7 +46,7 @@ def test_a_session_for_small_pool_keeps_what_the_config_says(monkeypatch):
     monkeypatch.delenv("SPARK_REMOTE", raising=False)
     monkeypatch.setattr(session, "is_managed", lambda: False)
     plain = session.for_small_pool(SparkConfig())
-    assert (plain.jvm_options, plain.conf) == (session.SMALL_POOL_JVM, session.SMALL_POOL_CONF)
+    assert (plain.jvm_options, plain.conf) == (session.SHORT_RUN_JVM, session.SMALL_POOL_CONF)
     own = session.for_small_pool(
         SparkConfig(jvm_options="-Xss8m", conf={"spark.sql.adaptive.enabled": "true", "a": "b"})
     )

@@ -51,41 +51,90 @@ _DEMANDS = (
     re.compile(r"[\"“”«»「」『』]"),
     re.compile(rf"^[ \t]*(?:[-*+•]\s|{_NUMBER})", re.MULTILINE),
 )
-# What an assistant opens with when it declines. Phrases of our own collection; each is matched in lower case.
-_REFUSAL = re.compile(
-    "|".join(
-        (
-            # English
-            r"\bas an? (?:ai|artificial intelligence)\b",
-            r"\b(?:sorry|apologi[sz]e|afraid)\b.{0,30}\b(?:can(?:no|'|’)t|can not|unable|not able|won['’]t|will not|"
-            r"do(?:n['’]t| not) (?:know|have))",
-            r"\bi(?: am|['’]m)? (?:can(?:no|'|’)t|can not|unable to|not able to|won['’]t|will not) "
-            r"(?:help|assist|provide|fulfil|comply|answer|do that|continue|create|generate|discuss|support)",
-            r"^(?:i )?(?:do not|don['’]t) know\W*$",
-            # Chinese, Japanese, Korean
-            r"(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,20}(?:无法|無法|不能|不会|不會|不便|没有?办法|沒有?辦法)",
-            r"(?:作为|作為)(?:一个|一個|一名)?(?:人工智能|人工智慧|ai)",
-            r"我(?:无法|無法|不能|没有?办法|沒有?辦法)(?:帮助|幫助|提供|回答|协助|協助|满足|滿足|完成)",
-            r"(?:申し訳|すみません|恐れ入ります).{0,40}(?:できません|できかねます|いたしかねます|お答え)",
-            r"(?:죄송|미안).{0,40}(?:없습니다|없어요|못합니다|어렵습니다)",
-            # Romance languages
-            r"\b(?:lo siento|lamento|perd[oó]n|disculpa)\b.{0,30}\bno (?:puedo|me es posible|podr[eé]|tengo)",
-            r"\b(?:d[ée]sol[ée]e?|regrette|excuse)\b.{0,40}\b(?:ne (?:peux|puis|pourrai)|pas en mesure)",
-            r"\b(?:desculp|sinto muito|lamento).{0,30}\bn[ãa]o (?:posso|consigo|poderei)",
-            r"\b(?:mi dispiace|spiacente|scusa).{0,30}\bnon (?:posso|sono in grado|riesco)",
-            # German, Dutch, Slavic, Turkish, Arabic, Hindi, Vietnamese, Indonesian
-            r"\b(?:tut mir leid|entschuldig|bedaure|leider).{0,30}\b(?:kann ich|ich kann|bin ich)\b.{0,60}\bnicht\b",
-            r"\b(?:het spijt me|sorry|helaas).{0,30}\bkan ik\b.{0,60}\bniet\b",
-            r"(?:извини|прости|к сожалению|сожалею).{0,40}не (?:могу|смогу|в состоянии)",
-            r"(?:przepraszam|przykro mi|niestety).{0,40}nie (?:mog[ęe]|jestem w stanie)",
-            r"(?:üzgünüm|maalesef|özür dilerim).{0,60}(?:yapamam|edemem|veremem|yardımcı olamam|mümkün değil)",
-            r"(?:آسف|عذرا|عذرًا|أعتذر|للأسف).{0,40}(?:لا أستطيع|لا يمكنني|لن أتمكن)",
-            r"(?:क्षमा|माफ़|माफ|खेद).{0,60}(?:नहीं कर सकता|नहीं दे सकता|असमर्थ)",
-            r"(?:xin lỗi|rất tiếc).{0,40}không thể",
-            r"\b(?:maaf|mohon maaf).{0,40}tidak (?:dapat|bisa)",
-        )
-    )
+# What an assistant opens with when it declines, phrases of our own collection, each matched in lower case; and words of
+# which one is in each text that a phrase matches, for looking for a word takes a hundredth of the time.
+_REFUSALS: tuple[tuple[str, str], ...] = (
+    # English
+    ("as a ai|as an ai|as a artificial|as an artificial", r"\bas an? (?:ai|artificial intelligence)\b"),
+    (
+        "sorry|apologi|afraid",
+        r"\b(?:sorry|apologi[sz]e|afraid)\b.{0,30}\b(?:can(?:no|'|’)t|can not|unable|not able|won['’]t|will not|"
+        r"do(?:n['’]t| not) (?:know|have))",
+    ),
+    (
+        "cannot|can't|can’t|can not|unable to|not able to|won't|won’t|will not",
+        r"\bi(?: am|['’]m)? (?:can(?:no|'|’)t|can not|unable to|not able to|won['’]t|will not) "
+        r"(?:help|assist|provide|fulfil|comply|answer|do that|continue|create|generate|discuss|support)",
+    ),
+    ("do not know|don't know|don’t know", r"^(?:i )?(?:do not|don['’]t) know\W*$"),
+    # Chinese, Japanese, Korean
+    (
+        "抱歉|对不起|對不起|很遗憾|很遺憾",
+        r"(?:抱歉|对不起|對不起|很遗憾|很遺憾).{0,20}(?:无法|無法|不能|不会|不會|不便|没有?办法|沒有?辦法)",
+    ),
+    ("作为|作為", r"(?:作为|作為)(?:一个|一個|一名)?(?:人工智能|人工智慧|ai)"),
+    (
+        "我无法|我無法|我不能|我没|我沒",
+        r"我(?:无法|無法|不能|没有?办法|沒有?辦法)(?:帮助|幫助|提供|回答|协助|協助|满足|滿足|完成)",
+    ),
+    (
+        "申し訳|すみません|恐れ入ります",
+        r"(?:申し訳|すみません|恐れ入ります).{0,40}(?:できません|できかねます|いたしかねます|お答え)",
+    ),
+    ("죄송|미안", r"(?:죄송|미안).{0,40}(?:없습니다|없어요|못합니다|어렵습니다)"),
+    # Romance languages
+    (
+        "lo siento|lamento|perdón|perdon|disculpa",
+        r"\b(?:lo siento|lamento|perd[oó]n|disculpa)\b.{0,30}\bno (?:puedo|me es posible|podr[eé]|tengo)",
+    ),
+    (
+        "désol|desol|regrette|excuse",
+        r"\b(?:d[ée]sol[ée]e?|regrette|excuse)\b.{0,40}\b(?:ne (?:peux|puis|pourrai)|pas en mesure)",
+    ),
+    (
+        "desculp|sinto muito|lamento",
+        r"\b(?:desculp|sinto muito|lamento).{0,30}\bn[ãa]o (?:posso|consigo|poderei)",
+    ),
+    (
+        "mi dispiace|spiacente|scusa",
+        r"\b(?:mi dispiace|spiacente|scusa).{0,30}\bnon (?:posso|sono in grado|riesco)",
+    ),
+    # German, Dutch, Slavic, Turkish, Arabic, Hindi, Vietnamese, Indonesian
+    (
+        "tut mir leid|entschuldig|bedaure|leider",
+        r"\b(?:tut mir leid|entschuldig|bedaure|leider).{0,30}\b(?:kann ich|ich kann|bin ich)\b.{0,60}\bnicht\b",
+    ),
+    ("het spijt me|sorry|helaas", r"\b(?:het spijt me|sorry|helaas).{0,30}\bkan ik\b.{0,60}\bniet\b"),
+    (
+        "извини|прости|к сожалению|сожалею",
+        r"(?:извини|прости|к сожалению|сожалею).{0,40}не (?:могу|смогу|в состоянии)",
+    ),
+    (
+        "przepraszam|przykro mi|niestety",
+        r"(?:przepraszam|przykro mi|niestety).{0,40}nie (?:mog[ęe]|jestem w stanie)",
+    ),
+    (
+        "üzgünüm|maalesef|özür dilerim",
+        r"(?:üzgünüm|maalesef|özür dilerim).{0,60}(?:yapamam|edemem|veremem|yardımcı olamam|mümkün değil)",
+    ),
+    (
+        "آسف|عذرا|عذرًا|أعتذر|للأسف",
+        r"(?:آسف|عذرا|عذرًا|أعتذر|للأسف).{0,40}(?:لا أستطيع|لا يمكنني|لن أتمكن)",
+    ),
+    ("क्षमा|माफ़|माफ|खेद", r"(?:क्षमा|माफ़|माफ|खेद).{0,60}(?:नहीं कर सकता|नहीं दे सकता|असमर्थ)"),
+    ("xin lỗi|rất tiếc", r"(?:xin lỗi|rất tiếc).{0,40}không thể"),
+    ("maaf", r"\b(?:maaf|mohon maaf).{0,40}tidak (?:dapat|bisa)"),
 )
+_REFUSAL = re.compile("|".join(phrase for _, phrase in _REFUSALS))
+_REFUSAL_WORDS = tuple(dict.fromkeys(word for words, _ in _REFUSALS for word in words.split("|")))
+
+
+def _refuses(text: str) -> bool:
+    """Whether a text in lower case declines."""
+    for word in _REFUSAL_WORDS:
+        if word in text:
+            return _REFUSAL.search(text) is not None
+    return False
 
 
 def information(text: str) -> int:
@@ -137,7 +186,7 @@ def _quality(asked: str, answer: str, flags: set[str]) -> float:
     told, wanted = information(answer), information(asked)
     left = _completeness(answer, told, flags) * _variety(answer, told, flags)
     left *= _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
-    if _REFUSAL.search(answer[:300].lower()):
+    if _refuses(answer[:300].lower()):
         flags.add("refusal")
         # an answer that goes on at length after "as an AI" does help somewhat
         left *= 0.35 if told < 256 else 0.60

@@ -14,7 +14,7 @@ the texts alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -147,7 +147,8 @@ def _frequent(tokens: Tokens, grams: U64, fewest: int, most: float) -> tuple[U64
     at, size = np.nonzero(grams)
     hashes, first, which = np.unique(grams[at, size], return_index=True, return_inverse=True)
     rows = int(row[-1]) + 1 if len(row) else 1
-    pairs = np.unique(which * np.int64(rows) + row[at])
+    pairs = np.sort(which * np.int64(rows) + row[at])
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
     rows_with = np.bincount(pairs // rows, minlength=len(hashes))
     usable = (rows_with >= fewest) & (rows_with <= most)
     renamed = np.cumsum(usable) - 1
@@ -216,11 +217,12 @@ def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> li
         ranked = sorted(
             zip(worth[here].tolist(), gram[here].tolist(), strict=True), key=lambda p: (-p[0], grams[p[1]].words)
         )
+        beside = _beside(many.values())
         parts: list[_Words] = []
         for value, best in ranked[:50]:
             if value <= 0 or value < _NEARLY * ranked[0][0] or len(parts) == _PARTS:
                 break
-            grown = _grown(grams[best], many)
+            grown = _grown(grams[best], _SAME * many[grams[best].words][0], beside)
             if not any(set(grown.words) & set(part.words) for part in parts):
                 parts.append(grown)
         said = " \u00b7 ".join(_cut(part.text()) for part in parts) or f"group {g}"
@@ -237,25 +239,37 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}\u2026"
 
 
-def _grown(seed: _Words, many: dict[tuple[str, ...], tuple[int, _Words]]) -> _Words:
+#: The longest n-grams of a group, with the rows that have each: by whether a phrase grows to the right by them, and the
+#: words that they then begin with, or else end with.
+_Beside: TypeAlias = dict[tuple[bool, tuple[str, ...]], list[tuple[int, _Words]]]
+
+
+def _beside(many: Iterable[tuple[int, _Words]]) -> _Beside:
+    """The n-grams of a group by what they may be put beside."""
+    found: _Beside = {}
+    for rows, gram in many:
+        if len(gram.words) == SIZES[1]:
+            found.setdefault((True, gram.words[:-1]), []).append((rows, gram))
+            found.setdefault((False, gram.words[1:]), []).append((rows, gram))
+    return found
+
+
+def _grown(seed: _Words, least: float, beside: _Beside) -> _Words:
     """The words around an n-gram that most of its rows have too: the whole of a phrase, not a piece of it.
 
     Args:
         seed: an n-gram.
-        many: the n-grams of a group, with the rows that have each.
+        least: rows that a longer one has at least.
+        beside: of its group.
     """
     overlap = SIZES[1] - 1
-    least = _SAME * many[seed.words][0]
     for right in (True, False):
         while len(seed.words) < _LONGEST:
             edge = seed.words[-overlap:] if right else seed.words[:overlap]
-            beside = [
-                (rows, other) for words, (rows, other) in many.items()
-                if len(words) == SIZES[1] and rows >= least and (words[:-1] if right else words[1:]) == edge
-            ]  # fmt: skip
-            if not beside:
+            fit = [pair for pair in beside.get((right, edge), ()) if pair[0] >= least]
+            if not fit:
                 break
-            _, best = max(beside, key=lambda pair: (pair[0], pair[1].words))
+            _, best = max(fit, key=lambda pair: (pair[0], pair[1].words))
             if right:
                 seed = _Words((*seed.words, best.words[-1]), (*seed.gaps, best.gaps[-1]))
             else:

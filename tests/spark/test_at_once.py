@@ -1,0 +1,55 @@
+"""Several questions to Spark at a time: each with its answer in its place, and one that fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mig_spark.errors import InputError
+from mig_spark.lakehouse.runtime import at_once, describe_job
+
+
+def test_answers_come_in_the_order_of_the_questions(spark: SparkSession) -> None:
+    describe_job(spark, "report", "many things")
+    both = threading.Barrier(2, timeout=60)
+
+    def count(rows: int) -> Callable[[], tuple[int, str | None]]:
+        def ask() -> tuple[int, str | None]:
+            if rows < 3:
+                both.wait()  # passes only where two run at a time
+            return spark.range(rows).count(), spark.sparkContext.getLocalProperty("spark.job.description")
+
+        return ask
+
+    assert at_once(spark, *(count(rows) for rows in (1, 2, 3, 4))) == [
+        (rows, "mig-spark report: many things") for rows in (1, 2, 3, 4)
+    ]
+
+
+def test_the_first_that_fails_is_raised_and_what_waits_is_not_begun(spark: SparkSession) -> None:
+    first, begun = threading.Event(), []
+
+    def fail(message: str) -> Callable[[], None]:
+        def ask() -> None:
+            if message == "the first":
+                first.wait(60)
+            else:
+                first.set()
+            raise InputError(message)
+
+        return ask
+
+    def ask_last(number: int) -> Callable[[], None]:
+        def ask() -> None:
+            begun.append(number)
+            first.wait(60)
+            threading.Event().wait(0.5)
+
+        return ask
+
+    with pytest.raises(InputError, match="the first"):
+        at_once(spark, fail("the first"), fail("the second"), *(ask_last(k) for k in range(40)))
+    assert len(begun) < 40
