@@ -44,27 +44,36 @@ EXTRAS = "local,dev"
 
 @dataclass(frozen=True)
 class Version:
-    """One Spark with the Delta that was built for it; `others` are pins that its pyspark needs."""
+    """One Spark with the Delta that was built for it; `others` are pins of further packages, `name` what such a row is
+    asked for by."""
 
     pyspark: str
     delta: str
     scala: str
     others: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def line(self) -> str:
-        return ".".join(self.pyspark.split(".")[:2])
+        return self.name or ".".join(self.pyspark.split(".")[:2])
 
     @property
     def python(self) -> Path:
-        return (
-            CACHE / f"spark-{self.pyspark}-delta-{self.delta}-py{sys.version_info[0]}.{sys.version_info[1]}/bin/python"
-        )
+        named = f"-{self.name}" if self.name else ""
+        python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+        return CACHE / f"spark-{self.pyspark}-delta-{self.delta}{named}-{python}/bin/python"
 
 
+#: Libraries as they were when Spark 4.0 came out; what they need of each other besides.
+OLDER = (
+    "numpy==2.1.3", "pandas==2.2.3", "pyarrow==19.0.1", "pydantic==2.10.6", "pydantic-core==2.27.2", "scipy==1.15.1",
+    "scikit-learn==1.6.1", "numba==0.61.2", "llvmlite==0.44.0",
+)  # fmt: skip
 VERSIONS = [
     Version("3.5.8", "3.3.2", "2.12"),
     Version("4.0.2", "4.0.1", "2.13"),
+    # a platform's runtime of Spark 4.0 has libraries of its time
+    Version("4.0.0", "4.0.0", "2.13", OLDER, "older"),
     Version("4.1.1", "4.4.0", "2.13"),
     Version("4.2.0", "4.4.0", "2.13"),
 ]
