@@ -461,7 +461,7 @@ def init(paths: Sequence[str], out: str, output: str | None, columns: Sequence[s
     """Look at your pool and write a first config for it, with the reason for each choice.
 
     PATH is a file, a folder or a glob of JSON lines, JSON arrays (gzipped or not) or Parquet, which Python reads; or a
-    Delta table, for which Spark is started.
+    table of Delta or Iceberg, for which Spark is started.
     """
     from mig_spark.starter import describe_survey, next_commands, write_starter
 

@@ -16,7 +16,6 @@ import numpy as np
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
 from mig_spark.evaluation.table import read_evidence
 from mig_spark.kernels.selection.curve import sample_ranks
-from mig_spark.lakehouse.runtime import at_once
 from mig_spark.report.before_after import languages, score_range, scores_and_lengths, sources
 from mig_spark.report.data import (
     Counts,
@@ -76,6 +75,9 @@ def collect_report_data(
         InputError: SELECTION is not there: the selection has not run yet.
         ContractError: a table has other columns than its contract says.
     """
+    # brings pyarrow, which nobody needs who only renders a page
+    from mig_spark.lakehouse.runtime import at_once
+
     run = {key: _parsed(value) if key in _JSON_KEYS else value for key, value in run.items()}
     selection = store.read(SELECTION)
     found = score_range(annotated, selection)

@@ -150,6 +150,7 @@ NAMES = """
 from mig_spark.config import PoolConfig
 from mig_spark.ingest.pool import read_table_part
 from mig_spark.lakehouse.lists import open_table, read_list
+from mig_spark.starter import write_starter
 
 add(ROWS[:4])
 old = snapshot()
@@ -160,6 +161,8 @@ names = {"branch": "branch_kept", "snapshot": f"snapshot_id_{old}"}
 for kind, name in names.items():
     [part] = find_parts(spark, PoolConfig(path=f"lake.db.rows.{name}"))
     out[kind] = [part.kind, part.version, part.tells_changes, read_table_part(spark, part).count()]
+looked, proposed = write_starter(["lake.db.rows"], str(folder / "proposed.yaml"), columns={})
+out["init"] = [looked.rows, proposed.pool.path]
 table = str(folder / "lake" / "db" / "rows")
 out["folder"] = refused(lambda: find_parts(spark, PoolConfig(path=table)))
 out["no session"] = refused(lambda: find_parts(None, PoolConfig(path=table)))
@@ -265,6 +268,7 @@ def test_other_names_of_a_table_and_lists(said) -> None:
         assert "\n" not in line
     # other names of what it had are read as they are, like views
     assert out["branch"] == out["snapshot"] == ["table", None, False, 4]
+    assert out["init"] == [6, "lake.db.rows"]
     ids = [r["id"] for r in records(6)]
     assert (out["newest"], out["then"]) == (ids, ids[:4])
     assert out["another"] == [out["current"], 0]
