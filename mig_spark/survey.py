@@ -103,7 +103,8 @@ def survey_pool(config: PoolConfig, spark: SparkConfig | None = None) -> Survey:
         try:
             parts = find_parts(None, config)
         except InputError:
-            if not is_managed():
+            # a session of one's own may have a catalog too, by spark-defaults.conf
+            if not is_managed() and not any(map(names_table, paths)):
                 raise
     if parts is not None and all(part.is_json or part.kind == "parquet" for part in parts):
         return survey_parts(parts, config, None)
