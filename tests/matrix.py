@@ -67,7 +67,8 @@ class Version:
 #: Libraries as they were when Spark 4.0 came out; what they need of each other besides.
 OLDER = (
     "numpy==2.1.3", "pandas==2.2.3", "pyarrow==19.0.1", "pydantic==2.10.6", "pydantic-core==2.27.2", "scipy==1.15.1",
-    "scikit-learn==1.6.1", "numba==0.61.2", "llvmlite==0.44.0",
+    "scikit-learn==1.6.1", "numba==0.61.2", "llvmlite==0.44.0", "datasets<5", "trl<1", "mlflow-skinny<4", "fsspec<2026",
+    "multiprocess<0.70.17", "dill<0.5", "huggingface-hub<2", "transformers<5", "tokenizers<1",
 )  # fmt: skip
 VERSIONS = [
     Version("3.5.8", "3.3.2", "2.12"),
@@ -98,15 +99,14 @@ def uv() -> list[str]:
 
 def install(version: Version) -> None:
     """The environment of a version: our constraints, but for Spark, Delta and what they pin."""
-    pins = {"pyspark": version.pyspark, "delta-spark": version.delta}
-    pins |= dict(pin.split("==") for pin in version.others)
-    free = {*pins, "py4j"}
+    pins = [f"pyspark=={version.pyspark}", f"delta-spark=={version.delta}", *version.others]
+    free = {"py4j", *(re.split(r"[=<> ]", pin)[0] for pin in pins)}
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if re.split(r"[=<> ]", line)[0] not in free]
     if not version.python.exists():
         subprocess.run([*uv(), "venv", "-q", "--python", sys.executable, str(version.python.parents[1])], check=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
-        constraints.write("\n".join([*kept, *(f"{name}=={pin}" for name, pin in pins.items())]))
+        constraints.write("\n".join([*kept, *pins]))
         constraints.flush()
         command = [*uv(), "pip", "install", "-q", "--python", str(version.python), "-c", constraints.name]
         subprocess.run([*command, "-e", f"{ROOT}[{EXTRAS}]"], check=True)
