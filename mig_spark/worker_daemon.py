@@ -42,13 +42,13 @@ def import_kernels() -> None:
 
 
 def import_models() -> None:
-    """Import what every worker needs and what models run by, once, as far as it is installed; not on a machine with a
-    GPU, whose driver a fork does not survive once a library has asked it.
+    """Import what every worker needs, and sentence-transformers with torch, the first time that this is called.
 
-    What is printed goes to stderr: Spark reads stdout. What fails to be imported is told by whoever needs it. With more
-    threads than one this process ends: Spark starts another, whose first worker imports by itself.
+    What is printed meanwhile goes to stderr, since Spark reads stdout. If the library is not there or broken, nothing
+    is said here: the function that needs the model says it. If a library has started a
+    thread, this process must not fork again, and ends: Spark then starts another one, and asks that for the worker.
     """
-    if _IMPORTED or any_gpu():
+    if _IMPORTED:
         return
     _IMPORTED.append(True)
     import_kernels()
@@ -65,7 +65,8 @@ def run() -> None:
     """Import, then fork workers as Spark asks for them, until it ends this process."""
     from pyspark import daemon
 
-    if os.environ.get(MODELS):
+    # with more than one thread a task, numpy starts threads; and a GPU's driver does not survive a fork
+    if os.environ.get(MODELS) and os.environ.get("OMP_NUM_THREADS") == "1" and not any_gpu():
         os.register_at_fork(after_in_parent=import_models)
     else:
         import_kernels()

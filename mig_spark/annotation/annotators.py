@@ -10,7 +10,7 @@ from mig_spark.annotation.secrets import look_up_secrets
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import ConfigError, ContractError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS, Step
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import task_cpus
 from mig_spark.udfs import annotate_rows
 
@@ -112,8 +112,8 @@ def run_annotators(
     needed = [name for name in ("messages", "given") if name in df.columns and name not in kept]
     limits = {"secrets": look_up_secrets(steps, df.sparkSession), **(limits or {})}
     udf = annotate_rows(steps, kept, by_step, with_cost=with_cost, limits=limits, report=report)
-    by_model = any(step.runs_any_model for step in steps)
-    return mapped(df.select(*kept, *needed, *by_step), udf, StructType(fields), by_model=by_model)
+    runs_model = any(step.runs_any_model for step in steps)
+    return map_in_arrow(df.select(*kept, *needed, *by_step), udf, StructType(fields), runs_model=runs_model)
 
 
 def tag_rows(df: DataFrame, config: Tagger | None = None) -> DataFrame:

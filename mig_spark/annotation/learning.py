@@ -30,7 +30,7 @@ from mig_spark.config import AnnotateConfig
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation import student as kernel
 from mig_spark.kernels.annotation.annotators import SCORES, TAGS
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import collect_arrow, from_rows
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -189,7 +189,7 @@ def _answers(store: Store, teaching: Plan, lesson: Lesson, drawn: Drawn, only: D
     texts = texts.sortWithinPartitions("id").select(sf.col("id").alias("text_hash"), "messages")
     with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
         udf, schema = vectors_of_rows(lesson.embedder), "text_hash string, vector array<float>"
-        made = collect_arrow(mapped(texts, udf, schema, by_model=lesson.embedder.runs_model))
+        made = collect_arrow(map_in_arrow(texts, udf, schema, runs_model=lesson.embedder.runs_model))
         table = collect_arrow(said)
     place = {row_id: k for k, row_id in enumerate(drawn.ids)}
     vectors = dict(zip(made["text_hash"].to_pylist(), range(len(made)), strict=True))

@@ -13,7 +13,7 @@ from mig_spark.contracts import ANNOTATED, POOL, VECTORS
 from mig_spark.errors import AnnotationError, InputError
 from mig_spark.kernels.annotation import embedding
 from mig_spark.kernels.annotation.model_files import model_identity
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import checkpointed, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -112,8 +112,8 @@ def row_vectors(store: Store, by: By, model: str, *, make: bool, keep: bool = Tr
         logger.info("vectors: %d texts are embedded by %s of %s%s", missing, by, embedder.identity, once)
         texts = store.read(POOL).select("text_hash", "messages").dropDuplicates(["text_hash"]).join(wanted, "text_hash")
         texts = texts.repartition(max(2, math.ceil(missing / _ROWS)), "text_hash").sortWithinPartitions("text_hash")
-        made = mapped(
-            texts, vectors_of_rows(embedder), "text_hash string, vector array<float>", by_model=embedder.runs_model
+        made = map_in_arrow(
+            texts, vectors_of_rows(embedder), "text_hash string, vector array<float>", runs_model=embedder.runs_model
         )
         with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):
             if keep:

@@ -21,7 +21,7 @@ from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.kernels.labels import similarity
 from mig_spark.kernels.labels.threshold import ChosenThreshold, choose_threshold
 from mig_spark.lakehouse.lists import read_list
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.udfs import count_label_pairs, embed_chunks
@@ -165,7 +165,9 @@ def _embed_in_executors(spark: SparkSession, labels: list[str], model: str) -> n
     table = pa.table({"chunk": numbers, "texts": pa.array(chunks, pa.list_(pa.string()))})
     # a task that has little to embed takes longer to load the model
     df = from_arrow(spark, table).repartition(-(-len(chunks) // _CHUNKS_A_TASK), "chunk")
-    embedded = mapped(df, embed_chunks(model, threads=task_cpus(spark)), "chunk int, vectors binary")
+    embedded = map_in_arrow(
+        df, embed_chunks(model, threads=task_cpus(spark)), "chunk int, vectors binary", runs_model=True
+    )
     with executor_failures(AnnotationError, "the labels could not be embedded in an executor"):
         answered = collect_arrow(embedded)
     vectors = dict(zip(answered["chunk"].to_pylist(), answered["vectors"].to_pylist(), strict=True))

@@ -22,7 +22,7 @@ from mig_spark.kernels.annotation.model_files import model_folder
 from mig_spark.kernels.labels.phrases import Phrase, name_clusters
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.leases import leased
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
@@ -108,7 +108,7 @@ def _embedded(store: Store, config: Config) -> DataFrame:
         pool = pool.orderBy(sf.xxhash64("content_hash", sf.lit(config.seed)), "content_hash").limit(wanted)
     pool = pool.repartition(_partitions(min(rows, wanted)), "content_hash")
     udf = embed_rows(config.vocabulary.model, threads=task_cpus(store.spark))
-    return mapped(pool, udf, ROW_VECTORS.ddl().replace(" NOT NULL", ""))
+    return map_in_arrow(pool, udf, ROW_VECTORS.ddl().replace(" NOT NULL", ""), runs_model=True)
 
 
 def _partitions(rows: int) -> int:

@@ -32,12 +32,13 @@ JOB_GROUP = "mig-spark imports"
 _PATIENCE = 30
 
 
-def mapped(df: DataFrame, function: Any, schema: StructType | str, *, by_model: bool = True) -> DataFrame:
-    """`df.mapInArrow(function, schema)`; `by_model`: the function runs a model by torch."""
-    if by_model:
+def map_in_arrow(df: DataFrame, function: Any, schema: StructType | str, *, runs_model: bool) -> DataFrame:
+    """`df.mapInArrow(function, schema)`; `runs_model`: the function runs a model by torch, so it gets a worker that has
+    torch imported, where there are such."""
+    if runs_model:
         start_importing(df.sparkSession)
         _wait_for_first_fork(df.sparkSession)
-    with _asking_for_models(df.sparkSession) if by_model else contextlib.nullcontext():
+    with _asking_for_models(df.sparkSession) if runs_model else contextlib.nullcontext():
         return df.mapInArrow(function, schema)
 
 
@@ -62,7 +63,8 @@ def start_importing(spark: SparkSession) -> None:
 
 
 def _wait_for_first_fork(spark: SparkSession) -> None:
-    """Else the first worker with work to do would be the one that imports by itself; some seconds at most."""
+    """Wait, `_PATIENCE` seconds at most, until the job of `start_importing` is over. It takes the first worker, which
+    has nothing imported; else a task of the caller's would get that one, and import by itself."""
     thread = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
     if thread is not None and thread.is_alive():
         thread.join(timeout=_PATIENCE)
@@ -74,7 +76,8 @@ def _forked_by_us(spark: SparkSession) -> bool:
 
 @contextlib.contextmanager
 def _asking_for_models(spark: SparkSession) -> Iterator[None]:
-    """Functions that are handed to Spark within a `with` block ask for `MODELS` in their environment."""
+    """Within a `with` block, Python functions that are given to Spark get workers with the environment variable
+    `MODELS`, that is, workers forked from the process that has torch imported."""
     if not _forked_by_us(spark):
         yield
         return

@@ -43,8 +43,8 @@ class Tasks:
 
 
 def tasks_under_way(context: SparkContext) -> Tasks | None:
-    """The tasks of all jobs of this application that run now, but of those that only start workers; None where none
-    does."""
+    """The tasks of all Spark jobs that run now, or None if none runs. The job that only starts Python workers
+    (`model_workers.JOB_GROUP`) does not count."""
     tracker = context.statusTracker()
     jobs = sorted({*tracker.getActiveJobsIds()} - {*tracker.getJobIdsForGroup(JOB_GROUP)})
     done = total = 0

@@ -109,8 +109,9 @@ class Session:
 
 
 def for_small_pool(config: SparkConfig) -> SparkConfig:
-    """The settings of a local session for a small pool: `SHORT_RUN_JVM` and `SMALL_POOL_CONF`, where the config says
-    nothing of the same. A session that is there already is taken as it is."""
+    """The config with the options of a local session for a small pool added: `SHORT_RUN_JVM` if it has no
+    `jvm_options`, and each setting of `SMALL_POOL_CONF` that its `conf` does not have. Unchanged on a platform and with
+    Spark Connect, whose sessions are taken as they are."""
     if is_managed() or remote_address(config):
         return config
     return config.model_copy(

@@ -18,7 +18,7 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.annotation.drawn_rows import draw_rows
 from mig_spark.contracts import FINISHED, LEASES, RUNS, STUDENTS
 from mig_spark.curation.finished import _may_be_recorded
-from mig_spark.lakehouse.model_workers import mapped
+from mig_spark.lakehouse.model_workers import map_in_arrow
 from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.tables import Store
 
@@ -144,9 +144,9 @@ def test_workers_that_run_models_are_forked_from_a_process_that_imported_what_th
 
     schema = "parent long, there boolean"
     rows = spark.range(0, 4, 1, 2)
-    by_model = mapped(rows, imported, schema).collect()
+    by_model = map_in_arrow(rows, imported, schema, runs_model=True).collect()
     assert all(row["there"] for row in by_model)
     # others are not asked to hold all of that in memory
-    others = mapped(rows, imported, schema, by_model=False).collect()
+    others = map_in_arrow(rows, imported, schema, runs_model=False).collect()
     assert not any(row["there"] for row in others)
     assert {row["parent"] for row in by_model}.isdisjoint(row["parent"] for row in others)

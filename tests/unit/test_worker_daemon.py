@@ -84,4 +84,9 @@ def test_with_a_thread_that_an_import_left_nothing_is_forked() -> None:
 
 def test_beside_a_gpu_models_are_left_to_each_worker() -> None:
     done = run(FORKS, "a GPU", **{MODELS: "1"})
-    assert done.stdout.splitlines() == ["forked 1 False False False"] * 2, done.stderr
+    assert done.stdout.splitlines() == ["forked 1 True False False"] * 2, done.stderr
+
+
+def test_workers_of_several_threads_are_forked_by_spark_s_own() -> None:
+    done = run(TOLD, "a thread", **{MODELS: "1", "OMP_NUM_THREADS": "2"})
+    assert done.stdout.strip() == "makes way: -m pyspark.daemon pyspark.worker a thread", done.stderr

@@ -245,7 +245,8 @@ _Beside: TypeAlias = dict[tuple[bool, tuple[str, ...]], list[tuple[int, _Words]]
 
 
 def _beside(many: Iterable[tuple[int, _Words]]) -> _Beside:
-    """The n-grams of a group by what they may be put beside."""
+    """An index of a group's longest n-grams by their first words, and by their last words, all but one each time: those
+    that can lengthen a phrase at its end, and at its beginning."""
     found: _Beside = {}
     for rows, gram in many:
         if len(gram.words) == SIZES[1]:
