@@ -162,8 +162,7 @@ class SparkConfig(Section):
     jvm_options: str = Field(
         "",
         description="further options of the local JVM, separated by blanks; empty: for stages over a pool of files of "
-        "100 MB at most, those of short runs: code is compiled by the first compiler alone, and one thread collects "
-        "garbage",
+        "100 MB at most, the quick compiler alone (C1) and the serial garbage collector",
     )
     conf: dict[str, str] = Field(
         default_factory=dict,
