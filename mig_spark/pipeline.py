@@ -125,8 +125,11 @@ def run_pipeline(
                     flow.record()
                 flow.do(stage)
         except MigError as e:
-            if not flow.recorded and (flow.done or UNFINISHED in run.counts or store.exists(RUNS)):
-                flow.record(error=f"{type(e).__name__} in {flow.stage}: {e}")
+            try:
+                if not flow.recorded and (flow.done or UNFINISHED in run.counts or store.exists(RUNS)):
+                    flow.record(error=f"{type(e).__name__} in {flow.stage}: {e}")
+            except Exception as second:  # noqa: BLE001 - the first error is the one to tell
+                logger.debug("the run that failed is not on record: %s", second)
             raise
         except KeyboardInterrupt:
             logger.warning(

@@ -162,7 +162,8 @@ class SparkConfig(Section):
     jvm_options: str = Field(
         "",
         description="further options of the local JVM, separated by blanks; empty: for stages over a pool of files of "
-        "100 MB at most, the quick compiler alone (C1) and the serial garbage collector",
+        "100 MB at most, the quick compiler alone (C1), and the serial garbage collector where no other one is chosen "
+        "(in JAVA_TOOL_OPTIONS, spark-defaults.conf or the like)",
     )
     conf: dict[str, str] = Field(
         default_factory=dict,

@@ -122,15 +122,15 @@ def here() -> tuple[str | None, str | None]:
 
 def lives(claim: Event, server: str | None = None) -> bool:
     """Whether a claim's run may still write. False where its process has ended, as far as that can be told from here,
-    and nothing else works for it: a Spark Connect server goes on for a while with what a client that died had asked
-    for, so its claim counts until it expires, or until there is another server.
+    or this process has ended the run, and nothing else works for it: a Spark Connect server goes on for a while with
+    what a client that is gone had asked for, so its claim counts until it expires, or until there is another server.
 
     Args:
         server: as `Event.server`, of the run that asks.
     """
-    if claim.owner in ENDED:
-        return False
-    return _process_lives(claim) or (claim.server is not None and claim.server == server)
+    if claim.server is not None and claim.server == server:
+        return True
+    return claim.owner not in ENDED and _process_lives(claim)
 
 
 def _process_lives(claim: Event) -> bool:

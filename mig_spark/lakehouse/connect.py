@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import time
+import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from mig_spark.config import OutputConfig
@@ -20,7 +21,14 @@ from mig_spark.errors import DependencyError, InputError, PlatformError
 from mig_spark.lakehouse.local_files import part_name, said_plainly
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.server_files import ServerFiles
-from mig_spark.lakehouse.spark_failures import connection_errors, first_line, root_cause, spark_errors
+from mig_spark.lakehouse.spark_failures import (
+    connection_errors,
+    failure_line,
+    first_line,
+    root_cause,
+    server_is_lost,
+    spark_errors,
+)
 from mig_spark.lakehouse.storage import Files
 from mig_spark.masking import mask_secrets
 
@@ -42,6 +50,14 @@ _AFTER = 60.0
 #: Seconds after which an outage is told.
 _QUIET = 1.0
 HINT = "pip install 'pyspark[connect]', of the platform's version"
+#: A call under way for which nothing has come for so long has the other machine asked whether it is there, which it
+#: must say in the second time: one that lost its power closes no connection. A server takes it ill to be asked more
+#: often than every five minutes.
+_KEEPALIVE = (("grpc.keepalive_time_ms", 330_000), ("grpc.keepalive_timeout_ms", 20_000))
+#: How a server that this process starts knows its own client.
+_TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of a variable
+#: Variables that pyspark sets for as long as it has a session of Spark Connect.
+_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 
 def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
@@ -55,12 +71,11 @@ def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
         DependencyError: packages that pyspark's client needs are not installed.
         PlatformError: there is no such server, or it refuses a setting.
     """
-    from pyspark.sql import SparkSession
-
     failures: tuple[type[Exception], ...] = (RuntimeError, ValueError, *spark_errors(), *connection_errors())
+    _see_that_no_classic_session_is_open()
     spark = None
     try:
-        spark = SparkSession.builder.remote(address).getOrCreate()
+        spark = _session_of_own_server(address) if address.startswith("local") else _new_session(address)
         give_up_in_time(spark, _FIRST_ANSWER)
         for key, value in settings.items():
             spark.conf.set(key, value)
@@ -81,13 +96,124 @@ def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
     return spark
 
 
+def _session_of_own_server(address: str) -> SparkSession:
+    """A session of a server that pyspark starts in this process's JVM, and that nobody but this process can use. By
+    itself it would listen on all addresses of the machine; and the JVM, which runs already, does not see the token that
+    pyspark puts into the environment."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    jvm: Any = SparkContext._jvm
+    given = os.environ.get(_TOKEN)
+    token = jvm.System.getProperty("spark.connect.authenticate.token") or given or str(uuid.uuid4())
+    bound = jvm.System.getProperty("spark.connect.grpc.binding.address") or "127.0.0.1"
+    builder = SparkSession.builder.remote(address).config("spark.connect.authenticate.token", token)
+    os.environ[_TOKEN] = token
+    try:
+        return builder.config("spark.connect.grpc.binding.address", bound).getOrCreate()
+    finally:
+        # the session keeps it; one of another server would send it there
+        if given is None:
+            del os.environ[_TOKEN]
+        else:
+            os.environ[_TOKEN] = given
+
+
+def _new_session(address: str) -> SparkSession:
+    """A session of a server that runs, of its own: `getOrCreate` would give another one of this process, whatever its
+    address, which is not ours to stop."""
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    channel = DefaultChannelBuilder(address, channelOptions=list(_KEEPALIVE))
+    os.environ[_MODE] = "1"
+    spark: Any = ConnectSession.builder.channelBuilder(channel).create()
+    return cast("SparkSession", spark)
+
+
+def _see_that_no_classic_session_is_open() -> None:
+    """Pyspark takes its functions for one kind of session alone.
+
+    Raises:
+        PlatformError: a classic session is open.
+    """
+    from pyspark.sql import SparkSession
+
+    if getattr(SparkSession, "_instantiatedSession", None) is not None:
+        raise PlatformError(
+            "a classic Spark session is open in this process, and pyspark can have none of Spark Connect beside it: "
+            "stop it, or leave spark.remote and SPARK_REMOTE out"
+        )
+
+
 def forget_connect(spark: SparkSession | None) -> None:
     """Stop a session of Spark Connect, also one whose server is gone, so that the next session of this process may be
     of another server or a classic one."""
+    address = os.environ.get("SPARK_REMOTE")
     with contextlib.suppress(*spark_errors(), *connection_errors()):
         if spark is not None:
             spark.stop()
-    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+    if address is not None:  # pyspark takes it away with a server of its own
+        os.environ["SPARK_REMOTE"] = address
+    with contextlib.suppress(ImportError):
+        from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+        if ConnectSession._default_session is not None:  # another one of this process
+            os.environ[_MODE] = "1"
+            return
+    os.environ.pop(_MODE, None)
+    os.environ.pop("SPARK_LOCAL_REMOTE", None)  # left behind by a server that did not start
+
+
+@contextlib.contextmanager
+def own_patience(spark: SparkSession) -> Iterator[None]:
+    """Within a `with` block, a session that is not ours gives up on its server as ours do; unless its platform, or
+    whoever made it, has said how often calls are made again."""
+    before = [] if has_spark_context(spark) else _default_policies(spark)
+    if before:
+        give_up_in_time(spark, _OUTAGE)
+    try:
+        yield
+    finally:
+        if before:
+            spark.client.set_retry_policies(before)
+
+
+def _default_policies(spark: Any) -> list[Any]:
+    """How a session of Spark Connect makes calls again, where that is what pyspark does by itself."""
+    try:
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+    except ImportError:  # Spark 3.5 has no such policies
+        return []
+    found = list(spark.client.get_retry_policies())
+    return found if all(type(policy) is DefaultPolicy for policy in found) else []
+
+
+@contextlib.contextmanager
+def server_watched(spark: SparkSession) -> Iterator[None]:
+    """Within a `with` block, report that the session has lost its Spark Connect server instead of the error that
+    follows from that: a table may seem not to be there, a version to be gone. The server is asked once an error has
+    come.
+
+    Raises:
+        PlatformError: the server does not answer, or does not know the session any more.
+    """
+    try:
+        yield
+    except Exception as e:
+        if has_spark_context(spark) or server_is_lost(str(e)) or (said := _lost(spark)) is None:
+            raise
+        raise PlatformError(said) from e
+
+
+def _lost(spark: SparkSession) -> str | None:
+    """What a session says that has lost its server; None where it has it."""
+    try:
+        spark.conf.get("spark.sql.session.timeZone")
+    except (*spark_errors(), *connection_errors()) as e:
+        said = failure_line(e)
+        return said if server_is_lost(said) else None
+    return None
 
 
 def give_up_in_time(spark: SparkSession, seconds: float) -> None:

@@ -52,9 +52,11 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
         return
     _log = log
     before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    # with this a JVM gets the classes of a client alone, and could not have a server
+    remote = os.environ.pop("SPARK_REMOTE", None)
     # the last argument names what is submitted
     *given, last = shlex.split(before or "pyspark-shell")
-    base = given[given.index("--properties-file") + 1] if "--properties-file" in given else _defaults_file()
+    base = given[given.index("--properties-file") + 1] if "--properties-file" in given else defaults_file()
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -66,6 +68,8 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
         context._ensure_initialized()
     finally:
         Path(name).unlink()
+        if remote is not None:
+            os.environ["SPARK_REMOTE"] = remote
         if before is None:
             os.environ.pop("PYSPARK_SUBMIT_ARGS", None)
         else:
@@ -157,7 +161,7 @@ def _ended(code: int) -> str:
     return f"the driver's JVM ended with code {code}: {_AGAIN}"
 
 
-def _defaults_file() -> str | None:
+def defaults_file() -> str | None:
     """The settings file that spark-submit reads where it is given none."""
     folder = os.environ.get("SPARK_CONF_DIR") or (os.environ.get("SPARK_HOME") and f"{os.environ['SPARK_HOME']}/conf")
     return f"{folder}/spark-defaults.conf" if folder else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.lakehouse.local_files import GLOB, FileInfo
-from mig_spark.lakehouse.spark_failures import SERVER_IS_GONE, failure_line, first_line, refused_paths, spark_errors
+from mig_spark.lakehouse.spark_failures import failure_line, first_line, refused_paths, server_is_lost, spark_errors
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -47,7 +47,7 @@ class ServerFiles:
         Returns:
             What was found, and whether it has this exact name.
         """
-        found = self._below(_escaped(path))
+        found = self._below(_escaped(path), most=1)  # a file is one row of its own
         if found is not None:
             named = [f for f in found if _bare(f.path) == _bare(path)]
             empty = FileInfo(path, path.rpartition("/")[2], 0, 0, is_dir=False)
@@ -67,7 +67,7 @@ class ServerFiles:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file, or a folder with a file, of this exact name."""
-        return self._below(_escaped(path)) is not None
+        return self._below(_escaped(path), most=1) is not None
 
     def head(self, file: FileInfo, size: int) -> bytes:
         """The first `size` bytes of a file, or all of a shorter one. Of a large file as many lines are read as are
@@ -133,17 +133,17 @@ class ServerFiles:
             "that it can open (on Databricks one of a volume, /Volumes/...), and for tables output.database"
         )
 
-    def _below(self, path: str) -> list[FileInfo] | None:
-        """The file, or all files below the folder; None where nothing is there."""
+    def _below(self, path: str, *, most: int | None = None) -> list[FileInfo] | None:
+        """The file, or all files below the folder, or so many of them; None where nothing is there."""
         try:
             listed = self._reader(path).selectExpr("path", "length", "unix_millis(modificationTime) as modified")
-            rows = listed.collect()
+            rows = (listed if most is None else listed.limit(most)).collect()
         except spark_errors() as e:
             if _NOT_THERE.search(str(e)):
                 return None
             if _A_TABLE.search(str(e)):  # Databricks lets only Delta look into it
                 return [FileInfo(f"{path}/_delta_log/0", "0", 0, 0, is_dir=False)]
-            if failure_line(e).endswith(SERVER_IS_GONE):
+            if server_is_lost(failure_line(e)):
                 raise
             raise InputError(f"{path}: {_CLASS.sub('', first_line(str(e)))}") from None
         return [

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,8 +22,16 @@ from typing import TYPE_CHECKING
 from mig_spark.config import SparkConfig
 from mig_spark.errors import DependencyError, PlatformError
 from mig_spark.kernels.worker import DAEMON
-from mig_spark.lakehouse.connect import connect, forget_connect
-from mig_spark.lakehouse.jvm import MOMENT, forget_jvm, jvm_exit_code, jvm_watched, quiet_counters, start_jvm
+from mig_spark.lakehouse.connect import connect, forget_connect, own_patience, server_watched
+from mig_spark.lakehouse.jvm import (
+    MOMENT,
+    defaults_file,
+    forget_jvm,
+    jvm_exit_code,
+    jvm_watched,
+    quiet_counters,
+    start_jvm,
+)
 from mig_spark.lakehouse.runtime import has_spark_context
 
 if TYPE_CHECKING:
@@ -56,6 +65,15 @@ _DRIVER_JAVA_OPTIONS = "-Ddelta.log.cacheSize=32 -XX:+ExitOnOutOfMemoryError"
 #: garbage of a small heap with less work than several. Not for large pools.
 #: (With one compiler the JVM reserves 48 MB for code; Spark and Delta fill that, and then nothing more is compiled.)
 SHORT_RUN_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+#: What chooses a garbage collector, and where else options of the JVM come from.
+_COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b ?")
+_OPTIONS_OF_JAVA = (
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "SPARK_SUBMIT_OPTS",
+    "PYSPARK_SUBMIT_ARGS",
+)
 #: The same for queries: on a few hundred rows, compiling them and planning them again at every shuffle is all the cost.
 SHORT_RUN_CONF = {
     "spark.sql.adaptive.enabled": "false",
@@ -96,6 +114,8 @@ class Session:
             return
         if not has_spark_context(self.spark):
             forget_connect(self.spark)
+            if jvm_exit_code() is not None:  # that of a server of this process
+                forget_jvm()
             return
         if jvm_exit_code() is not None:
             forget_jvm()
@@ -114,9 +134,8 @@ def for_small_pool(config: SparkConfig) -> SparkConfig:
     Spark Connect, whose sessions are taken as they are."""
     if is_managed() or remote_address(config):
         return config
-    return config.model_copy(
-        update={"jvm_options": config.jvm_options or SHORT_RUN_JVM, "conf": {**SMALL_POOL_CONF, **config.conf}}
-    )
+    conf = {**SMALL_POOL_CONF, **config.conf}
+    return config.model_copy(update={"jvm_options": config.jvm_options or SHORT_RUN_JVM, "conf": conf})
 
 
 @contextlib.contextmanager
@@ -127,10 +146,12 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
         DependencyError: pyspark, Java or the JVM libraries are not there.
         PlatformError: the JVM did not start.
         DriverEndedError: the JVM ended within the block; raised in place of the error that follows from that.
+        PlatformError: a Spark Connect server was lost within the block; the same.
     """
     session = get_session(config or SparkConfig(), app_name=app_name)
+    patience = contextlib.nullcontext() if session.owned else own_patience(session.spark)
     try:
-        with jvm_watched():
+        with jvm_watched(), patience, server_watched(session.spark):
             yield session
     finally:
         session.close()
@@ -315,7 +336,7 @@ def local_conf(config: SparkConfig) -> dict[str, str]:
     master = config.master or f"local[{cores}]"
     # only Linux tells whether a process has but one thread
     forked = sys.platform == "linux" and master.startswith("local[")
-    options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()} {config.jvm_options}".rstrip()
+    options = f"{_DRIVER_JAVA_OPTIONS} -Dlog4j2.configurationFile={log4j.as_uri()} {_jvm_options(config)}".rstrip()
     return {
         **_LOCAL_CONF,
         "spark.master": master,
@@ -328,6 +349,20 @@ def local_conf(config: SparkConfig) -> dict[str, str]:
         "spark.jars": ",".join(jars),
         **config.conf,
     }
+
+
+def _jvm_options(config: SparkConfig) -> str:
+    """`config.jvm_options`, but for the garbage collector of `SHORT_RUN_JVM` where the environment, spark-defaults.conf
+    or `config.conf` chooses one: a JVM that is given two does not start."""
+    if config.jvm_options != SHORT_RUN_JVM:
+        return config.jvm_options
+    elsewhere = [os.environ.get(name, "") for name in _OPTIONS_OF_JAVA]
+    elsewhere.append(config.conf.get("spark.driver.defaultJavaOptions", ""))
+    file = defaults_file()
+    if file and Path(file).is_file():
+        elsewhere.append(Path(file).read_text(encoding="utf-8", errors="replace"))
+    chosen = any(_COLLECTOR.search(said) for said in elsewhere)
+    return _COLLECTOR.sub("", SHORT_RUN_JVM) if chosen else SHORT_RUN_JVM
 
 
 def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> Session:

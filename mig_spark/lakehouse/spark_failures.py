@@ -17,8 +17,12 @@ _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 #: What a broken connection to a Spark Connect server says of itself.
 _RPC = re.compile(r'\bdetails = "([^"]+)"')
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
-SERVER_IS_GONE = (
+_SERVER_IS_GONE = (
     "the Spark Connect server does not answer; see that it runs, then run this again: it goes on from the last "
+    "finished stage"
+)
+_SESSION_IS_OVER = (
+    "the Spark Connect server was started again or has closed this session; run this again: it goes on from the last "
     "finished stage"
 )
 #: What to do about it, by what a failure's text contains; the first that fits.
@@ -33,7 +37,9 @@ _REMEDIES = (
     (r"Concurrent\w*Exception|DELTA_CONCURRENT|ProtocolChangedException|MetadataChangedException",
      "something else wrote into the same tables: run it again"),
     (r"StatusCode\.UNAVAILABLE|failed to connect to all addresses|Socket closed|RETRIES_EXCEEDED",
-     SERVER_IS_GONE),
+     _SERVER_IS_GONE),
+    (r"INVALID_HANDLE\.SESSION_|RESPONSE_ALREADY_RECEIVED|NO_ACTIVE_SESSION|server side session identifier",
+     _SESSION_IS_OVER),
     (r"DATA_SOURCE_NOT_FOUND.*[Dd]elta|CATALOG_NOT_FOUND.*delta|Failed to find (the )?data source: delta",
      "this Spark has no Delta: start it with Delta's jars and settings (docs/deploy.md)"),
     (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
@@ -102,6 +108,12 @@ def failure_line(error: BaseException) -> str:
     report = _CALLED.sub("", str(error))
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
     return f"{root_cause(error)}: {remedy or 'mig-spark -v shows the whole report'}"
+
+
+def server_is_lost(said: str) -> bool:
+    """Whether a line of `failure_line` says nothing of what was asked for, but that there is no Spark Connect server,
+    or no longer this session of it."""
+    return said.endswith((_SERVER_IS_GONE, _SESSION_IS_OVER))
 
 
 @contextlib.contextmanager

@@ -98,6 +98,116 @@ print(json.dumps(out))
 """
 
 
+#: A session of somebody else in another thread, and ours beside it.
+TWO_SESSIONS = """
+import json, os, sys, threading
+from pyspark.sql import SparkSession
+from mig_spark.config import SparkConfig
+from mig_spark.lakehouse.session import open_session
+
+address = sys.argv[1]
+made, checked, others = threading.Event(), threading.Event(), []
+
+def of_another():
+    others.append(SparkSession.builder.remote(address).getOrCreate())
+    made.set()
+    checked.wait(120)
+    others.append(others[0].range(3).count())
+    with open_session() as session:
+        inside = [type(p).__name__ for p in session.spark.client.get_retry_policies()]
+        others.extend([session.owned, session.spark is others[0], inside])
+    others.append([type(p).__name__ for p in others[0].client.get_retry_policies()])
+    others.append(others[0].range(4).count())
+
+thread = threading.Thread(target=of_another)
+thread.start()
+made.wait(120)
+with open_session(SparkConfig(remote=address, conf={"spark.sql.shuffle.partitions": "3"})) as session:
+    ours = [session.owned, session.spark.session_id != others[0].session_id, session.spark.range(5).count(),
+            session.spark.conf.get("spark.sql.shuffle.partitions")]
+checked.set()
+thread.join()
+print(json.dumps([ours, others[1:]]))
+"""
+
+#: What a server of this process lets in, and what it leaves behind.
+OWN_SERVER = """
+import json, os, re
+from pathlib import Path
+from mig_spark.config import SparkConfig
+from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session, open_session
+
+def listens():
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            local, _, state = line.split()[1:4]
+            if state == "0A" and local.endswith(f":{15002:04X}"):
+                found.add(local.partition(":")[0])
+    return sorted(found)
+
+os.environ["SPARK_REMOTE"] = "local[2]"
+config = SparkConfig(jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF, driver_memory="1g")
+out = {}
+for name in ("first", "second"):  # the JVM of the second is that of the first
+    with open_session(config) as session:
+        out[name] = [session.spark.range(5).count(), listens(), os.environ.get("SPARK_CONNECT_AUTHENTICATE_TOKEN")]
+        from pyspark.sql.connect.client.core import DefaultChannelBuilder, SparkConnectClient
+        stranger = SparkConnectClient(DefaultChannelBuilder("sc://127.0.0.1:15002"))
+        try:
+            stranger._analyze(method="spark_version")
+            out[name].append("let in")
+        except Exception as e:
+            out[name].append(str(e))
+        stranger.close()
+    out[name].append(os.environ.get("SPARK_REMOTE"))
+print(json.dumps(out))
+"""
+
+#: A server whose machine has lost its power: nothing comes any more, and no connection is closed.
+SILENT_SERVER = """
+import json, socket, sys, threading
+from mig_spark.config import SparkConfig
+from mig_spark.errors import MigError
+from mig_spark.lakehouse import connect
+from mig_spark.lakehouse.session import open_session
+
+silent, port = threading.Event(), int(sys.argv[1].rpartition(":")[2])
+
+def carry(a, b):
+    while data := a.recv(65536):
+        if silent.is_set():
+            threading.Event().wait()
+        b.sendall(data)
+
+def serve(door):
+    while True:
+        mine, _ = door.accept()
+        theirs = socket.create_connection(("127.0.0.1", port))
+        for pair in ((mine, theirs), (theirs, mine)):
+            threading.Thread(target=carry, args=pair, daemon=True).start()
+
+door = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=serve, args=(door,), daemon=True).start()
+connect._KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 2_000))
+connect._OUTAGE = 2.0
+said = ""
+try:
+    with open_session(SparkConfig(remote=f"sc://127.0.0.1:{door.getsockname()[1]}")) as session:
+        session.spark.range(1).count()
+        threading.Timer(3, silent.set).start()
+        try:
+            session.spark.sql("select reflect('java.lang.Thread', 'sleep', 600000L)").collect()
+        except Exception:
+            raise KeyError("what follows from it") from None
+except MigError as e:
+    said = str(e)
+print(json.dumps(said), flush=True)
+import os
+os._exit(0)
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectServer]:
     with connect_server(tmp_path_factory.mktemp("connect")) as running:
@@ -233,6 +343,42 @@ def test_a_server_that_dies_ends_the_run_in_one_line_and_the_next_run_goes_on(jo
         again = done(jobs, tmp_path, config)
         assert "ingest" in again["skipped"]
         assert left_over(tmp_path / "out") == []
+
+
+@pytest.mark.faults
+def test_a_server_that_is_started_again_is_told_and_the_next_run_goes_on(jobs, tmp_path):
+    write_pool(tmp_path / "in", records(48))
+    with connect_server(tmp_path) as server:
+        config = by(server, tmp_path)
+        job = Job(tmp_path, config)
+        jobs.append(job)
+        job.wait_for("ingest took", "wrote stages")
+        server.kill()
+        server.start()
+        told = job.end()
+        assert told["code"] == 2
+        assert "was started again or has closed this session" in told["error"]
+        assert "Traceback" not in job.said(), job.said()[-3000:]
+        assert "ingest" in done(jobs, tmp_path, config)["skipped"]
+
+
+def test_a_session_of_ours_is_new_and_that_of_another_stays_as_it_was(run_script, server):
+    ours, others = run_script(TWO_SESSIONS, server.address)
+    assert ours == [True, True, 5, "3"]
+    assert others == [3, False, True, ["Patience"], ["DefaultPolicy"], 4]
+
+
+def test_a_server_of_this_process_listens_to_this_process_alone(run_script):
+    told = run_script(OWN_SERVER)
+    for rows, listens, token, stranger, remote in (told["first"], told["second"]):
+        assert rows == 5
+        assert listens in (["0100007F"], ["0000000000000000FFFF00000100007F"]), "127.0.0.1 alone"
+        assert "authentica" in stranger.lower(), stranger
+        assert (token, remote) == (None, "local[2]")
+
+
+def test_a_server_of_which_nothing_comes_any_more_ends_the_run(run_script, server):
+    assert "the Spark Connect server does not answer" in run_script(SILENT_SERVER, server.address)
 
 
 def test_a_server_without_delta_is_told_in_one_line(jobs, tmp_path):

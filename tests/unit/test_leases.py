@@ -18,7 +18,7 @@ from mig_spark.config import OutputConfig
 from mig_spark.contracts import POOL, SCRATCH, TABLES
 from mig_spark.errors import LeaseError
 from mig_spark.export.write import export_selection
-from mig_spark.lakehouse.claims import Event, here, holder, process_began, standing
+from mig_spark.lakehouse.claims import ENDED, Event, here, holder, process_began, standing
 from mig_spark.lakehouse.tables import Store, Writer
 
 HERE = socket.gethostname()
@@ -73,6 +73,15 @@ def test_two_containers_of_one_name_are_two_machines():
     assert holder([replace(dead, boot="of another machine")], 50).owner == "a"
     born = process_began(os.getpid())
     assert holder([replace(dead, pid=os.getpid(), born=born)], 50).owner == "a"
+
+
+def test_a_run_that_this_process_ended_counts_while_the_server_may_work_for_it(monkeypatch):
+    mine = event(1, "ended here", host=HERE, pid=os.getpid())
+    monkeypatch.setattr("mig_spark.lakehouse.claims.ENDED", ENDED | {"ended here"})
+    assert holder([mine], 50) is None
+    assert holder([replace(mine, server="app-1")], 50, server="app-1").owner == "ended here"
+    assert holder([replace(mine, server="app-1")], 50, server="app-2") is None
+    assert holder([replace(mine, server="app-1")], 101, server="app-1") is None
 
 
 def test_a_renewal_stands_for_a_claim_that_is_too_long_ago_to_be_looked_at():

@@ -74,3 +74,28 @@ def test_workers_are_forked_from_the_packages_own_daemon_in_a_local_session(monk
     assert named(conf={key: "own.daemon"}) == "own.daemon"
     monkeypatch.setattr(session.sys, "platform", "darwin")
     assert named() is None
+
+
+@pytest.mark.parametrize("where", ["JAVA_TOOL_OPTIONS", "SPARK_SUBMIT_OPTS", "spark-defaults.conf", "conf"])
+def test_the_garbage_collector_of_small_pools_gives_way_to_one_that_is_chosen(monkeypatch, tmp_path, where):
+    """A JVM that is given two collectors does not start."""
+    (tmp_path / "delta.jar").touch()
+    for name in session._OPTIONS_OF_JAVA:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+
+    def options(**settings):
+        config = SparkConfig(jars_dir=str(tmp_path), **settings)
+        return session.local_conf(config)["spark.driver.extraJavaOptions"]
+
+    assert options(jvm_options=session.SHORT_RUN_JVM).endswith(session.SHORT_RUN_JVM)
+    chosen, conf = "-Dx=y -XX:+UseG1GC", {}
+    if where == "conf":
+        conf = {"spark.driver.defaultJavaOptions": chosen}
+    elif where == "spark-defaults.conf":
+        (tmp_path / where).write_text(f"spark.driver.defaultJavaOptions {chosen}\n")
+    else:
+        monkeypatch.setenv(where, chosen)
+    got = options(jvm_options=session.SHORT_RUN_JVM, conf=conf)
+    assert got.endswith("-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
+    assert options(jvm_options="-XX:+UseZGC", conf=conf).endswith("-XX:+UseZGC")
