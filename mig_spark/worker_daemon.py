@@ -3,7 +3,8 @@
 Each worker would import numpy, pandas, pyarrow, numba and the kernels by itself, some seconds of a core; a run has
 several. Spark names this module by `spark.python.daemon.module` (`lakehouse/session.py`). Workers that run models by
 torch are forked from a second such process (`lakehouse/model_workers.py`), which imports after its first fork: until
-that, Spark starts no other worker.
+that, Spark starts no other worker. That is tried once a session: where it fails, or takes so long that Spark gives the
+process up (a minute), the next one leaves models to each worker.
 
 A fork copies only the thread that calls it, so none may be there but one: Spark's own daemon imports nothing for that
 reason. Here that is looked at, and where a library has started a thread Spark's daemon takes the place of this one.
@@ -61,13 +62,25 @@ def import_models() -> None:
         os._exit(1)
 
 
+def first_of_session() -> bool:
+    """Whether this is the first process of a session that is started for workers with models: it takes away the file
+    that `MODELS` names."""
+    try:
+        Path(os.environ[MODELS]).unlink()
+    except (KeyError, OSError):
+        return False
+    return True
+
+
 def run() -> None:
     """Import, then fork workers as Spark asks for them, until it ends this process."""
     from pyspark import daemon
 
     # with more than one thread a task, numpy starts threads; and a GPU's driver does not survive a fork
-    if os.environ.get(MODELS) and os.environ.get("OMP_NUM_THREADS") == "1" and not any_gpu():
-        os.register_at_fork(after_in_parent=import_models)
+    if first_of_session() and os.environ.get("OMP_NUM_THREADS") == "1" and not any_gpu():
+        own = os.getpid()
+        # a worker inherits this, and may fork too
+        os.register_at_fork(after_in_parent=lambda: import_models() if os.getpid() == own else None)
     else:
         import_kernels()
     if threads() > 1:

@@ -11,8 +11,8 @@ import gc
 import sys
 from typing import Any
 
-#: The module that workers of a local session are forked from, and what its environment has where they run models by
-#: torch (`lakehouse/model_workers.py`).
+#: The module that workers of a local session are forked from; and a variable of its environment where they run models
+#: by torch: a file that says whether importing was tried (`lakehouse/model_workers.py`).
 DAEMON, MODELS = "mig_spark.worker_daemon", "MIG_SPARK_MODELS"
 
 #: How many modules were loaded when objects were set aside last.

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.kernels.worker import DAEMON, MODELS
@@ -24,8 +28,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The threads that asked for that process, by the application's id.
-_STARTED: dict[str, threading.Thread] = {}
+
+@dataclass(frozen=True)
+class _Started:
+    """What asked for that process.
+
+    Attributes:
+        marker: an empty file, which the first such process takes away: it alone imports.
+        thread: waits for its first worker.
+    """
+
+    marker: Path
+    thread: threading.Thread
+
+
+#: By the application's id.
+_STARTED: dict[str, _Started] = {}
 #: The group of the job that only starts that process: no stage's work.
 JOB_GROUP = "mig-spark imports"
 #: Seconds that a first function waits for that job, where other jobs have all cores.
@@ -47,7 +65,10 @@ def start_importing(spark: SparkSession) -> None:
     comes before the models are used. Returns at once."""
     if not _forked_by_us(spark) or spark.sparkContext.applicationId in _STARTED:
         return
-    with _asking_for_models(spark):
+    fd, name = tempfile.mkstemp(prefix="mig-spark-imports-")
+    os.close(fd)
+    marker = Path(name)
+    with _environment(spark, {MODELS: str(marker)}):
         # what leaves its input unread ends its worker, which has nothing imported and is of no further use
         df = spark.range(0, 1, 1, 1).mapInArrow(lambda _: iter(()), "id long")
 
@@ -57,33 +78,40 @@ def start_importing(spark: SparkSession) -> None:
             df.count()
         except Exception as e:  # noqa: BLE001 - whoever needs the models tells it; a session that ends ends this too
             logger.debug("models were not imported early: %s", first_line(str(e)))
+        finally:
+            marker.unlink(missing_ok=True)
 
-    _STARTED[spark.sparkContext.applicationId] = thread = threading.Thread(target=begin, name="imports", daemon=True)
+    thread = threading.Thread(target=begin, name="imports", daemon=True)
+    _STARTED[spark.sparkContext.applicationId] = _Started(marker, thread)
     thread.start()
 
 
 def _wait_for_first_fork(spark: SparkSession) -> None:
     """Wait, `_PATIENCE` seconds at most, until the job of `start_importing` is over. It takes the first worker, which
     has nothing imported; else a task of the caller's would get that one, and import by itself."""
-    thread = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
-    if thread is not None and thread.is_alive():
-        thread.join(timeout=_PATIENCE)
+    started = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
+    if started is not None:
+        started.thread.join(timeout=_PATIENCE)
 
 
 def _forked_by_us(spark: SparkSession) -> bool:
     return has_spark_context(spark) and setting(spark, "spark.python.daemon.module", "") == DAEMON
 
 
+def _asking_for_models(spark: SparkSession) -> contextlib.AbstractContextManager[None]:
+    """Within a `with` block, Python functions that are given to Spark get workers that are forked from the process that
+    has torch imported."""
+    started = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
+    return contextlib.nullcontext() if started is None else _environment(spark, {MODELS: str(started.marker)})
+
+
 @contextlib.contextmanager
-def _asking_for_models(spark: SparkSession) -> Iterator[None]:
-    """Within a `with` block, Python functions that are given to Spark get workers with the environment variable
-    `MODELS`, that is, workers forked from the process that has torch imported."""
-    if not _forked_by_us(spark):
-        yield
-        return
+def _environment(spark: SparkSession, added: dict[str, str]) -> Iterator[None]:
+    """Within a `with` block, Python functions that are given to Spark get workers that have these variables."""
     environment = spark.sparkContext.environment
-    environment[MODELS] = "1"
+    environment.update(added)
     try:
         yield
     finally:
-        environment.pop(MODELS, None)
+        for name in added:
+            environment.pop(name, None)

@@ -198,15 +198,21 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
     """
     from pyspark import inheritable_thread_target
 
-    # descriptions of jobs, and the session of Spark Connect, are a thread's own
-    own: Any = inheritable_thread_target
-    if not has_spark_context(spark) or int(spark.version.split(".")[0]) >= 4:
-        own = inheritable_thread_target(spark)
-    pool = ThreadPoolExecutor(_ASKERS, thread_name_prefix="asking")
+    def own(ask: Callable[[], Any]) -> Any:
+        """The function with the caller's descriptions of jobs, which are a thread's own, as is the session of Spark
+        Connect; a copy for each, as Spark notes in them which query a job belongs to."""
+        if has_spark_context(spark) and int(spark.version.split(".")[0]) < 4:
+            return inheritable_thread_target(ask)
+        return inheritable_thread_target(spark)(ask)
+
+    pool, stopped = ThreadPoolExecutor(_ASKERS, thread_name_prefix="asking"), False
     try:
         return [found.result() for found in [pool.submit(own(ask)) for ask in asked]]
+    except BaseException as e:
+        stopped = not isinstance(e, Exception)  # by hand: then answers are not waited for
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not stopped, cancel_futures=True)
 
 
 #: What the jobs of this process are for, as `describe_job` was told last.

@@ -53,3 +53,30 @@ def test_the_first_that_fails_is_raised_and_what_waits_is_not_begun(spark: Spark
     with pytest.raises(InputError, match="the first"):
         at_once(spark, fail("the first"), fail("the second"), *(ask_last(k) for k in range(40)))
     assert len(begun) < 40
+
+
+def test_what_spark_notes_of_one_question_is_not_seen_by_another(spark: SparkSession) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def ask(name: str) -> Callable[[], str | None]:
+        def ask() -> str | None:
+            spark.sparkContext.setLocalProperty("spark.job.description", name)
+            both.wait()
+            return spark.sparkContext.getLocalProperty("spark.job.description")
+
+        return ask
+
+    assert at_once(spark, ask("one"), ask("two")) == ["one", "two"]
+
+
+def test_one_who_stops_it_by_hand_does_not_wait_for_answers(spark: SparkSession) -> None:
+    go_on = threading.Event()
+    answered: list[bool] = []
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        at_once(spark, stop, lambda: answered.append(go_on.wait(60)))
+    assert not answered
+    go_on.set()

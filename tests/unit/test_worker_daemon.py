@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,8 @@ module.any_gpu = lambda: "a GPU" in sys.argv
 def manager():
     for _ in range(2):
         if os.fork() == 0:
+            if "forks itself" in sys.argv and os.fork() == 0:
+                os._exit(0)
             there = [name in sys.modules for name in ("mig_spark.udfs", "torch", "sentence_transformers")]
             print("forked", module.threads(), *there, flush=True)
             os._exit(0)
@@ -54,6 +57,14 @@ def run(program: str, *words: str, **env: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
+@pytest.fixture
+def marker(tmp_path: Path) -> str:
+    """The file of a session in which importing was not tried."""
+    path = tmp_path / "imports"
+    path.touch()
+    return str(path)
+
+
 def told(*words: str) -> str:
     done = run(TOLD, *words)
     assert done.returncode == 0, done.stderr
@@ -69,24 +80,28 @@ def test_it_makes_way_where_there_are_more() -> None:
 
 
 @pytest.mark.model
-def test_what_models_need_is_imported_once_after_the_first_fork() -> None:
-    done = run(FORKS, **{MODELS: "1"})
+@pytest.mark.parametrize("words", [(), ("forks itself",)])
+def test_what_models_need_is_imported_once_after_the_first_fork(marker: str, words: tuple[str, ...]) -> None:
+    done = run(FORKS, *words, **{MODELS: marker})
     assert done.stdout.splitlines() == ["forked 1 False False False", "forked 1 True True True"], done.stderr
     assert done.returncode == 0
+    assert not Path(marker).exists()
 
 
 @pytest.mark.model
-def test_with_a_thread_that_an_import_left_nothing_is_forked() -> None:
-    done = run(FORKS, "a thread", **{MODELS: "1"})
+def test_with_a_thread_that_an_import_left_nothing_is_forked_and_it_is_not_tried_again(marker: str) -> None:
+    done = run(FORKS, "a thread", **{MODELS: marker})
     assert done.stdout.splitlines() == ["forked 1 False False False"]
     assert done.returncode == 1
-
-
-def test_beside_a_gpu_models_are_left_to_each_worker() -> None:
-    done = run(FORKS, "a GPU", **{MODELS: "1"})
+    done = run(FORKS, **{MODELS: marker})
     assert done.stdout.splitlines() == ["forked 1 True False False"] * 2, done.stderr
 
 
-def test_workers_of_several_threads_are_forked_by_spark_s_own() -> None:
-    done = run(TOLD, "a thread", **{MODELS: "1", "OMP_NUM_THREADS": "2"})
+def test_beside_a_gpu_models_are_left_to_each_worker(marker: str) -> None:
+    done = run(FORKS, "a GPU", **{MODELS: marker})
+    assert done.stdout.splitlines() == ["forked 1 True False False"] * 2, done.stderr
+
+
+def test_workers_of_several_threads_are_forked_by_spark_s_own(marker: str) -> None:
+    done = run(TOLD, "a thread", **{MODELS: marker, "OMP_NUM_THREADS": "2"})
     assert done.stdout.strip() == "makes way: -m pyspark.daemon pyspark.worker a thread", done.stderr
