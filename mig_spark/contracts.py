@@ -428,7 +428,7 @@ LABEL_EDGES = Table(
 
 SELECTION = Table(
     "selection",
-    "The chosen rows in order. Nested: the first k rows are the selection for budget k",
+    "The chosen rows in order. The first k are the selection for budget k, but with quotas, a cost, a target or `auto`",
     (
         Column("rank", "int", "1 for the first row taken", nullable=False),
         Column("id", "string", "pool row", nullable=False),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # spark-submit to Kubernetes without an operator.
-# Usage: MASTER=k8s://https://HOST:PORT IMAGE=REGISTRY/mig-spark:0.1.0 submit.sh --config s3a://BUCKET/config.yaml --run-id RUN_NAME
+# Usage: MASTER=k8s://https://HOST:PORT IMAGE=REGISTRY/mig-spark:0.2.0 submit.sh --config s3a://BUCKET/config.yaml --run-id RUN_NAME
 #   NAMESPACE        default: default
 #   SERVICE_ACCOUNT  may create pods there (default: spark)
 #   SUBMIT_ARGS      further arguments of spark-submit
