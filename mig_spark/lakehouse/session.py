@@ -373,7 +373,7 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
     builder = SparkSession.builder.appName(app_name)
     for key, value in conf.items():
         builder = builder.config(key, value)
-    with _own_jvm() as log:
+    with _own_jvm(conf["spark.master"]) as log:
         try:
             start_jvm(conf, log)
             spark = builder.getOrCreate()
@@ -389,16 +389,20 @@ def _start_remote(address: str, config: SparkConfig, extra: dict[str, str]) -> S
         return Session(connect(address, {**config.conf, **extra}), owned=True)
     conf = {**local_conf(config), **extra}
     conf.pop("spark.master")  # the address says it
-    with _own_jvm() as log:
+    with _own_jvm(address) as log:
         start_jvm(conf, log)
         return Session(connect(address, {}), owned=True, log_path=log)
 
 
 @contextlib.contextmanager
-def _own_jvm() -> Iterator[Path]:
+def _own_jvm(master: str) -> Iterator[Path]:
     """Within a `with` block, all that a JVM needs that is started in it; a log takes its output."""
     _ensure_java()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    named = os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if master.startswith("local") and Path(shutil.which(named) or named).parent != Path(sys.executable).parent:
+        # set for other work, most often; with another Python, or one without this package, nothing would run
+        logger.warning("PYSPARK_PYTHON = %s is not used: workers of a local session run %s", named, sys.executable)
+        os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")

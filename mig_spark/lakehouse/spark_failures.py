@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 
 from mig_spark.errors import InputError, MigError, PlatformError
 from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.lakehouse.jvm import jvm_watched
+
+logger = logging.getLogger(__name__)
 
 #: How a stack trace of Python begins.
 _TRACE = "Traceback (most recent call last):"
@@ -17,6 +20,9 @@ _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 #: What a broken connection to a Spark Connect server says of itself.
 _RPC = re.compile(r'\bdetails = "([^"]+)"')
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+#: A Python that is not there, or that ended before it did anything, whose words come after these.
+_NO_PYTHON = re.compile(r'Cannot run program "[^"\n]*".*')
+_PYTHON_ENDED = re.compile(r"Error from python worker:\s*(.*?)\s*(?:PYTHONPATH was:|\Z)", re.DOTALL)
 _SERVER_IS_GONE = (
     "the Spark Connect server does not answer; see that it runs, then run this again: it goes on from the last "
     "finished stage"
@@ -40,6 +46,11 @@ _REMEDIES = (
      _SERVER_IS_GONE),
     (r"INVALID_HANDLE\.SESSION_|RESPONSE_ALREADY_RECEIVED|NO_ACTIVE_SESSION|server side session identifier",
      _SESSION_IS_OVER),
+    (r"PYTHON_VERSION_MISMATCH",
+     "every node needs Python of the driver's minor version: set PYSPARK_PYTHON there (`mig-spark doctor` looks)"),
+    (_NO_PYTHON.pattern, "there is no such program on the executors: set PYSPARK_PYTHON to the Python that they have"),
+    (r"Error from python worker:|No module named '?mig_spark",
+     "see that the executors' Python, which PYSPARK_PYTHON names, has this package and what it needs (docs/deploy.md)"),
     (r"DATA_SOURCE_NOT_FOUND.*[Dd]elta|CATALOG_NOT_FOUND.*delta|Failed to find (the )?data source: delta",
      "this Spark has no Delta: start it with Delta's jars and settings (docs/deploy.md)"),
     (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
@@ -90,8 +101,9 @@ def connection_errors() -> tuple[type[Exception], ...]:
 
 def first_line(text: str) -> str:
     """The first line of a JVM's message, without the exception's class."""
-    line = next((ln.strip() for ln in text.splitlines() if ln.strip()), "no reason given")
-    return re.sub(r"^([a-z]\w*\.)+\w*(Exception|Error)(: |$)", "", line) or line
+    lines = [ln.strip() for ln in text.splitlines() if ln.strip()]
+    said = (re.sub(r"^([a-z]\w*\.)+\w*(Exception|Error)(:\s|:?$)", "", ln) for ln in lines)
+    return next(filter(None, said), lines[0] if lines else "no reason given")
 
 
 def root_cause(error: BaseException) -> str:
@@ -99,15 +111,23 @@ def root_cause(error: BaseException) -> str:
     report = _CALLED.sub("", str(error))
     if broken := _RPC.search(report):
         return first_line(broken[1])[:400]
+    if missing := _NO_PYTHON.search(report):
+        return missing[0][:400]
+    if ended := _PYTHON_ENDED.search(report):
+        return ended[1].splitlines()[-1].strip()[:400] if ended[1] else "a Python worker ended at once"
     causes = _CAUSE.findall(report)
-    return first_line(causes[-1] if causes else report)[:400]
+    line = first_line(causes[-1] if causes else report)
+    if _TRACE in line:  # of Python: what was raised stands at its end
+        line = first_line(raised_in_python(report) or line)
+    return line[:400]
 
 
 def failure_line(error: BaseException) -> str:
     """The root cause of a Spark failure, and what to do about it."""
     report = _CALLED.sub("", str(error))
     remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, report)), None)
-    return f"{root_cause(error)}: {remedy or 'mig-spark -v shows the whole report'}"
+    logger.debug("Spark's whole report: %s", report)
+    return f"{root_cause(error).rstrip('.')}: {remedy or 'mig-spark -v shows the whole report'}"
 
 
 def server_is_lost(said: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from mig_spark.lakehouse.spark_failures import failure_line
@@ -27,6 +29,43 @@ REPORTS = (
         "[DATA_SOURCE_NOT_FOUND] Failed to find the data source: delta. Make sure the provider name is correct: this "
         "Spark has no Delta",
     ),
+    (
+        "An error occurred while calling o286.save.\n: org.apache.spark.SparkException: [TASK_WRITE_FAILED] Task "
+        "failed while writing rows to file:/out/tables/staged_pool. SQLSTATE: 58030\n\tat org.x.Y(Z.scala:1)\n"
+        "Caused by: org.apache.spark.api.python.PythonException: [PYTHON_EXCEPTION] An exception was thrown from the "
+        'Python worker: Traceback (most recent call last):\n  File "worker.py", line 3569, in main\n'
+        "    check_python_version(infile)\npyspark.errors.exceptions.base.PySparkRuntimeError: "
+        "[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12 than that in driver: 3.11, "
+        "PySpark cannot run with different minor versions.\nPlease check environment variables "
+        "PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON are correctly "
+        "set.\n SQLSTATE: 38000\n\tat org.x.Y(Z.scala:1)\n\t... 1 more\n",
+        "[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12 than that in driver: 3.11, PySpark "
+        "cannot run with different minor versions: every node needs Python of the driver's minor version",
+    ),
+    (
+        "An error occurred while calling o286.save.\n: org.apache.spark.SparkException: Job aborted due to stage "
+        "failure: Task 0 in stage 1.0 failed 1 times, most recent failure: Lost task 0.0 in stage 1.0 (TID 1) (here "
+        "executor driver): org.apache.spark.SparkException: \nError from python worker:\n  Traceback (most recent call "
+        'last):\n    File "<frozen runpy>", line 198, in _run_module_as_main\n      import numpy as np\n'
+        "  ModuleNotFoundError: No module named 'numpy'\nPYTHONPATH was:\n  /a/pyspark.zip:/b\n"
+        "org.apache.spark.SparkException: EOFException occurred while reading the port number\n\tat org.x.Y(Z:1)\n"
+        "\nDriver stacktrace:\n\tat org.x.Y(Z.scala:1)\n",
+        "ModuleNotFoundError: No module named 'numpy': see that the executors' Python, which PYSPARK_PYTHON names, has",
+    ),
+    (
+        "An error occurred while calling o286.save.\n: org.apache.spark.SparkException: Job aborted due to stage "
+        "failure: Task 0 in stage 1.0 failed 1 times, most recent failure: Lost task 0.0 in stage 1.0 (TID 1) (here "
+        'executor driver): java.io.IOException: Cannot run program "/nowhere/python": error=2, No such file or '
+        "directory\n\tat java.base/x(Y.java:1)\nCaused by: java.io.IOException: error=2, No such file or directory\n"
+        "\t... 25 more\n\nDriver stacktrace:\n",
+        'Cannot run program "/nowhere/python": error=2, No such file or directory: there is no such program on the',
+    ),
+    (
+        "org.apache.spark.SparkException: Job aborted.\nCaused by: org.apache.spark.api.python.PythonException: "
+        "Traceback (most recent call last):\n  File \"worker.py\", line 1, in main\nKeyError: 'tokens'\n\n\tat x\n",
+        "KeyError: 'tokens': mig-spark -v shows",
+    ),
+    ("org.apache.spark.SparkException:\n\nwhat happened\n\tat x", "what happened: mig-spark -v shows"),
     ("something that nobody has seen before", "something that nobody has seen before: mig-spark -v shows"),
 )
 
@@ -36,3 +75,9 @@ def test_one_line(report: str, line: str) -> None:
     found = failure_line(RuntimeError(report))
     assert found.startswith(line)
     assert "\n" not in found
+
+
+def test_the_whole_report_is_told_to_those_who_ask_for_more(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="mig_spark"):
+        failure_line(RuntimeError("what was seen first\nand second"))
+    assert "and second" in caplog.text
