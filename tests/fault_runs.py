@@ -47,7 +47,7 @@ def write_pool(folder: Path, rows: list[dict[str, Any]], files: int = 4) -> None
 
 
 def plain_config(folder: Path, **more: Any) -> dict[str, Any]:
-    """A config for a small pool in `folder`/in that brings labels and scores; several rounds, no model."""
+    """A config for a small pool in `folder`/in that brings labels and scores; two rounds, no model."""
     edges = folder / "edges.jsonl"
     if not edges.exists():
         # a file that is written again counts as changed

@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]
     finally:
         job.stop()
     assert done["code"] == 0, job.said()[-3000:]
-    assert done["certificate"]["rounds"] >= 3
+    assert done["certificate"]["rounds"] >= 2, "so that it can die between two"
     assert left_over(folder / "out") == []
     found = results(folder / "out")
     assert len(found["pool"]) == 48

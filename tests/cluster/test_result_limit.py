@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 SCRIPT = """
-import json, sys
+import hashlib, json, sys
 from mig_spark import LabelGraph, SelectConfig, select_rows
 from mig_spark.config import SparkConfig
 from mig_spark.errors import PlatformError
@@ -16,10 +16,11 @@ from mig_spark.selection.packing import SparkBlocks
 from oracles.dense import Row
 from oracles.pools import make_state, pack
 
-# long ids: a third of the pool is a block above half of the limit, and its answers, some ids in them, are below it
+# ids that cannot be packed small: a third of the pool is a block above half of the limit, and its answers, some ids in
+# them, are below it
 rows = [
-    Row(f"a-rather-long-id-{k:05d}", tuple(sorted({k % 7, k % 31, k % 40})), (k * 7919 % 1000) / 10)
-    for k in range(40_000)
+    Row(hashlib.sha256(str(k).encode()).hexdigest(), tuple(sorted({k % 7, k % 31, k % 40})), (k * 7919 % 1000) / 10)
+    for k in range(60_000)
 ]
 chosen, _ = select_local(pack(rows, 40), make_state(40, []), Constraints.budget(8_000))
 want = [i.decode() for i in chosen.id_list()]

@@ -141,12 +141,12 @@ def test_what_a_server_lists_is_read_as_the_folder_that_was_asked_for():
     def files(*below: str) -> ServerFiles:
         found: Any = ServerFiles(SimpleNamespace())  # type: ignore[arg-type]
 
-        def listed(path: str) -> list[FileInfo] | None:
+        def listed(path: str, *, most: int | None = None) -> list[FileInfo] | None:
             asked = _bare(path.replace("\\", ""))
             rows = [FileInfo(p, p.rpartition("/")[2], 1, 0, is_dir=False) for p in below]
             if "*" in asked and "\\*" not in path:
-                return [f for f in rows if fnmatch.fnmatch(_bare(f.path), f"{asked}/*")]
-            return [f for f in rows if f"{_bare(f.path)}/".startswith(f"{asked}/")] or None
+                return [f for f in rows if fnmatch.fnmatch(_bare(f.path), f"{asked}/*")][:most]
+            return [f for f in rows if f"{_bare(f.path)}/".startswith(f"{asked}/")][:most] or None
 
         found._below = listed
         return cast("ServerFiles", found)

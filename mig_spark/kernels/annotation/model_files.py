@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 from collections.abc import Sequence
@@ -82,7 +83,9 @@ def packaged_model(name: str) -> Path:
         installed = metadata.distribution(package)
     except (metadata.PackageNotFoundError, ValueError):
         raise DependencyError(f"the package of the model {name!r} is not installed: {advice}") from None
-    files = [Path(str(installed.locate_file(file))) for file in installed.files or ()]
+    # Python 3.13 leaves files that are gone out of `files`
+    recorded = [row[0] for row in csv.reader((installed.read_text("RECORD") or "").splitlines()) if row]
+    files = [Path(str(installed.locate_file(file))) for file in [*(installed.files or ()), *recorded]]
     found = {file for file in files if file.suffix == GGUF}
     if not found:
         folders = {file.parent for file in files if file.name == "config.json"}
