@@ -56,6 +56,8 @@ _LOCAL_CONF = {
     # else pyspark prints every analysis error as a page of JSON on stderr, in addition to our one line
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
+    # tables whose state Delta keeps in memory: 10,000 by default, and each run of a notebook's writes a dozen
+    "spark.databricks.delta.delta.log.cacheSize": "32",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }

