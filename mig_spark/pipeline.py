@@ -129,7 +129,7 @@ def run_pipeline(
                 if not flow.recorded and (flow.done or UNFINISHED in run.counts or store.exists(RUNS)):
                     flow.record(error=f"{type(e).__name__} in {flow.stage}: {e}")
             except Exception as second:  # noqa: BLE001 - the first error is the one to tell
-                logger.debug("the run that failed is not on record: %s", second)
+                logger.warning("that this run failed could not be put on record (%s)", type(second).__name__)
             raise
         except KeyboardInterrupt:
             logger.warning(

@@ -46,8 +46,8 @@ def import_models() -> None:
     """Import what every worker needs, and sentence-transformers with torch, the first time that this is called.
 
     What is printed meanwhile goes to stderr, since Spark reads stdout. If the library is not there or broken, nothing
-    is said here: the function that needs the model says it. If a library has started a
-    thread, this process must not fork again, and ends: Spark then starts another one, and asks that for the worker.
+    is said here: the function that needs the model says it. If a library has started a thread, this process must not
+    fork again, and ends: Spark then starts another one, which does not import.
     """
     if _IMPORTED:
         return
@@ -63,8 +63,9 @@ def import_models() -> None:
 
 
 def first_of_session() -> bool:
-    """Whether this is the first process of a session that is started for workers with models: it takes away the file
-    that `MODELS` names."""
+    """Whether this process is the one of its Spark session that imports torch before workers are forked from it: the
+    first that is started with the variable `MODELS`. It removes the file that `MODELS` names, which tells later ones
+    that importing was tried."""
     try:
         Path(os.environ[MODELS]).unlink()
     except (KeyError, OSError):

@@ -78,6 +78,13 @@ def cache_folder() -> Path | None:
     return None
 
 
+def is_kept(module: str) -> bool:
+    """Whether machine code of a module with compiled functions is kept from an earlier call; `module`: the last part of
+    its name."""
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob(f"{module}.*.nbi"))
+
+
 def _parents() -> Iterator[Path]:
     given = os.environ.get("NUMBA_CACHE_DIR")
     if given:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mig_spark.config import OutputConfig
 from mig_spark.errors import DependencyError, InputError, PlatformError
+from mig_spark.lakehouse.jvm import environment
 from mig_spark.lakehouse.local_files import part_name, said_plainly
 from mig_spark.lakehouse.runtime import has_spark_context
 from mig_spark.lakehouse.server_files import ServerFiles
@@ -50,13 +51,12 @@ _AFTER = 60.0
 #: Seconds after which an outage is told.
 _QUIET = 1.0
 HINT = "pip install 'pyspark[connect]', of the platform's version"
-#: A call under way for which nothing has come for so long has the other machine asked whether it is there, which it
-#: must say in the second time: one that lost its power closes no connection. A server takes it ill to be asked more
-#: often than every five minutes.
+#: While a call waits, gRPC pings the server after 330 s of silence, and the call fails if no answer comes within 20 s:
+#: a machine that lost its power closes no connection. Servers close connections that ping more often than every 300 s.
 _KEEPALIVE = (("grpc.keepalive_time_ms", 330_000), ("grpc.keepalive_timeout_ms", 20_000))
-#: How a server that this process starts knows its own client.
+#: The variable with the token that a server started by this process asks its clients for.
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of a variable
-#: Variables that pyspark sets for as long as it has a session of Spark Connect.
+#: A variable that pyspark sets while it has a session of Spark Connect.
 _MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 
@@ -97,31 +97,27 @@ def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
 
 
 def _session_of_own_server(address: str) -> SparkSession:
-    """A session of a server that pyspark starts in this process's JVM, and that nobody but this process can use. By
-    itself it would listen on all addresses of the machine; and the JVM, which runs already, does not see the token that
-    pyspark puts into the environment."""
+    """A session of the Spark Connect server that pyspark starts inside this process's JVM. The server listens on
+    127.0.0.1 and asks for a token that only this process has.
+
+    With pyspark's defaults it would listen on all addresses of the machine, and ask for no token: pyspark passes that
+    by an environment variable, which the JVM, running already, does not see.
+    """
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     jvm: Any = SparkContext._jvm
-    given = os.environ.get(_TOKEN)
-    token = jvm.System.getProperty("spark.connect.authenticate.token") or given or str(uuid.uuid4())
+    token = jvm.System.getProperty("spark.connect.authenticate.token") or os.environ.get(_TOKEN) or str(uuid.uuid4())
     bound = jvm.System.getProperty("spark.connect.grpc.binding.address") or "127.0.0.1"
     builder = SparkSession.builder.remote(address).config("spark.connect.authenticate.token", token)
-    os.environ[_TOKEN] = token
-    try:
+    # the session keeps the token; a later session of another server would send it there
+    with environment(**{_TOKEN: token}):
         return builder.config("spark.connect.grpc.binding.address", bound).getOrCreate()
-    finally:
-        # the session keeps it; one of another server would send it there
-        if given is None:
-            del os.environ[_TOKEN]
-        else:
-            os.environ[_TOKEN] = given
 
 
 def _new_session(address: str) -> SparkSession:
-    """A session of a server that runs, of its own: `getOrCreate` would give another one of this process, whatever its
-    address, which is not ours to stop."""
+    """A new session of a running server. Not by `getOrCreate`, which returns any Spark Connect session that this
+    process has, of whatever address: it may be somebody else's, and ours is stopped at the end."""
     from pyspark.sql.connect.client.core import DefaultChannelBuilder
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
@@ -132,7 +128,7 @@ def _new_session(address: str) -> SparkSession:
 
 
 def _see_that_no_classic_session_is_open() -> None:
-    """Pyspark takes its functions for one kind of session alone.
+    """Check that this process has no classic session: pyspark's functions work for one kind of session at a time.
 
     Raises:
         PlatformError: a classic session is open.
@@ -167,8 +163,8 @@ def forget_connect(spark: SparkSession | None) -> None:
 
 @contextlib.contextmanager
 def own_patience(spark: SparkSession) -> Iterator[None]:
-    """Within a `with` block, a session that is not ours gives up on its server as ours do; unless its platform, or
-    whoever made it, has said how often calls are made again."""
+    """Within a `with` block, a session that somebody else made retries calls for as long as ours do, and no longer;
+    unless it has retry policies other than pyspark's defaults."""
     before = [] if has_spark_context(spark) else _default_policies(spark)
     if before:
         give_up_in_time(spark, _OUTAGE)
@@ -180,7 +176,7 @@ def own_patience(spark: SparkSession) -> Iterator[None]:
 
 
 def _default_policies(spark: Any) -> list[Any]:
-    """How a session of Spark Connect makes calls again, where that is what pyspark does by itself."""
+    """The retry policies of a Spark Connect session, if they are pyspark's defaults; else none."""
     try:
         from pyspark.sql.connect.client.retries import DefaultPolicy
     except ImportError:  # Spark 3.5 has no such policies
@@ -207,7 +203,7 @@ def server_watched(spark: SparkSession) -> Iterator[None]:
 
 
 def _lost(spark: SparkSession) -> str | None:
-    """What a session says that has lost its server; None where it has it."""
+    """Why this session can no longer be used, by a small call to its server; None if it can."""
     try:
         spark.conf.get("spark.sql.session.timeZone")
     except (*spark_errors(), *connection_errors()) as e:

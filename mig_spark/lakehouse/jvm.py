@@ -51,11 +51,8 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
     if context._gateway is not None:
         return
     _log = log
-    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
-    # with this a JVM gets the classes of a client alone, and could not have a server
-    remote = os.environ.pop("SPARK_REMOTE", None)
     # the last argument names what is submitted
-    *given, last = shlex.split(before or "pyspark-shell")
+    *given, last = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS") or "pyspark-shell")
     base = given[given.index("--properties-file") + 1] if "--properties-file" in given else defaults_file()
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
     try:
@@ -64,16 +61,31 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
                 file.write(Path(base).read_text(encoding="utf-8") + "\n")
             # where a setting occurs twice, the last one counts
             file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
-        os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*given, "--properties-file", name, last])
-        context._ensure_initialized()
+        args = shlex.join([*given, "--properties-file", name, last])
+        # with SPARK_REMOTE a JVM gets the classes of a client alone, and could not have a server
+        with environment(PYSPARK_SUBMIT_ARGS=args, SPARK_REMOTE=None):
+            context._ensure_initialized()
     finally:
         Path(name).unlink()
-        if remote is not None:
-            os.environ["SPARK_REMOTE"] = remote
-        if before is None:
-            os.environ.pop("PYSPARK_SUBMIT_ARGS", None)
+
+
+@contextlib.contextmanager
+def environment(**values: str | None) -> Iterator[None]:
+    """Within a `with` block, environment variables of this process have these values; None: they are not set."""
+    before = {name: os.environ.get(name) for name in values}
+    try:
+        _set(values)
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
         else:
-            os.environ["PYSPARK_SUBMIT_ARGS"] = before
+            os.environ[name] = value
 
 
 def quiet_counters(context: Any) -> None:

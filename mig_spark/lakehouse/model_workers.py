@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Started:
-    """What asked for that process.
+    """The request for the process that imports, one a session.
 
     Attributes:
-        marker: an empty file, which the first such process takes away: it alone imports.
-        thread: waits for its first worker.
+        marker: an empty file. The process that removes it imports; those started after it do not.
+        thread: runs the job that has the process started.
     """
 
     marker: Path
@@ -99,15 +99,15 @@ def _forked_by_us(spark: SparkSession) -> bool:
 
 
 def _asking_for_models(spark: SparkSession) -> contextlib.AbstractContextManager[None]:
-    """Within a `with` block, Python functions that are given to Spark get workers that are forked from the process that
-    has torch imported."""
+    """Within a `with` block, a Python function passed to Spark (`mapInArrow`) runs in a worker process that is forked
+    from the process that has torch imported. Without effect where `start_importing` started none."""
     started = _STARTED.get(spark.sparkContext.applicationId) if has_spark_context(spark) else None
     return contextlib.nullcontext() if started is None else _environment(spark, {MODELS: str(started.marker)})
 
 
 @contextlib.contextmanager
 def _environment(spark: SparkSession, added: dict[str, str]) -> Iterator[None]:
-    """Within a `with` block, Python functions that are given to Spark get workers that have these variables."""
+    """Within a `with` block, a Python function passed to Spark runs in a worker with these environment variables."""
     environment = spark.sparkContext.environment
     environment.update(added)
     try:

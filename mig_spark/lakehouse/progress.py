@@ -43,8 +43,8 @@ class Tasks:
 
 
 def tasks_under_way(context: SparkContext) -> Tasks | None:
-    """The tasks of all Spark jobs that run now, or None if none runs. The job that only starts Python workers
-    (`model_workers.JOB_GROUP`) does not count."""
+    """How many tasks the Spark jobs that run now have, and how many of them are done; None if no job runs. The job
+    that only starts Python workers early (`model_workers.JOB_GROUP`) is left out."""
     tracker = context.statusTracker()
     jobs = sorted({*tracker.getActiveJobsIds()} - {*tracker.getJobIdsForGroup(JOB_GROUP)})
     done = total = 0

@@ -199,8 +199,9 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
     from pyspark import inheritable_thread_target
 
     def own(ask: Callable[[], Any]) -> Any:
-        """The function with the caller's descriptions of jobs, which are a thread's own, as is the session of Spark
-        Connect; a copy for each, as Spark notes in them which query a job belongs to."""
+        """`ask`, to be called in another thread as if in this one: with a copy of this thread's local properties of
+        Spark (the description of jobs is one), and with its Spark Connect session. Each function gets a copy of its
+        own, since Spark writes into the properties to which query a job belongs."""
         if has_spark_context(spark) and int(spark.version.split(".")[0]) < 4:
             return inheritable_thread_target(ask)
         return inheritable_thread_target(spark)(ask)

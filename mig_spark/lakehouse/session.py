@@ -146,9 +146,9 @@ def open_session(config: SparkConfig | None = None, *, app_name: str = "mig-spar
 
     Raises:
         DependencyError: pyspark, Java or the JVM libraries are not there.
-        PlatformError: the JVM did not start.
-        DriverEndedError: the JVM ended within the block; raised in place of the error that follows from that.
-        PlatformError: a Spark Connect server was lost within the block; the same.
+        PlatformError: the JVM did not start; or the Spark Connect server was lost within the block.
+        DriverEndedError: the JVM ended within the block. This one, and that of a lost server, is raised in place of the
+            error that follows from it.
     """
     session = get_session(config or SparkConfig(), app_name=app_name)
     patience = contextlib.nullcontext() if session.owned else own_patience(session.spark)

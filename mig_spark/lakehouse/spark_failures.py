@@ -21,7 +21,7 @@ _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 _RPC = re.compile(r'\bdetails = "([^"]+)"')
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
 #: A Python that is not there, or that ended before it did anything, whose words come after these.
-_NO_PYTHON = re.compile(r'Cannot run program "[^"\n]*".*')
+_NO_PYTHON = re.compile(r'Cannot run program "[^"\n]*python[^"\n]*".*', re.IGNORECASE)
 _PYTHON_ENDED = re.compile(r"Error from python worker:\s*(.*?)\s*(?:PYTHONPATH was:|\Z)", re.DOTALL)
 _SERVER_IS_GONE = (
     "the Spark Connect server does not answer; see that it runs, then run this again: it goes on from the last "
@@ -48,7 +48,7 @@ _REMEDIES = (
      _SESSION_IS_OVER),
     (r"PYTHON_VERSION_MISMATCH",
      "every node needs Python of the driver's minor version: set PYSPARK_PYTHON there (`mig-spark doctor` looks)"),
-    (_NO_PYTHON.pattern, "there is no such program on the executors: set PYSPARK_PYTHON to the Python that they have"),
+    (_NO_PYTHON, "there is no such program on the executors: set PYSPARK_PYTHON to the Python that they have"),
     (r"Error from python worker:|No module named '?mig_spark",
      "see that the executors' Python, which PYSPARK_PYTHON names, has this package and what it needs (docs/deploy.md)"),
     (r"DATA_SOURCE_NOT_FOUND.*[Dd]elta|CATALOG_NOT_FOUND.*delta|Failed to find (the )?data source: delta",
@@ -131,8 +131,8 @@ def failure_line(error: BaseException) -> str:
 
 
 def server_is_lost(said: str) -> bool:
-    """Whether a line of `failure_line` says nothing of what was asked for, but that there is no Spark Connect server,
-    or no longer this session of it."""
+    """Whether a message made by `failure_line` is about a Spark Connect server that does not answer or has closed the
+    session, and so says nothing about what was asked of it."""
     return said.endswith((_SERVER_IS_GONE, _SESSION_IS_OVER))
 
 

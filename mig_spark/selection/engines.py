@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.config import SelectConfig
+from mig_spark.kernels.compiled import is_kept
 from mig_spark.kernels.selection.blocks import build_block, rows_of_table
 from mig_spark.kernels.selection.bounds import PREFIXES, AskExcess, choose_thetas, upper_bound
 from mig_spark.kernels.selection.candidates import Chosen, ids_of
@@ -109,6 +110,8 @@ def _run(
 ) -> tuple[Certificate, list[Chosen]]:
     """Run the engine; `parts` is what was taken before."""
     engine = choose_engine(config, pool)
+    if not is_kept("greedy"):
+        logger.info("the selection's code is compiled for this machine, which takes a while the first time")
     if engine == "rounds":
         # with all rows at the driver, the greedy itself sees them
         pool.refuse_repeated_ids()

@@ -324,15 +324,20 @@ def test_a_server_of_this_process(jobs, tmp_path):
     assert "Failed to set" not in jobs[-1].said()
 
 
+def killed_after_ingest(server: ConnectServer, jobs: list[Job], folder: Path, config: dict[str, Any]) -> Job:
+    """A run under way whose server is killed once the first stage is on record."""
+    jobs.append(Job(folder, config))
+    jobs[-1].wait_for("ingest took", "wrote stages")
+    server.kill()
+    return jobs[-1]
+
+
 @pytest.mark.faults
 def test_a_server_that_dies_ends_the_run_in_one_line_and_the_next_run_goes_on(jobs, tmp_path):
     write_pool(tmp_path / "in", records(48))
     with connect_server(tmp_path) as server:
         config = by(server, tmp_path)
-        job = Job(tmp_path, config)
-        jobs.append(job)
-        job.wait_for("ingest took", "wrote stages")
-        server.kill()
+        job = killed_after_ingest(server, jobs, tmp_path, config)
         told = job.end()
         assert told["code"] == told["exit_code"] == 2
         assert "the Spark Connect server does not answer" in told["error"]
@@ -350,10 +355,7 @@ def test_a_server_that_is_started_again_is_told_and_the_next_run_goes_on(jobs, t
     write_pool(tmp_path / "in", records(48))
     with connect_server(tmp_path) as server:
         config = by(server, tmp_path)
-        job = Job(tmp_path, config)
-        jobs.append(job)
-        job.wait_for("ingest took", "wrote stages")
-        server.kill()
+        job = killed_after_ingest(server, jobs, tmp_path, config)
         server.start()
         told = job.end()
         assert told["code"] == 2

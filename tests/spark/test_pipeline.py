@@ -12,10 +12,10 @@ import pytest
 
 from mig_spark import build_config, run_pipeline
 from mig_spark.contracts import LABELS, REJECTED, RUNS, SELECTION, TABLES
-from mig_spark.errors import DependencyError, InputError
+from mig_spark.errors import DependencyError, InputError, PlatformError
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
-from mig_spark.pipeline import flat_counts
+from mig_spark.pipeline import _Flow, flat_counts
 from mig_spark.selection.audit import describe
 from mig_spark.summary import summarise
 from mig_spark.verify import verify_run
@@ -183,6 +183,23 @@ def test_an_annotator_whose_model_is_not_there_is_told_before_anything_is_read(s
     with pytest.raises(DependencyError, match="pip install --no-deps never-installed"):
         run_pipeline(spark, build_config(plain))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_error_of_a_run_is_told_also_where_it_cannot_be_put_on_record(spark, config, caplog, monkeypatch):
+    missing = config.model_copy(
+        update={"graph": config.graph.model_copy(update={"edges_path": "/nowhere/edges.jsonl"})}
+    )
+    record = _Flow.record
+
+    def full_disk(self, *, error=None):
+        if error is not None:
+            raise PlatformError("no space left")
+        record(self)
+
+    monkeypatch.setattr(_Flow, "record", full_disk)
+    with pytest.raises(InputError, match=r"/nowhere/edges\.jsonl"):
+        run_pipeline(spark, missing, ("ingest", "screen", "annotate", "graph"))
+    assert "could not be put on record (PlatformError)" in caplog.text
 
 
 @pytest.mark.long

@@ -118,3 +118,17 @@ def test_another_state_of_the_kernels_has_another_folder(package):
     finally:
         changed.write_text(text)
         changed.chmod(0o444)
+
+
+def test_it_is_known_whether_code_is_kept(tmp_path: Path) -> None:
+    program = (
+        "from mig_spark.kernels.compiled import is_kept, cache_folder\n"
+        "from mig_spark.kernels.labels.counting import _count_once\n"
+        "import numpy as np\n"
+        "before = is_kept('counting')\n"
+        "_count_once(np.array([0, 2]), np.array([1, 1]), 2, 5)\n"
+        "print(before, is_kept('counting'), is_kept('greedy'))\n"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split() == ["False", "True", "False"]

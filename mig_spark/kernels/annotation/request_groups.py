@@ -239,14 +239,14 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}\u2026"
 
 
-#: The longest n-grams of a group, with the rows that have each: by whether a phrase grows to the right by them, and the
-#: words that they then begin with, or else end with.
+#: n-grams of the largest size n, with the number of rows that have each, looked up by (True, their first n - 1 words)
+#: or (False, their last n - 1 words).
 _Beside: TypeAlias = dict[tuple[bool, tuple[str, ...]], list[tuple[int, _Words]]]
 
 
 def _beside(many: Iterable[tuple[int, _Words]]) -> _Beside:
-    """An index of a group's longest n-grams by their first words, and by their last words, all but one each time: those
-    that can lengthen a phrase at its end, and at its beginning."""
+    """An index of those n-grams of a group that have the largest size n. By its first n - 1 words an n-gram is found
+    that adds one word to the end of a phrase; by its last n - 1 words, one that adds a word to the beginning."""
     found: _Beside = {}
     for rows, gram in many:
         if len(gram.words) == SIZES[1]:
