@@ -339,3 +339,9 @@ def test_raw_control_characters_and_a_byte_order_mark_are_read() -> None:
     got = parse_record('\ufeff{"question": "a\tb\rc\u2028d\u0085e", "answer": "\\u0000x"}')
     assert isinstance(got, Row)
     assert got.messages == [("user", "a\tb\rc\u2028d\u0085e"), ("assistant", "\x00x")]
+
+
+def test_a_key_that_is_there_twice_counts_with_its_last_value() -> None:
+    got = parse_record('{"instruction": "first", "instruction": "last", "output": "a"}')
+    assert isinstance(got, Row)
+    assert got.messages == [("user", "last"), ("assistant", "a")]
