@@ -57,6 +57,7 @@ lint: setup ## style, types, links of the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file benchmarks/mypy.ini
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 format: setup ## let ruff rewrite the code's layout

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from mig_spark import build_config
-from mig_spark.annotation.annotated import rows_to_write, write_annotated
+from mig_spark.annotation.annotated import pool_wide, rows_to_write, write_annotated
 from mig_spark.annotation.plan import make_plan
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, ANNOTATIONS, POOL, Table
@@ -29,6 +29,7 @@ from mig_spark.lakehouse.session import open_session
 from mig_spark.lakehouse.tables import Store
 
 FOLDER = Path(tempfile.gettempdir()) / "mig-spark-benchmarks" / "annotated"
+RUN = "benchmark"
 
 
 def write_pool(store: Store, rows: int, *, changed: float = 0.0) -> None:
@@ -61,7 +62,7 @@ def write_annotations(store: Store, config: Config) -> None:
     plan = make_plan(store, config)
     given = ["labels", "quality", "complexity", "score"]
     said = store.read(POOL).select(plan.key().alias("content_hash"), *(f"given.{name}" for name in given))
-    made = {name: sf.lit(value) for name, value in {**plan.versions(), "run_id": "benchmark"}.items()}
+    made = {name: sf.lit(value) for name, value in {**plan.versions(), "run_id": RUN}.items()}
     made |= {"flags": sf.array().cast("array<string>"), "annotated_at": sf.current_timestamp()}
     if store.exists(ANNOTATIONS):
         said = said.join(store.read(ANNOTATIONS).select("content_hash"), "content_hash", "left_anti")
@@ -76,12 +77,13 @@ def folder_bytes(store: Store, table: Table) -> int:
 def measure(store: Store, config: Config, what: str) -> dict[str, object]:
     plan = make_plan(store, config)
     start = time.perf_counter()
-    rows = rows_to_write(store, plan, config).selectExpr("count(labels)", "sum(score)", "sum(characters)")
+    wide = pool_wide(store, plan, config, RUN)
+    rows = rows_to_write(store, plan, config, wide).selectExpr("count(labels)", "sum(score)", "sum(characters)")
     rows.collect()
     floor = time.perf_counter() - start
     before = folder_bytes(store, ANNOTATED) if store.exists(ANNOTATED) else 0
     start = time.perf_counter()
-    counts = write_annotated(store, config, plan)
+    counts = write_annotated(store, config, RUN, to_labels=lambda rows: rows)
     seconds = time.perf_counter() - start
     written = folder_bytes(store, ANNOTATED) - before
     return {"what": what, "seconds": round(seconds, 1), "floor": round(floor, 1), "bytes written": written, **counts}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import quality
@@ -92,6 +93,13 @@ def frontier_of_samples(rows: int, budget: int) -> None:
               f"| {scores} | {labels} |", flush=True)  # fmt: skip
 
 
+def _told(selection: Any, of: str) -> Any:
+    """What a selection's certificate says of a choice that was left to it."""
+    told = getattr(selection.certificate, of)
+    assert told is not None, "it was asked for"
+    return told
+
+
 def targets_of_a_pool(rows: int, budget: int) -> None:
     """How near `target` comes to shares of a generated pool, and which power of the number of labels `norm: auto`
     takes."""
@@ -112,11 +120,11 @@ def targets_of_a_pool(rows: int, budget: int) -> None:
     for b in (0.8, 0.5):
         for tau in (1.0, 0.5, 0.0):
             found = select(table, budget, edges=edges, phi={"b": b}, target={"tau": tau}, upper_bound=False)
-            told = found.certificate.target
+            told = _told(found, "target")
             tried = ", ".join(f"{a['name']} {a['distance']:.3f} ({a['mean_score']:.1f})" for a in told["attempts"])
             print(f"| {b} | {tau:g} | {tried} | {told['rows']:,} | {told['kept']} | {told['distance']:.3f} |",
                   flush=True)  # fmt: skip
-    told = select(table, budget // 2, edges=edges, norm="auto", upper_bound=False).certificate.norm
+    told = _told(select(table, budget // 2, edges=edges, norm="auto", upper_bound=False), "norm")
     tried = ", ".join(f"{p['gamma']:g}: {p['labels_a_row']:.2f} ({p['mean_score']:.1f})" for p in told["points"])
     print(f"\nnorm: auto, budget {budget // 2:,}, {told['labels_a_row']:.2f} labels a row in the pool; labels a row "
           f"(mean score) by power: {tried}")  # fmt: skip
@@ -178,8 +186,9 @@ def main() -> None:
               "| answer length / pool's | mean score | effective labels |")  # fmt: skip
         print("| --- " * 8 + "|")
         print(quality.line("random", random, random))
-        ways = [(f"threshold {t}{' (auto)' if t == chosen.threshold else ''}", edges(t), {}) for t in
-                dict.fromkeys([*THRESHOLDS, chosen.threshold])]  # fmt: skip
+        tried = dict.fromkeys([*THRESHOLDS, chosen.threshold])
+        ways: list[tuple[str, Any, dict[str, Any]]]
+        ways = [(f"threshold {t}{' (auto)' if t == chosen.threshold else ''}", edges(t), {}) for t in tried]
         ways += [(f"b {b}", edges(0.75), {"phi": {"b": b}}) for b in BALANCES]
         ways += [("all of auto", edges(chosen.threshold), {"phi": {"b": "auto"}, "norm": "auto"})]
         if args.propagation:

@@ -72,7 +72,8 @@ def passes(pool: str, items: str, planted: list[str]) -> dict[str, Any]:
             start = time.perf_counter()
             sets = read_eval_sets(spark, [ContaminationSet(name="exam", path=items, columns=["question"])])
             assert sets is not None
-            read, times, found = time.perf_counter() - start, {"plain": [], "contamination": []}, set()
+            read, found = time.perf_counter() - start, set()
+            times: dict[str, list[float]] = {"plain": [], "contamination": []}
             with shipped(spark, sets.index) as index:
                 for _ in range(2):
                     start = time.perf_counter()

@@ -51,13 +51,13 @@ MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 @dataclass(frozen=True)
 class Row:
     task: str
-    asked: str
+    prompt: str
     answer: str
     defect: str = ""
 
     @property
     def messages(self) -> list[dict[str, str | None]]:
-        return [{"role": "user", "content": self.asked}, {"role": "assistant", "content": self.answer}]
+        return [{"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer}]
 
 
 def read_rows(folder: Path, most: int) -> list[Row]:
@@ -94,12 +94,12 @@ def three_sentences(asked: str) -> bool:
 
 def rules(row: Row) -> dict[str, float]:
     """What each rule says of a row that has an answer; those of version 2 are marked with an asterisk."""
-    told, wanted, flags = information(row.answer), information(row.asked), set[str]()
-    demands = sum(1 for demand in heuristics._DEMANDS if demand.search(row.asked))
+    told, wanted, flags = information(row.answer), information(row.prompt), set[str]()
+    demands = sum(1 for demand in heuristics._DEMANDS if demand.search(row.prompt))
     return {
         "completeness": heuristics._completeness(row.answer, told, flags),
         "variety": heuristics._variety(row.answer, told, flags),
-        "novelty": heuristics._novelty(row.asked, row.answer, told, wanted, flags),
+        "novelty": heuristics._novelty(row.prompt, row.answer, told, wanted, flags),
         "clean": heuristics._clean(row.answer, flags),
         "refusal": 0.0 if heuristics._REFUSAL.search(row.answer[:300].lower()) else 1.0,
         "demands": 1 - demands / 5,
@@ -108,7 +108,7 @@ def rules(row: Row) -> dict[str, float]:
         "balance *": told / (told + wanted / 4),
         "answered *": scale(told),
         "asked *": scale(wanted),
-        "three sentences *": 0.0 if three_sentences(row.asked) else 1.0,
+        "three sentences *": 0.0 if three_sentences(row.prompt) else 1.0,
     }
 
 
@@ -124,11 +124,11 @@ def before(row: Row) -> float:
         )
         refused = 1.0 if r["refusal"] else (0.35 if information(row.answer) < 256 else 0.6)
         quality = 1 + 5 * merits * r["variety"] * r["novelty"] * r["clean"] * refused
-    demands = sum(1 for d in heuristics._DEMANDS if d.search(row.asked)) + three_sentences(row.asked)
+    demands = sum(1 for d in heuristics._DEMANDS if d.search(row.prompt)) + three_sentences(row.prompt)
     return quality * (
         1
         + 5
-        * (0.35 * scale(information(row.asked)) + 0.25 * scale(information(row.answer)) + 0.25 * min(1, demands / 4))
+        * (0.35 * scale(information(row.prompt)) + 0.25 * scale(information(row.answer)) + 0.25 * min(1, demands / 4))
     )
 
 
@@ -153,7 +153,7 @@ def damaged(row: Row, defect: str, other: Row) -> Row | None:
         "empty": "",
         "refusal": "I'm sorry, but as an AI language model I cannot help with that.",
         "repeated": " ".join([answer[-80:]] * 25),
-        "echo": row.asked,
+        "echo": row.prompt,
         "garbled": "".join("&nbsp;<br>" if c == " " and k % 3 == 0 else c for k, c in enumerate(f"{answer} ")).replace(
             "e", "Ã©"
         ),
@@ -190,7 +190,7 @@ def correlation(a: Floats, b: Floats) -> float:
 def show_rules(rows: list[Row]) -> None:
     found = [rules(row) for row in rows if row.answer]
     answers = np.array([len(row.answer) for row in rows if row.answer], dtype=np.float64)
-    requests = np.array([len(row.asked) for row in rows if row.answer], dtype=np.float64)
+    requests = np.array([len(row.prompt) for row in rows if row.answer], dtype=np.float64)
     print(f"\n| rule | rows where it bites | with the answer's length | with the request's |\n{'| --- ' * 4}|")
     for name in found[0]:
         values = np.array([r[name] for r in found])
@@ -265,7 +265,7 @@ def show_tried(rows: list[Row]) -> None:
     whole = [row for row in rows if row.answer]
     short = [row for row in whole if information(row.answer) < heuristics.SHORT]
     cut = [replace(row, answer=answer) for row in whole if (answer := broken_off(row.answer))]
-    echoes = [replace(row, answer=row.asked) for row in rows if 0 < information(row.asked) < heuristics.SHORT]
+    echoes = [replace(row, answer=row.prompt) for row in rows if 0 < information(row.prompt) < heuristics.SHORT]
     print(f"\n{len(whole)} answers, {len(short)} short; {len(cut)} of one sentence cut, {len(echoes)} short echoes\n")
     print(f"| rule | rows where it bites | tasks with more than 10% | damaged rows seen |\n{'| --- ' * 4}|")
     for name, bites, there, bad in (
@@ -275,10 +275,10 @@ def show_tried(rows: list[Row]) -> None:
         ("short, and a piece of the request", is_piece, short, echoes),
         ("short, and the request itself", is_request, short, echoes),
     ):
-        hit = [row for row in there if bites(row.asked, row.answer)]
+        hit = [row for row in there if bites(row.prompt, row.answer)]
         of_task, by_task = (Counter(row.task for row in some) for some in (whole, hit))
         many = sum(n > 0.1 * of_task[task] for task, n in by_task.items())
-        seen = np.mean([bites(row.asked, row.answer) for row in bad]) if bad else math.nan
+        seen = np.mean([bites(row.prompt, row.answer) for row in bad]) if bad else math.nan
         print(f"| {name} | {len(hit)} ({len(hit) / len(there):.2%}) | {many} | {seen:.0%} |")
 
 
@@ -301,7 +301,7 @@ def show_selections(rows: list[Row], budget: int) -> None:
     labels = tagged("distilled", rows)
     rows = with_damage(rows)
     tasks, lengths = np.array([row.task for row in rows]), np.array([len(row.answer) for row in rows], np.float64)
-    requests, bad = np.array([len(row.asked) for row in rows]), np.array([row.defect != "" for row in rows])
+    requests, bad = np.array([len(row.prompt) for row in rows]), np.array([row.defect != "" for row in rows])
     old, new = (np.array([score(row) for row in rows]) for score in (before, now))
     quality, complexity, _ = heuristics.score_rows([row.messages for row in rows])
     product = quality * complexity

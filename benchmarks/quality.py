@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +160,17 @@ def ways_to_label(rows: list[Row]) -> dict[str, Callable[[], Labels]]:
     }
 
 
-def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
+class Asked(Protocol):
+    """A row with a request and its answer."""
+
+    @property
+    def messages(self) -> Any: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+
+def tagged(kind: str, rows: Sequence[Asked], **options: Any) -> Labels:
     """Labels by a tagger of the package, in this process, chosen by the whole pool where the tagger offers some."""
     import pyarrow as pa
 
@@ -168,7 +178,8 @@ def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
     from mig_spark.annotation.taggers.embedding import EmbeddingTagger
     from mig_spark.kernels.annotation.hubs import choose_labels, places_back
 
-    tagger = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}[kind](**options)
+    kinds: dict[str, Any] = {"distilled": DistilledTagger, "embedding": EmbeddingTagger}
+    tagger = kinds[kind](**options)
     annotator = tagger.annotator(2, None)
     assert annotator.step is not None, "these kinds have a kernel"
     batch = pa.RecordBatch.from_pylist([{"messages": row.messages} for row in rows])
@@ -179,7 +190,7 @@ def tagged(kind: str, rows: list[Row], **options: Any) -> Labels:
     return with_groups(rows, labels.to_pylist(), tagger)
 
 
-def with_groups(rows: list[Row], labels: Labels, tagger: Any) -> Labels:
+def with_groups(rows: Sequence[Asked], labels: Labels, tagger: Any) -> Labels:
     """The labels of a tagger with the groups of requests before them, where it takes some."""
     from mig_spark.kernels.annotation.request_groups import HEAD, TAIL, find_groups, groups_of
 

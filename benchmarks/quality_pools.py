@@ -67,7 +67,7 @@ def missing(folder: Path) -> list[str]:
 
 def read_rows(folder: Path) -> list[Row]:
     """All rows, each text once, in the order of the files."""
-    rows = {}
+    rows: dict[str, Row] = {}
     for name, task, asked, answered in SOURCES:
         for item in _items(folder / name):
             prompt = "\n".join(item[key] for key in asked if item[key]).strip()
@@ -79,7 +79,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 def read_file(file: Path) -> list[Row]:
     """The rows of a file of JSON lines with `task` and `messages` (one request and its answer), each text once."""
-    rows = {}
+    rows: dict[str, Row] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
         row = Row(item["task"], item["messages"])

@@ -87,7 +87,9 @@ def measure(kind: str, budget: int, args) -> tuple:
 
     labels = LABELS.get(kind, 300)
     blocks = make_blocks(kind, args.rows, args.blocks, labels)
-    pool = MemoryBlocks([Packed(replace(b, number=k), None, 0, np.zeros(0)) for k, b in enumerate(blocks)], False)
+    pool = MemoryBlocks(
+        [Packed(replace(b, number=k), None, 0, np.zeros(0, np.int64)) for k, b in enumerate(blocks)], False
+    )
     phi = Phi.power(labels)
 
     def start():
