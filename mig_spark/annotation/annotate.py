@@ -12,11 +12,17 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.annotation.annotated import check_columns, rows_to_write, rows_with_tokens, write_rows
+from mig_spark.annotation.annotated import (
+    PoolWide,
+    check_columns,
+    pool_wide,
+    rows_to_write,
+    rows_with_tokens,
+    write_rows,
+)
 from mig_spark.annotation.annotators import any_runs_model
 from mig_spark.annotation.cache import failed_keys
 from mig_spark.annotation.chunks import annotate_missing
-from mig_spark.annotation.groups import RequestGroups, request_groups
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
 from mig_spark.annotation.learning import learn, warn_of_growth
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
@@ -79,8 +85,8 @@ def annotate_pool(
     if not store.exists(ANNOTATIONS):
         raise AnnotationError(_nothing_left(rejected, unanswered))
     tagger = config.annotate.tagger
-    groups = None if config.vocabulary.enabled else request_groups(store, plan, config, run_id)
-    with _scored_rows(store, plan, config, groups) as (rows, tokenizer):
+    wide = pool_wide(store, plan, config, run_id, groups=not config.vocabulary.enabled)
+    with _scored_rows(store, plan, config, wide) as (rows, tokenizer):
         health = measure_health(
             rows, plan.flags, reads_given=plan.tagger.reads_given, unanswered=unanswered, unparsable=unparsable
         )
@@ -93,7 +99,7 @@ def annotate_pool(
             allow_degenerate=config.annotate.allow_degenerate,
             may_be_equal=sound is not None and least > sound,
         )
-        written = {} if config.vocabulary.enabled else write_rows(store, rows, tokenizer, tagger, groups)
+        written = {} if config.vocabulary.enabled else write_rows(store, rows, tokenizer, tagger, wide.groups)
     used = health.rows + sum(rejected.values())
     waiting = to_annotate(store, plan, store.read(POOL).select("id")).count() - used if unanswered else 0
     counts = {
@@ -118,7 +124,7 @@ def annotate_pool(
 
 @contextlib.contextmanager
 def _scored_rows(
-    store: Store, plan: Plan, config: Config, groups: RequestGroups | None
+    store: Store, plan: Plan, config: Config, wide: PoolWide
 ) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
     """The annotated rows with their scores, and what counted their tokens: where the rows are written here or the score
     goes by them, for counting takes time. Rows that are written are computed once, though they are measured before.
@@ -128,11 +134,11 @@ def _scored_rows(
     """
     score = config.annotate.score
     if config.vocabulary.enabled and "tokens" not in score.controls:
-        rows = rows_to_write(store, plan, config, groups)
+        rows = rows_to_write(store, plan, config, wide)
         check_scores(rows, score)
         yield combine_scores(rows, score), None
         return
-    with rows_with_tokens(store, plan, config, groups) as (rows, tokenizer):
+    with rows_with_tokens(store, plan, config, wide) as (rows, tokenizer):
         check_scores(rows, score)
         with computed_once(combine_scores(rows, score)) as scored:
             yield scored, tokenizer

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.annotator import Tagger
 from mig_spark.annotation.cache import joined
 from mig_spark.annotation.groups import RequestGroups, keep_groups, labels_with_groups, request_groups
-from mig_spark.annotation.label_choice import chosen_labels
+from mig_spark.annotation.label_choice import chosen_labels, labels_held_back
 from mig_spark.annotation.plan import Plan, make_plan
 from mig_spark.annotation.scores import check_scores, combine_scores
 from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts, with_tokens
@@ -23,7 +24,7 @@ from mig_spark.contracts import ANNOTATED, POOL, SCREENED
 from mig_spark.errors import ContractError
 from mig_spark.kernels.annotation.tokens import Tokenizer
 from mig_spark.lakehouse.row_changes import write_changes
-from mig_spark.lakehouse.runtime import computed_once
+from mig_spark.lakehouse.runtime import at_once, computed_once
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
@@ -42,17 +43,42 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
         id, labels (the tags, in the tagger's order).
     """
     plan = make_plan(store, config)
-    return chosen_labels(joined(store, plan, "id").select("id", "labels"), plan.tagger)
+    rows = joined(store, plan, "id").select("id", "labels")
+    return chosen_labels(rows, plan.tagger, labels_held_back(rows, plan.tagger))
 
 
-def rows_to_write(store: Store, plan: Plan, config: Config, groups: RequestGroups | None) -> DataFrame:
+@dataclass(frozen=True)
+class PoolWide:
+    """What a row's labels follow from beside the row itself.
+
+    Attributes:
+        groups: of requests; None: rows get no label of that kind.
+        held_back: as `labels_held_back` gives it.
+    """
+
+    groups: RequestGroups | None
+    held_back: dict[str, float] | None
+
+
+def pool_wide(store: Store, plan: Plan, config: Config, run_id: str, *, groups: bool = True) -> PoolWide:
+    """What `rows_to_write` needs to know of the whole pool.
+
+    Args:
+        groups: whether rows get groups of requests as labels, where the config asks for them.
+    """
+    found = at_once(
+        store.spark,
+        lambda: request_groups(store, plan, config, run_id) if groups else None,
+        lambda: labels_held_back(joined(store, plan, "id"), plan.tagger),
+    )
+    return PoolWide(*found)
+
+
+def rows_to_write(store: Store, plan: Plan, config: Config, wide: PoolWide) -> DataFrame:
     """The pool's rows as ANNOTATED is to have them, before `annotate.score` is applied, with tags as labels and without
     tokens.
 
     The texts are left behind before anything is joined or sorted: what is made of them is a number or two.
-
-    Args:
-        groups: of requests; None: rows get no label of that kind.
 
     Returns:
         The columns of ANNOTATED but `tokens` and `tokenizer`; `given`, which a score may need; and `_groups`, which
@@ -60,7 +86,7 @@ def rows_to_write(store: Store, plan: Plan, config: Config, groups: RequestGroup
     """
     from pyspark.sql import functions as sf
 
-    nothing = sf.lit(0).cast("bigint")
+    nothing, no_groups = sf.lit(0).cast("bigint"), sf.array().cast("array<string>")
     said = sf.filter("messages", lambda turn: turn["role"].isin("assistant", "function_call"))
     characters, answered = (
         sf.aggregate(turns, nothing, lambda total, turn: total + sf.coalesce(sf.length(turn["content"]), nothing))
@@ -68,10 +94,10 @@ def rows_to_write(store: Store, plan: Plan, config: Config, groups: RequestGroup
     )
     made = [
         characters.alias("characters"), answered.alias("answer_characters"), sf.size("messages").alias("turns"),
-        _columns(config), (sf.array().cast("array<string>") if groups is None else groups.column()).alias(_GROUPS),
+        _columns(config), (no_groups if wide.groups is None else wide.groups.column()).alias(_GROUPS),
     ]  # fmt: skip
     rows = joined(store, plan, "id", "content_hash", "text_hash", "source", "given", *made)
-    rows = chosen_labels(rows, plan.tagger)
+    rows = chosen_labels(rows, plan.tagger, wide.held_back)
     if config.screen.near_duplicates is None:
         return rows.withColumn("near_group", sf.lit(None).cast("string"))
     near = store.read(SCREENED).where("near_group is not null").select("id", "near_group")
@@ -80,7 +106,7 @@ def rows_to_write(store: Store, plan: Plan, config: Config, groups: RequestGroup
 
 @contextlib.contextmanager
 def rows_with_tokens(
-    store: Store, plan: Plan, config: Config, groups: RequestGroups | None
+    store: Store, plan: Plan, config: Config, wide: PoolWide
 ) -> Iterator[tuple[DataFrame, Tokenizer | None]]:
     """`rows_to_write` with `tokens` and `tokenizer`, and the tokenizer that counts them, if any does.
 
@@ -92,7 +118,7 @@ def rows_with_tokens(
     with (
         contextlib.nullcontext() if tokenizer is None else computed_once(count_pool(store, plan, tokenizer)) as counted
     ):
-        yield with_tokens(rows_to_write(store, plan, config, groups), counted, tokenizer), tokenizer
+        yield with_tokens(rows_to_write(store, plan, config, wide), counted, tokenizer), tokenizer
 
 
 def write_annotated(
@@ -115,10 +141,10 @@ def write_annotated(
     check_columns(store, config)
     score = config.annotate.score
     plan, tagger = make_plan(store, config), config.annotate.tagger
-    groups = request_groups(store, plan, config, run_id)
-    with rows_with_tokens(store, plan, config, groups) as (rows, tokenizer):
+    wide = pool_wide(store, plan, config, run_id)
+    with rows_with_tokens(store, plan, config, wide) as (rows, tokenizer):
         check_scores(rows, score)
-        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, groups)
+        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, wide.groups)
 
 
 def write_rows(

@@ -22,7 +22,7 @@ from mig_spark.annotation.annotator import Annotator
 from mig_spark.annotation.cache import joined
 from mig_spark.annotation.chunks import annotate_missing, forget_spilled
 from mig_spark.annotation.drawn_rows import Drawn, draw_rows
-from mig_spark.annotation.label_choice import chosen_labels
+from mig_spark.annotation.label_choice import chosen_labels, labels_held_back
 from mig_spark.annotation.plan import Plan, usable_rows
 from mig_spark.annotation.student import Lesson
 from mig_spark.annotation.students import Fitted, find_student, keep_student, measure, see_that_it_agrees, told
@@ -184,7 +184,8 @@ def _answers(store: Store, teaching: Plan, lesson: Lesson, drawn: Drawn, only: D
     from pyspark.sql import functions as sf
 
     rows = joined(store, teaching, "id", "messages").join(sf.broadcast(only), "id", "left_semi")
-    said = chosen_labels(rows.select("id", TAGS[0], *SCORES[:3]), lesson.teacher)
+    said = rows.select("id", TAGS[0], *SCORES[:3])
+    said = chosen_labels(said, lesson.teacher, labels_held_back(said, lesson.teacher))
     texts = rows.select("id", "messages").repartition(max(2, math.ceil(len(drawn.ids) / _ROWS)), "id")
     texts = texts.sortWithinPartitions("id").select(sf.col("id").alias("text_hash"), "messages")
     with executor_failures(AnnotationError, "the rows could not be embedded in an executor"):

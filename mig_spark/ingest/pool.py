@@ -20,7 +20,7 @@ from mig_spark.kernels.ingest.arrays import KEPT_CHARACTERS
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import Limits, plain_path, source_name
 from mig_spark.kernels.ingest.rejects import DUPLICATE, FILE_UNREADABLE, ID_CLASH
-from mig_spark.lakehouse.runtime import computed_once
+from mig_spark.lakehouse.runtime import at_once, computed_once
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.storage import escape_glob
@@ -53,8 +53,12 @@ def ingest_pool(store: Store, config: Config, run_id: str, *, parts: Sequence[Pa
     try:
         with unreadable_files(config.pool.path):
             store.write(STAGED, parse_parts(store.spark, parts, config.pool))
-        counts = split_records(store, STAGED, config.pool, run_id)
-        return {**counts, "inputs": pool_inputs(parts, contents=file_contents(store, STAGED, parts))}
+        counts, contents = at_once(
+            store.spark,
+            lambda: split_records(store, STAGED, config.pool, run_id),
+            lambda: file_contents(store, STAGED, parts),
+        )
+        return {**counts, "inputs": pool_inputs(parts, contents=contents)}
     finally:
         store.drop(STAGED)
 
@@ -179,10 +183,6 @@ def split_records(
         if not usable:
             raise InputError(_nothing_usable(config, {r: (n, details[r]) for r, n in rejected.items()}))
         rows = judged.where("reason is null")
-        if write_pool is None:
-            store.write(POOL, rows)
-        else:
-            write_pool(rows)
         refused = judged.where("reason is not null").select(
             sf.lit(STAGE).alias("stage"),
             "reason",
@@ -192,7 +192,15 @@ def split_records(
             "raw",
             sf.lit(run_id).alias("run_id"),
         )
-        store.write(REJECTED, refused, replace_where=f"stage = '{STAGE}'")
+
+        def write_rejected() -> None:
+            store.write(REJECTED, refused, replace_where=f"stage = '{STAGE}'")
+
+        if write_pool is None:
+            at_once(store.spark, lambda: store.write(POOL, rows), write_rejected)
+        else:  # one after the other: a merge names its commit in the session's settings, which both would go by
+            write_pool(rows)
+            write_rejected()
     read = usable + sum(rejected.values())
     logger.info("read %d records: %d pool rows, %d rejected", read, usable, read - usable)
     return {"read": read, "pool": usable, "kinds": kinds, "rejected": rejected}

@@ -18,6 +18,7 @@ from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.counted import Counted, counting
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.lists import read_id_frame
+from mig_spark.lakehouse.runtime import at_once
 from mig_spark.lakehouse.spark_failures import failure_line
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -76,14 +77,21 @@ def select_pool(
             on_round=taken.telling(saved.save),
             make_vectors=True,
         )
-    _write_rejected(store, config, annotated, selection.counts["rejected"], run_id)
-    chosen = selection.to_df(store.spark).drop("labels")
-    facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash", "text_hash")
-    rows = chosen.join(facts, "id")
-    store.write(SELECTION, rows.withColumn("run_id", sf.lit(run_id)))
+
+    def write() -> None:
+        chosen = selection.to_df(store.spark).drop("labels")
+        facts = store.read(ANNOTATED).select("id", "labels", "score", "source", "content_hash", "text_hash")
+        store.write(SELECTION, chosen.join(facts, "id").withColumn("run_id", sf.lit(run_id)))
+
+    rejected = selection.counts["rejected"]
+    _, certificate, _ = at_once(
+        store.spark,
+        lambda: _write_rejected(store, config, annotated, rejected, run_id),
+        lambda: _certificate(selection, annotated, select_settings(store, config), config.seed),
+        write,
+    )
     saved.remove()
     counts = {**selection.counts, "selected": len(selection)}
-    certificate = _certificate(selection, annotated, select_settings(store, config), config.seed)
     if config.screen.max_per_group is not None:
         certificate["max_per_group"] = config.screen.max_per_group
     if former is not None:
