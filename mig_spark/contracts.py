@@ -29,6 +29,8 @@ class Table:
     `scratch`: it holds what one run has under way, so every run has one of its own; removed when the step ends.
     `changed_checks`: names of constraints that had another rule in an earlier version: in a table of that version the
     rule is replaced.
+    `seldom_twice`: columns, as Parquet names them, whose values seldom recur: no dictionary is tried for them, which
+    takes a sixth of the time that a write of the pool takes.
     `indexed`: columns, from the first, whose smallest and largest value Delta keeps for each file; None: Delta's 32.
     """
 
@@ -40,6 +42,7 @@ class Table:
     scratch: bool = False
     changed_checks: tuple[str, ...] = ()
     indexed: int | None = None
+    seldom_twice: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -79,6 +82,7 @@ POOL = Table(
     ),
     {"id_not_empty": "length(id) > 0"},
     indexed=1,
+    seldom_twice=("id", "content_hash", "messages.list.element.content", "raw", "text_hash"),
 )
 
 STAGED = Table(
@@ -95,12 +99,14 @@ STAGED = Table(
     ),
     scratch=True,
     indexed=0,
+    seldom_twice=(*POOL.seldom_twice, "signature", "seq"),
 )
 
 RECORDS = Table(
     "records",
     "Every record of the source as last parsed; kept by incremental runs, which parse only what changed",
     STAGED.columns,
+    seldom_twice=STAGED.seldom_twice,
 )
 
 CHANGES = Table(
@@ -138,6 +144,7 @@ REJECTED = Table(
     ),
     {"stage_known": "stage in ('ingest', 'screen', 'annotate', 'select')", "reason_not_empty": "length(reason) > 0"},
     changed_checks=("stage_known",),
+    seldom_twice=("id", "raw"),
 )
 
 SCREENED = Table(
@@ -157,6 +164,7 @@ SCREENED = Table(
         ),
     ),
     {"copies_not_negative": "copies >= 0"},
+    seldom_twice=("id", "content_hash"),
 )
 
 NEAR_BUCKETS = Table(
@@ -200,6 +208,7 @@ ANNOTATIONS = Table(
         Column("annotated_at", "timestamp", "when it was written"),
     ),
     {"score_not_negative": "score >= 0"},
+    seldom_twice=("content_hash",),
 )
 
 ANNOTATION_FAILURES = Table(
@@ -253,6 +262,7 @@ ANNOTATE_TODO = Table(
     ),
     partitioned_by=("chunk",),
     scratch=True,
+    seldom_twice=("content_hash", "messages.list.element.content"),
 )
 
 ANNOTATED = Table(
@@ -279,6 +289,7 @@ ANNOTATED = Table(
         Column("near_group", "string", "as in screened; null: it is in no group, or none were looked for"),
     ),
     {"score_not_negative": "score >= 0"},
+    seldom_twice=("id", "content_hash", "text_hash"),
 )
 
 #: Columns of ANNOTATED that `select.quotas` and `select.cost` may name; any other name is one of the user's records.
@@ -312,6 +323,7 @@ ROW_VECTORS = Table(
         Column("vector", "array<float>", "of length 1"),
     ),
     scratch=True,
+    seldom_twice=("content_hash", "text", "vector.list.element"),
 )
 
 VECTORS = Table(
@@ -322,6 +334,7 @@ VECTORS = Table(
         Column("vector", "array<float>", "of length 1; null: there is no text to embed"),
         Column("model", "string", "what made it: kind, model, and a version that changes with either", nullable=False),
     ),
+    seldom_twice=("text_hash", "vector.list.element"),
 )
 
 STUDENTS = Table(

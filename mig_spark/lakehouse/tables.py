@@ -332,7 +332,9 @@ class Store:
         mark = {_SCRATCH_OF: self._identity()} if table.scratch else {}
         # smallest and largest values of long texts take time to find, and let no query pass a file over
         stats = {} if table.indexed is None else {"delta.dataSkippingNumIndexedCols": str(table.indexed)}
-        return {**keep_for(self.output.keep_days), **checks, **mark, **stats}
+        # Spark's writers go by them; what a catalog says to such names is not known
+        plain = {f"parquet.enable.dictionary#{name}": "false" for name in table.seldom_twice if self.by_path}
+        return {**keep_for(self.output.keep_days), **checks, **mark, **stats, **plain}
 
     def _drop_parts(self) -> None:
         if not self.output.path:
