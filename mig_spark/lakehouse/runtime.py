@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
@@ -31,6 +33,9 @@ _PLAIN = {
 
 #: Functions that ask Spark something at a time.
 _ASKERS = 3
+
+#: Seconds that those have to end whose answers nobody waits for any more.
+_PATIENCE = 30.0
 
 #: What Databricks says of commands that serverless compute does not have.
 _SERVERLESS = re.compile("serverless", re.IGNORECASE)
@@ -195,25 +200,41 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
     Spark plans one's queries a core is idle.
 
     Of those that fail the first in their order is raised; then no other is begun, and those under way are waited for.
+    By hand (Ctrl-C) Spark is told to give up what they ask, and they are waited for `_PATIENCE` at most: nothing is to
+    be written by a run that has ended.
     """
     from pyspark import inheritable_thread_target
+
+    classic, tag = has_spark_context(spark), f"mig-spark-{uuid.uuid4().hex}"
 
     def own(ask: Callable[[], Any]) -> Any:
         """`ask`, to be called in another thread as if in this one: with a copy of this thread's local properties of
         Spark (the description of jobs is one), and with its Spark Connect session. Each function gets a copy of its
         own, since Spark writes into the properties to which query a job belongs."""
-        if has_spark_context(spark) and int(spark.version.split(".")[0]) < 4:
-            return inheritable_thread_target(ask)
-        return inheritable_thread_target(spark)(ask)
 
-    pool, stopped = ThreadPoolExecutor(_ASKERS, thread_name_prefix="asking"), False
+        def tagged() -> Any:
+            spark.sparkContext.addJobTag(tag) if classic else spark.addTag(tag)
+            return ask()
+
+        if classic and int(spark.version.split(".")[0]) < 4:
+            return inheritable_thread_target(tagged)
+        return inheritable_thread_target(spark)(tagged)
+
+    pool = ThreadPoolExecutor(_ASKERS, thread_name_prefix="asking")
+    under_way = [pool.submit(own(ask)) for ask in asked]
     try:
-        return [found.result() for found in [pool.submit(own(ask)) for ask in asked]]
+        return [found.result() for found in under_way]
     except BaseException as e:
-        stopped = not isinstance(e, Exception)  # by hand: then answers are not waited for
+        pool.shutdown(wait=isinstance(e, Exception), cancel_futures=True)
+        deadline = time.monotonic() + _PATIENCE
+        # again and again: one may have been between two questions
+        while not all(found.done() for found in under_way) and time.monotonic() < deadline:
+            with contextlib.suppress(Exception):  # a server or JVM that is gone gives up by itself
+                spark.sparkContext.cancelJobsWithTag(tag) if classic else spark.interruptTag(tag)
+            wait(under_way, timeout=0.2)
         raise
     finally:
-        pool.shutdown(wait=not stopped, cancel_futures=True)
+        pool.shutdown(wait=False)
 
 
 #: What the jobs of this process are for, as `describe_job` was told last.

@@ -130,6 +130,35 @@ thread.join()
 print(json.dumps([ours, others[1:]]))
 """
 
+#: A query that would not end, asked beside another when the run is stopped by hand.
+STOPPED = """
+import json, sys, threading
+from mig_spark.config import SparkConfig
+from mig_spark.lakehouse.runtime import at_once
+from mig_spark.lakehouse.session import open_session
+
+both, told = threading.Barrier(2, timeout=60), []
+
+def stop():
+    both.wait()
+    raise KeyboardInterrupt
+
+def endless():
+    both.wait()
+    try:
+        spark.range(10**15).selectExpr("sum(id % 7)").collect()
+    except Exception as e:
+        told.append(str(e))
+
+with open_session(SparkConfig(remote=sys.argv[1])) as session:
+    spark = session.spark
+    try:
+        at_once(spark, stop, endless)
+    except KeyboardInterrupt:
+        told.append(spark.range(5).count())
+print(json.dumps(told))
+"""
+
 #: What a server of this process lets in, and what it leaves behind.
 OWN_SERVER = """
 import json, os, re
@@ -368,6 +397,12 @@ def test_a_session_of_ours_is_new_and_that_of_another_stays_as_it_was(run_script
     ours, others = run_script(TWO_SESSIONS, server.address)
     assert ours == [True, True, 5, "3"]
     assert others == [3, False, True, ["Patience"], ["DefaultPolicy"], 4]
+
+
+def test_what_is_asked_when_a_run_is_stopped_by_hand_is_given_up(run_script, server):
+    why, rows = run_script(STOPPED, server.address)
+    assert "CANCELED" in why.upper()
+    assert rows == 5
 
 
 def test_a_server_of_this_process_listens_to_this_process_alone(run_script):

@@ -69,7 +69,29 @@ def test_what_spark_notes_of_one_question_is_not_seen_by_another(spark: SparkSes
     assert at_once(spark, ask("one"), ask("two")) == ["one", "two"]
 
 
-def test_one_who_stops_it_by_hand_does_not_wait_for_answers(spark: SparkSession) -> None:
+def test_what_is_stopped_by_hand_is_given_up(spark: SparkSession) -> None:
+    both, steps = threading.Barrier(2, timeout=60), list[str]()
+
+    def endless() -> None:
+        both.wait()
+        try:
+            spark.range(10**15).selectExpr("sum(id % 7)").collect()
+            steps.append("went on")
+        finally:
+            steps.append("ended")
+
+    def stop() -> None:
+        both.wait()
+        raise KeyboardInterrupt  # perhaps before the query is asked
+
+    with pytest.raises(KeyboardInterrupt):
+        at_once(spark, stop, endless)
+    assert steps == ["ended"]
+    assert spark.range(3).count() == 3, "nothing else is given up"
+
+
+def test_one_who_stops_it_by_hand_does_not_wait_for_ever(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mig_spark.lakehouse.runtime._PATIENCE", 0.5)
     go_on = threading.Event()
     answered: list[bool] = []
 
