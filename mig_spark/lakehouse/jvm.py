@@ -7,6 +7,7 @@ looks at the process instead of the error.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -31,6 +32,32 @@ _AGAIN = "run it again, it goes on from the last finished stage"
 
 #: File that receives the JVM's output.
 _log: Path | None = None
+
+#: Such files of this process; those that no message has named are removed when it ends.
+_logs: set[Path] = set()
+
+
+def new_log() -> tuple[int, Path]:
+    """A file for a JVM's output, open, and its path. It is removed when this process ends, unless `kept_log` named
+    it."""
+    if not _logs:
+        atexit.register(_remove_logs, os.getpid())
+    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
+    _logs.add(Path(name))
+    return fd, Path(name)
+
+
+def kept_log(log: Path) -> Path:
+    """The path, for a message; from now on the file stays."""
+    _logs.discard(log)
+    return log
+
+
+def _remove_logs(owner: int) -> None:
+    if os.getpid() == owner:  # no process that was forked from it
+        for log in _logs:
+            with contextlib.suppress(OSError):
+                log.unlink()
 
 
 def start_jvm(conf: Mapping[str, str], log: Path) -> None:
@@ -156,7 +183,7 @@ def jvm_watched() -> Iterator[None]:
         code = jvm_exit_code(wait=MOMENT if broken else 0.0)
         if code is None:
             raise
-        raise DriverEndedError(_ended(code) + (f" (its own words are in {_log})" if _log else "")) from e
+        raise DriverEndedError(_ended(code) + (f" (its own words are in {kept_log(_log)})" if _log else "")) from e
 
 
 def _ended(code: int) -> str:

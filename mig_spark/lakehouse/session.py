@@ -29,6 +29,8 @@ from mig_spark.lakehouse.jvm import (
     forget_jvm,
     jvm_exit_code,
     jvm_watched,
+    kept_log,
+    new_log,
     quiet_counters,
     start_jvm,
 )
@@ -108,7 +110,6 @@ class Session:
 
     spark: SparkSession
     owned: bool
-    log_path: Path | None = None
 
     def close(self) -> None:
         """Stop the session if this package started it; no error where its JVM has ended already."""
@@ -380,9 +381,9 @@ def _start_local(config: SparkConfig, app_name: str, extra: dict[str, str]) -> S
             start_jvm(conf, log)
             spark = builder.getOrCreate()
         except (PySparkException, RuntimeError) as e:
-            raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {log}") from None
+            raise PlatformError(f"Spark did not start ({e}): the JVM's own words are in {kept_log(log)}") from None
     quiet_counters(spark.sparkContext)
-    return Session(spark, owned=True, log_path=log)
+    return Session(spark, owned=True)
 
 
 def _start_remote(address: str, config: SparkConfig, extra: dict[str, str]) -> Session:
@@ -393,7 +394,7 @@ def _start_remote(address: str, config: SparkConfig, extra: dict[str, str]) -> S
     conf.pop("spark.master")  # the address says it
     with _own_jvm(address) as log:
         start_jvm(conf, log)
-        return Session(connect(address, {}), owned=True, log_path=log)
+        return Session(connect(address, {}), owned=True)
 
 
 @contextlib.contextmanager
@@ -407,9 +408,9 @@ def _own_jvm(master: str) -> Iterator[Path]:
         os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
+    fd, path = new_log()
     with os.fdopen(fd, "wb") as log, _output_to(log.fileno()):
-        yield Path(name)
+        yield path
 
 
 @contextlib.contextmanager

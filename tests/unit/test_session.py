@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,26 @@ def test_the_garbage_collector_of_small_pools_gives_way_to_one_that_is_chosen(mo
     got = options(jvm_options=session.SHORT_RUN_JVM, conf=conf)
     assert got.endswith("-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
     assert options(jvm_options="-XX:+UseZGC", conf=conf).endswith("-XX:+UseZGC")
+
+
+def test_the_output_of_a_jvm_stays_only_where_a_message_named_it(tmp_path):
+    script = """
+from mig_spark.lakehouse.jvm import kept_log, new_log
+import os
+for keep in (True, False, False):
+    fd, path = new_log()
+    os.write(fd, b"WARN nothing of interest")
+    if keep:
+        print(kept_log(path).name, flush=True)
+if os.fork() == 0:
+    raise SystemExit  # a process that was forked removes nothing
+os.wait()
+print(*sorted(os.listdir(os.environ["TMPDIR"])), flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    named, there = done.stdout.splitlines()
+    assert len(there.split()) == 3
+    assert [p.name for p in tmp_path.iterdir()] == [named]
