@@ -30,7 +30,7 @@ from mig_spark.curation.rates import COOCCURRENCE, HASH_ID, INGEST_BYTES, RATES,
 from mig_spark.curation.scale import USUAL_LABELS, RoundsCost, rounds_cost
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import PlatformError
-from mig_spark.ingest.sources import find_parts
+from mig_spark.ingest.sources import find_parts, refuse_own_output
 from mig_spark.kernels.ingest.chat import Row
 from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.memory import available_memory
@@ -162,6 +162,7 @@ def _look_at_pool(plan: DryRun, store: Store, config: Config, done: Mapping[str,
         plan.rows, plan.looked_at = counts.get("pool"), counts.get("read", 0)
         plan.kinds, plan.rejected = counts.get("kinds", {}), counts.get("rejected", {})
         return []
+    refuse_own_output(config.pool, config.output)
     parts = find_parts(store.spark, config.pool)
     found = survey_parts(parts, config.pool, store.spark, keep=SAMPLE_ROWS)
     seen = found.seen

@@ -25,7 +25,7 @@ from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stage import Stage
 from mig_spark.curation.stages import STAGES, UNFINISHED, flat_counts
 from mig_spark.errors import ConfigError, InputError, MigError
-from mig_spark.ingest.sources import find_parts, pool_inputs
+from mig_spark.ingest.sources import find_parts, pool_inputs, refuse_own_output
 from mig_spark.kernels.annotation.model_files import model_identity
 from mig_spark.lakehouse.commits import Writer
 from mig_spark.lakehouse.connect import see_that_stages_can_run
@@ -253,6 +253,7 @@ class _Flow:
         more: dict[str, Any] = {}
         if stage.name == "ingest":
             # one look: what the record says was read, and what is read, must be the same
+            refuse_own_output(run.config.pool, run.config.output)
             run.source = find_parts(store.spark, run.config.pool)
             more["source"] = pool_inputs(run.source)
         if stage.models:

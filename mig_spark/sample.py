@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -105,6 +106,7 @@ def files_for(options: SampleOptions, also: Sequence[str] = ()) -> list[PoolFile
     Raises:
         InputError: a source is not there, or is no data file.
     """
+    _refuse_to_overwrite(options, also)
     if options.select.engine != "auto":
         return None
     beside = (options.out, options.label_graph, options.valid_tag_path)
@@ -113,6 +115,21 @@ def files_for(options: SampleOptions, also: Sequence[str] = ()) -> list[PoolFile
         # a table, or nothing: the reader of lists says which
         return None
     return find_files(options.sources, [*also, *(path for path in beside if path is not None)])
+
+
+def _refuse_to_overwrite(options: SampleOptions, also: Sequence[str]) -> None:
+    """See that what is written is none of the files that are read, and that no two are one.
+
+    Raises:
+        InputError: it is.
+    """
+    lists = (path for path in (options.valid_tag_path, options.label_graph) if path is not None)
+    taken = {os.path.realpath(local_path(path)): path for path in (*options.sources, *lists)}
+    for path in (options.out, *also):
+        place = os.path.realpath(local_path(path))
+        if place in taken:
+            raise InputError(f"{path} would be written over {taken[place]}: give the output another name")
+        taken[place] = path
 
 
 def sample(

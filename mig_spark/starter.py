@@ -17,6 +17,7 @@ import yaml
 from mig_spark.config import DEFAULT_MODEL, Config, PoolConfig, build_part, parse_config
 from mig_spark.config.base import Section
 from mig_spark.errors import InputError
+from mig_spark.ingest.sources import within
 from mig_spark.kernels.annotation.models import cpu_has_bfloat16
 from mig_spark.kernels.ingest.forms import KINDS
 from mig_spark.kernels.ingest.languages import ENGLISH, UNKNOWN_LATIN
@@ -86,7 +87,7 @@ def write_starter(
         paths: of the pool, as `pool.path` takes them.
         out: where the config goes.
         columns: `pool.columns`.
-        output: `output.path`; None: `mig-` and the pool's name.
+        output: `output.path`; None: `mig-` and the pool's name, after a `_` where that would be read as the pool.
         force: replace a file that is there.
 
     Returns:
@@ -104,7 +105,11 @@ def write_starter(
         _see_that_it_is_no_csv(path)
     survey = survey_pool(named)
     see_that_rows_are_usable(survey)
-    text = starter_text(survey, named, output=output or f"mig-{_short_name(paths[0])}")
+    if output is None:
+        output = f"mig-{_short_name(paths[0])}"
+        if any(within(output, path) is not None for path in paths):
+            output = f"_{output}"  # which is passed over where the pool is read
+    text = starter_text(survey, named, output=output)
     config = parse_config(text, where=out)
     write_lines(text.removesuffix("\n").split("\n"), out)
     return survey, config

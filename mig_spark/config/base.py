@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: Where the executors find a model, for descriptions of keys.
@@ -37,6 +38,17 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: Any) -> Any:
+        """pydantic would take `true`, which YAML reads in `yes` and `on` too, for the number 1."""
+        for name, field in cls.model_fields.items() if isinstance(given, Mapping) else ():
+            kinds = {field.annotation, *get_args(field.annotation)}
+            if isinstance(given.get(name), bool) and kinds & {int, float} and bool not in kinds:
+                said = str(given[name]).lower()
+                raise ValueError(f"{name} is a number, and {said} is none (YAML reads yes, no, on and off as such)")
+        return given
 
 
 class RowVectors(Section):

@@ -22,6 +22,25 @@ _S = TypeVar("_S", bound=Section)
 _WHERE = ("output", "spark", "tracking")
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which no mapping has a key twice: of two, YAML's own reader takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node.
+
+        Raises:
+            ConstructorError: it has a key twice.
+        """
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                first = seen.setdefault(key.value, key.start_mark.line + 1)
+                if first != key.start_mark.line + 1:
+                    told = f"the key {key.value!r} is there twice, first in line {first}: put both into one"
+                    raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a local YAML config and apply `key.sub=value` overrides.
 
@@ -46,9 +65,10 @@ def parse_config(content: bytes | str, overrides: Iterable[str] = (), *, where: 
         ConfigError: broken YAML, unknown or ill-typed keys; the message names each one.
     """
     try:
-        plain = yaml.safe_load(content.decode("utf-8") if isinstance(content, bytes) else content)
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        plain = yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{where} is not YAML: {_yaml_problem(e)}") from None
+        raise ConfigError(f"{where} cannot be read as YAML: {_yaml_problem(e)}") from None
     if plain is None:
         plain = {}
     if not isinstance(plain, dict):

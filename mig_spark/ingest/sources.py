@@ -9,9 +9,10 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mig_spark.config import PoolConfig
+from mig_spark.config import OutputConfig, PoolConfig
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
 from mig_spark.lakehouse.iceberg import current_snapshot, refuse_folder
@@ -224,6 +225,30 @@ def _merged(parts: list[Part]) -> list[Part]:
         return parts
     files = tuple(f for p in loose for f in p.files)
     return [*(p for p in parts if p not in loose), replace(loose[0], files=files)]
+
+
+def refuse_own_output(pool: PoolConfig, output: OutputConfig) -> None:
+    """See that the output is not in a folder that is read: a run would read the tables of the one before as records.
+
+    Raises:
+        InputError: it is.
+    """
+    for path in [pool.path] if isinstance(pool.path, str) else pool.path:
+        inside = None if output.path is None else within(output.path, path)
+        if inside is not None and inside[:1] not in ("_", "."):
+            raise InputError(
+                f"output.path = {output.path} lies in pool.path = {path}: the next run would read this one's tables as "
+                "records; give it a place elsewhere, or a name that begins with _, which is passed over"
+            )
+
+
+def within(path: str, folder: str) -> str | None:
+    """What a path is below a folder, empty for the folder itself; None where it is not in it."""
+    one, other = (p if "://" in p else str(Path(p).resolve()) for p in (path, folder))
+    one, other = one.removeprefix("file://").rstrip("/"), other.removeprefix("file://").rstrip("/")
+    if one == other:
+        return ""
+    return one.removeprefix(f"{other}/") if one.startswith(f"{other}/") else None
 
 
 def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[Part]:

@@ -35,6 +35,8 @@ _ALWAYS_OPEN = (LEASES, RUNS)
 #: Table property of scratch tables: the output they belong to. Only tables with it are ever removed by name.
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
+#: A file that a task of Spark writes.
+_PART_FILE = re.compile(r"\.?part-[0-9]{5}-[0-9a-f]{8}-[-.\w]*\.parquet(\.crc)?")
 #: What Databricks and Spark say of a setting that cannot be set.
 _REFUSED_SETTING = re.compile("CONFIG_NOT_AVAILABLE|CANNOT_MODIFY|serverless", re.IGNORECASE)
 #: Separates the name of a scratch table from the attempt of the run that owns it.
@@ -318,7 +320,9 @@ class Store:
         files = Files(self.spark)
         inside = files.children(folder)
         log = [f.name for entry in inside for f in (files.children(entry.path) if entry.is_dir else ())]
-        return {f.name for f in inside} == {"_delta_log"} and not any(map(_COMMIT_FILE.fullmatch, log))
+        # tasks of a run that was stopped may write after their table is gone: such files belong to no table
+        others = {f.name for f in inside} - {"_delta_log"}
+        return bool(inside) and all(map(_PART_FILE.fullmatch, others)) and not any(map(_COMMIT_FILE.fullmatch, log))
 
     def _identity(self) -> str:
         """What distinguishes this output's tables from those of other outputs."""

@@ -346,6 +346,11 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     begun = tables / "annotate_todo__1234" / "_delta_log"
     begun.mkdir(parents=True)
     (begun / ".00000000000000000000.json.tmp").write_text("{")
+    # what tasks wrote after the table of a run that was stopped had gone; and files of somebody else
+    late = tables / "staged_pool__5678"
+    spark.range(3).coalesce(1).write.parquet(str(late))
+    (late / "_SUCCESS").unlink()
+    spark.range(3).write.parquet(str(tables / "staged_pool__parquet"))
     first.drop_left_behind()
     assert first.exists(ANNOTATED_CHUNK)
     assert not second.exists(ANNOTATED_CHUNK)
@@ -353,6 +358,7 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     left = {
         "staged_pool__theirs",
         "staged_pool__notes.txt",
+        "staged_pool__parquet",  # with the mark of a write that has ended
         "annotate_todo__files",
         f"annotated_chunk__{first.writer.attempt}",
     }

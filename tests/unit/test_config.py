@@ -159,7 +159,7 @@ def test_a_missing_or_broken_file_is_told(tmp_path):
     with pytest.raises(ConfigError, match="no config file at"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("a: [1")
-    with pytest.raises(ConfigError, match="is not YAML"):
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_config(tmp_path / "broken.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="holds a list"):

@@ -132,7 +132,7 @@ def test_a_config_that_is_no_yaml_is_not_quoted(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         main(["run", str(file)])
     said = capsys.readouterr().err
-    assert "is not YAML" in said
+    assert "cannot be read as YAML" in said
     assert "line 2" in said
     assert CANARY not in said
 

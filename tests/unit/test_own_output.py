@@ -1,0 +1,80 @@
+"""What a run or a sample writes is none of what it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mig_spark import build_config
+from mig_spark.config import parse_config
+from mig_spark.errors import ConfigError, InputError
+from mig_spark.ingest.sources import refuse_own_output, within
+from mig_spark.sample import SampleOptions, files_for
+from mig_spark.starter import write_starter
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "inside"),
+    [
+        ("data/out", "data", "out"), ("data/out/", "./data/", "out"), ("data", "data", ""), ("database", "data", None),
+        ("out", ".", "out"), ("/a/b", "file:///a", "b"), ("file:///a/b", "/a", "b"), ("s3://x/a/b", "s3://x/a", "b"),
+        ("s3://x/ab", "s3://x/a", None), ("s3://x/a", "a", None), ("data/../out", "data", None),
+    ],
+)  # fmt: skip
+def test_what_lies_in_a_folder(path: str, folder: str, inside: str | None) -> None:
+    assert within(path, folder) == inside
+
+
+@pytest.mark.parametrize(
+    ("output", "refused"), [("pool/out", True), ("pool", True), ("out", False), ("pool/_out", False)]
+)
+def test_an_output_that_the_next_run_would_read_is_refused(output: str, *, refused: bool) -> None:
+    config = build_config({"pool": {"path": ["other", "pool"]}, "output": {"path": output}})
+    if not refused:
+        refuse_own_output(config.pool, config.output)
+        return
+    with pytest.raises(InputError, match=r"output\.path = .* lies in pool\.path = pool: .*begins with _"):
+        refuse_own_output(config.pool, config.output)
+
+
+def test_the_first_config_of_a_folder_has_its_output_where_the_pool_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"What is {k} plus {k}?", "response": f"It is {2 * k}."} for k in range(30)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.chdir(tmp_path)
+    _, config = write_starter(["."], out="config.yaml", columns={})
+    refuse_own_output(config.pool, config.output)
+    assert str(config.output.path).startswith("_mig-")
+
+
+def test_a_sample_is_not_written_over_what_it_reads(tmp_path: Path) -> None:
+    pool, tags = tmp_path / "pool.jsonl", tmp_path / "tags.json"
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(pool)
+    for out, stats in (
+        (pool, None),
+        (link, None),
+        (tags, None),
+        (tmp_path / "a", pool),
+        (tmp_path / "a", tmp_path / "a"),
+    ):
+        options = SampleOptions([str(pool)], str(out), valid_tag_path=str(tags))
+        with pytest.raises(InputError, match="would be written over"):
+            files_for(options, [str(stats)] if stats else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("select: {budget: 5}\nselect: {seed: 1}", r"the key 'select' is there twice, first in line 3.*line 4"),
+        ("select:\n  budget: 5\n  seed: 1\n  budget: 6", r"the key 'budget' is there twice, first in line 4.*line 6"),
+        ("select: {budget: yes}", "budget is a number, and true is none"),
+        ("seed: off", "seed is a number, and false is none"),
+    ],
+)
+def test_a_key_that_is_there_twice_and_a_truth_for_a_number_are_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse_config(f"pool: {{path: pool}}\noutput: {{path: out}}\n{text}")
