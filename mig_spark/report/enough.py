@@ -11,7 +11,7 @@ import numpy as np
 from mig_spark.config import AUTO
 from mig_spark.kernels.selection.curve import round_budgets
 from mig_spark.report.data import Curve, ReportData
-from mig_spark.report.verdict import strategy
+from mig_spark.report.verdict import kept_rows, strategy
 
 #: Fewer points than this have no bend.
 _FEW_POINTS = 5
@@ -82,7 +82,7 @@ def prefixes(data: ReportData) -> list[Prefix]:
 def nested(data: ReportData) -> bool:
     """Whether the first n rows are what the same settings choose for a budget of n. Quotas, costs and strategies that
     look at the budget see to all of it at once, so there they need not be; nor where phi or norm is found by
-    selections of the whole budget."""
+    selections of the whole budget, or the first rows stay from the selection before."""
     select = data.config.get("select")
     asked = select if isinstance(select, Mapping) else {}
     plain = asked.get("mode", "greedy") == "greedy" and not asked.get("quotas") and not asked.get("cost")
@@ -90,7 +90,7 @@ def nested(data: ReportData) -> bool:
     plain = plain and not asked.get("target") and AUTO not in (
         asked.get("norm"), phi.get("b") if isinstance(phi, Mapping) else None
     )  # fmt: skip
-    return strategy(data) in _NESTED and plain
+    return strategy(data) in _NESTED and plain and not kept_rows(data)
 
 
 def _at(curve: Curve, rank: int) -> float | None:

@@ -7,7 +7,7 @@ from mig_spark.report.page import page
 from mig_spark.report.parts import first_screen, tiles
 from mig_spark.report.sections import all_sections
 from mig_spark.report.text import count, esc, excerpt, number, percent, plural
-from mig_spark.report.verdict import is_certified, random_objective, strategy, verdict
+from mig_spark.report.verdict import is_certified, kept_rows, random_objective, strategy, verdict
 
 
 def render_report(data: ReportData) -> str:
@@ -18,6 +18,8 @@ def render_report(data: ReportData) -> str:
 def _header(data: ReportData) -> str:
     engine = data.certificate.get("engine")
     badge = "certified exact" if is_certified(data) else "not certified"
+    if is_certified(data) and (kept := kept_rows(data)):
+        badge += f" after {plural(kept, 'kept row')}"
     rounds = data.certificate.get("rounds")
     detail = f"engine {engine}" if engine else "no certificate"
     if strategy(data) != "mig":

@@ -19,7 +19,7 @@ from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
-from mig_spark.report.verdict import is_certified, random_objective, score_warning, strategy
+from mig_spark.report.verdict import is_certified, kept_rows, random_objective, score_warning, strategy
 
 MIN_POINTS = 2
 _NOTHING = "No row was selected, so there is nothing to compare here."
@@ -405,11 +405,14 @@ def _certificate_in_words(data: ReportData) -> str:
     found = data.certificate
     if not is_certified(data):
         return "This selection is not certified to be that of the sequential greedy algorithm."
-    words = "At each pick no row that could be taken had a higher gain than the one that was"
+    kept = kept_rows(data)
+    after = f" after the {plural(kept, 'row')} that stay from the selection before" if kept else ""
+    words = f"At each pick{after} no row that could be taken had a higher gain than the one that was"
     rounds, asked = found.get("rounds"), found.get("evaluations")
     if isinstance(rounds, int) and isinstance(asked, int):
         words += f"; {plural(asked, 'gain')} computed in {plural(rounds, 'round')} were enough to know it"
-    words += ". So it is the greedy selection of these labels, scores and settings; whether they are good is not said."
+    made = "what greedy adds to those rows by" if kept else "the greedy selection of"
+    words += f". So it is {made} these labels, scores and settings; whether they are good is not said."
     bound = found.get("upper_bound")
     if isinstance(bound, (int, float)) and bound > 0 and data.objective.rank.size:
         words += f" No selection of this size can have an objective above {number(float(bound))}."

@@ -163,6 +163,11 @@ def _wary(data: ReportData) -> Iterator[str]:
         yield f"{count(c.selected)} rows were selected of a budget of {count(budget)}: there was nothing left to take."
     if c.selected and strategy(data) == "mig" and data.certificate and not is_certified(data):
         yield "The selection is not certified to be the exact greedy one."
+    if kept := min(kept_rows(data), c.selected):
+        yield (
+            f"The first {plural(kept, 'row')} stay from the selection before, whatever the pool and labels are now: "
+            "the others were chosen after them (incremental.select: refresh chooses all anew)."
+        )
     if (facts := _evidence(data)) is not None and (behind := behind_random(facts.evidence)):
         yield f"At every budget that was tried, random selections are ahead of this strategy by: {', '.join(behind)}."
     yield from _wary_of_rows(data)
@@ -259,6 +264,12 @@ def is_certified(data: ReportData) -> bool:
     """Whether the run says that its selection is the exact greedy one."""
     engine = data.certificate.get("engine")
     return bool(data.certificate.get("certified", engine in ("rounds", "local")))
+
+
+def kept_rows(data: ReportData) -> int:
+    """How many of the first rows stay from the selection before; the certificate is of those after them."""
+    kept = data.certificate.get("kept")
+    return kept if isinstance(kept, int) else 0
 
 
 def _at_threshold(data: ReportData) -> str:

@@ -147,3 +147,17 @@ def test_the_vocabulary_and_the_languages_are_told(data: ReportData) -> None:
 
     hostile = Tags(render_report(filled(told, HOSTILE)))
     assert hostile.seen == Tags(render_report(filled(told, "plain"))).seen
+
+
+def test_an_extended_selection_is_not_called_the_greedy_one_of_its_size(data: ReportData) -> None:
+    kept = replace(data, certificate={**data.certificate, "engine": "local", "certified": True, "kept": 7})
+    text = Tags(render_report(kept)).text
+    assert "certified exact after 7 kept rows" in text
+    assert "The first 7 rows stay from the selection before" in text
+    assert "what greedy adds to those rows" in text
+    assert "it is the greedy selection of" not in text
+    assert not nested(kept)
+    assert "budget of n chooses" not in text
+    alone = Tags(render_report(replace(kept, certificate={**kept.certificate, "kept": 0}))).text
+    assert "stay from the selection before" not in alone
+    assert "it is the greedy selection of" in alone
