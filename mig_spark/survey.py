@@ -140,14 +140,16 @@ def survey_parts(parts: Sequence[Part], config: PoolConfig, spark: SparkSession 
 def _look_at_json(found: Survey, files: list[FileInfo], config: PoolConfig, spark: SparkSession | None) -> None:
     fs = Files(spark)
     heads = [fs.head(file, 4096) for file in files[:_PIECES]]
-    arrays, zipped = sum(is_array(peek(head)) for head in heads), any(head.startswith(GZIP_MAGIC) for head in heads)
+    arrays = sum(is_array(peek(head)) for head in heads)
+    by_head = {file.path: head.startswith(GZIP_MAGIC) for file, head in zip(files, heads, strict=False)}
+    zipped = [file for file in files if by_head.get(file.path, file.name.endswith(".gz"))]
     form = {0: "JSON lines", len(heads): "JSON arrays"}.get(arrays, "JSON lines and JSON arrays")
     one = "a JSON array" if arrays else "a file of JSON lines"
     found.forms.append(
         (one if len(files) == 1 else f"{len(files):,} files of {form}") + (", gzipped" if zipped else "")
     )
-    weight = _GZIP if zipped else 1
-    if sum(f.size for f in files) * weight <= _WHOLE_BYTES and all(local_path(f) is not None for f in files):
+    about = sum(f.size for f in files) + (_GZIP - 1) * sum(f.size for f in zipped)
+    if about <= _WHOLE_BYTES and all(local_path(f) is not None for f in files):
         _look_at_all(found, files, config, fs)
     else:
         _look_at_pieces(found, files, config, fs)

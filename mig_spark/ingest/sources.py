@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Files that a message names, of those that are passed over; names that look like data all the same.
+_FILES_NAMED, _MEANT = 5, re.compile(r"\.(jsonl?|ndjson|parquet|csv|tsv|arrow|feather|avro|orc)\b", re.IGNORECASE)
+
 #: Files up to this size are read whole by one task, which recognises their format; the driver looks into larger ones,
 #: so that JSON lines can be split over tasks. Larger files that the operating system can open are read by Python from
 #: the disk: Spark's text reader has no limit for a line, and its binary reader holds a whole file in memory.
@@ -325,9 +328,12 @@ def _by_kind(fs: Files, files: list[FileInfo], form: str, *, named: bool, base: 
                 seen = _seen(fs.head(file, _HEAD_BYTES))
                 raise InputError(f"{plain_path(file.path)} is {seen}, neither JSON nor Parquet: {_begins(fs, file)}")
     elif other:
+        # those first that may have been meant: data.jsonl.zst, rows.csv
+        shown = sorted(other, key=lambda file: _MEANT.search(file.name) is None)[:_FILES_NAMED]
+        more = f" and {len(other) - len(shown):,} more" if len(other) > len(shown) else ""
         logger.warning(
-            "not data by their names, so passed over: %d of %d files, the first is %s",
-            len(other), len(files), plain_path(other[0].path),
+            "not data by their names, so passed over: %d of %d files: %s%s",
+            len(other), len(files), ", ".join(plain_path(file.path) for file in shown), more,
         )  # fmt: skip
     for kind, found in groups.items():
         for file in found[:1]:

@@ -12,9 +12,11 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,10 +92,34 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
             file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
         args = shlex.join([*given, "--properties-file", name, last])
         # with SPARK_REMOTE a JVM gets the classes of a client alone, and could not have a server
-        with environment(PYSPARK_SUBMIT_ARGS=args, SPARK_REMOTE=None):
+        with environment(PYSPARK_SUBMIT_ARGS=args, SPARK_REMOTE=None), _stopped_later():
             context._ensure_initialized()
     finally:
         Path(name).unlink()
+
+
+@contextlib.contextmanager
+def _stopped_later() -> Iterator[None]:
+    """Within a `with` block the first Ctrl-C waits for its end. A JVM that starts when pyspark no longer waits for its
+    port would stay when this process has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from mig_spark import starter, survey
 from mig_spark.cli.base import cli
 from mig_spark.config import DEFAULT_MODEL, PoolConfig, load_config, parse_config
 from mig_spark.errors import ConfigError, InputError
+from mig_spark.ingest.sources import find_parts
 from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.kernels.ingest.seen import Seen
 from mig_spark.starter import MULTILINGUAL, choose_tagger, describe_survey, starter_text, write_starter
@@ -303,3 +304,26 @@ def test_whatever_a_pool_calls_its_keys_the_config_is_one(more, name):
     assert config.pool.path == f"data/{name}"
     assert set(config.pool.columns) <= {"source", "id"}
     assert starter.describe_survey(found, config)
+
+
+def test_a_small_gzipped_file_leaves_the_others_counted(tmp_path: Path) -> None:
+    """13 MB beside a few bytes that are gzipped: all of it is read, as it would be without them."""
+    line = json.dumps({"prompt": "What is it?", "completion": "word " * 2_000}) + "\n"
+    (tmp_path / "a.jsonl").write_text(line * 1_300)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(line.encode()))
+    found = survey_pool(PoolConfig(path=str(tmp_path)))
+    assert (found.rows, found.counted) == (1_301, True)
+    assert not [note for note in found.notes if "estimated" in note]
+
+
+def test_files_that_are_passed_over_are_named_those_first_that_look_like_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.jsonl", "README.md", "LICENSE", "late.jsonl.zst", "rows.csv", "x.py", "y.py", "z.py"):
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n')
+    find_parts(None, PoolConfig(path=str(tmp_path)))
+    (said,) = [r.getMessage() for r in caplog.records if "passed over" in r.getMessage()]
+    assert "7 of 8 files" in said
+    assert said.endswith(" and 2 more")
+    first, second, *_ = said.partition("files: ")[2].split(", ")
+    assert {Path(first).name, Path(second).name} == {"late.jsonl.zst", "rows.csv"}
