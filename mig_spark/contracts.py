@@ -29,8 +29,8 @@ class Table:
     `scratch`: it holds what one run has under way, so every run has one of its own; removed when the step ends.
     `changed_checks`: names of constraints that had another rule in an earlier version: in a table of that version the
     rule is replaced.
-    `seldom_twice`: columns, as Parquet names them, whose values seldom recur: no dictionary is tried for them, which
-    takes a sixth of the time that a write of the pool takes.
+    `seldom_twice`: columns, by their path in the Parquet schema, whose values seldom recur. Parquet writers are told
+    not to build a dictionary for them, which costs time and saves no space.
     `indexed`: columns, from the first, whose smallest and largest value Delta keeps for each file; None: Delta's 32.
     """
 

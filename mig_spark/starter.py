@@ -17,14 +17,13 @@ import yaml
 from mig_spark.config import DEFAULT_MODEL, Config, PoolConfig, build_part, parse_config
 from mig_spark.config.base import Section
 from mig_spark.errors import InputError
-from mig_spark.ingest.sources import within
 from mig_spark.kernels.annotation.models import cpu_has_bfloat16
 from mig_spark.kernels.ingest.forms import KINDS
 from mig_spark.kernels.ingest.languages import ENGLISH, UNKNOWN_LATIN
 from mig_spark.kernels.ingest.names import Names
 from mig_spark.kernels.ingest.records import source_name
 from mig_spark.kernels.ingest.rejects import NOT_OBJECT, UNKNOWN_SCHEMA, show
-from mig_spark.lakehouse.files import write_lines
+from mig_spark.lakehouse.files import within, write_lines
 from mig_spark.lakehouse.memory import available_cores
 from mig_spark.survey import Survey, survey_pool
 

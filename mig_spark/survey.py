@@ -97,7 +97,7 @@ def survey_pool(config: PoolConfig, spark: SparkConfig | None = None) -> Survey:
     Raises:
         InputError: nothing there, nothing that is data, or a file that cannot be read.
     """
-    paths = [config.path] if isinstance(config.path, str) else list(config.path)
+    paths = config.paths()
     parts: list[Part] | None = None
     if not (any(is_remote(path) for path in paths) or (is_managed() and any(map(names_table, paths)))):
         try:
@@ -121,7 +121,7 @@ def survey_parts(parts: Sequence[Part], config: PoolConfig, spark: SparkSession 
         spark: the session for what Python cannot read; None: there is no such part.
         keep: rows that are kept as a sample, at most.
     """
-    shown = config.path if isinstance(config.path, str) else ", ".join(config.path)
+    shown = ", ".join(config.paths())
     names = column_names({str(role): name for role, name in config.columns.items()})
     kinds = None if config.kinds is None else tuple(map(str, config.kinds))
     limits = Limits(config.max_record_bytes, config.max_labels, kinds)

@@ -49,11 +49,11 @@ def tagged_pool(store: Store, config: Config) -> DataFrame:
 
 @dataclass(frozen=True)
 class PoolWide:
-    """What a row's labels follow from beside the row itself.
+    """What the labels of every row depend on and only the whole pool tells.
 
     Attributes:
-        groups: of requests; None: rows get no label of that kind.
-        held_back: as `labels_held_back` gives it.
+        groups: the groups of requests, which rows get as labels; None: they get no such labels.
+        held_back: the penalty of each label in the choice of labels, from `labels_held_back`.
     """
 
     groups: RequestGroups | None
@@ -61,7 +61,7 @@ class PoolWide:
 
 
 def pool_wide(store: Store, plan: Plan, config: Config, run_id: str, *, groups: bool = True) -> PoolWide:
-    """What `rows_to_write` needs to know of the whole pool.
+    """Find what `rows_to_write` needs to know of the whole pool, by two passes over it that run side by side.
 
     Args:
         groups: whether rows get groups of requests as labels, where the config asks for them.

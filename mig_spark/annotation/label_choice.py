@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 def labels_held_back(rows: DataFrame, tagger: Annotator) -> dict[str, float] | None:
-    """How far each label is held back in the choice, by how many rows it is offered to: a pass over the rows.
+    """Count the rows that the tagger offers each label to, and turn the counts into penalties: a label that is offered
+    to many rows says little of any of them.
 
     Args:
-        rows: all rows of the pool, `labels` as the tagger gave them.
-        tagger: whose `among` says how labels are chosen.
+        rows: all rows of the pool; column `labels`: those that the tagger offers a row, nearest first.
+        tagger: `tagger.among` is the config of the choice.
 
     Returns:
-        As `places_back`; None where the tagger gives a row its labels and no choice.
+        By label, how many places it moves back in a row's list before the first few are taken (`places_back`; negative:
+        forward); None where the tagger offers no choice.
     """
     among = tagger.among
     if among is None:
@@ -39,12 +41,12 @@ def labels_held_back(rows: DataFrame, tagger: Annotator) -> dict[str, float] | N
 
 
 def chosen_labels(rows: DataFrame, tagger: Annotator, held_back: dict[str, float] | None) -> DataFrame:
-    """`rows` with the labels that they get.
+    """Replace the labels that a tagger offers each row by the few that the row gets.
 
     Args:
-        rows: `labels` as the tagger gave them.
-        tagger: whose `among` says how labels are chosen; None: they are the row's labels already.
-        held_back: as `labels_held_back` gives it for all rows of the pool.
+        rows: column `labels`: those that the tagger offers a row, nearest first.
+        tagger: `tagger.among` is the config of the choice; None: what it offers is what a row gets.
+        held_back: the penalty of each label, from `labels_held_back` over all rows of the pool.
     """
     if tagger.among is None or held_back is None:
         return rows

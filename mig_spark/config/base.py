@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
 
@@ -31,6 +32,15 @@ def number_or_auto(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"{number} (or give the word auto)") from None
 
 
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types that a value may have by a type annotation: the members of a union, nested ones included."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for one in get_args(annotation) for kind in _alternatives(one)}
+    return {annotation} if isinstance(annotation, type) else set()
+
+
 class Section(BaseModel):
     """A section of the config."""
 
@@ -42,10 +52,11 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, given: Any) -> Any:
-        """pydantic would take `true`, which YAML reads in `yes` and `on` too, for the number 1."""
+        """Refuse true and false for a number: pydantic would read them as 1 and 0, and YAML reads yes, no, on and off
+        as true and false."""
         for name, field in cls.model_fields.items() if isinstance(given, Mapping) else ():
-            kinds = {field.annotation, *get_args(field.annotation)}
-            if isinstance(given.get(name), bool) and kinds & {int, float} and bool not in kinds:
+            kinds = _alternatives(field.annotation) if isinstance(given.get(name), bool) else set()
+            if kinds & {int, float} and bool not in kinds:
                 said = str(given[name]).lower()
                 raise ValueError(f"{name} is a number, and {said} is none (YAML reads yes, no, on and off as such)")
         return given

@@ -23,22 +23,27 @@ _WHERE = ("output", "spark", "tracking")
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """YAML in which no mapping has a key twice: of two, YAML's own reader takes the last without a word."""
+    """A safe YAML reader that refuses a mapping with a repeated key, where PyYAML silently keeps the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node.
+        """Build the mapping of a YAML node.
 
         Raises:
-            ConstructorError: it has a key twice.
+            ConstructorError: a key is there twice.
         """
-        seen: dict[str, int] = {}
+        lines: dict[str, int] = {}
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                first = seen.setdefault(key.value, key.start_mark.line + 1)
-                if first != key.start_mark.line + 1:
-                    told = f"the key {key.value!r} is there twice, first in line {first}: put both into one"
-                    raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (first := lines.get(key.value)) is not None:
+                told = f"the key {key.value!r} is there twice, first in line {first}: put both into one"
+                raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep=deep)
+
+
+def _read(text: str) -> Any:
+    return yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a SafeLoader
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -66,7 +71,7 @@ def parse_config(content: bytes | str, overrides: Iterable[str] = (), *, where: 
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        plain = yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a SafeLoader
+        plain = _read(text)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise ConfigError(f"{where} cannot be read as YAML: {_yaml_problem(e)}") from None
     if plain is None:
@@ -148,7 +153,7 @@ def _override(plain: dict[str, Any], text: str) -> None:
             raise ConfigError(f"--set {_shown(text)}: {part!r} is a value, not a section")
         here = nxt
     try:
-        here[parts[-1]] = _number(yaml.safe_load(value))
+        here[parts[-1]] = _number(_read(value))
     except yaml.YAMLError:
         raise ConfigError(f"--set {_shown(text)}: what is after = is not a YAML value") from None
 
@@ -215,6 +220,8 @@ def _hint(whole: list[str], kind: type[Section]) -> str:
         # numbers of list items and names of kinds are no keys
         section = (*section, part) if (*section, part) in paths else section
     here = sorted(path[-1] for path in paths if path[:-1] == section)
+    if whole[-1] in here:
+        return f": another kind of {'.'.join(section)} has this key, the one that is given does not"
     if near := difflib.get_close_matches(whole[-1], here, n=1):
         return f", did you mean {near[0]!r}?"
     if section:

@@ -79,6 +79,10 @@ class PoolConfig(Section):
     )
     max_labels: int = Field(10_000, ge=1, description="records that bring more labels are rejected")
 
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
 
 class OutputConfig(Section):
     """Where the tables, the selection and the report go: a folder, or a catalog and database.

@@ -2,7 +2,8 @@
 
 Every record is parsed once, in Python, and written to a staging table; deduplication and both tables read columns of
 that table and never the source again. A cache would not do: after a lost executor the records would be parsed again,
-from files that may have changed. Only ids and signatures are shuffled, and the result, the repeated ids, is small.
+from files that may have changed. Only hashes of ids are shuffled, and ids and signatures of the records whose hash
+recurs.
 """
 
 from __future__ import annotations
@@ -329,7 +330,7 @@ def _unreadable(staged: DataFrame) -> str:
 
 
 def _nothing_usable(config: PoolConfig, rejected: dict[str, tuple[int, str]]) -> str:
-    where = config.path if isinstance(config.path, str) else ", ".join(config.path)
+    where = ", ".join(config.paths())
     if not rejected:
         return f"no records in {where}: there is nothing to select from"
     total = sum(n for n, _ in rejected.values())

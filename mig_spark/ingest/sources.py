@@ -9,12 +9,12 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mig_spark.config import OutputConfig, PoolConfig
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
+from mig_spark.lakehouse.files import within
 from mig_spark.lakehouse.iceberg import current_snapshot, refuse_folder
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, may_be_table, names_table
@@ -139,7 +139,7 @@ def find_parts(spark: SparkSession | None, config: PoolConfig) -> list[Part]:
             named by its folder.
         DependencyError: a table's catalog lacks its classes.
     """
-    paths = [config.path] if isinstance(config.path, str) else list(config.path)
+    paths = config.paths()
     if not paths or not all(p.strip() for p in paths):
         raise InputError("pool.path is empty: give a file, a folder, a glob, a Delta path or a catalog table")
     fs = Files(spark)
@@ -167,9 +167,7 @@ def is_small_pool(config: PoolConfig) -> bool:
     where there is nothing."""
     fs, size = Files(None), 0.0
     try:
-        pending = [
-            f for path in ([config.path] if isinstance(config.path, str) else config.path) for f in fs.find(path)[0]
-        ]
+        pending = [f for path in config.paths() for f in fs.find(path)[0]]
         little = bool(pending)
         while pending and little:
             entry = pending.pop()
@@ -236,22 +234,13 @@ def refuse_own_output(pool: PoolConfig, output: OutputConfig) -> None:
     Raises:
         InputError: it is.
     """
-    for path in [pool.path] if isinstance(pool.path, str) else pool.path:
+    for path in pool.paths():
         inside = None if output.path is None else within(output.path, path)
         if inside is not None and inside[:1] not in ("_", "."):
             raise InputError(
                 f"output.path = {output.path} lies in pool.path = {path}: the next run would read this one's tables as "
                 "records; give it a place elsewhere, or a name that begins with _, which is passed over"
             )
-
-
-def within(path: str, folder: str) -> str | None:
-    """What a path is below a folder, empty for the folder itself; None where it is not in it."""
-    one, other = (p if "://" in p else str(Path(p).resolve()) for p in (path, folder))
-    one, other = one.removeprefix("file://").rstrip("/"), other.removeprefix("file://").rstrip("/")
-    if one == other:
-        return ""
-    return one.removeprefix(f"{other}/") if one.startswith(f"{other}/") else None
 
 
 def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[Part]:

@@ -97,11 +97,11 @@ def connect(address: str, settings: Mapping[str, str]) -> SparkSession:
 
 
 def _session_of_own_server(address: str) -> SparkSession:
-    """A session of the Spark Connect server that pyspark starts inside this process's JVM. The server listens on
-    127.0.0.1 and asks for a token that only this process has.
+    """Start a Spark Connect server inside this process's JVM, and open a session of it. The server listens on
+    127.0.0.1, and accepts only clients that send a token known to this process alone.
 
-    With pyspark's defaults it would listen on all addresses of the machine, and ask for no token: pyspark passes that
-    by an environment variable, which the JVM, running already, does not see.
+    Both are set here, since pyspark's defaults would let anybody in: the server would listen on all addresses of the
+    machine, and would not see the token, which pyspark passes in an environment variable after the JVM has started.
     """
     from pyspark import SparkContext
     from pyspark.sql import SparkSession

@@ -106,6 +106,16 @@ def local_path(path: str | os.PathLike[str]) -> str:
     return where
 
 
+def within(path: str, folder: str) -> str | None:
+    """The rest of a path below a folder, empty if they are the same; None if the path is not below the folder. Local
+    paths are compared as absolute paths with symbolic links followed, others as they are written."""
+    one, other = (p if "://" in p else str(Path(p).resolve()) for p in map(local_path, (path, folder)))
+    one, other = one.rstrip("/"), other.rstrip("/")
+    if one == other:
+        return ""
+    return one.removeprefix(f"{other}/") if one.startswith(f"{other}/") else None
+
+
 @contextlib.contextmanager
 def _uploaded(uri: str, spark: SparkSession | None) -> Iterator[IO[bytes]]:
     """By Hadoop's file systems where a session with a JVM is there, so that a place means the same as to Spark and its

@@ -40,8 +40,12 @@ _logs: set[Path] = set()
 
 
 def new_log() -> tuple[int, Path]:
-    """A file for a JVM's output, open, and its path. It is removed when this process ends, unless `kept_log` named
-    it."""
+    """Make a temporary file for the output of a JVM. It is removed when this process ends, unless `kept_log` was called
+    for it.
+
+    Returns:
+        Its open file descriptor, and its path.
+    """
     if not _logs:
         atexit.register(_remove_logs, os.getpid())
     fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".log")
@@ -50,7 +54,11 @@ def new_log() -> tuple[int, Path]:
 
 
 def kept_log(log: Path) -> Path:
-    """The path, for a message; from now on the file stays."""
+    """Keep a file of `new_log` after this process has ended, because a message tells the user to read it.
+
+    Returns:
+        The same path.
+    """
     _logs.discard(log)
     return log
 
@@ -100,8 +108,8 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
 
 @contextlib.contextmanager
 def _stopped_later() -> Iterator[None]:
-    """Within a `with` block the first Ctrl-C waits for its end. A JVM that starts when pyspark no longer waits for its
-    port would stay when this process has ended."""
+    """Hold the first Ctrl-C back until the end of a `with` block; a second one is raised at once. Interrupted while it
+    waits for a new JVM to tell its port, pyspark would leave a JVM that never ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -124,7 +132,8 @@ def _stopped_later() -> Iterator[None]:
 
 @contextlib.contextmanager
 def environment(**values: str | None) -> Iterator[None]:
-    """Within a `with` block, environment variables of this process have these values; None: they are not set."""
+    """Set environment variables of this process for a `with` block, and put the former values back after it. None as a
+    value removes the variable."""
     before = {name: os.environ.get(name) for name in values}
     try:
         _set(values)

@@ -200,8 +200,8 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
     Spark plans one's queries a core is idle.
 
     Of those that fail the first in their order is raised; then no other is begun, and those under way are waited for.
-    By hand (Ctrl-C) Spark is told to give up what they ask, and they are waited for `_PATIENCE` at most: nothing is to
-    be written by a run that has ended.
+    On Ctrl-C their Spark jobs are cancelled, and they are waited for, at most `_PATIENCE` seconds: a run that has ended
+    must not write anything.
     """
     from pyspark import inheritable_thread_target
 
@@ -227,7 +227,7 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
     except BaseException as e:
         pool.shutdown(wait=isinstance(e, Exception), cancel_futures=True)
         deadline = time.monotonic() + _PATIENCE
-        # again and again: one may have been between two questions
+        # repeated, since a function may have been between two jobs
         while not all(found.done() for found in under_way) and time.monotonic() < deadline:
             with contextlib.suppress(Exception):  # a server or JVM that is gone gives up by itself
                 spark.sparkContext.cancelJobsWithTag(tag) if classic else spark.interruptTag(tag)

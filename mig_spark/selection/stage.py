@@ -96,7 +96,8 @@ def select_pool(
         certificate["max_per_group"] = config.screen.max_per_group
     if former is not None:
         counts["moved"] = tell_changes(store, former, run_id)
-        certificate["kept"] = len(former.kept)
+        if former.kept:
+            certificate["kept"] = len(former.kept)
         certificate["notes"] = [*certificate.get("notes", ()), *_extended(former)]
     return counts, certificate
 

@@ -10,7 +10,8 @@ import pytest
 from mig_spark import build_config
 from mig_spark.config import parse_config
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.ingest.sources import refuse_own_output, within
+from mig_spark.ingest.sources import refuse_own_output
+from mig_spark.lakehouse.files import within
 from mig_spark.sample import SampleOptions, files_for
 from mig_spark.starter import write_starter
 
@@ -21,6 +22,7 @@ from mig_spark.starter import write_starter
         ("data/out", "data", "out"), ("data/out/", "./data/", "out"), ("data", "data", ""), ("database", "data", None),
         ("out", ".", "out"), ("/a/b", "file:///a", "b"), ("file:///a/b", "/a", "b"), ("s3://x/a/b", "s3://x/a", "b"),
         ("s3://x/ab", "s3://x/a", None), ("s3://x/a", "a", None), ("data/../out", "data", None),
+        ("file:/a/b", "/a", "b"),
     ],
 )  # fmt: skip
 def test_what_lies_in_a_folder(path: str, folder: str, inside: str | None) -> None:
@@ -71,10 +73,13 @@ def test_a_sample_is_not_written_over_what_it_reads(tmp_path: Path) -> None:
     [
         ("select: {budget: 5}\nselect: {seed: 1}", r"the key 'select' is there twice, first in line 3.*line 4"),
         ("select:\n  budget: 5\n  seed: 1\n  budget: 6", r"the key 'budget' is there twice, first in line 4.*line 6"),
+        ("select: {budget: 5, budget: 6}", r"the key 'budget' is there twice, first in line 3.*line 3"),
+        ("graph: {threshold: on}", "threshold is a number, and true is none"),
+        ("annotate: {tagger: {kind: distilled, dtype: bfloat16}}", "another kind of annotate.tagger has this key"),
         ("select: {budget: yes}", "budget is a number, and true is none"),
         ("seed: off", "seed is a number, and false is none"),
     ],
 )
-def test_a_key_that_is_there_twice_and_a_truth_for_a_number_are_refused(text: str, told: str) -> None:
+def test_what_a_config_does_not_mean_is_refused(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse_config(f"pool: {{path: pool}}\noutput: {{path: out}}\n{text}")
