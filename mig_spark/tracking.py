@@ -6,7 +6,6 @@ goes wrong there is a warning in one line: no selection fails because a tracking
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import importlib.util
 import itertools
@@ -116,7 +115,7 @@ def log_run(config: Config, ended: EndedRun, spark: SparkSession | None = None) 
 
     def log() -> None:
         try:
-            with _patient():
+            with _patient:
                 done.append(_log(address, wanted.experiment, ended, spark))
         except Exception as e:  # noqa: BLE001 - whatever MLflow and its stores raise: the run has ended well without it
             done.append(e)
@@ -156,16 +155,34 @@ def _line(error: Exception) -> str:
     return scrub(" ".join(str(error).split()))[:400] or type(error).__name__
 
 
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """MLflow's own settings by the environment, where nobody else has made them."""
-    mine = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
-    os.environ.update(mine)
-    try:
-        yield
-    finally:
-        for name in mine:
-            os.environ.pop(name, None)
+class _Patience:
+    """MLflow's own settings by the environment, where nobody else has made them, while a run is being logged.
+
+    The environment is the whole process's, and a run that was not waited for is still being logged when the next one
+    ends: the first sets them, and the last takes them away.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logging = 0
+        self._mine: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._logging:
+                self._mine = [name for name in _PATIENCE if name not in os.environ]
+                os.environ.update({name: _PATIENCE[name] for name in self._mine})
+            self._logging += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._logging -= 1
+            if not self._logging:
+                for name in self._mine:
+                    os.environ.pop(name, None)
+
+
+_patient = _Patience()
 
 
 def _log(address: str, experiment: str, ended: EndedRun, spark: SparkSession | None) -> str:

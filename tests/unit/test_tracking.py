@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib.util
 import json
@@ -25,7 +26,16 @@ from mig_spark.errors import ConfigError, DependencyError
 from mig_spark.lakehouse.runs import Run
 from mig_spark.masking import MASK
 from mig_spark.pipeline import STAGES, run_pipeline
-from mig_spark.tracking import EndedRun, log_run, metrics_of, parameters_of, see_that_runs_can_be_logged, tags
+from mig_spark.tracking import (
+    _PATIENCE,
+    EndedRun,
+    _patient,
+    log_run,
+    metrics_of,
+    parameters_of,
+    see_that_runs_can_be_logged,
+    tags,
+)
 
 REPORT = "<!doctype html><title>é</title>"
 
@@ -154,6 +164,16 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, monkeypatch: py
     see_that_runs_can_be_logged(config_of(tmp_path, None))
 
 
+@pytest.fixture(autouse=True)
+def all_logged() -> Iterator[None]:
+    """What a test has not waited for has ended before the next one looks at the environment."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "mig-spark tracking":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that takes connections and never answers."""
@@ -193,7 +213,7 @@ def _warning(config: Config, caplog: pytest.LogCaptureFixture) -> str:
     with caplog.at_level(logging.INFO, logger="mig_spark"):
         assert log_run(config, ended) is None
     assert time.monotonic() - before < 20
-    assert dict(os.environ) == environment or "did not answer" in caplog.text
+    assert dict(os.environ) == environment or "did not answer" in caplog.text, "its settings are taken away again"
     [line] = [record.getMessage() for record in caplog.records if record.name.startswith("mig_spark")]
     assert "\n" not in line
     assert line.startswith("run run-1 is not logged to MLflow at ")
@@ -218,6 +238,20 @@ def test_a_server_that_never_answers_is_not_waited_for(
 ) -> None:
     line = _warning(config_of(tmp_path, silent, wait_seconds=1), caplog)
     assert line.endswith("yet: it did not answer within tracking.wait_seconds, 1 s, and is not waited for")
+
+
+def test_mlflows_settings_are_there_until_the_last_run_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _PATIENCE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")  # the user's own
+    with contextlib.ExitStack() as late:
+        late.enter_context(_patient)  # a run that is not waited for
+        with contextlib.ExitStack() as next_one:
+            next_one.enter_context(_patient)
+            late.close()
+            found = {name: os.environ.get(name) for name in _PATIENCE}
+            assert found == {**_PATIENCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+    assert [name for name in _PATIENCE if name in os.environ] == ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
 
 
 def test_a_place_that_mlflow_cannot_use_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
