@@ -10,11 +10,11 @@ import base64
 import contextlib
 import datetime as dt
 import decimal
+import itertools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -177,7 +177,7 @@ def _look_at_all(found: Survey, files: list[FileInfo], config: PoolConfig, fs: F
 def _look_at_pieces(found: Survey, files: list[FileInfo], config: PoolConfig, fs: Files) -> None:
     """Look at pieces that are spread over the files, and estimate the number of records from them."""
     read = _read_pieces(fs, files, _PIECES, found.seen.limits.record_bytes)
-    if not read:
+    if not any(items for _, items, _, _ in read):
         found.add(None)
         found.notes.append("how many rows there are cannot be told: no whole record is in the pieces that were read")
         return
@@ -203,13 +203,13 @@ def _read_pieces(
         pieces: of all files together, but one of each file that is read.
 
     Returns:
-        Of each file with a record: the file, the records, about how many it has, and the bytes that were read.
+        Of each file that tells something: the file, whole records, about how many it has, and the bytes that were read.
     """
     chosen = _spread([file for file in files if file.size], _PIECES)
     read = []
     for file in chosen:
         items, used = _pieces_of(fs, file, max(1, pieces // len(chosen)), max_bytes)
-        if items:
+        if used:
             read.append((file, items, len(items) * file.size / used, used))
     return read
 
@@ -220,35 +220,40 @@ def _pieces_of(fs: Files, file: FileInfo, pieces: int, max_bytes: int) -> tuple[
     where = local_path(file)
     split = where is not None and not head.startswith(GZIP_MAGIC) and not is_array(peek(head))
     pieces = min(pieces, math.ceil(file.size / _PIECE_BYTES)) if split else 1
-    items: list[Line | Element | Fault] = []
-    used = 0.0
-    for k in range(pieces):
-        start = k * file.size // pieces
-        for size in (_PIECE_BYTES, _LARGE_PIECE_BYTES):
-            content = _bytes_of(where, start, size) if start and where else fs.head(file, min(file.size, size))
-            new, took = _whole_records(content, start > 0, start + len(content) >= file.size, max_bytes)
-            if new:
-                break
-        items += new
-        used += took
+    for size in (_PIECE_BYTES, _LARGE_PIECE_BYTES):
+        content = fs.head(file, min(file.size, size))
+        items, used = _whole_records(content, len(content) >= file.size, max_bytes)
+        if items:
+            break
+    starts = [k * file.size // pieces for k in range(1, pieces)]
+    for start, following in itertools.pairwise([*starts, file.size]):
+        end = min(start + _PIECE_BYTES, following)
+        items += _records_begun(str(where), start, end, max_bytes)
+        used += end - start
     return items, used
 
 
-def _bytes_of(path: str, start: int, size: int) -> bytes:
+def _records_begun(path: str, start: int, end: int, max_bytes: int) -> list[Line | Element | Fault]:
+    """The records of a file of JSON lines whose lines follow a line break in a range of its bytes.
+
+    A range inside a long line has none, and its bytes count all the same: so the estimate is fair to long lines. The
+    last of them is read as far as tells whether it is too long.
+    """
     with Path(path).open("rb") as stream:
         stream.seek(start)
-        return stream.read(size)
+        content = stream.read(end - start)
+        begin = content.find(b"\n") + 1
+        if not begin:
+            return []
+        return list(iter_file(content[begin:] + stream.readline(max_bytes + 2), "jsonl", max_bytes=max_bytes))
 
 
-def _whole_records(
-    content: bytes, cut_before: bool, to_the_end: bool, max_bytes: int
-) -> tuple[list[Line | Element | Fault], float]:
-    """The whole records of a piece of a file, and how many bytes of it they take.
+def _whole_records(content: bytes, to_the_end: bool, max_bytes: int) -> tuple[list[Line | Element | Fault], float]:
+    """The whole records of the beginning of a file, and how many bytes of it they take.
 
     Args:
-        content: the piece.
-        cut_before: it may begin inside a line.
-        to_the_end: it reaches the file's end.
+        content: the beginning.
+        to_the_end: it is the whole file.
         max_bytes: limit for a record.
     """
     text = _unzipped(content) if content.startswith(GZIP_MAGIC) else content
@@ -258,11 +263,8 @@ def _whole_records(
         if not to_the_end and found and isinstance(found[-1], Fault):
             found.pop()
         return found, share * sum(_bytes_in(item) + 2 for item in found)
-    begin = text.find(b"\n") + 1 if cut_before else 0
     end = len(text) if to_the_end else text.rfind(b"\n") + 1
-    if (cut_before and not begin) or end <= begin:
-        return [], 0.0
-    return list(iter_file(text[begin:end], "jsonl", max_bytes=max_bytes)), share * (end - begin)
+    return list(iter_file(text[:end], "jsonl", max_bytes=max_bytes)), share * end
 
 
 def _bytes_in(item: Line | Element | Fault) -> int:
@@ -307,7 +309,7 @@ def _rows_of(opened: Any, wanted: int) -> Iterator[dict[str, Any]]:
     each = wanted // max(1, len(groups)) + 1
     for group in groups:
         rows = (row for batch in opened.iter_batches(batch_size=each, row_groups=[group]) for row in batch.to_pylist())
-        yield from (plain_value(row) for row in islice(rows, each))
+        yield from (plain_value(row) for row in itertools.islice(rows, each))
 
 
 def plain_value(value: Any) -> Any:

@@ -21,8 +21,8 @@ from mig_spark import starter, survey
 from mig_spark.cli.base import cli
 from mig_spark.config import DEFAULT_MODEL, PoolConfig, load_config, parse_config
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.ingest.sources import find_parts
 from mig_spark.kernels.ingest.chat import parse_record
+from mig_spark.ingest.sources import find_parts
 from mig_spark.kernels.ingest.seen import Seen
 from mig_spark.starter import MULTILINGUAL, choose_tagger, describe_survey, starter_text, write_starter
 from mig_spark.survey import Survey, survey_pool
@@ -107,6 +107,28 @@ def test_the_rows_of_a_large_pool_are_estimated_from_pieces(form, tmp_path, monk
     if form == "lines":
         # pieces from the whole file, not from its beginning
         assert found.seen.usable > 3_000
+
+
+@pytest.mark.parametrize("long", [30_000, 300_000])
+def test_long_lines_among_short_ones_count_with_their_bytes(long, tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "_WHOLE_BYTES", 1000)
+    monkeypatch.setattr(survey, "_PIECE_BYTES", 5_000)
+    monkeypatch.setattr(survey, "_LOOKED_AT", 15_000)
+    draw = random.Random(3)
+    records = [
+        {
+            "id": f"r{k}",
+            "prompt": f"{k} {draw.random()}",
+            "completion": ANSWER * (long // 50 if k % 1_500 == 700 else 1),
+        }
+        for k in range(15_000)
+    ]
+    path = lines(tmp_path / "pool.jsonl", records)
+    config = PoolConfig(path=str(path), max_record_bytes=1 << 17)
+    found = survey.survey_parts(find_parts(None, config), config, None, keep=15_000)
+    assert 0.7 * 15_000 < found.rows < 1.3 * 15_000
+    ids = [row.id for row in found.seen.sample]
+    assert len(ids) == len(set(ids)), "no record is found by two pieces"
 
 
 def test_files_count_by_their_size_in_a_large_pool(tmp_path, monkeypatch):
