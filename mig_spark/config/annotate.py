@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
-from mig_spark.config.base import Section
+from mig_spark.config.base import Section, one_or_many
 from mig_spark.config.kinds import OneOf
 from mig_spark.plugins import SCORERS, TAGGERS
 
@@ -45,7 +45,7 @@ class ScoreConfig(Section):
     shrink_to: Literal["source", "pool"] = Field(
         "source", description="with a reliability below 1, which mean: that of the row's source, or that of all rows"
     )
-    control: Control | Literal["none"] | list[Control] = Field(
+    control: Annotated[Control | Literal["none"] | list[Control], WrapValidator(one_or_many)] = Field(
         "none",
         description="rank the score, last of all, among rows that are alike in this: their source, the length of their "
         "answers, their tokens, or several of these; for scores that follow it",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+
+from mig_spark.config.wording import in_words
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 #: Where the executors find a model, for descriptions of keys.
@@ -28,8 +31,35 @@ def number_or_auto(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
     except ValidationError as e:
-        number = next(err["msg"] for err in e.errors() if err["type"] != "literal_error")
-        raise ValueError(f"{number} (or give the word auto)") from None
+        number = next(in_words(err) for err in e.errors() if err["type"] != "literal_error")
+        raise ValueError(f"{number}, or the word auto") from None
+
+
+def one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """One message for a field that takes a text or a list of texts, where pydantic has one for each; a list is not
+    empty where its type says so.
+
+    Raises:
+        ValueError: the value is neither.
+    """
+    try:
+        return handler(value)
+    except ValidationError as e:
+        if any(err["type"] == "too_short" for err in e.errors()):
+            raise ValueError("the list is empty: name at least one") from None
+        choices = next((in_words(err) for err in e.errors() if err["type"] == "literal_error"), None)
+        raise ValueError(f"{choices}, or a list of these" if choices else "give text, or a list of texts") from None
+
+
+def heap_size(size: str) -> str:
+    """A size of a JVM's heap, as the JVM takes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"[1-9][0-9]*[kmgtKMGT]", size):
+        raise ValueError("give a number and k, m, g or t, such as 2g or 1500m")
+    return size
 
 
 def _alternatives(annotation: Any) -> set[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 
 from mig_spark.config.base import Section
 from mig_spark.config.run import Config
+from mig_spark.config.wording import in_words
 from mig_spark.errors import ConfigError
 from mig_spark.masking import MASK, mask_secrets
 from mig_spark.scrub import remember_settings
@@ -22,8 +25,13 @@ _S = TypeVar("_S", bound=Section)
 _WHERE = ("output", "spark", "tracking")
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """A safe YAML reader that refuses a mapping with a repeated key, where PyYAML silently keeps the last value."""
+#: Integers that YAML 1.1 reads to another base than the one in which people write: octal, and base 60.
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+
+
+class _Reader(yaml.SafeLoader):
+    """A safe YAML reader that refuses what PyYAML silently takes for something else: a key that is there twice (the
+    last one counts), 010 (eight) and 60:30 (3630)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build the mapping of a YAML node.
@@ -42,8 +50,21 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _number_of(read: Callable[[_Reader, yaml.ScalarNode], float], reader: _Reader, node: yaml.ScalarNode) -> float:
+    value = read(reader, node)
+    if _OTHER_BASE.fullmatch(node.value):
+        base = 60 if ":" in node.value else 8
+        told = f"{node.value[:20]} is YAML's way to write {value} to the base {base}: write {value}, or text in quotes"
+        raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+    return value
+
+
+for _tag, _usual in (("int", yaml.SafeLoader.construct_yaml_int), ("float", yaml.SafeLoader.construct_yaml_float)):
+    _Reader.add_constructor(f"tag:yaml.org,2002:{_tag}", partial(_number_of, _usual))
+
+
 def _read(text: str) -> Any:
-    return yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a SafeLoader
+    return yaml.load(text, Loader=_Reader)  # noqa: S506 - a SafeLoader
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -154,6 +175,8 @@ def _override(plain: dict[str, Any], text: str) -> None:
         here = nxt
     try:
         here[parts[-1]] = _number(_read(value))
+    except yaml.constructor.ConstructorError as e:
+        raise ConfigError(f"--set {_shown(text)}: {e.problem}") from None
     except yaml.YAMLError:
         raise ConfigError(f"--set {_shown(text)}: what is after = is not a YAML value") from None
 
@@ -196,7 +219,11 @@ def _explain(err: dict[str, Any], kind: type[Section]) -> str:
         return f"unknown key {name!r}{_hint(whole, kind)}"
     if err["type"] == "missing":
         return f"{name!r} is missing"
-    return f"{name}{_given(name, whole, err.get('input'))}: {err['msg'].removeprefix('Value error, ')}"
+    if whole[-1:] == ["[key]"]:
+        return f"{'.'.join(whole[:-2])} has no {whole[-2]!r}: {in_words(err)}"
+    keys = _keys_of(whole, kind)[1] if err["type"] in ("model_type", "model_attributes_type") else []
+    more = f"; {name} has {', '.join(keys)}" if 0 < len(keys) <= _FEW_KEYS else ""
+    return f"{name}{_given(name, whole, err.get('input'))}: {in_words(err)}{more}"
 
 
 def _hides(name: str, parts: Iterable[str]) -> bool:
@@ -207,28 +234,33 @@ def _given(name: str, loc: list[str], value: Any) -> str:
     """What was given, short; nothing where a key may stand in the wrong place, or where a secret was masked."""
     if isinstance(value, (dict, list)) or _hides(name, loc):
         return ""
-    shown = repr(mask_secrets(value, key=name))
+    shown = "null" if value is None else repr(mask_secrets(value, key=name))
     return f" = {shown if len(shown) < 80 else shown[:77] + '...'}"
 
 
 def _hint(whole: list[str], kind: type[Section]) -> str:
     """What the user may have meant by an unknown key: the nearest key of its section; of all sections, where it stands
     at the top; else the keys that the section has, if they are few."""
-    paths = _key_paths(kind)
-    section: tuple[str, ...] = ()
-    for part in whole[:-1]:
-        # numbers of list items and names of kinds are no keys
-        section = (*section, part) if (*section, part) in paths else section
-    here = sorted(path[-1] for path in paths if path[:-1] == section)
+    section, here = _keys_of(whole[:-1], kind)
     if whole[-1] in here:
         return f": another kind of {'.'.join(section)} has this key, the one that is given does not"
     if near := difflib.get_close_matches(whole[-1], here, n=1):
         return f", did you mean {near[0]!r}?"
     if section:
         return f": {'.'.join(section)} has {', '.join(here)}" if 0 < len(here) <= _FEW_KEYS else ""
-    places = {path[-1]: ".".join(path) for path in sorted(paths, key=lambda path: (-len(path), path))}
+    places = {path[-1]: ".".join(path) for path in sorted(_key_paths(kind), key=lambda path: (-len(path), path))}
     near = difflib.get_close_matches(whole[-1], places, n=1)
     return f", did you mean {places[near[0]]!r}?" if near else ""
+
+
+def _keys_of(names: list[str], kind: type[Section]) -> tuple[tuple[str, ...], list[str]]:
+    """The section that names lead to, and its keys."""
+    paths = _key_paths(kind)
+    section: tuple[str, ...] = ()
+    for part in names:
+        # numbers of list items and names of kinds are no keys
+        section = (*section, part) if (*section, part) in paths else section
+    return section, sorted(path[-1] for path in paths if path[:-1] == section)
 
 
 def _key_paths(kind: type[Section]) -> set[tuple[str, ...]]:

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from mig_spark.config.annotate import AnnotateConfig
-from mig_spark.config.base import Section
+from mig_spark.config.base import Section, heap_size, one_or_many
 from mig_spark.config.evaluate import EvaluateConfig
 from mig_spark.config.kinds import OneOf
 from mig_spark.config.labels import GraphConfig, VocabularyConfig
@@ -27,7 +27,7 @@ _DECIDES_NOTHING = ("spark", "output", "lock", "report", "evaluate", "tracking")
 class PoolConfig(Section):
     """Where the rows come from and how to read them."""
 
-    path: str | list[str] = Field(
+    path: Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(one_or_many)] = Field(
         description="file, folder, glob, Delta path or catalog table; or a list of them", examples=["data/pool.jsonl"]
     )
     format: Literal["auto", "delta", "parquet", "jsonl", "json"] = Field(
@@ -159,7 +159,9 @@ class SparkConfig(Section):
         description="address of a Spark Connect server, sc://HOST:PORT, or local[N] for one that this process starts; "
         "null: that in the variable SPARK_REMOTE, else a classic session",
     )
-    driver_memory: str = Field("2g", description="heap of the local driver's JVM, as Spark writes sizes")
+    driver_memory: Annotated[str, AfterValidator(heap_size)] = Field(
+        "2g", description="heap of the local driver's JVM: a number and k, m, g or t"
+    )
     jars_dir: str | None = Field(
         None, description="folder with the jars of Delta and GraphFrames; null: they come from a Maven repository"
     )
@@ -240,6 +242,8 @@ class Config(Section):
     spark: SparkConfig = Field(SparkConfig(), description="the local session; others are taken as they are")
     seed: int = Field(
         0,
+        ge=0,
+        lt=2**63,
         description="seed of the random selection that a certificate compares with, of induce, and of "
         "graph.threshold: auto; strategies, and what select chooses from the pool, have select.seed",
     )

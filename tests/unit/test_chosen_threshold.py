@@ -212,8 +212,8 @@ def test_labels_of_one_vector_are_no_graph() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"threshold": "atuo"}, r"graph.threshold = 'atuo': .*number.*or give the word auto"),
-        ({"threshold": 1.5}, r"graph.threshold = 1.5: Input should be less than or equal to 1 \(or"),
+        ({"threshold": "atuo"}, r"graph.threshold = 'atuo': .*number.*or the word auto"),
+        ({"threshold": 1.5}, r"graph.threshold = 1.5: give at most 1, or the word auto"),
         ({"threshold": "auto", "edges_path": "e.jsonl"}, "edges_path brings edges without them"),
         ({"threshold": "auto", "edges": "cooccurrence"}, "embeds no label"),
     ],

@@ -77,9 +77,21 @@ def test_a_sample_is_not_written_over_what_it_reads(tmp_path: Path) -> None:
         ("graph: {threshold: on}", "threshold is a number, and true is none"),
         ("annotate: {tagger: {kind: distilled, dtype: bfloat16}}", "another kind of annotate.tagger has this key"),
         ("select: {budget: yes}", "budget is a number, and true is none"),
+        ("select: {budget: 010}", r"010 is YAML's way to write 8 to the base 8: write 8, or text in quotes \(line 3"),
+        ("lock: {ttl_minutes: 60:30}", "60:30 is YAML's way to write 3630 to the base 60"),
+        ("select: {norm: 1:30.5}", "1:30.5 is YAML's way to write 90.5 to the base 60"),
         ("seed: off", "seed is a number, and false is none"),
     ],
 )
 def test_what_a_config_does_not_mean_is_refused(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse_config(f"pool: {{path: pool}}\noutput: {{path: out}}\n{text}")
+
+
+def test_numbers_are_read_as_people_write_them() -> None:
+    def seed(text: str) -> int:
+        return parse_config("pool: {path: pool}\noutput: {path: out}", [f"seed={text}"]).seed
+
+    assert [seed("0"), seed("7"), seed("1_000"), seed("0x10")] == [0, 7, 1000, 16]
+    with pytest.raises(ConfigError, match=r"--set 'seed=0_7': 0_7 is YAML's way to write 7 to the base 8"):
+        seed("0_7")

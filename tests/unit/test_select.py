@@ -218,7 +218,11 @@ def test_edges_and_label_parameters_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"normalize": "Sender"}, ConfigError, "normalize = 'Sender': Input should be 'receiver' or 'sender'"),
+        (
+            {"normalize": "Sender"},
+            ConfigError,
+            "normalize = 'Sender': give 'receiver' or 'sender'; did you mean 'sender'",
+        ),
         ({"gain": "Exact"}, ConfigError, "gain = 'Exact'"),
         ({"threshold": 2.0}, ConfigError, "threshold = 2.0"),
         ({"quotas": {"colum": "x"}}, ConfigError, "unknown key 'quotas.colum', did you mean 'column'"),

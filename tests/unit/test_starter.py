@@ -21,8 +21,8 @@ from mig_spark import starter, survey
 from mig_spark.cli.base import cli
 from mig_spark.config import DEFAULT_MODEL, PoolConfig, load_config, parse_config
 from mig_spark.errors import ConfigError, InputError
-from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.ingest.sources import find_parts
+from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.kernels.ingest.seen import Seen
 from mig_spark.starter import MULTILINGUAL, choose_tagger, describe_survey, starter_text, write_starter
 from mig_spark.survey import Survey, survey_pool
