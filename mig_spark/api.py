@@ -38,7 +38,7 @@ from mig_spark.labels.edges import (
 )
 from mig_spark.labels.label_graph import LabelGraph, graph_of
 from mig_spark.lakehouse.sql import quote
-from mig_spark.selection.arrow_rows import ArrowRows, as_arrow
+from mig_spark.selection.arrow_rows import ArrowRows, as_arrow, of_pandas
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.strategy import Strategy
@@ -221,10 +221,10 @@ def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame
     if twice := sorted({name for name in wanted.values() if columns.count(name) > 1}):
         raise ContractError(f"cannot select from this table: more than one column has the name {twice[0]!r}")
     there = {role: name for role, name in wanted.items() if name in columns}
-    if missing := [name for role, name in names.items() if role not in there]:
+    if missing := [name for role, name in wanted.items() if role not in there and role in (*names, *more)]:
+        has = ", ".join(map(str, df.columns if of_pandas(df) else columns))
         raise ContractError(
-            f"cannot select from this table: no column {', '.join(map(repr, missing))} "
-            f"(it has {', '.join(map(str, columns))})"
+            f"cannot select from this table: no column {', '.join(map(repr, missing))} (it has {has or 'none'})"
         )
     if not spark:
         return ArrowRows.of(table.select(list(there.values())).rename_columns(list(there)), config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Writer:
     step: str = "-"
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     commits: dict[str, int] = field(default_factory=dict)
+    asked_ms: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     guard: Callable[[], None] | None = None
 
@@ -40,12 +42,14 @@ class Writer:
         """The mark of the next commit of this step to a table, which no other commit has."""
         app = self._app(table)
         self.commits[app] = self.commits.get(app, 0) + 1
+        self.asked_ms[app] = time.time_ns() // 1_000_000
         return f"{app}#{self.commits[app]}"
 
-    def last_commit(self, table: str) -> str | None:
-        """The mark of this step's last commit to a table, as its metadata has it; None where there is none."""
+    def last_commit(self, table: str) -> tuple[str, int] | None:
+        """The mark of this step's last commit to a table, as its metadata has it, and when it was asked for, in
+        milliseconds since 1970 UTC; None where there is none."""
         app = self._app(table)
-        return f"{app}#{self.commits[app]}" if app in self.commits else None
+        return (f"{app}#{self.commits[app]}", self.asked_ms[app]) if app in self.commits else None
 
     def _app(self, table: str) -> str:
         return f"mig-spark/{self.run_id}.{self.attempt}/{self.step}/{table}"

@@ -151,13 +151,19 @@ class Store:
         return self.commits(table, 1)[0]
 
     def newest_of_step(self, table: Table) -> Commit:
-        """The table's newest commit at the end of this step; a warning is logged where this step's last commit is not
-        in the table's history."""
-        newest, mark = self.newest(table), self.writer.last_commit(table.name)
-        if mark and mark != newest.mark and mark not in (c.mark for c in self.commits(table, _FOLLOWING)):
+        """The table's newest commit at the end of this step; a warning is logged where others have made so many after
+        this step's last one that it is not seen any more.
+
+        Delta makes no commit of a write that changes nothing, such as no rows into an empty table: then the newest one
+        is older than that write.
+        """
+        newest, last = self.newest(table), self.writer.last_commit(table.name)
+        if last is None or last[0] == newest.mark or newest.ms < last[1]:
+            return newest
+        if last[0] not in (c.mark for c in self.commits(table, _FOLLOWING)):
             logger.warning(
                 "%s: commit %s is not among the last %d, the newest is version %d: others write this table",
-                table.name, mark, _FOLLOWING, newest.version,
+                table.name, last[0], _FOLLOWING, newest.version,
             )  # fmt: skip
         return newest
 

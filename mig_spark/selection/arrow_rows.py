@@ -134,13 +134,14 @@ def _arrow_of(frame: Any, columns: Collection[str] | None) -> pa.Table | None:
         return pa.Table.from_batches([frame])
     if isinstance(frame, pa.Table):
         return frame
-    if hasattr(frame, "columns") and _of_pandas(frame):
+    if hasattr(frame, "columns") and of_pandas(frame):
         wanted = frame if columns is None else frame.loc[:, [name in columns for name in frame.columns]]
         return pa.Table.from_pandas(wanted, preserve_index=False)
     return pa.table(frame) if hasattr(frame, "__arrow_c_stream__") else None
 
 
-def _of_pandas(value: Any) -> bool:
+def of_pandas(value: Any) -> bool:
+    """Whether it is a table or column of pandas; pandas is not imported."""
     return type(value).__module__.partition(".")[0] == "pandas"
 
 
@@ -163,7 +164,7 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
     elif hasattr(ids, "columns") or hasattr(ids, "schema"):
         values = _id_column(as_arrow(ids, {"id"}))
     elif isinstance(ids, Iterable) and not isinstance(ids, Mapping | bytes):
-        found = ids.dropna() if _of_pandas(ids) and hasattr(ids, "dropna") else ids
+        found = ids.dropna() if of_pandas(ids) and hasattr(ids, "dropna") else ids
         values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in found]
     else:
         kind = type(ids).__name__

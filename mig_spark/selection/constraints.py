@@ -74,6 +74,7 @@ class Prepared:
         first: rows that are taken first, in order: those that must be, then those that an earlier run took.
         forced: how many of them must be.
         at_forced: the constraints after those.
+        held_back: which lists have taken rows out of the pool, of exclude and given.
     """
 
     rows: PoolRows
@@ -83,6 +84,7 @@ class Prepared:
     first: pa.Table | None
     forced: int
     at_forced: Constraints
+    held_back: tuple[str, ...] = ()
 
     def labels(self, packed: list[str]) -> list[str]:
         """Sorted labels of the rows left and of those that were set aside."""
@@ -113,12 +115,13 @@ def prepare(
         ContractError: a column is missing.
         InputError: an included id is not in the pool or cannot be used, or a quota or the budget cannot be met.
     """
+    whole, held_back = rows, tuple(name for name, ids in (("exclude", exclude), ("given", given)) if ids is not None)
     if exclude is not None:
         rows = rows.without(exclude, "exclude")
     told = None if given is None else _rows_of(rows, given, "given", strict=False)
     if told is not None:
         rows = rows.without(told["id"], "given")
-    first, forced = _taken_first(rows, include, keep, resume)
+    first, forced = _taken_first(rows, whole, include, keep, resume)
     budget = NO_LIMIT if config.budget is None else config.budget
     quotas = config.quotas and config.quotas.of(_shared(config, budget))
     constraints, classes = _limits(rows, config, quotas, budget)
@@ -128,7 +131,7 @@ def prepare(
     if first is not None:
         _spend(constraints, first.slice(forced), classes, quotas)
         rows = rows.without(first["id"], "include")
-    return Prepared(rows, classes, constraints, told, first, forced, at_forced)
+    return Prepared(rows, classes, constraints, told, first, forced, at_forced, held_back)
 
 
 def _shared(config: SelectConfig, budget: int) -> float:
@@ -148,7 +151,9 @@ def see_that_there_are_rows(counts: dict[str, Any], work: Prepared) -> None:
     """
     if counts["rows"] == 0 and work.first is None:
         told = ", ".join(f"{n} x {why}" for why, n in counts["rejected"].items())
-        raise InputError(f"no usable row to select from ({told or 'the pool is empty'})")
+        lists = " and ".join(work.held_back)
+        none = f"the pool has no row that is not in {lists}" if lists else "the pool is empty"
+        raise InputError(f"no usable row to select from ({told or none})")
 
 
 def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> None:
@@ -183,8 +188,12 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
         )
 
 
-def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool) -> pa.Table:
+def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool, whole: PoolRows | None = None) -> pa.Table:
     """The usable rows with these ids, in order of id.
+
+    Args:
+        strict: all of them must be there.
+        whole: the pool before `exclude` and `given`, for messages.
 
     Raises:
         InputError: `strict`, and an id is not in the pool or its row cannot be used; an id is in the pool twice.
@@ -197,7 +206,10 @@ def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool) -> pa.Table:
     names = set(wanted)
     missing = sorted(names.difference(found["id"].to_pylist()))
     if missing:
-        told = [f"{i!r}: {REASONS[why[i]] if i in why else 'not in the pool'}" for i in missing[:_SHOWN]]
+        gone = [i for i in missing[:_SHOWN] if i not in why]
+        held = set(whole.find(gone, what)[0]["id"].to_pylist()) if whole is not None and gone else set()
+        absent = {i: "in exclude or given too" if i in held else "not in the pool" for i in gone}
+        told = [f"{i!r}: {absent.get(i) or REASONS[why[i]]}" for i in missing[:_SHOWN]]
         shown = ", ".join(told) + (", ..." if len(missing) > _SHOWN else "")
         words = f"{len(missing)} of {len(names)} ids in {what} are not among the pool's usable rows ({shown})"
         if strict:
@@ -222,7 +234,7 @@ def refuse_repeated(ids: list[Any]) -> None:
 
 
 def _taken_first(
-    rows: PoolRows, include: Any, keep: Sequence[Any], resume: Sequence[Any]
+    rows: PoolRows, whole: PoolRows, include: Any, keep: Sequence[Any], resume: Sequence[Any]
 ) -> tuple[pa.Table | None, int]:
     """The rows of `keep` in its order, then those of `include` by id, and how many that is; then the rest of `resume`.
 
@@ -230,22 +242,22 @@ def _taken_first(
     """
     parts = []
     if len(keep):
-        parts.append(_in_order(rows, keep, "the selection that is extended"))
+        parts.append(_in_order(rows, whole, keep, "the selection that is extended"))
     if include is not None:
-        found = _rows_of(rows, include, "include", strict=True)
+        found = _rows_of(rows, include, "include", strict=True, whole=whole)
         kept = parts[0]["id"] if parts else pa.chunked_array([], found.schema.field("id").type)
         parts.append(found.filter(pc.invert(pc.is_in(found["id"], value_set=kept))))
     forced = sum(part.num_rows for part in parts)
     there = {i for part in parts for i in part["id"].to_pylist()}
     left = [i for i in resume if i not in there]
     if left:
-        parts.append(_in_order(rows, left, "the saved selection"))
+        parts.append(_in_order(rows, whole, left, "the saved selection"))
     return (pa.concat_tables(parts) if parts else None), forced
 
 
-def _in_order(rows: PoolRows, ids: Sequence[Any], what: str) -> pa.Table:
+def _in_order(rows: PoolRows, whole: PoolRows, ids: Sequence[Any], what: str) -> pa.Table:
     """The rows with these ids, in their order."""
-    found = _rows_of(rows, ids, what, strict=True)
+    found = _rows_of(rows, ids, what, strict=True, whole=whole)
     place = {name: k for k, name in enumerate(ids)}
     return found.take(pa.array(np.argsort([place[i] for i in found["id"].to_pylist()], kind="stable")))
 

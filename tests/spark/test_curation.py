@@ -423,6 +423,8 @@ def test_commits_are_read_from_the_log_as_delta_tells_them(spark, tmp_path, capl
     # its metadata is longer than what is read of a commit first
     store.write(ANNOTATED_CHUNK, rows, told={"long": "x" * 100_000})
     assert store.newest_of_step(ANNOTATED_CHUNK).version == 1
+    store.write(LABELS, spark.createDataFrame([], LABELS.ddl()))
+    assert store.newest_of_step(LABELS).version == 0, "of no rows into an empty table there is no commit"
     assert not caplog.records
     for _ in range(6):
         rows.write.format("delta").mode("append").save(store.location(ANNOTATED_CHUNK))

@@ -242,7 +242,13 @@ def test_edges_and_label_parameters_from_files(tmp_path):
         ({"exclude": ["\ud800"]}, InputError, "the pool's ids are text"),
         ({"exclude": "no-such-file.txt"}, InputError, "exclude = no-such-file.txt: No such file.*go into a list"),
         ({"id": "origin", "quotas": {"column": "id"}}, ConfigError, "rename the column"),
-        ({"include": ["r0001"], "exclude": ["r0001"]}, InputError, "rows of exclude and given cannot be included"),
+        (
+            {"include": ["r0001"], "exclude": ["r0001"]},
+            InputError,
+            "'r0001': in exclude or given too.*cannot be included",
+        ),
+        ({"include": ["r0001", "no"], "given": ["r0001"]}, InputError, "'no': not in the pool, 'r0001': in exclude or"),
+        ({"quotas": {"column": "nope"}}, ContractError, r"no column 'nope' \(it has id, labels, score"),
     ],
 )
 def test_what_cannot_be_is_told(options, error, says):
@@ -331,6 +337,11 @@ def test_only_the_columns_that_are_needed_are_looked_at():
 
 
 def test_frames_at_the_edges():
+    pool = table_of(medium(4))
+    with pytest.raises(InputError, match="the pool has no row that is not in exclude"):
+        select(pool, 3, exclude=pool["id"])
+    with pytest.raises(ContractError, match=r"no column 'id', 'labels', 'score' \(it has none\)"):
+        select(pd.DataFrame(), 3)
     with pytest.raises(InputError, match="the pool is empty"):
         select(table_of(medium(2)).to_pandas().head(0), 3)
     with pytest.raises(InputError, match="2 x id is missing"):
