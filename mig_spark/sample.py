@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.config import PAPER_THRESHOLD, PoolConfig, SelectConfig
@@ -163,7 +164,14 @@ def sample(
             graph = GraphMaker(spark, options)
             chosen: Selection = select_rows(pool.rows, graph.source(), options.select)
             clock.lap("select")
-            keys = chosen.to_arrow().select(["rank", "id"])
+            table = chosen.to_arrow()
+            nothing = chosen.objective is not None and len(table) and not pc.max(table["gain"]).as_py()
+            if nothing and options.valid_tag_path and chosen.counts.get("labels_left_out"):
+                logger.warning(
+                    "no row was better than another, so the first ones are taken: none with a score above 0 has a "
+                    "label of --valid-tag-path = %s", options.valid_tag_path,
+                )  # fmt: skip
+            keys = table.select(["rank", "id"])
             write_lines(map(one_line, pool.records(keys)), options.out, spark)
             clock.lap("write")
     finally:

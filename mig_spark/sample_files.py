@@ -30,7 +30,7 @@ from mig_spark.kernels.ingest.annotated_parquet import ParquetPiece, are_records
 from mig_spark.kernels.ingest.records import Piece
 from mig_spark.lakehouse.files import is_remote
 from mig_spark.lakehouse.local_files import FileInfo
-from mig_spark.lakehouse.lookup import may_be_table
+from mig_spark.lakehouse.lookup import may_be_table, names_file
 from mig_spark.lakehouse.memory import available_cores, available_memory
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _files_of(source: str) -> list[PoolFiles]:
     try:
         parts = find_parts(None, PoolConfig(path=source))
     except InputError:
-        if may_be_table(source):
+        if may_be_table(source) and not names_file(source):
             # with a catalog it may be a table
             raise _NeedsSparkError(f"{source} may be a table of a catalog") from None
         raise

@@ -165,7 +165,10 @@ def write_rows(
     rows = rows.withColumn("labels", labels_with_groups(_GROUPS, tagger.most_labels())).drop(_GROUPS)
     counts: dict[str, Any] = write_changes(store, ANNOTATED, rows)
     logger.info(
-        "table annotated: %d rows new, %d changed, %d gone", counts["inserted"], counts["updated"], counts["deleted"]
+        "table annotated: %d rows new, %d changed in any column, %d gone",
+        counts["inserted"],
+        counts["updated"],
+        counts["deleted"],
     )
     keep_groups(store, groups)
     if groups is not None:

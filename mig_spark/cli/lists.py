@@ -70,13 +70,16 @@ _SIM_THRESHOLD = "Similarities below it count as 0. Default: 0.9; edges of --lab
     "--label-graph-type", default="sim", metavar="sim", callback=_similarity_only, expose_value=False,
     help="Labels are joined by the similarity of their embeddings; there is no other type.",
 )  # fmt: skip
-@click.option("--sim-threshold", type=float, help=_SIM_THRESHOLD)
+@click.option("--sim-threshold", type=click.FloatRange(-1, 1), help=_SIM_THRESHOLD)
 @click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
 @click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
 @click.option("--phi-alpha", default=1.0, show_default=True, help="exp: phi'(x) = alpha exp(-alpha x).")
 @click.option("--phi-a", default=1e-6, show_default=True, help="pow: phi(x) = (x + a)^b.")
 @click.option("--phi-b", default=0.8, show_default=True)
-@click.option("--prop-weight", default=1.0, show_default=True, help="Weight of the label graph's edges.")
+@click.option(
+    "--prop-weight", default=1.0, type=click.FloatRange(0, 1e100), show_default=True,
+    help="Weight of the label graph's edges.",
+)  # fmt: skip
 @click.option(
     "--norm/--no-norm", default=False, show_default=True, help="Divide a row's score by its number of labels."
 )
@@ -157,12 +160,14 @@ def _session_unless(here: bool, driver_memory: str) -> Iterator[SparkSession | N
 @click.option("--valid-tag-path", metavar="FILE", help="JSON list of labels; others are left out.")
 @click.option("--label-graph", metavar="EDGES", help="A file or table with src, dst, weight.")
 @click.option("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2", show_default=True)
-@click.option("--sim-threshold", type=float, help=_SIM_THRESHOLD)
+@click.option("--sim-threshold", type=click.FloatRange(-1, 1), help=_SIM_THRESHOLD)
 @click.option("--phi-type", default="pow", show_default=True, type=click.Choice(["pow", "exp"]))
 @click.option("--phi-alpha", default=1.0, show_default=True, help="As for `sample`.")
 @click.option("--phi-a", default=1e-6, show_default=True, help="As for `sample`.")
 @click.option("--phi-b", default=0.8, show_default=True)
-@click.option("--prop-weight", default=1.0, show_default=True, help="Weight of the edges.")
+@click.option(
+    "--prop-weight", default=1.0, type=click.FloatRange(0, 1e100), show_default=True, help="Weight of the edges."
+)
 @click.option("--norm/--no-norm", default=False, show_default=True, help="As for `sample`.")
 @click.option("--gain", default="gradient", show_default=True, type=click.Choice(["gradient", "exact"]))
 @click.option("--tolerance", default=0.0, show_default=True, help="Relative; 1e-6 for a tool that computes in float32.")
@@ -179,6 +184,11 @@ def verify(selection: str | None, config_path: str | None, overrides: Sequence[s
         raise click.UsageError("give --pool and SELECTION, or --config")
     if config_path is None and selection is None:
         raise click.UsageError("give the SELECTION to check")
+    if config_path is None and overrides:
+        raise click.UsageError("--set overrides a value of --config, which is not given")
+    if config_path is not None and (also := [n for n in given if n != "tolerance" and _is_set(n)]):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in also)
+        raise click.UsageError(f"with --config the config says how the run selected: leave out {named}")
     tell_unused_model(given)
     config = read_config(config_path, overrides) if config_path else None
     with open_session(config.spark if config else None) as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,9 +23,11 @@ class PastRun:
 
     Attributes:
         run_id, status, command, error: as in the table `runs`.
-        started_at, ended_at: UTC.
+        started_at, ended_at: UTC; with the report, which is made after the run is on record.
         seconds: wall seconds by stage; of stages that were skipped, 0.
-        counts: rows after each step, as the summary has them: read, pool, annotated, labels, selected, ...
+        counts: rows after each step, as the summary has them: read, pool, annotated, labels, selected, ...; `moved`
+            where the run extended a selection or replaced one: how many rows it had before, kept, entered, left, and
+            what for.
         certificate, config, versions, inputs: as in `runs`, decoded; secrets are masked there already.
         paid: what endpoints were asked when this run annotated: `requests`, `prompt_tokens`, `completion_tokens`, and
             `dollars` where a price is known; empty where it asked none. Of a run that failed then, what was asked by
@@ -74,27 +76,42 @@ def past_runs(
     if run_id is not None:
         rows = rows.where(sf.col("run_id") == run_id)
     lines = [row.asDict() for row in (rows if last is None else rows.limit(last)).collect()]
-    paid = _paid(store, [line["run_id"] for line in lines])
-    found = [_past_run(line, paid.get(line["run_id"], {}), price) for line in lines]
+    done = _done(store, [line["run_id"] for line in lines])
+    found = [_past_run(line, done.get(line["run_id"], _Done()), price) for line in lines]
     if not found and run_id is not None:
         raise InputError(f"no run {run_id!r} is on record: `mig-spark runs` lists those that are")
     return found
 
 
-def _paid(store: Store, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What endpoints were asked by the runs of these names that came to the end of annotating. A run's own record has
-    the counts of stages that it passed over too, the record of a finished stage has those of the run that did it."""
+@dataclass
+class _Done:
+    """What the records of a run's finished stages know beside the run's own: that one has the counts of stages that
+    were passed over too, and is written before the report, which reads it.
+
+    Attributes:
+        paid: what endpoints were asked by a run that came to the end of annotating; empty where it did not.
+        report: seconds that the report took; None where the run made none.
+    """
+
+    paid: dict[str, float] = field(default_factory=dict)
+    report: float | None = None
+
+
+def _done(store: Store, names: Sequence[str]) -> dict[str, _Done]:
+    """The same of the runs of these names."""
     from pyspark.sql import functions as sf
 
     if not store.exists(FINISHED):
         return {}
-    done = store.read(FINISHED).where(sf.col("run_id").isin(list(names)) & (sf.col("stage") == "annotate"))
-    found: dict[str, dict[str, float]] = {}
-    for row in done.select("run_id", "counts").collect():
+    rows = store.read(FINISHED).where(sf.col("run_id").isin(list(names)) & sf.col("stage").isin("annotate", "report"))
+    found: dict[str, _Done] = {}
+    for row in rows.select("run_id", "stage", "counts", "seconds").collect():
+        told = found.setdefault(row["run_id"], _Done())
+        if row["stage"] == "report":
+            told.report = (told.report or 0.0) + row["seconds"]
+            continue
         counts = json.loads(row["counts"])
-        told = found.setdefault(row["run_id"], dict.fromkeys(PAID, 0))
-        for name in PAID:
-            told[name] += counts.get(name) or 0
+        told.paid = {name: told.paid.get(name, 0) + (counts.get(name) or 0) for name in PAID}
     return found
 
 
@@ -113,7 +130,7 @@ def _prices(section: BaseModel) -> Iterator[Any]:
             yield from _prices(value)
 
 
-def _past_run(row: dict[str, Any], finished: dict[str, float], price: tuple[float, float] | None) -> PastRun:
+def _past_run(row: dict[str, Any], done: _Done, price: tuple[float, float] | None) -> PastRun:
     decoded = {
         name: json.loads(row[name] or "{}") for name in ("seconds", "certificate", "config", "versions", "inputs")
     }
@@ -122,12 +139,17 @@ def _past_run(row: dict[str, Any], finished: dict[str, float], price: tuple[floa
     plain |= {name: row[name] and row[name].astimezone(dt.timezone.utc) for name in ("started_at", "ended_at")}
     counts = json.loads(row["counts"] or "{}")
     # a run that failed, and was done under the same name by another try, has a record of each
-    paid = dict(counts.get(UNFINISHED, finished))
+    paid = dict(counts.get(UNFINISHED, done.paid))
     if not paid.get("requests"):
         paid = {}
     elif price is not None:
         paid["dollars"] = (price[0] * paid["prompt_tokens"] + price[1] * paid["completion_tokens"]) / 1e6
-    return PastRun(**plain, **decoded, counts=flat_counts(counts), paid=paid)
+    if done.report is not None:
+        decoded["seconds"]["report"] = done.report
+        plain["ended_at"] = plain["ended_at"] and plain["ended_at"] + dt.timedelta(seconds=done.report)
+    moved = counts.get("select", {}).get("moved")
+    flat = {**flat_counts(counts), **({"moved": moved} if moved else {})}
+    return PastRun(**plain, **decoded, counts=flat, paid=paid)
 
 
 def describe_runs(runs: Sequence[PastRun]) -> str:
@@ -171,15 +193,23 @@ def describe_run(run: PastRun) -> str:
         f"  {'stages' if k == 0 else '':<12} {name}: {took:,.1f} s"
         for k, (name, took) in enumerate(run.seconds.items())
     ]
-    rejected = run.counts.get("rejected") or {}
-    counts = {name: n for name, n in run.counts.items() if isinstance(n, int)}
-    lines += [f"  {'rows' if k == 0 else '':<12} {name}: {n:,}" for k, (name, n) in enumerate(counts.items())]
-    lines += [f"  {'rejected' if k == 0 else '':<12} {why}: {n:,}" for k, (why, n) in enumerate(rejected.items())]
+    for title, counts in (
+        ("rows", run.counts),
+        ("kinds", run.counts.get("kinds")),
+        ("rejected", run.counts.get("rejected")),
+        ("moved", run.counts.get("moved")),
+        ("left for", (run.counts.get("moved") or {}).get("left_because")),
+    ):
+        told = [(name, n) for name, n in (counts or {}).items() if isinstance(n, (int, float))]
+        lines += [f"  {title if k == 0 else '':<12} {name}: {n:,}" for k, (name, n) in enumerate(told)]
     if run.paid:
         lines.append(f"  {'asked':<12} {_cost(run.paid)}")
-    told = ("strategy", "engine", "rounds", "objective", "upper_bound", "random_objective", "ids_sha256")
-    facts = [(name, run.certificate[name]) for name in told if run.certificate.get(name) is not None]
-    lines += [f"  {'certificate' if k == 0 else '':<12} {name}: {value}" for k, (name, value) in enumerate(facts)]
+    named = ("strategy", "engine", "rounds", "kept", "objective", "upper_bound", "random_objective", "ids_sha256")
+    facts = [(name, run.certificate[name]) for name in named if run.certificate.get(name) is not None]
+    lines += [
+        f"  {'certificate' if k == 0 else '':<12} {name}: {f'{value:,.1f}' if isinstance(value, float) else value}"
+        for k, (name, value) in enumerate(facts)
+    ]
     changed = unlike_defaults(run.config)
     lines += [
         f"  {'config' if k == 0 else '':<12} {key}: {json.dumps(v)}" for k, (key, v) in enumerate(changed.items())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from mig_spark.errors import InputError
 from mig_spark.export.convert import Further, problem_of
 from mig_spark.export.format import Format, LineFormat
 from mig_spark.export.sets import SKIPPED, phrase
+from mig_spark.kernels.ingest.records import GZIP_MAGIC
 from mig_spark.lakehouse.files import is_remote, local_path
 
 #: Problems that are kept with their place; all are counted.
@@ -108,6 +111,8 @@ def _files(path: str) -> list[Path]:
     where = Path(local_path(path)).expanduser()
     if where.is_file():
         return [where]
+    if not where.exists():
+        raise InputError(f"--check {path}: nothing is there: check the path")
     found = [*where.glob("*.jsonl"), *where.glob("*/part-*.jsonl")]
     files = sorted(file for file in found if file.name != SKIPPED)
     if not files:
@@ -116,10 +121,14 @@ def _files(path: str) -> list[Path]:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, line
+    try:
+        with file.open("rb") as stream:
+            zipped = stream.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+            for number, line in enumerate(gzip.GzipFile(fileobj=stream) if zipped else stream, 1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, zlib.error) as e:
+        raise InputError(f"--check {file}: cannot be read: {' '.join(str(e).split())}") from None
 
 
 def _problem(line: bytes, form: LineFormat, further: Further | None) -> str | None:

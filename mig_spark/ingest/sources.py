@@ -256,7 +256,7 @@ def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[P
     if not found:
         if tabular and (table := _catalog_table(spark, path, form)):
             return [table]
-        raise InputError(f"pool.path: nothing at {path}{_hint(path, form)}: check the path")
+        raise InputError(f"nothing at {path}{_hint(path, form)}: check the path")
     files = [entry for entry in found if not entry.is_dir and not entry.hidden]
     parts = _by_kind(fs, files, form, named=named) if files else []
     for entry in found:
@@ -265,7 +265,7 @@ def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[P
             parts += [_delta_part(spark, entry, form)] if delta else _folder(spark, fs, entry, form)
     if not parts:
         hidden = "; Spark passes over names that begin with _ or ." if found[0].hidden else ""
-        raise InputError(f"pool.path: no data files among the {len(found)} at {path}{hidden}: {_READ}")
+        raise InputError(f"no data files among the {len(found)} at {path}{hidden}: {_READ}")
     return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import re
 import tempfile
@@ -22,13 +23,18 @@ def write_lines(lines: Iterable[str], path: str | os.PathLike[str], spark: Spark
     """Write lines, each ended by a newline; returns how many.
 
     Args:
+        path: gzipped where it ends in .gz.
         spark: the session whose file systems and credentials count; None: those that Python and pyarrow know.
 
     Raises:
         InputError: the place cannot be written to.
     """
     count = 0
-    with new_file(path, spark) as out:
+    with contextlib.ExitStack() as opened:
+        out: Any = opened.enter_context(new_file(path, spark))
+        if os.fspath(path).lower().endswith(".gz"):
+            # without a name and a time, so that the same lines are the same bytes
+            out = opened.enter_context(gzip.GzipFile("", "wb", fileobj=out, mtime=0))
         for line in lines:
             out.write(line.encode("utf-8", "surrogatepass") + b"\n")
             count += 1

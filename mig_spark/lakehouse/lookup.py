@@ -30,7 +30,12 @@ def may_be_table(name: str) -> bool:
 
 def names_table(name: str) -> bool:
     """Whether it looks like `schema.table`, which is looked for in the catalog before any file system is asked."""
-    return may_be_table(name) and "." in name.strip(".") and not _FILE_NAME.search(name)
+    return may_be_table(name) and "." in name.strip(".") and not names_file(name)
+
+
+def names_file(name: str) -> bool:
+    """Whether it ends as the names of data files do, such as .jsonl."""
+    return _FILE_NAME.search(name) is not None
 
 
 def is_table(spark: SparkSession, name: str) -> bool:

@@ -107,23 +107,29 @@ _FEW_TICKS = 3
 
 
 def log_axis(title: str, values: Iterable[Floats]) -> Axis:
-    """A logarithmic axis over all positive values; ticks at powers of ten, in a narrow range also between, in a very
-    narrow one as on a linear axis."""
+    """A logarithmic axis over all positive values; ticks at powers of ten, where few of them are inside also between,
+    in a very narrow range as on a linear axis."""
     shown = np.concatenate([v[(v > 0) & np.isfinite(v)] for v in values] or [np.ones(1)])
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 10.0)
     # values that no label could tell apart are one value
     if high <= low * (1 + 1e-9):
         low, high = low / 2, high * 2
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if high / low > 50 else (1, 2, 5)
-    # 3 * 10.0**-1 is 0.30000000000000004
-    ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
     slack = 1 + 1e-6 * math.log(high / low)
-    inside = [t for t in ticks if low / slack <= t <= high * slack]
-    if len(inside) < _FEW_TICKS:
+    inside: list[float] = []
+    for factors in ((1,), (1, 2, 5)):
+        # 3 * 10.0**-1 is 0.30000000000000004
+        ticks = (float(f"{factor}e{power}") for power in powers for factor in factors)
+        inside = [t for t in ticks if low / slack <= t <= high * slack]
+        if len(inside) >= _FEW_TICKS:
+            break
+    else:
         # values that are near each other, or far from such a tick
-        step = nice_step((high - low) / _FEW_TICKS)
-        inside = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        for parts in (_FEW_TICKS, 2 * _FEW_TICKS, 4 * _FEW_TICKS):
+            step = nice_step((high - low) / parts)
+            inside = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+            if len(inside) >= _FEW_TICKS:
+                break
         inside = inside if len(inside) > 1 else [low, high]
     every = math.ceil(len(inside) / 8) or 1
     return Axis(title, low, high, [(t, number(t)) for t in inside[::every]], log=True)

@@ -86,7 +86,7 @@ def collect_report_data(
     def of_labels() -> tuple[LabelFacts, GraphFacts, RowsToRead]:
         table = _label_table(store, selection)
         read = rows_to_read(store, annotated, selection, selected, rows, table, story=story, excerpts=excerpts)
-        return _label_facts(table, rows, selected), _graph_facts(store, table), read
+        return _label_facts(table, rows, selected), _graph_facts(store, table, run.get("config")), read
 
     (
         (facts, graph, read), (scores, lengths), (rejected, examples), (objective, gains),
@@ -218,7 +218,14 @@ def _vocabulary_facts(store: Store, config: Any) -> VocabularyFacts:
     )
 
 
-def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
+def _aside(config: object) -> str:
+    """The kind of edges along which no information flows, by `graph.edges` of a config; "" where there is none."""
+    graph = config.get("graph") if isinstance(config, Mapping) else None
+    edges = graph.get("edges") if isinstance(graph, Mapping) else None
+    return {"similarity": "cooccurrence", "cooccurrence": "similarity"}.get(str(edges), "")
+
+
+def _graph_facts(store: Store, table: pd.DataFrame, config: object) -> GraphFacts:
     from pyspark.sql import functions as sf
 
     used = table[table["frequency"] > 0]
@@ -232,7 +239,8 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
     if store.exists(LABEL_EDGES):
         edges = store.read(LABEL_EDGES)
         drawn = heaviest["label"].tolist()
-        between = edges.where(sf.col("src").isin(drawn) & sf.col("dst").isin(drawn) & (sf.col("kind") != "propagation"))
+        between = edges.where(sf.col("src").isin(drawn) & sf.col("dst").isin(drawn))
+        between = between.where(~sf.col("kind").isin("propagation", _aside(config)))
         similar = edges.where(sf.col("kind") == "similarity")
         ends, nothing = ["src", "dst", "weight", "kind"], sf.lit(None).cast("string")
         lines = between.orderBy(sf.desc("weight"), "src", "dst").limit(DRAWN_EDGES).select(*ends, sf.lit(0).alias("of"))
@@ -258,6 +266,7 @@ def _graph_facts(store: Store, table: pd.DataFrame) -> GraphFacts:
         else 0,
         drawn=tuple(LabelNode(*line) for line in heaviest.itertuples(index=False, name=None)),
         lines=tuple(Edge(e.src, e.dst, e.weight, e.kind) for e in lines),
+        aside=_aside(config),
     )
 
 

@@ -152,7 +152,9 @@ class GraphFacts:
         components, communities: how many there are.
         largest: the largest communities.
         component_labels: labels of the largest component.
-        drawn, lines: what the picture shows: the most frequent labels, and the heaviest edges between them.
+        drawn, lines: what the picture shows: the most frequent labels, and the heaviest edges between them of those
+            that carry information.
+        aside: the kind of edges that are counted and carry nothing, by `graph.edges` of the config.
     """
 
     labels: int = 0
@@ -167,6 +169,7 @@ class GraphFacts:
     component_labels: int = 0
     drawn: tuple[LabelNode, ...] = ()
     lines: tuple[Edge, ...] = ()
+    aside: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
 from mig_spark.report.before_after import MOST_TURNS
 from mig_spark.report.chosen import chosen
-from mig_spark.report.data import ReportData, RowExcerpt
+from mig_spark.report.data import GraphFacts, ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
@@ -277,6 +277,18 @@ def vocabulary(data: ReportData) -> list[Section]:
     return [Section("vocabulary", "Vocabulary", take, [cards] if cards else [])]
 
 
+def _together(g: GraphFacts) -> str:
+    """What is beside the similarity edges, and which kind carries no information."""
+    counted = f"{count(g.cooccurrences)} by co-occurrence"
+    if g.aside == "similarity" and g.edges:
+        return f"carry nothing here, as {counted} do"
+    return (
+        f"and {counted}, which carry nothing here"
+        if g.aside == "cooccurrence" and g.cooccurrences
+        else f"and {counted}"
+    )
+
+
 def graph(data: ReportData) -> Section:
     """The label graph."""
     g = data.graph
@@ -287,7 +299,7 @@ def graph(data: ReportData) -> Section:
     strip = tiles(
         [
             ("Labels", count(g.labels), "vertices"),
-            ("Similarity edges", count(g.edges), f"and {count(g.cooccurrences)} by co-occurrence"),
+            ("Similarity edges", count(g.edges), _together(g)),
             ("Mean neighbours", number(round(float(g.degrees @ g.degree_labels) / g.labels, 2)), "a label"),
             ("On their own", percent(alone / g.labels), plural(alone, "label") + " without neighbours"),
         ]

@@ -230,8 +230,10 @@ class Story:
         first, last = (self._chosen["gain"][j].as_py() for j in (0, -1))
         why = f"rank {rank:,} of {len(self.ids):,}: it added {row['gain']:.4g}, the first row {first:.4g}, the last "
         why += f"{last:.4g}"
-        if rank <= self._forced:
-            why = f"rank {rank:,}: select.include names it, or it was there before the selection was extended"
+        if rank <= self._kept:
+            why = f"rank {rank:,}: it was selected before, and the run that extended that selection kept it"
+        elif rank <= self._forced:
+            why = f"rank {rank:,}: select.include names it"
         return Explanation(row["id"], "selected", why, *facts(row), rank, row["gain"], parts=parts)
 
     @cached_property

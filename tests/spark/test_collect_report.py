@@ -116,6 +116,9 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
     assert [(e.src, e.dst, e.kind) for e in data.graph.lines] == [
         ("l1", "l3", "similarity"), ("l0", "l2", "similarity"), ("l0", "l1", "cooccurrence")
     ]  # fmt: skip
+    only = collect_report_data(store, annotated, {**run, "config": {"graph": {"edges": "similarity"}}}).graph
+    assert ({e.kind for e in only.lines}, len(only.lines)) == ({"similarity"}, 2), "the others carry nothing"
+    assert (data.graph.aside, only.aside, only.cooccurrences) == ("", "cooccurrence", 1)
     assert data.graph.component_labels == 2
     assert (data.graph.labels, data.graph.edges, data.graph.cooccurrences) == (len(frequency), 2, 1)
     assert [(e.src, e.dst, e.weight) for e in data.graph.strongest] == [("l1", "l3", 0.95), ("l0", "l2", 0.9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import random
@@ -29,6 +30,7 @@ from mig_spark.contracts import (
     SELECTION_CHANGES,
 )
 from mig_spark.curation.finished import record_finished
+from mig_spark.curation.history import past_runs
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import STAGES
@@ -196,6 +198,7 @@ def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
     assert now[:8] == before[2:]
     assert len(now) == 12
     moved = done["counts"]["select"]["moved"]
+    assert past_runs(store, 1)[0].counts["moved"] == moved
     assert (moved["before"], moved["kept"] + moved["left"]) == (10, 10)
     assert moved["left_because"].get("deleted") == 1
     told = {(r["id"], r["change"], r["reason"]) for r in store.read(SELECTION_CHANGES).collect()}
@@ -590,4 +593,8 @@ def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     assert done["files"]["selection"] == 'viewfs://mig/data/o\'ut "x"/selection.jsonl'
     again = run_pipeline(spark, config, (*STAGES_RUN, "report"))
     assert set(again["skipped"]) == {*STAGES_RUN, "report"}
+    passed, first = past_runs(Store(spark, config.output))
+    assert first.seconds["report"] > 0
+    assert first.ended_at - first.started_at > dt.timedelta(seconds=sum(first.seconds.values()))
+    assert (passed.run_id, passed.seconds.get("report")) == (again["run_id"], 0.0)
     assert {p.name for p in out.iterdir() if p.name[0] != "."} == {"tables", "selection.jsonl", "report.html"}

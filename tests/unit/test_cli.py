@@ -89,6 +89,13 @@ def test_config_schema_is_json(run):
         (["rum"], "No such command 'rum'"),
         (["sample", "x.jsonl", "--out", "y.jsonl"], "Missing option '-n'"),
         (["sample", "x.jsonl", "--out", "y.jsonl", "-n", "5", "--phi-b", "2"], "phi.b = 2.0"),
+        (
+            ["sample", "x.jsonl", "--out", "y.jsonl", "-n", "5", "--sim-threshold", "7"],
+            "7.0 is not in the range -1<=x<=1",
+        ),
+        (["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5"], "mig-spark: nothing at none.jsonl (as a file, "),
+        (["verify", "--config", "c.yaml", "--norm", "--gain", "exact"], "leave out --norm, --gain"),
+        (["verify", "ids.jsonl", "--pool", "x.jsonl", "--set", "seed=1"], "--set overrides a value of --config"),
     ],
 )
 def test_errors_are_one_clear_line_and_exit_code_2(args, words, tmp_path, run):

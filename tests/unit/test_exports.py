@@ -34,6 +34,7 @@ from mig_spark.export.write import Exported, describe_export, format_named
 from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
+from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.storage import Files
 from mig_spark.pipeline import run_pipeline
 from mig_spark.plugins import EXPORTS
@@ -656,6 +657,17 @@ def test_files_that_are_there_are_held_against_a_format(export: Callable[..., An
     assert (run.exit_code, "all as trl takes them" in run.stdout) == (0, True)
 
 
+def test_a_gzipped_file_is_checked_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    lines = [json.dumps({"messages": [ASKED, BLUE]}), "[]"]
+    write_lines(lines, tmp_path / "a.jsonl.gz")
+    done = check_files(str(tmp_path / "a.jsonl.gz"), FORMS["trl"])
+    assert (done.records, sum(done.problems.values())) == (2, 1)
+    whole = (tmp_path / "a.jsonl.gz").read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[:-12])
+    with pytest.raises(InputError, match=r"--check .*a\.jsonl\.gz: cannot be read"):
+        check_files(str(tmp_path / "a.jsonl.gz"), FORMS["trl"])
+
+
 def test_a_tokenizer_says_how_long_a_record_is_and_what_its_template_refuses(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "chat", template=True)
     save_tokenizer(tmp_path / "plain")
@@ -751,6 +763,7 @@ def test_a_folder_that_cannot_be_published_leaves_the_old_one(tmp_path: Path, mo
         (["--check", "DIR", "--to", "parquet"], "tables have their types"),
         (["--check", "DIR"], "say which format"),
         (["--check", "DIR", "--to", "trl"], "no .jsonl files there"),
+        (["--check", "NONE", "--to", "trl"], "--check NONE: nothing is there"),
         (["--check", "s3://b/c", "--to", "trl"], "files are checked on this machine"),
         (["DIR", "--to", "trl", "--out", "x"], "DIR"),
         (["DIR", "--to", "trl"], "Missing option '--out'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import pytest
@@ -24,6 +25,14 @@ def test_local_files_by_path_and_by_uri(tmp_path):
     assert not is_remote(file.as_uri())
     assert is_remote("s3://bucket/x")
     assert is_remote("dbfs:/Volumes/x")
+
+
+def test_a_name_that_ends_in_gz_is_gzipped_the_same_each_time(tmp_path):
+    one, two = tmp_path / "one.jsonl.gz", tmp_path / "TWO.JSONL.GZ"
+    for file in (one, two):
+        assert write_lines(["é", "b"], file) == 2
+    assert gzip.decompress(one.read_bytes()) == "é\nb\n".encode()
+    assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a#b", "a?b"])

@@ -45,6 +45,26 @@ def test_what_was_asked_and_paid_is_told() -> None:
     assert json.loads(json.dumps(run("a", **PAID).to_dict()))["paid"] == PAID
 
 
+def test_kinds_and_what_an_extension_moved_are_told() -> None:
+    moved = {
+        "before": 9,
+        "kept": 7,
+        "entered": 3,
+        "left": 2,
+        "left_because": {"its content has changed": 2},
+        "jaccard": 0.5,
+    }
+    counts = {"read": 12, "kinds": {"sft": 10, "kto": 2}, "moved": moved}
+    certificate = {"objective": 1234.56789, "kept": 7, "rounds": 2}
+    one = PastRun("a", "ok", "select", None, BEGAN, BEGAN, {"report": 2.0}, counts, certificate, {}, {}, None, {})
+    told = describe_run(one)
+    assert "kinds        sft: 10\n               kto: 2" in told
+    assert "moved        before: 9\n               kept: 7\n               entered: 3" in told
+    assert "left for     its content has changed: 2" in told
+    assert "certificate  rounds: 2\n               kept: 7\n               objective: 1,234.6\n" in f"{told}\n"
+    assert json.loads(json.dumps(one.to_dict()))["counts"]["moved"] == moved
+
+
 PRICE, OTHER = {"prompt": 0.5, "completion": 2.0}, {"prompt": 1.0, "completion": 2.0}
 
 

@@ -72,6 +72,16 @@ def test_records_come_out_as_they_are_and_ties_go_by_position(tmp_path, edges):
     assert (told["rows"], told["selected"], told["rejected"], told["edges"]) == (90, 40, {"broken JSON": 1}, 1)
 
 
+def test_a_list_of_labels_that_no_row_has_is_told(tmp_path, edges, caplog):
+    (tmp_path / "pool.jsonl").write_text("\n".join(text_of(row, k) for k, row in enumerate(made(9))))
+    for tags, warned in (([LABELS[0], "none"], False), (["none"], True)):
+        (tmp_path / "tags.json").write_text(json.dumps(tags))
+        given = options(tmp_path, [tmp_path / "pool.jsonl"], budget=4, valid_tag_path=str(tmp_path / "tags.json"))
+        told = sample(None, given, files_for(given))
+        assert told["selected"] == 4
+        assert ("has a label of --valid-tag-path" in caplog.text) == warned
+
+
 def test_a_large_file_is_read_in_pieces(tmp_path, edges, monkeypatch):
     rows = made(3000)
     lines = [text_of(row, k) for k, row in enumerate(rows)]
