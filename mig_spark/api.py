@@ -223,9 +223,11 @@ def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame
     there = {role: name for role, name in wanted.items() if name in columns}
     if missing := [name for role, name in wanted.items() if role not in there and role in (*names, *more)]:
         has = ", ".join(map(str, df.columns if of_pandas(df) else columns))
-        raise ContractError(
-            f"cannot select from this table: no column {', '.join(map(repr, missing))} (it has {has or 'none'})"
-        )
+        told = []
+        for name in missing:
+            by = " and ".join(config.who_names(name))
+            told.append(f"{name!r}" + (f", which {by} names" if by else ""))
+        raise ContractError(f"cannot select from this table: no column {'; '.join(told)} (it has {has or 'none'})")
     if not spark:
         return ArrowRows.of(table.select(list(there.values())).rename_columns(list(there)), config)
     from pyspark.sql import functions as sf

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+#: Characters of a label that are shown.
+_LONG_LABEL = 100
+
+
 def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> list[Explanation]:
     """What became of some rows in the selection that was published last, each in the order of `ids`.
 
@@ -148,8 +152,14 @@ def _words(one: Explanation) -> list[str]:
         cover = covers.pop(part.label, None)
         # the first row of all is named already where there is one before
         end = "" if cover is None else f"; in the end {_in_the_end(cover, named=not part.carried)}"
-        lines.append(f"  {part.label[:32]:<32}{gain}{left}; {rows}{by}{end}")
-    return lines + [f"  {cover.label[:32]:<32}{_in_the_end(cover, named=True)}" for cover in covers.values()]
+        lines.append(f"  {_name(part.label):<32}{gain}{left}; {rows}{by}{end}")
+    return lines + [f"  {_name(cover.label):<32}{_in_the_end(cover, named=True)}" for cover in covers.values()]
+
+
+def _name(label: str) -> str:
+    """A label in one line; only a very long one is cut, and says so."""
+    name = " ".join(label.split())
+    return name if len(name) <= _LONG_LABEL else f"{name[: _LONG_LABEL - 1]}…"
 
 
 def _selected(rows: int) -> str:

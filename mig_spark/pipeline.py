@@ -166,11 +166,11 @@ def finished_stages(store: Store, config: Config) -> dict[str, Finished]:
 
 @contextlib.contextmanager
 def _named(run_id: str) -> Iterator[None]:
-    """Errors know the run that they ended."""
+    """Errors, and a stop by hand, know the run that they ended."""
     try:
         yield
-    except MigError as e:
-        e.run_id = run_id
+    except (MigError, KeyboardInterrupt) as e:
+        vars(e)["run_id"] = run_id
         raise
 
 

@@ -23,6 +23,7 @@ from mig_spark.kernels.ingest.languages import ENGLISH, UNKNOWN_LATIN
 from mig_spark.kernels.ingest.names import Names
 from mig_spark.kernels.ingest.records import source_name
 from mig_spark.kernels.ingest.rejects import NOT_OBJECT, UNKNOWN_SCHEMA, show
+from mig_spark.kernels.ingest.seen import Seen
 from mig_spark.lakehouse.files import within, write_lines
 from mig_spark.lakehouse.memory import available_cores
 from mig_spark.survey import Survey, survey_pool
@@ -104,6 +105,10 @@ def write_starter(
         _see_that_it_is_no_csv(path)
     survey = survey_pool(named)
     see_that_rows_are_usable(survey)
+    survey.notes += [
+        f"no record that was looked at has the key {key!r}, which --column {role}={key} names"
+        for role, key in _absent(survey.seen)
+    ]
     if output is None:
         output = f"mig-{_short_name(paths[0])}"
         if any(within(output, path) is not None for path in paths):
@@ -147,6 +152,7 @@ def see_that_rows_are_usable(survey: Survey) -> None:
     reason, count = seen.rejected.most_common(1)[0]
     detail, example = seen.examples[reason]
     said = f"no usable row in {survey.path}: of {seen.records:,} records looked at {count:,} are `{reason}`"
+    said += "".join(f"; none has the key {key!r}, which --column {role}={key} names" for role, key in _absent(seen))
     said += f"; the first of them ({detail}) begins with {example}"
     if reason in (UNKNOWN_SCHEMA, NOT_OBJECT):
         said += (
@@ -154,6 +160,17 @@ def see_that_rows_are_usable(survey: Survey) -> None:
             "keys have other names, say which is which: --column prompt=KEY --column response=KEY"
         )
     raise InputError(said)
+
+
+def _absent(seen: Seen) -> list[tuple[str, str]]:
+    """The roles whose key, as `pool.columns` names it, is in no record that was looked at."""
+    found = []
+    for role in sorted(seen.names.configured):
+        keys = getattr(seen.names, role)
+        key = keys if isinstance(keys, str) else "".join(keys[:1])
+        if key and key not in seen.keys:
+            found.append((role, key))
+    return found
 
 
 def expected_keys(names: Names) -> str:

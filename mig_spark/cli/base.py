@@ -192,6 +192,10 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     return parse_config(read_bytes(path, spark), overrides, where=path)
 
 
+#: The exit code of what was stopped by hand.
+STOPPED = 130
+
+
 @contextlib.contextmanager
 def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
     """A scheduler reads the last line of stdout, also of a run that failed or could not begin."""
@@ -201,6 +205,11 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
         if as_json:
             told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
             click.echo(json.dumps({**told, "exit_code": e.exit_code}))
+        raise
+    except KeyboardInterrupt as e:
+        if as_json:
+            known = getattr(e, "run_id", None) or run_id
+            click.echo(json.dumps({"run_id": known, "status": "stopped", "exit_code": STOPPED}))
         raise
 
 
@@ -216,7 +225,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("mig-spark: stopped", err=True)
-        sys.exit(130)
+        sys.exit(STOPPED)
     if code:
         # a clean end is a return: job runners on managed platforms take any SystemExit, 0 included, for a failure
         sys.exit(code)

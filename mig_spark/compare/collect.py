@@ -267,7 +267,7 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
 
 def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings in which two configs differ: dotted key -> (value in `a`, value in `b`). A setting that one of them
-    leaves at its default has the word `USUAL` there in place of the default's value."""
+    does not set has the word `USUAL` there: its default goes, or another kind is named that has no such key."""
     one, other = unlike_defaults(a), unlike_defaults(b)
     keys = sorted(key for key in {*one, *other} if one.get(key, USUAL) != other.get(key, USUAL))
     return {key: (one.get(key, USUAL), other.get(key, USUAL)) for key in keys}

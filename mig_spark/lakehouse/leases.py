@@ -233,8 +233,8 @@ def leased(store: Store, config: LockConfig) -> Iterator[Lease | None]:
     except LeaseError:
         raise
     except BaseException:
-        # the claim may have been written before it failed
-        _release_quietly(lease)
+        # the claim may have been written before it failed; mostly the place cannot be written to, as the error says
+        _release_quietly(lease, logging.DEBUG)
         raise
     try:
         yield lease
@@ -242,11 +242,11 @@ def leased(store: Store, config: LockConfig) -> Iterator[Lease | None]:
         _release_quietly(lease)
 
 
-def _release_quietly(lease: Lease) -> None:
+def _release_quietly(lease: Lease, level: int = logging.WARNING) -> None:
     """Release without raising: an error here must not hide the one that ends the run, and a lease that is not released
-    expires."""
+    expires. `level`: at which it is told."""
     try:
         lease.release()
         lease.clean_up()
     except Exception as e:  # noqa: BLE001 - see above
-        logger.warning("the lease was not given back (%s); it lapses by itself", type(e).__name__)
+        logger.log(level, "the lease was not given back (%s); it lapses by itself", type(e).__name__)

@@ -252,8 +252,9 @@ def test_a_run_that_died_after_it_published_is_not_extended_twice(spark, tmp_pat
         if dies:
             with monkeypatch.context() as patch:
                 patch.setattr("mig_spark.pipeline.record_finished", die)
-                with pytest.raises(KeyboardInterrupt):
+                with pytest.raises(KeyboardInterrupt) as stopped:
                     run_pipeline(spark, config, STAGES_RUN, run_id="dies")
+            assert vars(stopped.value)["run_id"] == "dies", "as the last line tells it"
             assert len(chosen(store)) == (6 if first else 10)
         run_pipeline(spark, config, STAGES_RUN, run_id="after")
         moved = store.read(SELECTION_CHANGES).collect() if store.exists(SELECTION_CHANGES) else []
@@ -596,5 +597,5 @@ def test_another_file_system_and_names_with_quotes(spark, tmp_path):
     passed, first = past_runs(Store(spark, config.output))
     assert first.seconds["report"] > 0
     assert first.ended_at - first.started_at > dt.timedelta(seconds=sum(first.seconds.values()))
-    assert (passed.run_id, passed.seconds.get("report")) == (again["run_id"], 0.0)
+    assert (passed.run_id, passed.seconds.get("report")) == (again["run_id"], None)
     assert {p.name for p in out.iterdir() if p.name[0] != "."} == {"tables", "selection.jsonl", "report.html"}

@@ -66,8 +66,8 @@ def invented_comparison(rows: int = 240, common: int = 150) -> tuple[Comparison,
     only_b = (Difference(SAME, alone, tuple(example(r["id"], 2 * k + 1, r, r) for k, r in enumerate(other[-5:]))),)
     prefixes = tuple((max(1, round(s * rows)), round(s * common)) for s in (0.01, 0.05, 0.1, 0.25, 0.5, 1.0))
     config: dict[str, Any] = {
-        "select.phi.b": ("default", 0.9),
-        "annotate.scorer.api_key": ("canary-4711-key", "default"),
+        "select.phi.b": ("not set", 0.9),
+        "annotate.scorer.api_key": ("canary-4711-key", "not set"),
         "pool.path": ("https://me:canary-4711@host/pool.jsonl", "pool.jsonl"),
     }
     left, right = _side("20261128-101500-ab12", "20261128-101500-ab12", a, 310.0), _side("B", "other", b, 980.0)

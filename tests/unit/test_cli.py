@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from mig_spark.cli import cli, main
+from mig_spark.cli.base import failure_told
 from mig_spark.cli.lists import tell_unused_model
 from mig_spark.config.describe import summary
 from mig_spark.curation.stages import STAGES
@@ -71,6 +72,20 @@ def test_config_prints_a_config(run):
     done = run("config")
     assert done.returncode == 0
     assert yaml.safe_load(done.stdout)["select"]["budget"] == 1000
+
+
+def test_a_run_that_is_stopped_by_hand_tells_a_scheduler_so(capsys):
+    stopped = KeyboardInterrupt()
+    vars(stopped)["run_id"] = "r1"
+    with pytest.raises(KeyboardInterrupt), failure_told(True, None):
+        raise stopped
+    with pytest.raises(KeyboardInterrupt), failure_told(True, "mine"):
+        raise KeyboardInterrupt
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [{"run_id": name, "status": "stopped", "exit_code": 130} for name in ("r1", "mine")]
+    with pytest.raises(KeyboardInterrupt), failure_told(False, "mine"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().out == ""
 
 
 def test_config_schema_is_json(run):

@@ -248,7 +248,11 @@ def test_edges_and_label_parameters_from_files(tmp_path):
             "'r0001': in exclude or given too.*cannot be included",
         ),
         ({"include": ["r0001", "no"], "given": ["r0001"]}, InputError, "'no': not in the pool, 'r0001': in exclude or"),
-        ({"quotas": {"column": "nope"}}, ContractError, r"no column 'nope' \(it has id, labels, score"),
+        (
+            {"quotas": {"column": "nope"}},
+            ContractError,
+            r"no column 'nope', which select.quotas names \(it has id, labels, score",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(options, error, says):
@@ -340,7 +344,7 @@ def test_frames_at_the_edges():
     pool = table_of(medium(4))
     with pytest.raises(InputError, match="the pool has no row that is not in exclude"):
         select(pool, 3, exclude=pool["id"])
-    with pytest.raises(ContractError, match=r"no column 'id', 'labels', 'score' \(it has none\)"):
+    with pytest.raises(ContractError, match=r"no column 'id'; 'labels'; 'score' \(it has none\)"):
         select(pd.DataFrame(), 3)
     with pytest.raises(InputError, match="the pool is empty"):
         select(table_of(medium(2)).to_pandas().head(0), 3)

@@ -152,6 +152,15 @@ def test_files_count_by_their_rows_where_all_are_read(tmp_path, monkeypatch):
     assert found.seen.sources["c"], "no file is left out"
 
 
+def test_a_column_that_no_record_has_is_told(tmp_path):
+    path = lines(tmp_path / "pool.jsonl", [{"id": "a", "q": ASK, "completion": ANSWER}] * 3)
+    with pytest.raises(InputError, match=r"none has the key 'zz', which --column prompt=zz names; the first of them"):
+        started(path, tmp_path, columns={"prompt": "zz"})
+    found, config, _ = started(path, tmp_path, columns={"prompt": "q", "source": "origin", "score": ""})
+    assert found.notes == ["no record that was looked at has the key 'origin', which --column source=origin names"]
+    assert "no record that was looked at has the key 'origin'" in describe_survey(found, config)
+
+
 def test_mixed_kinds_and_rejected_records_are_told(tmp_path):
     pair = {"prompt": ASK, "chosen": ANSWER, "rejected": "No."}
     path = lines(tmp_path / "pool.jsonl", [{"prompt": ASK, "completion": ANSWER}] * 3 + [pair] + [{"a": 1}])
@@ -278,7 +287,7 @@ def test_what_is_not_there_or_is_no_data(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(InputError, match="as Parquet"):
         write_starter([str(tmp_path / "a.parquet")], str(tmp_path / "c.yaml"), columns={})
-    with pytest.raises(ConfigError, match=r"pool\.columns\.foo"):
+    with pytest.raises(ConfigError, match=r"pool\.columns has no 'foo'"):
         write_starter([str(tmp_path)], str(tmp_path / "c.yaml"), columns={"foo": "x"})
 
 
