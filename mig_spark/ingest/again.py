@@ -25,6 +25,9 @@ _COMPARED = ("content_hash", "source", "schema", "given", "raw")
 #: A pool of a version that did not record kinds: its hashes are of the messages, and schemas had other names.
 _COMPARED_OLD = ("content_hash", "source", "given", "raw")
 
+#: What can be done where a source is not there any more.
+_WITHOUT = "replay without --from-source, which reads the run's tables alone"
+
 
 @dataclass(frozen=True)
 class PoolAgain:
@@ -114,17 +117,21 @@ def parts_then(
     try:
         parts = find_parts(spark, config)
     except InputError as e:
-        raise ReplayError(f"the source is gone: {e}") from None
+        raise ReplayError(f"the source is gone: {e}; put it back, or {_WITHOUT}") from None
     then = {(entry["kind"], entry["name"]): entry for entry in inputs}
     now = {(p.kind, mask_secrets(p.name)) for p in parts}
     if gone := [name for kind, name in then if kind in ("delta", "table") and (kind, name) not in now]:
-        raise ReplayError(f"the source is gone: no table {', '.join(map(plain_path, gone))}")
+        raise ReplayError(
+            f"the source is gone: no table {', '.join(map(plain_path, gone))}; put it back, or {_WITHOUT}"
+        )
     listed = {f["path"]: f for entry in inputs for f in entry.get("files", ())}
     there = {mask_secrets(f.path): f for p in parts for f in p.files}
     summed = any("listing_sha256" in entry for entry in inputs)
     if gone := sorted(set(listed) - set(there)):
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-        raise ReplayError(f"files of the source are gone: {', '.join(map(plain_path, gone[:3]))}{more}")
+        raise ReplayError(
+            f"files of the source are gone: {', '.join(map(plain_path, gone[:3]))}{more}; put it back, or {_WITHOUT}"
+        )
     notes = [
         f"{plain_path(path)} was written again since ({f['bytes']:,} bytes then, {there[path].size:,} now)"
         for path, f in sorted(listed.items())
@@ -155,6 +162,5 @@ def _still_there(spark: SparkSession, part: Part) -> Part:
     except spark_errors() as e:
         raise ReplayError(
             f"the source is gone: {plain_path(mask_secrets(part.name))}{part.shown_version} cannot be read any more "
-            f"({root_cause(e)}): what was expired or removed does not come back; replay without --from-source, and "
-            "export as records, do not read it"
+            f"({root_cause(e)}): what was expired or removed does not come back; {_WITHOUT}"
         ) from None
