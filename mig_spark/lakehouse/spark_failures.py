@@ -65,7 +65,8 @@ _UNREADABLE = re.compile(
     r"\[(FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|UNABLE_TO_INFER_SCHEMA|CANNOT_MERGE_SCHEMAS|DELTA_FILE_NOT_FOUND)"
     r"[^\]]*\] (.*)"
 )
-
+#: A compressed file that ends too early or is no such file, as Spark 3.5 passes it on: without the file's name.
+_DAMAGED = re.compile(r"^Caused by: (java\.\S+: .*)\n\s+at org\.apache\.hadoop\.io\.compress", re.MULTILINE)
 
 #: How Python's traceback names what our own code says of an input.
 _INPUT_ERROR = f"{InputError.__name__}: "
@@ -212,9 +213,12 @@ def unreadable_files(source: object) -> Iterator[None]:
             raise InputError(said.removeprefix(_INPUT_ERROR)) from None
         # the error class may be nested in that of a failed write, so the whole report is searched
         found = _UNREADABLE.search(str(e))
-        if found is None:
+        if found is not None:
+            raise InputError(_unreadable(source, found, str(e))) from None
+        if (damaged := _DAMAGED.search(str(e))) is None:
             raise
-        raise InputError(_unreadable(source, found, str(e))) from None
+        why = f"a compressed file is damaged or cut short ({first_line(damaged[1])})"
+        raise InputError(f"cannot read {source}: {why}; restore or remove it") from None
 
 
 def _unreadable(source: object, found: re.Match[str], report: str) -> str:
