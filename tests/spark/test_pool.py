@@ -207,7 +207,7 @@ def test_large_files_are_split_and_catalog_tables_are_read_at_a_version(
 
     spark.sql("CREATE DATABASE IF NOT EXISTS pools")
     frame = spark.createDataFrame([(1, "q", "a", float("nan"))], "id int, question string, answer string, score double")
-    frame.write.format("delta").mode("overwrite").saveAsTable("pools.tiny")
+    frame.write.format("delta").saveAsTable("pools.tiny")
     try:
         config = PoolConfig(path="spark_catalog.pools.tiny", columns={"score": "score"})
         (part,) = find_parts(spark, config)
