@@ -32,6 +32,7 @@ from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Wri
 from mig_spark.export.lengths import Lengths, lengths_of
 from mig_spark.export.write import Exported, describe_export, format_named
 from mig_spark.kernels.export.dialogue import Dialogue
+from mig_spark.kernels.export.messages import LEARNED, TURN_WEIGHTS, is_usual_weight
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.lakehouse.files import write_lines
@@ -58,7 +59,8 @@ def read_back(line: str) -> Dialogue:
 
 def plain(found: Dialogue) -> dict[str, Any]:
     """A dialogue as what it says, in one writing: ids that only tie answers to calls left out, weights of 0 and 1 and
-    the boundary of a prompt as what is learned, images as a list, settings of the template under one key."""
+    the boundary of a prompt as what is learned, images as a list, settings of the template under one key; tags of
+    images at the beginning, where images without tags go anyway, left out."""
     notes = found.notes()
     further = {k: v for k, v in found.further.items() if k not in notes}
     settings = {k: further.pop(k) for k in ("enable_thinking", "reasoning_effort", "model_identity") if k in further}
@@ -75,13 +77,20 @@ def plain(found: Dialogue) -> dict[str, Any]:
             kept = {k: v for k, v in message.items() if k not in ("tool_call_id", "name") or message["role"] != "tool"}
             if "tool_calls" in kept:
                 kept["tool_calls"] = [{"type": c["type"], "function": c["function"]} for c in kept["tool_calls"]]
+            usual = [k for k in TURN_WEIGHTS if k in kept and is_usual_weight(k, kept[k], message["role"])]
+            for key in usual if found.kind != "sft" else {"masked"}.intersection(usual):
+                del kept[key]
             if found.kind == "sft":
-                learned = kept.pop("train", kept.pop("weight", None))
+                learned = next(iter([kept.pop(key) for key in LEARNED if key in kept]), None)
                 if message["role"] == "assistant":
                     kept["learned"] = number >= (masked or 0) if learned is None else learned
-                elif learned is not None:
+                elif learned:
                     kept["learned"] = learned
             made.append(kept)
+        first_asked = next((m for m in made if m["role"] == "user"), {"content": None})
+        tags, text = "<image>" * len(further.get("images") or ()), first_asked["content"]
+        if isinstance(text, str) and text.startswith(tags) and text.count("<image>") * 7 == len(tags):
+            first_asked["content"] = text.removeprefix(tags)
         return made
 
     return {
@@ -126,9 +135,15 @@ def test_any_record_is_held_or_refused_by_every_format(record: dict[str, Any]) -
 words = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: bool(t.strip()))
 answers = st.fixed_dictionaries(
     {"role": st.just("assistant"), "content": words},
-    optional={"reasoning_content": words, "weight": st.sampled_from([0, 1]), "name": words, "x": json_values},
+    optional={
+        "reasoning_content": words, "weight": st.sampled_from([0, 1]), "name": words, "x": json_values,
+        "loss_weight": st.sampled_from([0.0, 0.5, 1.0]), "masked": st.booleans(), "mask": st.integers(0, 1),
+    },
+)  # fmt: skip
+asked = st.fixed_dictionaries(
+    {"role": st.just("user"), "content": words},
+    optional={"loss_weight": st.sampled_from([0.0, 1.0]), "train": st.booleans(), "masked": st.booleans()},
 )
-asked = st.fixed_dictionaries({"role": st.just("user"), "content": words})
 arguments = st.dictionaries(words, json_values, max_size=2)
 call = st.builds(lambda name, a: {"type": "function", "function": {"name": name, "arguments": a}}, words, arguments)
 used = st.builds(
@@ -324,8 +339,52 @@ def test_trl() -> None:
     assert masked == "answers in the prompt, which are not learned from: in messages they would be"
     assert reason("trl", {"messages": [ASKED, BLUE], "prompt": "x"}).startswith("`prompt` beside the conversation")
     assert reason("trl", {"messages": [ASKED, BLUE], "tools": "none"}) == "`tools` is not the JSON text of a list"
-    assert reason("trl", {"messages": [ASKED, {**BLUE, "weight": 0}]}).startswith("`weight` (turn 2)")
+    for weight in ({"weight": 0}, {"loss_weight": 0.5}, {"trainable": False}, {"masked": True}, {"mask": 0}):
+        told = reason("trl", {"messages": [ASKED, {**BLUE, **weight}]})
+        assert told.startswith(f"`{next(iter(weight))}` (turn 2)")
+    usual = [{**ASKED, "loss_weight": 0.0, "masked": True}, {**BLUE, "loss_weight": 1.0, "train": True}]
+    assert line("trl", {"messages": usual}) == {"messages": usual}, "answers alone are learned: that is usual"
+    assert line("sharegpt", {"messages": usual})["conversations"][1] == {"from": "gpt", "value": BLUE["content"]}
     assert reason("trl", {"chosen": "blue", "rejected": "green"}) == "prompt: no messages"
+
+
+def test_images_are_where_trl_puts_them() -> None:
+    def asking(*content: Any) -> list[dict[str, Any]]:
+        return [*({"role": "user", "content": c} for c in content), BLUE]
+
+    part, text = {"type": "image"}, {"type": "text", "text": "What?"}
+    for content, images, told in (
+        ([part, text], ["a"], None),
+        ([part, text], [], "1 parts of type image, and `images` has 0"),
+        ([part, text, part], ["a"], "2 parts of type image, and `images` has 1"),
+        ("What is <image>?", ["a"], "<image> elsewhere than where a user's first turn begins"),
+        ("<image>What?", ["a", "b"], "<image> elsewhere"),
+        ("How does <image> work in HTML?", [], None),
+        (
+            [{"type": "image", "image": "a.png"}, text],
+            [],
+            "a part of type image with `image`: TRL has images in `images`",
+        ),
+    ):
+        record = {"messages": asking(content), **({"images": images} if images else {})}
+        found = convert(FORMS["trl"], row_of(record)).reason
+        assert (found is None) == (told is None), found
+        assert told is None or told in str(found)
+    made = line("trl", {"messages": asking("<image>\n<image>\nWhat?"), "images": ["a", "b"]})
+    assert (made["messages"][0]["content"], made["images"]) == ("\nWhat?", ["a", "b"])
+    later = [{"role": "user", "content": "Hello"}, BLUE, {"role": "user", "content": "<image>What?"}, BLUE]
+    assert "elsewhere" in reason("trl", {"messages": later, "images": ["a"]})
+    as_text = {"messages": asking("<image>What?"), "images": ["a"]}
+    assert len(FORMS["trl"].problems(as_text)) == 1, "a file that somebody has"
+
+
+def test_trl_takes_the_rows_with_images() -> None:
+    utils = pytest.importorskip("trl.data_utils")
+    for content in ("<image>What?", [{"type": "image"}, {"type": "text", "text": "What?"}], "What?"):
+        made = line("trl", {"messages": [{"role": "user", "content": content}, BLUE], "images": ["a"]})
+        turns = utils.prepare_multimodal_messages(made["messages"], images=made["images"])
+        kinds = [(part["type"], part.get("text")) for part in turns[0]["content"]]
+        assert kinds == [("image", None), ("text", "What?")]
 
 
 def test_llamafactory() -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from mig_spark.export.format import LineFormat, Message, SelectedRow, Told, Unfit, Written
 from mig_spark.kernels.export.dialogue import Dialogue
-from mig_spark.kernels.export.messages import parsed
+from mig_spark.kernels.export.messages import LEARNED, is_usual_weight, parsed
 from mig_spark.kernels.export.tools import are_tools, as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import shape_problem, turn_problems
 from mig_spark.kernels.ingest.rejects import show
@@ -124,13 +124,16 @@ def _turn(message: Message, number: int) -> Message:
             {**call, "function": {**call["function"], "arguments": _text(call["function"]["arguments"])}}
             for call in calls
         ]
-    weight = made.pop("weight", None)
-    if weight is not None:
-        if weight not in (0, 1) or "train" in made:
-            raise Unfit(f"turn {number} has a weight other than 0 and 1")
-        made["train"] = bool(weight)
-    if "loss" in made or "loss_mask" in made:
-        raise Unfit(f"turn {number} has a loss of its own: axolotl has `train`")
+    given = [key for key in LEARNED if key in made]
+    for key in given:
+        weight = made.pop(key)
+        if not isinstance(weight, int | float) or weight not in (0, 1):
+            raise Unfit(f"turn {number} has a `{key}` other than 0 and 1: axolotl has `train`, true or false")
+        if made.setdefault("train", bool(weight)) != bool(weight):
+            raise Unfit(f"turn {number} has {' and '.join(f'`{k}`' for k in given)}, which say different things")
+    for key in ("mask", "masked"):
+        if key in made and not is_usual_weight(key, made[key], message["role"]):
+            raise Unfit(f"turn {number} has `{key}`: axolotl has `train`")
     return made
 
 

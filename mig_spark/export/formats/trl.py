@@ -5,7 +5,8 @@ OpenRLHF (with `--apply_chat_template`) and torchtune's `chat_dataset` (style op
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,6 +28,8 @@ _TYPES: dict[frozenset[str], str] = {
 }
 _COLUMNS = frozenset(key for keys in _TYPES for key in keys)
 _PARTS = frozenset(("text", "image"))
+#: What stands for an image in the texts of other forms.
+_TAG = "<image>"
 
 
 class TrlTypes(LineFormat):
@@ -55,10 +58,12 @@ class TrlTypes(LineFormat):
     def record(self, row: SelectedRow) -> dict[str, Any]:
         """See `LineFormat.record`."""
         found = row.dialogue
-        record = self._columns(found)
+        images = _images(found)
+        record = _without_tags(self._columns(found), images)
         if found.tools is not None:
             record["tools"] = tools_list(found.tools)
-        return {**record, **_media(found), **_template(found), **found.notes()}
+        shown = {} if images is None else {"images": images}
+        return {**record, **shown, **_template(found), **found.notes()}
 
     def set_of(self, row: SelectedRow) -> str:
         """See `LineFormat.set_of`: a set for each type."""
@@ -88,7 +93,7 @@ class TrlTypes(LineFormat):
                 return [wrong]
         if not isinstance(record.get("label", True), bool):
             return ["`label` is neither true nor false"]
-        return list(_problems_of(record))
+        return [*_problems_of(record), *_image_problems(record)]
 
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
         """See `LineFormat.dialogues`."""
@@ -130,24 +135,67 @@ class Trl(TrlTypes):
     kind: Literal["trl"] = "trl"
 
 
-def _media(found: Dialogue) -> dict[str, Any]:
-    """Images beside the conversation, as a list."""
+def _images(found: Dialogue) -> list[Any] | None:
+    """The images beside the conversation; None where there are none."""
     other = sorted(key for key in ("video", "videos", "audio", "audios", "files") if key in found.further)
     if other:
         raise Unfit(f"`{other[0]}`: TRL's types have `images` alone")
     for message in found.all_messages():
-        parts = message["content"] if isinstance(message["content"], list) else ()
-        for part in parts:
+        for part in message["content"] if isinstance(message["content"], list) else ():
             kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in _PARTS or part.keys() - {"type", "text"}:
-                raise Unfit(
-                    f"a part of type {kind}: TRL's types have the parts text and image, and `images` beside them"
-                )
+            if kind not in _PARTS:
+                raise Unfit(f"a part of type {kind}: TRL's parts are text and image")
+            if more := sorted(part.keys() - {"type", "text"}):
+                raise Unfit(f"a part of type {kind} with `{more[0]}`: TRL has images in `images`, in their order")
     several, one = found.further.get("images"), found.further.get("image")
     if several is not None and not isinstance(several, list):
         raise Unfit("`images` is no list")
-    given = [one] if several is None and one is not None else several
-    return {} if given is None else {"images": given}
+    return [one] if several is None and one is not None else several
+
+
+def _without_tags(columns: dict[str, Any], images: list[Any] | None) -> dict[str, Any]:
+    """The columns without the tags <image> that the first turn of a user begins with, where TRL puts the images by
+    itself; tags anywhere else stay, and are a problem."""
+    first = columns.get("messages", columns.get("prompt"))
+    if not images or not isinstance(first, list):
+        return columns
+    place = next((k for k, message in enumerate(first) if message["role"] == "user"), None)
+    if place is None or not isinstance(text := first[place]["content"], str):
+        return columns
+    tags = len(images)
+    begins = re.match(rf"(?:\s*{_TAG}){{{tags}}}", text)
+    if begins is None or text.count(_TAG) != tags:
+        return columns
+    turns = [*first[:place], {**first[place], "content": text[begins.end() :]}, *first[place + 1 :]]
+    return {key: turns if value is first else value for key, value in columns.items()}
+
+
+def _image_problems(record: Mapping[str, Any]) -> Iterator[str]:
+    """Images that TRL refuses, or puts elsewhere: it wants as many parts of type image as there are images, and without
+    such parts puts all images before the first text of a user."""
+    images = record.get("images") or []
+    if not isinstance(images, list):
+        yield "`images` is no list"
+        return
+    prompt = record.get("prompt") or []
+    for key in ("messages", "completion", "chosen", "rejected"):
+        if key not in record:
+            continue
+        turns = record[key] if key == "messages" else [*prompt, *record[key]]
+        texts = [text for m in turns for text in _texts(m["content"])]
+        if images and any(_TAG in text for text in texts):
+            yield f"{_TAG} elsewhere than where a user's first turn begins, once for each image: TRL puts them there"
+        parts = [p for m in turns if isinstance(m["content"], list) for p in m["content"]]
+        places = sum(isinstance(p, dict) and p.get("type") == "image" for p in parts)
+        if places and places != len(images):
+            yield f"the turns have {places} parts of type image, and `images` has {len(images)}"
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str)]
 
 
 def _template(found: Dialogue) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from mig_spark.kernels.ingest.turns import CALLS, REASONING, compact, further_of
 
 Message = dict[str, Any]
 
+#: Keys of a message of which 1 or true says that it is learned, 0 or false that it is not.
+LEARNED = ("weight", "loss_weight", "train", "trainable", "loss", "loss_mask")
 #: Keys of a message that say how much is learned from it.
-TURN_WEIGHTS = frozenset(("weight", "loss", "loss_mask", "train", "train_detail"))
+TURN_WEIGHTS = frozenset((*LEARNED, "train_detail", "mask", "masked"))
 _MEDIA_PARTS = frozenset(
     ("image", "image_url", "input_image", "video", "video_url", "input_video", "audio", "audio_url", "input_audio")
 )
@@ -114,6 +116,15 @@ def _kind(part: Any) -> str | None:
     return kind if isinstance(kind, str | None) else show(kind)
 
 
+def is_usual_weight(key: str, value: Any, role: str) -> bool:
+    """Whether a key of `TURN_WEIGHTS` says no more than what holds without it: that answers are learned, and that the
+    other turns are not."""
+    if key == "masked":
+        return isinstance(value, bool) and value != (role == "assistant")
+    known = isinstance(value, int | float) and value in (0, 1)
+    return key in LEARNED and known and bool(value) == (role == "assistant")
+
+
 def features_of(message: Message) -> Iterator[tuple[str, str]]:
     """What a message has beyond a text of user or assistant (`export.format.FEATURES`), each with words for it."""
     role = message["role"]
@@ -140,7 +151,8 @@ def features_of(message: Message) -> Iterator[tuple[str, str]]:
         if key in REASONING:
             yield "reasoning", f"`{key}`"
         elif key in TURN_WEIGHTS:
-            yield "weights", f"`{key}`"
+            if not is_usual_weight(key, message[key], role):
+                yield "weights", f"`{key}`"
         elif key in CALLS:
             yield "unread calls", f"`{key}` that is not a name with arguments"
         elif key == "name" and role == "tool":
