@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import Config, PoolConfig, SelectConfig
+from mig_spark.config import Config, PoolConfig, SelectConfig, other_settings
 from mig_spark.contracts import SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.fresh import see_that_annotated_is_there
+from mig_spark.curation.published import config_of_selection
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
@@ -24,6 +25,7 @@ from mig_spark.lakehouse.lists import Kind, open_table, read_id_frame, read_list
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import unreadable_files
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets
 from mig_spark.sample import GraphMaker, SampleOptions
 from mig_spark.selection.audit import has_minima, verify_selection
 from mig_spark.selection.settings import select_settings, settled
@@ -61,6 +63,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
                 f"the selection was made by strategy {made.certificate['strategy']}: verify certifies exact greedy "
                 f"selections, which only mig makes; `mig-spark replay {made.run_id}` checks that its ids come again"
             )
+        _see_that_the_settings_are_those(store, config, made)
         told = collect_arrow(store.read(SELECTION).select("rank", "id", "gain", "objective")).sort_by("rank")
         ids = told["id"].to_pylist()
         problems = _unlike_record(told, made) if made else []
@@ -72,6 +75,27 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
         tolerance=tolerance, told=told, exclude=exclude,
     )  # fmt: skip
     return replace(verdict, problems=(*problems, *verdict.problems))
+
+
+#: Keys of `select` that say how the work is done and how far, and not which row is the next.
+_OF_THE_WORK = ("engine", "candidates", "block_rows", "max_rounds", "upper_bound", "budget")
+
+
+def _see_that_the_settings_are_those(store: Store, config: Config, made: Finished | None) -> None:
+    """Stop where the selection was made by other settings than those by which it would be checked.
+
+    Raises:
+        InputError: it was.
+    """
+    then = None if made is None else config_of_selection(store, made)
+    if made is None or then is None:
+        return
+    plain = mask_secrets(config.to_dict())
+    if other := other_settings(plain, then, _OF_THE_WORK):
+        raise InputError(
+            f"run {made.run_id} has selected by other settings than the config has now: {'; '.join(other[:4])}: give "
+            "the config of that run, or its values by --set, or run the stage `select` again"
+        )
 
 
 def _unlike_record(table: pa.Table, made: Finished) -> list[str]:

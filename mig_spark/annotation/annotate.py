@@ -18,6 +18,7 @@ from mig_spark.annotation.annotated import (
     pool_wide,
     rows_to_write,
     rows_with_tokens,
+    with_groups,
     write_rows,
 )
 from mig_spark.annotation.annotators import any_runs_model
@@ -73,6 +74,8 @@ def annotate_pool(
             teacher; what was annotated stays written.
         ContractError: `select.quotas` or `select.cost` names a column that no record has; nothing was annotated.
     """
+    from pyspark.sql import functions as sf
+
     check_columns(store, config)
     warn_of_own_tokens(store, config)
     spent, alone = {} if spent is None else spent, config.lock.enabled
@@ -88,7 +91,11 @@ def annotate_pool(
     wide = pool_wide(store, plan, config, run_id, groups=not config.vocabulary.enabled)
     with _scored_rows(store, plan, config, wide) as (rows, tokenizer):
         health = measure_health(
-            rows, plan.flags, reads_given=plan.tagger.reads_given, unanswered=unanswered, unparsable=unparsable
+            rows if config.vocabulary.enabled else with_groups(rows.withColumn("tagged", sf.size("labels")), tagger),
+            plan.flags,
+            reads_given=plan.tagger.reads_given,
+            unanswered=unanswered,
+            unparsable=unparsable,
         )
         if health.rows == 0:
             raise AnnotationError(_nothing_left(rejected, unanswered))

@@ -147,6 +147,15 @@ def write_annotated(
         return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, wide.groups)
 
 
+def with_groups(rows: DataFrame, tagger: Tagger) -> DataFrame:
+    """The rows of `rows_to_write` with their groups of requests among their labels.
+
+    Args:
+        tagger: says how many of its labels stay beside groups.
+    """
+    return rows.withColumn("labels", labels_with_groups(_GROUPS, tagger.most_labels())).drop(_GROUPS)
+
+
 def write_rows(
     store: Store, rows: DataFrame, tokenizer: Tokenizer | None, tagger: Tagger, groups: RequestGroups | None
 ) -> dict[str, Any]:
@@ -162,8 +171,7 @@ def write_rows(
         Rows: `inserted`, `updated`, `deleted`; `tokens`, as `token_counts` says, where they are counted; `groups`,
         as `RequestGroups.told` says, where they were looked for.
     """
-    rows = rows.withColumn("labels", labels_with_groups(_GROUPS, tagger.most_labels())).drop(_GROUPS)
-    counts: dict[str, Any] = write_changes(store, ANNOTATED, rows)
+    counts: dict[str, Any] = write_changes(store, ANNOTATED, with_groups(rows, tagger))
     logger.info(
         "table annotated: %d rows new, %d changed in any column, %d gone",
         counts["inserted"],

@@ -36,7 +36,8 @@ class Health:
 
     Attributes:
         rows: pool rows with an annotation.
-        without_labels: rows with no label.
+        without_labels: rows with no label, and `untagged` those to which the tagger gave none, be they in groups of
+            requests or not.
         labels_a_row: mean, and `most_labels` the maximum.
         labels: 5%, median and 95% of the number of labels of a row.
         labels_outside: labels that the pool brought and that are not on the list of valid ones, each once a row.
@@ -61,6 +62,7 @@ class Health:
     unanswered: int = 0
     unparsable: int = 0
     labels: dict[str, int] = field(default_factory=dict)
+    untagged: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -84,7 +86,8 @@ def measure_health(
     """Measure the annotated pool, in two passes over it; what the score follows, on a sample by the hash of the ids.
 
     Args:
-        annotated: `id`, `labels`, `score`, `flags`, `answer_characters`, `turns`, and `given` where `reads_given`.
+        annotated: `id`, `labels`, `score`, `flags`, `answer_characters`, `turns`, and `given` where `reads_given`; with
+            `tagged`, how many labels a row has of the tagger, where others were added to these.
         flags: the flags that its annotators may set.
         reads_given: the labels came with the pool, so some may have been left out.
         unanswered, unparsable: as in `Health`.
@@ -92,13 +95,15 @@ def measure_health(
     from pyspark.sql import functions as sf
 
     size = sf.size("labels")
-    brought = sf.size(sf.array_distinct("given.labels")) - size if reads_given else sf.lit(0)
+    tagged = sf.col("tagged") if "tagged" in annotated.columns else size
+    brought = sf.size(sf.array_distinct("given.labels")) - tagged if reads_given else sf.lit(0)
     parts = ("min", "p01", "median", "mean", "p99", "max")
     points = sf.percentile_approx("score", [0.01, 0.5, 0.99], 10_000)
     sizes, shares = sf.percentile_approx(size, [0.05, 0.5, 0.95], 10_000), ("p05", "median", "p95")
     row = annotated.agg(
         sf.count("*").alias("rows"),
         sf.sum((size == 0).cast("long")).alias("without_labels"),
+        sf.sum((tagged == 0).cast("long")).alias("untagged"),
         sf.avg(size).alias("labels_a_row"),
         sf.max(size).alias("most_labels"),
         *(sizes[k].alias(f"labels {name}") for k, name in enumerate(shares)),
@@ -127,6 +132,7 @@ def measure_health(
         unanswered=unanswered,
         unparsable=unparsable,
         labels={name: int(row[f"labels {name}"]) for name in shares},
+        untagged=int(row["untagged"]),
     )
 
 
@@ -175,8 +181,8 @@ def check_health(health: Health, *, allow_degenerate: bool, may_be_equal: bool =
     low, high = health.score["p01"], health.score["p99"]
     if high - low <= _CONSTANT * abs(high) and not may_be_equal:
         problems.append(f"the score is (nearly) constant, 98% of the rows lie between {low:g} and {high:g}")
-    if health.without_labels > _MOST * health.rows:
-        problems.append(f"{health.without_labels} of {health.rows} rows have no label")
+    if health.untagged > _MOST * health.rows:
+        problems.append(f"{health.untagged} of {health.rows} rows have no label of the tagger")
     if problems and health.rows >= _FEW_ROWS and not allow_degenerate:
         raise AnnotationError(
             f"{' and '.join(problems)}: a selection could not tell rows apart. Look at annotate.tagger and "

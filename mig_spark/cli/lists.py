@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from mig_spark.cli.base import cli, read_config
-from mig_spark.config import SelectConfig, SparkConfig, build_part
+from mig_spark.config import PHI_KEYS, SelectConfig, SparkConfig, build_part
 from mig_spark.lakehouse.files import write_lines
 
 if TYPE_CHECKING:
@@ -211,7 +211,11 @@ def _select_config(given: dict[str, Any]) -> SelectConfig:
     unused += [] if strategy.reads_graph else list(_OF_GRAPH)
     if told := [f"--{option.replace('_', '-')}" for option in unused if option in given and _is_set(option)]:
         logger.warning("%s: not used, for --sampler-type %s does not go by it", ", ".join(told), strategy.kind)
-    phi = {"kind": given["phi_type"], "a": given["phi_a"], "b": given["phi_b"], "alpha": given["phi_alpha"]}
+    kind = given["phi_type"]
+    phi = {"kind": kind, **{key: given[f"phi_{key}"] for key in PHI_KEYS[kind]}}
+    other = [f"phi_{key}" for keys in PHI_KEYS.values() for key in keys if key not in PHI_KEYS[kind]]
+    if "phi" in strategy.goes_by and (told := [f"--{name.replace('_', '-')}" for name in other if _is_set(name)]):
+        logger.warning("%s: not used, for --phi-type %s does not go by it", ", ".join(told), kind)
     more = {"phi": phi, "gain": given["gain"], "norm": given["norm"], "engine": given["engine"], "upper_bound": False}
     more["seed"] = given.get("seed", 0)
     plain |= {key: value for key, value in more.items() if key in strategy.goes_by}

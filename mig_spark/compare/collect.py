@@ -267,10 +267,20 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
 
 def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings in which two configs differ: dotted key -> (value in `a`, value in `b`). A setting that one of them
-    does not set has the word `USUAL` there: its default goes, or another kind is named that has no such key."""
-    one, other = unlike_defaults(a), unlike_defaults(b)
-    keys = sorted(key for key in {*one, *other} if one.get(key, USUAL) != other.get(key, USUAL))
-    return {key: (one.get(key, USUAL), other.get(key, USUAL)) for key in keys}
+    does not have, as another kind is named there, has the word `USUAL`."""
+    keys = {*unlike_defaults(a), *unlike_defaults(b)}
+    values = {key: (_at(a, key), _at(b, key)) for key in sorted(keys)}
+    return {key: both for key, both in values.items() if both[0] != both[1]}
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key of a resolved config; `USUAL` where there is no such key."""
+    found: Any = config
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return USUAL
+        found = found[name]
+    return found
 
 
 def _pool_changes(store: Store, before: int, after: int) -> dict[str, int]:

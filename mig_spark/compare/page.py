@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Side
+from mig_spark.compare.data import Comparison, Difference, Example, Side
 from mig_spark.compare.words import MEASURES, measured_in_words, pool_in_words, source_shares
 from mig_spark.config import Config
 from mig_spark.lakehouse.tables import Store
@@ -258,7 +259,8 @@ def _config_card(found: Comparison) -> str:
 
 
 def _value(value: Any, key: str) -> str:
-    return USUAL if value == USUAL else fact(mask_secrets(value, key=key))
+    shown = mask_secrets(value, key=key)
+    return fact(json.dumps(shown, ensure_ascii=False) if isinstance(shown, dict | list) else shown)
 
 
 def _pool_card(found: Comparison) -> str:

@@ -21,7 +21,15 @@ from mig_spark.config.labels import (
     VocabularyConfig,
     edge_threshold,
 )
-from mig_spark.config.load import build_config, build_part, check_overrides, load_config, parse_config, unlike_defaults
+from mig_spark.config.load import (
+    build_config,
+    build_part,
+    check_overrides,
+    load_config,
+    other_settings,
+    parse_config,
+    unlike_defaults,
+)
 from mig_spark.config.run import (
     Config,
     GatesConfig,
@@ -37,6 +45,7 @@ from mig_spark.config.select import (
     INVARIANT_NEEDS_RECEIVER,
     LABEL_PARAMETERS,
     NO_VALUE,
+    PHI_KEYS,
     PUBLISHED_B,
     CostConfig,
     PhiConfig,
@@ -56,6 +65,7 @@ __all__ = [
     "MODEL_THRESHOLDS",
     "NO_VALUE",
     "PAPER_THRESHOLD",
+    "PHI_KEYS",
     "PUBLISHED_B",
     "AnnotateConfig",
     "AssociationConfig",
@@ -87,6 +97,7 @@ __all__ = [
     "check_overrides",
     "edge_threshold",
     "load_config",
+    "other_settings",
     "parse_config",
     "unlike_defaults",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,6 +155,28 @@ def unlike_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
         if section not in _WHERE
         for key, value in _unlike(part, usual.get(section), section)
     }
+
+
+def other_settings(now: Mapping[str, Any], then: Mapping[str, Any], ignored: Collection[str] = ()) -> list[str]:
+    """The keys of the section `select` that two configs have different values of, as plain values, each with both.
+
+    Args:
+        ignored: keys that do not count.
+
+    >>> other_settings({"select": {"gain": "exact", "seed": 0}}, {"select": {"gain": "gradient"}})
+    ['select.gain (exact, and not gradient)']
+    """
+    one, other = now.get("select") or {}, then.get("select") or {}
+    return [
+        f"select.{key} ({_as_text(one[key])}, and not {_as_text(other[key])})"
+        for key in one
+        # a key that an older version did not know says nothing
+        if key in other and key not in ignored and one[key] != other[key]
+    ]
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(mask_secrets(value), ensure_ascii=False)
 
 
 def _unlike(value: Any, usual: Any, key: str) -> list[tuple[str, Any]]:

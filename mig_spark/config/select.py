@@ -18,6 +18,10 @@ from mig_spark.plugins import STRATEGIES
 PUBLISHED_B, SCORE_SHARE = 0.8, 0.95
 
 
+#: The keys of `select.phi` by kind.
+PHI_KEYS = {"pow": ("a", "b"), "exp": ("alpha",)}
+
+
 class PhiConfig(Section):
     """The concave function that makes the next row on a covered label worth less: `pow` is phi(x) = (x + a)^b, `exp`
     has phi'(x) = alpha exp(-alpha x)."""
@@ -44,6 +48,10 @@ class PhiConfig(Section):
             raise ValueError(f"b: auto chooses the exponent of kind: pow, and kind: {self.kind} has none; leave b out")
         if self.b != AUTO and self.score_share != SCORE_SHARE:
             raise ValueError("score_share is what b: auto goes by; leave it out, or set b: auto")
+        other = "exp" if self.kind == "pow" else "pow"
+        for key in PHI_KEYS[other]:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is of kind: {other}, and kind is {self.kind}: set that kind, or leave it out")
         return self
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from mig_spark.config import Config
-from mig_spark.contracts import FINISHED, SELECTION
+from mig_spark.contracts import FINISHED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.extend import Published
@@ -46,6 +48,23 @@ def published(store: Store) -> Published:
     none = before < 0 or store.read(SELECTION, version=before).isEmpty()
     logger.info("select: begins where run %s began, which did not come to its end", dead[-1].told.get("run_id"))
     return Published(None if none else before, tuple(dict.fromkeys(str(c.told.get("run_id")) for c in dead)))
+
+
+def config_of_selection(store: Store, made: Finished) -> Mapping[str, Any] | None:
+    """The config, as plain values with secrets masked, of the run that a selection is of; None where no record of that
+    run is there.
+
+    Args:
+        made: the record of the stage `select`.
+    """
+    from pyspark.sql import functions as sf
+
+    if not store.exists(RUNS):
+        return None
+    runs = store.read(RUNS).where(sf.col("run_id") == made.run_id)
+    row = runs.orderBy((sf.col("status") == "ok").desc(), sf.col("started_at").desc()).select("config").first()
+    found: Mapping[str, Any] | None = None if row is None else json.loads(row["config"])
+    return found
 
 
 def story_of(store: Store, config: Config, made: Finished) -> Story:

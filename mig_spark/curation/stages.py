@@ -157,12 +157,33 @@ def _report(store: Store, run: Run) -> None:
     made = last_finished(store, "select")
     tables = {} if made is None else {**made.reads["tables"], **made.writes}
     told = {**plain, "counts": flat_counts(plain["counts"]), "health": health, "threshold": chosen, "tables": tables}
+    told |= _selected_by(store, run, made)
     data = collect_report_data(
         store, store.read(ANNOTATED), told, story=_story(store, run, made), excerpts=run.config.report.excerpts
     )
     page = render_report(data)
     store.check_lease()
     write_report(page, path, store.spark)
+
+
+def _selected_by(store: Store, run: Run, made: Finished | None) -> dict[str, Any]:
+    """What a report says of the run that selected, where that is another one: its id, and its config where the
+    selection was made by other settings than those of the run that makes the report."""
+    from mig_spark.curation.finished import stage_key
+    from mig_spark.curation.published import config_of_selection
+
+    if made is None or made.run_id == run.run_id:
+        return {}
+    told: dict[str, Any] = {"selected_by": made.run_id}
+    if stage_key(run.config, STAGES["select"], made.reads) != made.key:
+        then = config_of_selection(store, made)
+        if then is not None:
+            logger.warning(
+                "report: run %s made this selection, by another config than this run has: the report shows that one",
+                made.run_id,
+            )
+            told["config"] = then
+    return told
 
 
 def _story(store: Store, run: Run, made: Finished | None) -> Story | None:

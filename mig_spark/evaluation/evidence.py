@@ -60,6 +60,7 @@ class Evidence:
         seconds: by strategy, of one selection at the largest budget.
         training: how a model was trained, and its loss before; empty where none was.
         notes: what was left out, and why.
+        settings: the section `select` of the config, as plain values; None in tables of older versions.
     """
 
     own: str
@@ -74,6 +75,7 @@ class Evidence:
     seconds: dict[str, float]
     training: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

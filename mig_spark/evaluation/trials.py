@@ -20,6 +20,7 @@ from mig_spark.kernels.evaluation.measures import Floats, Trial, by_group, measu
 from mig_spark.kernels.evaluation.texts import check_installed, spelling_vectors
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
+from mig_spark.masking import mask_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def evaluate_pool(store: Store, config: Config) -> Evidence:
     return Evidence(
         strategies.own, n, sample.asked.num_rows, sample.rows_in_all, section.stratum, len(sample.names),
         section.model or _SPELLING, follows, in_order(lines, strategies.names), seconds, training, notes,
+        mask_secrets(config.to_dict())["select"],
     )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Sets:
         self._sharded = False
         self.rows: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
         self.sources: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.files: list[str] = []
@@ -75,6 +76,7 @@ class Sets:
                 made = convert(self._form, row, further)
                 if made.reason is not None:
                     self.skipped[phrase(made.reason)] += 1
+                    self.examples.setdefault(phrase(made.reason), made.reason)
                     write(SKIPPED, _skipped_line(row.id, row.rank, made.reason))
                     continue
                 self.rows[made.set] += 1
@@ -91,9 +93,14 @@ class Sets:
         lines = df.mapInArrow(map_rows(partial(_line_of, self._form, names, further), _LINE_SCHEMA), _LINE_DDL)
         # what makes the lines is a function of the rows alone, so a part that is lost is made again as it was
         with computed_once(lines) as lines:
-            for group in lines.groupBy("set", "phrase").count().collect():
+            counted = lines.groupBy("set", "phrase").agg(
+                sf.count(sf.lit(1)).alias("n"), sf.min("reason").alias("reason")
+            )
+            for group in counted.collect():
                 counts = self.rows if group["phrase"] is None else self.skipped
-                counts[group["phrase"] or group["set"]] += group["count"]
+                counts[group["phrase"] or group["set"]] += group["n"]
+                if group["phrase"] is not None:
+                    self.examples.setdefault(group["phrase"], group["reason"])
             made = lines.where("reason is null")
             for row in made.select("set", sf.explode("keys").alias("key")).distinct().collect():
                 self._keys[row["set"]].add(row["key"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,10 @@ _HEAD = 1 << 20
 _FILE_NAMES = (".jsonl", ".json", ".ndjson", ".jsonlines")
 
 
+#: Reasons that are told where rows are left out.
+_REASONS = 3
+
+
 @dataclass
 class Exported:
     """What was written.
@@ -40,12 +45,14 @@ class Exported:
         skipped: number of rows by the reason why the format could not hold them.
         keys_left_out: rows that were written, by a key of their records that stays out; the most frequent keys.
         files: the files, relative to the folder; shards as a pattern.
+        examples: one reason in full, with its numbers and texts, by the reason in `skipped`.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     keys_left_out: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -212,7 +219,7 @@ def _write_lines(
         write_lines(text.removesuffix("\n").split("\n"), f"{folder}/{name}", store.spark)
         sets.files.append(name)
     left_out = dict(sorted(sets.left_out.items(), key=lambda kv: (-kv[1], kv[0])))
-    return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files), left_out)
+    return Exported(dict(sorted(sets.rows.items())), skipped, sorted(sets.files), left_out, dict(sets.examples))
 
 
 def _see_that_it_can_be_checked(form: Format, out: str, store: Store) -> None:
@@ -252,18 +259,28 @@ def describe_export(done: Exported, out: str) -> str:
     if len(done.rows) > 1:
         line += f" ({', '.join(f'{n:,} {name}' for name, n in done.rows.items())})"
     if left_out:
-        why = "; ".join(f"{n:,} {reason}" for reason, n in list(done.skipped.items())[:3])
-        line += f"; {left_out:,} left out, listed in {SKIPPED} ({why})"
+        line += f"; {left_out:,} left out, listed in {SKIPPED} ({_why(done.skipped, done.examples)})"
     if done.keys_left_out:
-        most = [f"{key} ({n:,} rows)" for key, n in done.keys_left_out.items()]
+        most = [f"{key} ({n:,} row{'' if n == 1 else 's'})" for key, n in done.keys_left_out.items()]
         more = f" and {len(most) - 3:,} more" if len(most) > 3 else ""
         line += f"; keys that no trainer reads stay out: {', '.join(most[:3])}{more}"
     return line
 
 
+def _why(skipped: Mapping[str, int], examples: Mapping[str, str]) -> str:
+    """The most frequent reasons why rows were left out, each with the words of one of its rows."""
+    most = sorted(skipped.items(), key=lambda pair: -pair[1])
+    told = []
+    for reason, n in most[:_REASONS]:
+        example = examples.get(reason, reason)
+        told.append(f"{n:,} such as: {example}" if n > 1 and example != reason else f"{n:,} {example}")
+    if rest := sum(n for _, n in most[_REASONS:]):
+        told.append(f"{rest:,} for other reasons")
+    return "; ".join(told)
+
+
 def _see_that_rows_fit(sets: Sets, form: LineFormat, *, strict: bool) -> None:
-    left_out, most = sum(sets.skipped.values()), sets.skipped.most_common(3)
-    why = "; ".join(f"{n:,} {reason}" for reason, n in most)
+    left_out, why = sum(sets.skipped.values()), _why(sets.skipped, sets.examples)
     if left_out and not sets.rows:
         raise InputError(f"none of the {left_out:,} selected rows fits the format {form.kind}: {why}: choose another")
     if left_out and strict:

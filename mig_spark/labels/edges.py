@@ -240,6 +240,11 @@ def tidy_edges(
     label_ids = {label: label_id for label_id, label in enumerate(labels)}
     i, j = (np.array([label_ids.get(label, -1) for label in end], dtype=np.int64) for end in (src, dst))
     used = (i >= 0) & (j >= 0) & (i != j)
+    if len(used) and not used.any():
+        logger.warning(
+            "label edges: none of %d joins two different labels that rows carry, so the graph has no edges: see how "
+            "the labels are written", len(used),
+        )  # fmt: skip
     if threshold is not None:
         below = used & (weight < threshold)
         used &= ~below

@@ -185,8 +185,9 @@ def sources(annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple
 
 
 def languages(store: Store, annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[Share, ...]:
-    """Roughly which languages the first requests of rows are in, before and after; told from about `TOLD` rows that
-    were selected and as many that were not, drawn by the hash of the id."""
+    """Roughly which languages rows are in, before and after, by the beginnings of what was asked and answered, as
+    `mig-spark init` tells them; from about `TOLD` rows that were selected and as many that were not, drawn by the hash
+    of the id."""
     from pyspark.sql import functions as sf
 
     left = scores.rows - scores.selected
@@ -197,8 +198,10 @@ def languages(store: Store, annotated: DataFrame, selection: DataFrame, scores: 
     least = sf.when(sf.col("chosen"), sf.lit(TOLD / scores.selected)).otherwise(sf.lit(TOLD / max(left, 1)))
     ids = annotated.select("id").join(selection.select("id", sf.lit(True).alias("chosen")), "id", "left")
     drawn = ids.select("id", chosen).where(draw < least)
-    request = sf.try_element_at(sf.filter("messages", lambda m: m["role"] == "user"), sf.lit(1))
-    text = sf.substring(request["content"], 1, TOLD_CHARACTERS).alias("text")
+    said = sf.filter("messages", lambda m: m["role"].isin("user", "assistant"))
+    each = sf.greatest(sf.lit(1), sf.floor(sf.lit(TOLD_CHARACTERS) / sf.greatest(sf.lit(1), sf.size(said))))
+    parts = sf.transform(said, lambda m: sf.substring(m["content"], sf.lit(1), each.cast("int")))
+    text = sf.array_join(parts, "\n").alias("text")
     told: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     for line in store.read(POOL).join(sf.broadcast(drawn), "id").select("chosen", text).collect():
         told[line.chosen][language_of(line.text or "") or UNKNOWN] += 1

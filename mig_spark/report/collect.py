@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mig_spark.config import other_settings
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
 from mig_spark.evaluation.table import read_evidence
 from mig_spark.kernels.selection.curve import sample_ranks
@@ -64,10 +65,10 @@ def collect_report_data(
     Args:
         store: where POOL, REJECTED, LABELS, LABEL_EDGES and SELECTION of this run are.
         annotated: the annotated pool, one row an id: id, labels array<string>, score double, source string.
-        run: run_id, started_at, counts, health (of the annotation), seconds, certificate, config, random_curve,
-            versions (of packages), tables (their Delta versions), inputs, threshold (what `graph.threshold: auto`
-            chose), each plain or as the JSON text that RUNS holds; what is missing is counted from the tables or left
-            out.
+        run: run_id, selected_by (the run that made the selection, where that is another), started_at, counts, health
+            (of the annotation), seconds, certificate, config (by which the selection was made), random_curve, versions
+            (of packages), tables (their Delta versions), inputs, threshold (what `graph.threshold: auto` chose), each
+            plain or as the JSON text that RUNS holds; what is missing is counted from the tables or left out.
         story: says of each quoted row why it was selected or not; None: that is left out.
         excerpts: what is quoted of rows, as `report.excerpts` of the config.
 
@@ -100,10 +101,11 @@ def collect_report_data(
         lambda: sources(annotated, selection, found),
         lambda: languages(store, annotated, selection, found),
         lambda: _vocabulary_facts(store, run.get("config")),
-        lambda: _evidence_facts(store),
+        lambda: _evidence_facts(store, run.get("config")),
     )  # fmt: skip
     return ReportData(
-        run_id=str(run.get("run_id", "unknown run")),
+        run_id=str(run.get("selected_by") or run.get("run_id", "unknown run")),
+        reported_by=str(run["run_id"]) if run.get("selected_by") else "",
         started_at=_when(run.get("started_at")),
         counts=_counts(store, run.get("counts") or {}, rejected, rows, selected),
         objective=objective,
@@ -133,11 +135,20 @@ def collect_report_data(
     )
 
 
-def _evidence_facts(store: Store) -> EvidenceFacts | None:
+#: Keys of `select` that say which rows of the pool may be taken and how the work is done: evidence is without them.
+_NOT_OF_EVIDENCE = (
+    "budget", "quotas", "cost", "given", "include", "exclude", "seed", "engine", "candidates", "block_rows",
+    "max_rounds", "upper_bound",
+)  # fmt: skip
+
+
+def _evidence_facts(store: Store, config: object) -> EvidenceFacts | None:
     found = read_evidence(store)
     if found is None:
         return None
-    return EvidenceFacts(found.evidence, _when(found.evaluated_at), found.of_this_pool)
+    measured, now = found.evidence.settings, config if isinstance(config, Mapping) else {}
+    other = [] if measured is None else other_settings({"select": measured}, now, _NOT_OF_EVIDENCE)
+    return EvidenceFacts(found.evidence, _when(found.evaluated_at), found.of_this_pool, tuple(other))
 
 
 def _label_table(store: Store, selection: DataFrame) -> pd.DataFrame:

@@ -232,11 +232,19 @@ class RejectedExample:
 
 @dataclass(frozen=True)
 class EvidenceFacts:
-    """What `mig-spark evaluate` measured last, when (in words), and whether the annotated pool is still that one."""
+    """What `mig-spark evaluate` measured last.
+
+    Attributes:
+        evidence: what was measured.
+        evaluated_at: when, in words.
+        of_this_pool: whether the annotated pool is still that one.
+        other: the settings of the strategy that were others than those by which the selection was made, in words.
+    """
 
     evidence: Evidence
     evaluated_at: str
     of_this_pool: bool
+    other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -248,10 +256,12 @@ class ReportData:
     counted: rows of the `pool` and those `unanswered`, and of endpoints `requests`, `retries` and `unparsable` answers.
     `threshold` is `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else
     empty. `versions` are those of packages, `tables` the Delta versions that the selection read and wrote.
-    `config` may hold secrets: rendering masks them.
+    `config` may hold secrets: rendering masks them. `run_id` is the run that selected, `reported_by` the one that made
+    the report, and `started_at` is of, where that is another one.
     """
 
     run_id: str
+    reported_by: str = ""
     started_at: str = ""
     counts: Counts = Counts()
     objective: Curve = Curve()

@@ -31,6 +31,8 @@ def evidence(data: ReportData) -> list[Section]:
     )
     if not facts.of_this_pool:
         take += " The pool was annotated anew since: evaluate it again."
+    if facts.other:
+        take += f" It is of other settings than those of this selection: {'; '.join(facts.other)}."
     words = card("What it says", "", _list([*verdicts(found), *found.notes]))
     figures = [_figure(found, measure) for measure in _MEANS if any(line.measure == measure for line in found.lines)]
     blocks: list[list[Figure | str]] = [[words]]

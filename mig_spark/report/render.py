@@ -26,7 +26,8 @@ def _header(data: ReportData) -> str:
         badge = f"strategy {excerpt(strategy(data), limit=40)}"
     if engine == "rounds" and isinstance(rounds, int):
         detail += f" · {plural(rounds, 'round')}"
-    when = f" · <time>{esc(data.started_at)}</time>" if data.started_at else ""
+    when = f" · report by <code>{esc(data.reported_by)}</code>" if data.reported_by else ""
+    when += f" · <time>{esc(data.started_at)}</time>" if data.started_at else ""
     return f"""<header>
 <div><p class="eyebrow">mig-spark</p><h1>Selection report</h1>
 <p class="meta"><code>{esc(data.run_id)}</code>{when}</p></div>

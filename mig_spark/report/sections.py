@@ -150,9 +150,7 @@ def mix(data: ReportData) -> Section:
         note = "Where the rows come from, in the pool and in the selection."
         right.append(figures.shares("sources", "Sources", note, data.sources))
     if len(data.languages) > 1:
-        note = (
-            "Told from a sample of requests, by script and common words: short texts and code are often told wrongly."
-        )
+        note = "Told from a sample of rows, by script and common words: short texts and code are often told wrongly."
         left.append(figures.shares("languages", "Languages, roughly", note, data.languages))
     if data.scores.edges.size > 1:
         right.append(figures.scores(data.scores))
@@ -337,7 +335,7 @@ def rows(data: ReportData) -> Section:
         note = "Much score on labels that nothing covered yet." if gains else "The first rows in the strategy's order."
         blocks.append([_row_list("Taken first", note, data.first)])
     if data.last:
-        note = "What one more row still added when the budget was met." if gains else "The last rows in that order."
+        note = "The least gains of all rows that were taken." if gains else "The last rows in that order."
         blocks.append([_row_list("Taken last", note, data.last)])
     if data.passed_over:
         note = "High score, not selected: the number beside a label is how many selected rows already carry it."
@@ -407,7 +405,8 @@ def run(data: ReportData) -> Section:
         config = f"{own}<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"
         note = "What is not as by default; below it all as resolved for this run. Secrets are masked."
         blocks.append([card("Config", note, config)])
-    take = " · ".join(part for part in (data.run_id, data.started_at) if part)
+    by = f"report by {data.reported_by}" if data.reported_by else ""
+    take = " · ".join(part for part in (data.run_id, by, data.started_at) if part)
     return Section("run", "About this run", take, [b for b in blocks if b])
 
 

@@ -255,9 +255,11 @@ def _unknown(data: ReportData) -> Iterator[str]:
 
 
 def _evidence(data: ReportData) -> EvidenceFacts | None:
-    """The evidence, where it is of this pool and of the strategy that chose the rows."""
+    """The evidence, where it is of this pool and of the strategy that chose the rows, with the same settings."""
     facts = data.evidence
-    return facts if facts is not None and facts.of_this_pool and facts.evidence.own == strategy(data) else None
+    if facts is None or not facts.of_this_pool or facts.other or facts.evidence.own != strategy(data):
+        return None
+    return facts
 
 
 def is_certified(data: ReportData) -> bool:

@@ -281,6 +281,11 @@ def _limits(
     classes = sorted(there)
     if quotas.missing == "unlimited":
         classes = [NO_VALUE, *(name for name in classes if name != NO_VALUE and _binds(quotas, name, there[name]))]
+    if unknown := sorted(set(quotas.limits).difference(there)):
+        logger.warning(
+            "select.quotas on %r: no usable row has the value %s, so its limit is of no row; there are %s",
+            quotas.column, _first_few(unknown), _first_few(sorted(there)),
+        )  # fmt: skip
     lower, upper = quota_arrays(quotas, classes, budget)
     least = {name: limit.min for name in {*classes, *quotas.limits} if (limit := _limit_of(quotas, name)) is not None}
     problems = [
@@ -296,6 +301,10 @@ def _limits(
         raise InputError(f"select.quotas on {quotas.column!r} cannot be met: {'; '.join(problems)}")
     room = _room(quotas, classes) if quotas.unit == "cost" else None
     return Constraints(lower, upper, np.zeros(len(classes), np.int64), budget, cost, room), classes
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _room(quotas: QuotaConfig, classes: list[str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from mig_spark.config import LABEL_PARAMETERS, Config, SelectConfig, check_label_parameters
+from mig_spark.config import LABEL_PARAMETERS, PHI_KEYS, Config, SelectConfig, check_label_parameters
 from mig_spark.contracts import LABELS
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.lists import Kind, read_list, read_object
@@ -45,9 +45,22 @@ def read_parameters(config: SelectConfig, spark: SparkSession | None) -> dict[st
     if where is None:
         return None
     if (whole := read_object(where, _OPTION, spark=spark)) is not None:
-        return check_label_parameters(whole, where)
+        return _told(check_label_parameters(whole, where), config)
     columns: dict[str, Kind] = {"label": "text", **dict.fromkeys(LABEL_PARAMETERS, "number")}
-    return _checked(read_list(where, columns, _OPTION, spark=spark, any_of=LABEL_PARAMETERS).to_pylist(), where)
+    rows = read_list(where, columns, _OPTION, spark=spark, any_of=LABEL_PARAMETERS).to_pylist()
+    return _told(_checked(rows, where), config)
+
+
+def _told(found: dict[str, dict[str, float]], config: SelectConfig) -> dict[str, dict[str, float]]:
+    """The same; a warning names the parameters that the kind of `select.phi` does not have."""
+    for kind, keys in PHI_KEYS.items():
+        for key in keys if kind != config.phi.kind else ():
+            if labels := sum(key in own for own in found.values()):
+                logger.warning(
+                    "%s: %d labels have %s of their own, which is of select.phi.kind: %s; it is %s: not used",
+                    _OPTION, labels, key, kind, config.phi.kind,
+                )  # fmt: skip
+    return found
 
 
 def _checked(rows: list[dict[str, Any]], where: str) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,8 +82,21 @@ def select_rows(
     see_that_there_are_rows(counts, work)
     counts["rows"] += 0 if work.first is None else work.first.num_rows
     table = _table(ranked, context, ranked.labels if found is None else _labels(ranked, found, context))
-    notes = list(ranked.notes)
+    notes = [*ranked.notes, *_left_over(config, len(table), int(counts["rows"]), ranked.notes)]
     return Selection(table, strategy.kind, context.loaded_graph, ranked.certificate, counts, seconds, notes)
+
+
+def _left_over(config: SelectConfig, taken: int, usable: int, notes: Sequence[str]) -> Iterator[str]:
+    """What is said where quotas or the cost have ended a selection before the budget, and the strategy says nothing."""
+    limits = [name for name, there in (("select.quotas", config.quotas), ("select.cost", config.cost)) if there]
+    if not limits or taken >= usable or any("left over" in note for note in notes):
+        return
+    named = " and ".join(limits)
+    if config.budget is not None and taken < config.budget:
+        left = min(config.budget, usable) - taken
+        yield f"{left:,} rows of the budget are left over: {named} allow no other row"
+    elif not taken:
+        yield f"no row is taken: {named} allow none"
 
 
 def _table(ranked: Ranked, context: Context, labels: pa.ListArray | pa.ChunkedArray) -> pa.Table:

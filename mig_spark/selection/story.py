@@ -86,7 +86,7 @@ class Explanation:
         rank: of a selected row.
         gain: of a selected row, when it was taken; of a row passed over, at the pick that it came nearest to.
         nearest_rank, nearest_id, nearest_gain: that pick, and the gain of the row that was taken there.
-        score_needed: with which score the row would have been taken there, where its gain is in proportion to it.
+        score_needed: above which score the row would have been taken there, where its gain is in proportion to it.
         parts: its labels.
         gain_start, gain_end: of a row passed over, its gain before the first pick, which is its best, and after the
             last; by unit of cost where `gain` is.
@@ -228,8 +228,8 @@ class Story:
     def _taken(self, row: Mapping[str, Any], parts: tuple[LabelPart, ...]) -> Explanation:
         rank = row["rank"]
         first, last = (self._chosen["gain"][j].as_py() for j in (0, -1))
-        why = f"rank {rank:,} of {len(self.ids):,}: it added {row['gain']:.4g}, the first row {first:.4g}, the last "
-        why += f"{last:.4g}"
+        why = f"rank {rank:,} of {len(self.ids):,}: its gain was {row['gain']:.4g} when it was taken, the first row's "
+        why += f"{first:.4g}, the last row's {last:.4g}"
         if rank <= self._kept:
             why = f"rank {rank:,}: it was selected before, and the run that extended that selection kept it"
         elif rank <= self._forced:
@@ -429,7 +429,7 @@ class Story:
         linear = self._select.gain == "gradient" and taken >= gain
         needed = row["score"] * taken / gain if linear else None
         if needed is not None and taken > gain:
-            why += f"; with a score of {needed:.4g} in place of {row['score']:.4g} it would have been taken there"
+            why += f"; with a score above {needed:.4g} in place of {row['score']:.4g} it would have been taken there"
         return Explanation(
             row["id"], "passed over", why, *facts(row), None, gain, k + 1, self.ids[k], taken, needed, parts
         )

@@ -153,7 +153,13 @@ def test_after_annotation_no_model_is_needed(
         run_pipeline(spark, config, ("annotate",))
     for stage in ("graph", "select", "report"):
         done = run_pipeline(spark, config, (stage,), run_id=f"only-{stage}")
-    assert (tmp_path / "out" / "report.html").is_file()
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<code>only-select</code> · report by <code>only-report</code>" in page
+    other = make_config(tmp_path, annotate={"tagger": valid, "scorer": COLUMN}, select={"budget": 3, "gain": "exact"})
+    run_pipeline(spark, other, ("report",), run_id="another")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<code>only-select</code> · report by <code>another</code>" in page
+    assert "exact" not in page.partition('id="run"')[2].partition("Show the whole config")[0], "what selected is shown"
     assert done["counts"]["select"]["selected"] == 5
     assert verify_run(spark, config, None, tolerance=0.0).certified
     assert replay_run(spark, config, "only-select").same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pyarrow as pa
@@ -117,7 +118,13 @@ def test_a_run_with_a_target_and_a_norm_is_verified_explained_extended_and_repla
 
     verdict = verify_run(spark, config, None, tolerance=0.0)
     assert (verdict.first_wrong, verdict.problems) == (None, ())
-    assert verify_run(spark, plain, None, tolerance=0.0).first_wrong is not None
+    with pytest.raises(
+        InputError, match=r"nightly-1 has selected by other settings .*select\.norm \(false, and not auto"
+    ):
+        verify_run(spark, plain, None, tolerance=0.0)
+    lines = "".join(json.dumps({"rank": k, "id": i}) + "\n" for k, i in enumerate(ids, 1))
+    (tmp_path / "ids.jsonl").write_text(lines)
+    assert verify_run(spark, plain, str(tmp_path / "ids.jsonl"), tolerance=0.0).first_wrong is not None, "any list"
     assert explain_rows(spark, config, ids[:1])[0].rank == 1
     found = tune(spark, config)
     assert [vars(a) for a in found.scale.attempts] == told["attempts"]

@@ -101,7 +101,7 @@ def test_a_row_passed_over_is_taken_with_the_score_that_is_said(spark, files):
     words = describe([first, passed[0], silent])
     assert f"after the last {passed[0].gain_end:.4g}" in words
     assert "; in the end " in words
-    assert f"with a score of {passed[0].score_needed:.4g} in place of" in words
+    assert f"with a score above {passed[0].score_needed:.4g} in place of" in words
     assert f"{want[0]}: selected" in words
     _what_a_run_asked_is_of_the_stage_that_it_did(spark, config, past)
 

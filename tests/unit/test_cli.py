@@ -108,6 +108,10 @@ def test_config_schema_is_json(run):
             ["sample", "x.jsonl", "--out", "y.jsonl", "-n", "5", "--sim-threshold", "7"],
             "7.0 is not in the range -1<=x<=1",
         ),
+        (
+            ["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5", "--phi-alpha", "3"],
+            "--phi-alpha: not used, for --phi-type pow",
+        ),
         (["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5"], "mig-spark: nothing at none.jsonl (as a file, "),
         (["verify", "--config", "c.yaml", "--norm", "--gain", "exact"], "leave out --norm, --gain"),
         (["verify", "ids.jsonl", "--pool", "x.jsonl", "--set", "seed=1"], "--set overrides a value of --config"),

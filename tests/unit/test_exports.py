@@ -268,7 +268,18 @@ def test_keys_that_no_trainer_reads_stay_out_and_are_told() -> None:
         assert convert(FORMS[name], row).left_out == ()
     done = Exported({"train": 2}, {}, [], {"date": 2, "url": 1})
     assert describe_export(done, "x") == (
-        "  2 rows in x; keys that no trainer reads stay out: date (2 rows), url (1 rows)"
+        "  2 rows in x; keys that no trainer reads stay out: date (2 rows), url (1 row)"
+    )
+    skipped = {"N tokens, more than N": 5, "it is empty": 2, "turn N: silent": 1, "c": 1, "d": 1}
+    some = Exported(
+        {"a": 1},
+        skipped,
+        [],
+        {},
+        {"N tokens, more than N": "71 tokens, more than 60", "turn N: silent": "turn 2: silent"},
+    )
+    assert describe_export(some, "x").endswith(
+        "(5 such as: 71 tokens, more than 60; 2 it is empty; 1 turn 2: silent; 2 for other reasons)"
     )
     assert done.to_dict()["keys_left_out"] == {"date": 2, "url": 1}
 

@@ -63,6 +63,10 @@ def test_a_strategy_behind_random_is_told_first(data: ReportData):
     old = replace(data, evidence=EvidenceFacts(bad, "3 March 2026", False))
     assert not any("random selections are ahead" in w for w in verdict(old).wary)
     assert "annotated anew since" in evidence(old)[0].takeaway
+    # nor does evidence of the strategy with other settings
+    other = replace(data, evidence=EvidenceFacts(bad, "3 March 2026", True, ("select.gain (exact, and not gradient)",)))
+    assert not any("random selections are ahead" in w for w in verdict(other).wary)
+    assert "of other settings than those of this selection: select.gain (exact," in evidence(other)[0].takeaway
 
 
 def test_the_report_has_every_value(data: ReportData):

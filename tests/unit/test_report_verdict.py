@@ -156,6 +156,7 @@ def test_near_duplicates_without_a_limit_are_told(calm: ReportData) -> None:
         ("health", {}, "no measure of it"),
         ("evidence", None, "mig-spark evaluate measures it"),
         ("evidence.of_this_pool", False, "mig-spark evaluate measures it"),
+        ("evidence.other", ("select.gain (exact, and not gradient)",), "mig-spark evaluate measures it"),
         ("lengths.means", {}, "longer than the pool's"),
     ],
 )  # fmt: skip

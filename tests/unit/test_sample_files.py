@@ -178,7 +178,8 @@ def test_the_kept_selections_come_out(tmp_path):
     (tmp_path / "tags.json").write_text(json.dumps(names))
     for name, case in list(make_golden.cases())[:: max(1, len(KEPT["cases"]) // 4)]:
         chosen = {k: case[k] for k in ("gain", "norm") if k in case}
-        phi = {"kind": case["kind"], "alpha": make_golden.ALPHA} if "kind" in case else {}
+        phi = {"kind": case["kind"]} if "kind" in case else {}
+        phi |= {"alpha": make_golden.ALPHA} if phi.get("kind") == "exp" else {}
         select = SelectConfig(budget=make_golden.BUDGET, upper_bound=False, phi=phi, **chosen)
         given = SampleOptions(
             [str(tmp_path / "pool.jsonl")], str(tmp_path / "out.jsonl"), valid_tag_path=str(tmp_path / "tags.json"),

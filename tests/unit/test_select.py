@@ -340,6 +340,43 @@ def test_only_the_columns_that_are_needed_are_looked_at():
         select(pa.table([["a"], ["b"], [["x"]], [1.0]], names=["id", "id", "labels", "score"]), 1)
 
 
+def test_what_a_selection_did_not_go_by_is_told(caplog):
+    pool = table_of(medium(20), kind=pa.array(["u", "v"] * 10))
+    few = select(pool, 15, quotas={"column": "kind", "each": {"max": 3}})
+    assert (len(few), few.notes[-1]) == (6, "9 rows of the budget are left over: select.quotas allow no other row")
+    cheap = pool.append_column("cost", pa.array([5.0] * 20))
+    none = select(cheap, None, cost={"column": "cost", "budget": 1.0})
+    assert (len(none), none.notes[-1]) == (0, "no row is taken: select.cost allow none")
+    assert select(pool, 15).notes == []
+    assert caplog.records == []
+    select(pool, 3, edges=[("X", "Y", 0.5)])
+    assert "none of 1 joins two different labels that rows carry" in caplog.text
+    select(pool, 3, quotas={"column": "kind", "limits": {"U": {"max": 2}}})
+    assert "no usable row has the value 'U', so its limit is of no row; there are 'u', 'v'" in caplog.text
+    caplog.clear()
+    select(pool, 3, phi={"kind": "exp"}, label_parameters=None)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("phi", "says"),
+    [
+        ({"alpha": 0.01}, "alpha is of kind: exp, and kind is pow"),
+        ({"kind": "exp", "b": 0.3}, "b is of kind: pow, and kind is exp"),
+        ({"kind": "exp", "a": 1}, "a is of kind: pow"),
+    ],
+)
+def test_a_parameter_of_the_other_phi_is_refused(phi, says):
+    with pytest.raises(ConfigError, match=says):
+        select(table_of(medium(9)), 3, phi=phi)
+
+
+def test_parameters_of_labels_that_phi_does_not_have_are_told(tmp_path, caplog):
+    (tmp_path / "p.json").write_text(json.dumps({name(3): {"alpha": 5.0, "weight": 2.0}}))
+    select(table_of(medium(9)), 3, label_parameters=str(tmp_path / "p.json"))
+    assert "1 labels have alpha of their own, which is of select.phi.kind: exp; it is pow: not used" in caplog.text
+
+
 def test_frames_at_the_edges():
     pool = table_of(medium(4))
     with pytest.raises(InputError, match="the pool has no row that is not in exclude"):
