@@ -56,7 +56,7 @@ def select(
     df: DataFrame | pd.DataFrame | pa.Table,
     budget: int | None,
     *,
-    edges: str | os.PathLike[str] | Sequence[Edge] | None = None,
+    edges: str | os.PathLike[str] | Sequence[Edge] | pd.DataFrame | pa.Table | None = None,
     model: str | None = None,
     threshold: float | Literal["auto"] | None = None,
     prop_weight: float = 1.0,
@@ -92,8 +92,8 @@ def select(
             table or anything that gives an Arrow stream: then all is done in this process, without Spark, and files
             are local ones. The same rows give the same ids.
         budget: how many rows; None, with a cost, as many as it allows.
-        edges: the label graph: a file with src, dst, weight, or (label, label, weight) triples. None: no edges, or
-            those of `model`.
+        edges: the label graph: a file or a table (pandas, Arrow) with src, dst, weight, or (label, label, weight)
+            triples. None: no edges, or those of `model`.
         model: a sentence-transformers model; labels whose embeddings are at least `threshold` similar are joined.
         threshold: least weight of an edge. None: your own edges are taken as they are, and a model has the threshold
             that suits it (0.75 for all-MiniLM-L6-v2, else 0.9), as in the pipeline. "auto": chosen from the labels, see
@@ -237,11 +237,17 @@ def _named(df: Any, names: Mapping[str, str], config: SelectConfig) -> DataFrame
 
 
 def _edges(
-    spark: SparkSession | None, edges: str | os.PathLike[str] | Sequence[Edge] | None, model: str | None,
-    labels: list[str], threshold: float | None,
+    spark: SparkSession | None, edges: str | os.PathLike[str] | Sequence[Edge] | pd.DataFrame | pa.Table | None,
+    model: str | None, labels: list[str], threshold: float | None,
 ) -> pa.Table | None:  # fmt: skip
     if isinstance(edges, str | os.PathLike):
         return read_edges(os.fspath(edges), labels, threshold=threshold, spark=spark, option="edges")
+    if of_pandas(edges) or isinstance(edges, pa.Table):
+        ends = ["src", "dst", "weight"]
+        table = as_arrow(edges, ends)
+        if missing := [name for name in ends if name not in table.column_names]:
+            raise InputError(f"edges: no column {', '.join(map(repr, missing))}: a table of edges has src, dst, weight")
+        edges = list(zip(*(table[name].to_pylist() for name in ends), strict=True))
     if edges is not None:
         return _edge_table(edges, labels, threshold)
     if model is None:
@@ -258,7 +264,7 @@ def _short(value: object) -> str:
     return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
-def _edge_table(edges: Sequence[Edge], labels: list[str], threshold: float | None) -> pa.Table:
+def _edge_table(edges: Any, labels: list[str], threshold: float | None) -> pa.Table:
     triples: list[Edge] = []
     for edge in edges if isinstance(edges, Iterable) else [edges]:
         try:

@@ -207,7 +207,9 @@ def _select_config(given: dict[str, Any]) -> SelectConfig:
     """The section `select` from the options of `sample` and `verify`: of those that the strategy goes by."""
     plain = {"strategy": given.get("sampler_type", "mig"), "budget": given["budget"]}
     strategy = build_part(SelectConfig, plain, where="sample").strategy
-    unused = [option for option, key in _KEYS.items() if key not in strategy.goes_by]
+    # of mig only `auto` and targets draw rows, which are no options here
+    goes_by = strategy.goes_by - ({"seed"} if strategy.kind == "mig" else set())
+    unused = [option for option, key in _KEYS.items() if key not in goes_by]
     unused += [] if strategy.reads_graph else list(_OF_GRAPH)
     if told := [f"--{option.replace('_', '-')}" for option in unused if option in given and _is_set(option)]:
         logger.warning("%s: not used, for --sampler-type %s does not go by it", ", ".join(told), strategy.kind)
@@ -218,7 +220,7 @@ def _select_config(given: dict[str, Any]) -> SelectConfig:
         logger.warning("%s: not used, for --phi-type %s does not go by it", ", ".join(told), kind)
     more = {"phi": phi, "gain": given["gain"], "norm": given["norm"], "engine": given["engine"], "upper_bound": False}
     more["seed"] = given.get("seed", 0)
-    plain |= {key: value for key, value in more.items() if key in strategy.goes_by}
+    plain |= {key: value for key, value in more.items() if key in goes_by}
     return build_part(SelectConfig, plain, where="sample")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 #: By pydantic's type of error; what is in braces is from the error's context.
 _WORDS = {
-    "string_type": "give text; a number or a word like yes is text in quotes",
+    "string_type": "give text",
     "int_type": "give a whole number",
     "int_parsing": "give a whole number",
     "int_from_float": "give a whole number",
@@ -54,4 +54,6 @@ def in_words(error: Mapping[str, Any]) -> str:
         choices = str(context["expected"]).split("'")[1::2]
         if near := difflib.get_close_matches(given.lower(), choices, n=1):
             said += f"; did you mean {near[0]!r}?"
+    if error["type"] == "string_type" and isinstance(error.get("input"), bool | int | float):
+        said += "; in YAML, a number or a word like yes is text in quotes"
     return said

@@ -162,7 +162,7 @@ def id_array(ids: Any, what: str, *, integers: bool) -> pa.Array:
     elif hasattr(ids, "toArrow"):
         values = _id_column(ids.toArrow())
     elif hasattr(ids, "columns") or hasattr(ids, "schema"):
-        values = _id_column(as_arrow(ids, {"id"}))
+        values = _id_column(as_arrow(ids, {"id"}), list(map(str, ids.columns)) if of_pandas(ids) else None)
     elif isinstance(ids, Iterable) and not isinstance(ids, Mapping | bytes):
         found = ids.dropna() if of_pandas(ids) and hasattr(ids, "dropna") else ids
         values = [i.as_py() if isinstance(i, pa.Scalar) else i for i in found]
@@ -207,9 +207,10 @@ def _ids_in(path: str, what: str) -> list[Any]:
     return values
 
 
-def _id_column(table: pa.Table) -> list[Any]:
+def _id_column(table: pa.Table, names: Sequence[str] | None = None) -> list[Any]:
     if "id" not in table.column_names:
-        raise ContractError(f"a list of ids has a column 'id'; this one has {', '.join(table.column_names)}")
+        has = ", ".join(table.column_names if names is None else names) or "no column"
+        raise ContractError(f"a list of ids has a column 'id'; this one has {has}")
     return list(table["id"].to_pylist())
 
 

@@ -174,6 +174,8 @@ def bound_objective(pool: Blocks, chosen: Chosen, state: State, first: Chosen) -
         first: rows that had to be taken: every selection has them.
     """
     rows, budget, done = sum(pool.sizes().values()), chosen.size, 0
+    if budget - first.size >= rows:
+        return float(chosen.objectives[-1])  # all rows are taken: there is no other selection of as many
     sample = sample_rows(pool, min(rows, 50_000))
     best = np.inf
     for upto in sorted({max(first.size, 1, int(budget * share)) for share in PREFIXES}):

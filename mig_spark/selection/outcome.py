@@ -78,7 +78,7 @@ class Selection:
 
     def __repr__(self) -> str:
         """A summary of a few lines."""
-        return "\n".join([f"Selection of {len(self):,} rows", *(f"  {n:<13}{v}" for n, v in self._summary())])
+        return "\n".join([f"Selection of {_rows(len(self))}", *(f"  {n:<13}{v}" for n, v in self._summary())])
 
     def _repr_html_(self) -> str:
         """The summary and the first rows, for notebooks."""
@@ -89,7 +89,7 @@ class Selection:
         body = "".join(f"<tr>{''.join(f'<td>{escape(v)}</td>' for v in line)}</tr>" for line in lines)
         more = f"<p>and {len(self) - table.num_rows:,} more rows</p>" if len(self) > table.num_rows else ""
         return (
-            f"<p>Selection of {len(self):,} rows</p><table>{told}</table>"
+            f"<p>Selection of {_rows(len(self))}</p><table>{told}</table>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
         )
 
@@ -109,13 +109,18 @@ class Selection:
         else:
             exact = "certified" if made.certified else "not certified"
             lines.append(("engine", f"{made.engine}, {made.rounds} round{'' if made.rounds == 1 else 's'}, {exact}"))
-        labels = "" if self.graph is None else f", {len(self.graph.labels):,} labels"
-        lines.append(("pool", f"{self.counts.get('rows', 0):,} usable rows{labels}"))
+        n = 0 if self.graph is None else len(self.graph.labels)
+        labels = "" if self.graph is None else f", {n:,} label{'' if n == 1 else 's'}"
+        lines.append(("pool", f"{_rows(self.counts.get('rows', 0), 'usable ')}{labels}"))
         if rejected:
             lines.append(("rejected", _shown("; ".join(f"{n:,} x {why}" for why, n in rejected.items()))))
         if self.counts.get("labels_left_out"):
             lines.append(("left out", f"{self.counts['labels_left_out']:,} labels of rows, not in the graph"))
         return [*lines, *(("note", _shown(note)) for note in self.notes[:_SHOWN_NOTES])]
+
+
+def _rows(n: int, kind: str = "") -> str:
+    return f"{n:,} {kind}row{'' if n == 1 else 's'}"
 
 
 def _shown(value: Any) -> str:

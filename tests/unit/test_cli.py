@@ -112,6 +112,10 @@ def test_config_schema_is_json(run):
             ["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5", "--phi-alpha", "3"],
             "--phi-alpha: not used, for --phi-type pow",
         ),
+        (
+            ["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5", "--seed", "3"],
+            "--seed: not used, for --sampler-type mig",
+        ),
         (["sample", "none.jsonl", "--out", "y.jsonl", "-n", "5"], "mig-spark: nothing at none.jsonl (as a file, "),
         (["verify", "--config", "c.yaml", "--norm", "--gain", "exact"], "leave out --norm, --gain"),
         (["verify", "ids.jsonl", "--pool", "x.jsonl", "--set", "seed=1"], "--set overrides a value of --config"),

@@ -233,7 +233,9 @@ def test_edges_and_label_parameters_from_files(tmp_path):
         ({"edges": [("a", "b", None)]}, InputError, "a finite weight >= 0"),
         ({"edges": [("a", "b")]}, InputError, r"edges: \('a', 'b'\) is not \(label, label, weight\)"),
         ({"edges": [("a", "b", "much")]}, InputError, "is not .label, label, weight"),
-        ({"edges": pd.DataFrame({"src": ["a"], "dst": ["b"], "weight": [1.0]})}, InputError, "edges: 'src' is not"),
+        ({"edges": pd.DataFrame({"src": ["a"], "dst": ["b"]})}, InputError, "edges: no column 'weight': a table of"),
+        ({"edges": pd.DataFrame({"src": ["a"], "dst": ["b"], "weight": [-1.0]})}, InputError, "a finite weight >= 0"),
+        ({"exclude": pd.DataFrame({"ID": ["a"]})}, ContractError, "a column 'id'; this one has ID"),
         ({"edges": "no-such-file.jsonl"}, InputError, "edges = no-such-file.jsonl: No such file"),
         ({"include": 7}, MigError, "include: int is no list of ids"),
         ({"exclude": b"r0001"}, MigError, "exclude: bytes is no list of ids"),
@@ -353,6 +355,9 @@ def test_what_a_selection_did_not_go_by_is_told(caplog):
     assert "none of 1 joins two different labels that rows carry" in caplog.text
     select(pool, 3, quotas={"column": "kind", "limits": {"U": {"max": 2}}})
     assert "no usable row has the value 'U', so its limit is of no row; there are 'u', 'v'" in caplog.text
+    every = select(pool, 20, upper_bound=True)
+    assert every.certificate.upper_bound == every.objective, "there is one selection of all rows"
+    assert repr(select(pool, 1)).startswith("Selection of 1 row\n")
     caplog.clear()
     select(pool, 3, phi={"kind": "exp"}, label_parameters=None)
     assert caplog.records == []
