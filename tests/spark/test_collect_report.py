@@ -23,7 +23,7 @@ from mig_spark.report.before_after import MOST_TURNS, SCORE_BINS, SOURCES
 from mig_spark.report.excerpts import RowsToRead, rejected_examples, rows_to_read
 
 N, K = 60, 20
-LONG = "word " * 2000
+LONG = "4711 " * 2000
 
 
 def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
         1.0,
         chosen[0]["labels"],
     )
-    assert top.answer.startswith("word word")
+    assert top.answer.startswith("4711 4711")
     assert len(top.answer) <= 1000
     assert [r.rank for r in data.browse[:K]] == list(range(1, K + 1))
     assert {r.id for r in data.browse[K:]} == {r["id"] for r in rows if r not in chosen}
