@@ -467,7 +467,8 @@ SELECTION_CHANGES = Table(
         Column(
             "reason",
             "string",
-            "why it left: deleted, changed, no longer annotated, or outdone by others",
+            "why: new, deleted, changed (a row that is chosen again leaves as what it was, and enters as what it is), "
+            "no longer annotated, outdone by others",
             nullable=False,
         ),
         Column("rank_before", "int", "its rank in the selection before"),

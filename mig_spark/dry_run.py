@@ -170,6 +170,12 @@ def _look_at_pool(plan: DryRun, store: Store, config: Config, done: Mapping[str,
     plan.kinds, plan.rejected, plan.looked_at = dict(seen.kinds), dict(seen.rejected), seen.records
     if found.rows is None or not seen.records:
         return seen.sample
+    plan.notes += [
+        f"no record of those looked at has the key {name!r}, which {' and '.join(config.select.who_names(name))} "
+        "names: where none of the pool has it, the run ends before it annotates"
+        for name in config.record_columns()
+        if name not in seen.keys
+    ]
     plan.rows = round(found.rows * seen.usable / seen.records)
     plan.counted = found.counted and seen.records == found.rows
     if not seen.usable:

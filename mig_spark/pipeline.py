@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from mig_spark.annotation.annotate import annotation_key, import_models_early
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, LABELS, RUNS, SCREENED, SELECTION
-from mig_spark.curation.finished import Finished, find_finished, record_finished, stage_key, stage_reads
+from mig_spark.curation.finished import (
+    Finished,
+    find_finished,
+    last_finished,
+    made_of_the_same,
+    record_finished,
+    stage_key,
+    stage_reads,
+)
 from mig_spark.curation.fresh import (
     annotated_by,
     made_with,
@@ -23,7 +31,7 @@ from mig_spark.curation.fresh import (
 from mig_spark.curation.published import published
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stage import Stage
-from mig_spark.curation.stages import STAGES, UNFINISHED, flat_counts
+from mig_spark.curation.stages import STAGES, UNFINISHED, flat_counts, selects_by
 from mig_spark.errors import ConfigError, InputError, MigError
 from mig_spark.ingest.sources import find_parts, pool_inputs, refuse_own_output
 from mig_spark.kernels.annotation.model_files import model_identity
@@ -96,6 +104,8 @@ def run_pipeline(
     with spark_failures("Spark Connect"):
         see_that_stages_can_run(spark, config.output)
     see_that_runs_can_be_logged(config)
+    if any(stage.name == "ingest" for stage in planned):
+        refuse_own_output(config.pool, config.output)
     store = Store(spark, config.output, Writer(run_id))
     if any(stage.models for stage in planned):
         annotation_key(store, config)  # the models and the tokenizer are there: said before any work
@@ -270,7 +280,17 @@ class _Flow:
             if run.config.mode == "incremental":
                 run.extends = published(store)
                 more["extends"] = run.extends.version
-        return stage_reads(store, run.config, stage, **more)
+            more["made_with"] = {"select": selects_by(run.config)}
+        reads = stage_reads(store, run.config, stage, **more)
+        if "extends" in more:
+            made = last_finished(store, "select")
+            run.unchanged = (
+                made is not None
+                and made.writes.get(SELECTION.name) == more["extends"]
+                and made_of_the_same(made, reads)
+            )
+            reads["unchanged"] = run.unchanged
+        return reads
 
     def _see_that_inputs_are_there(self, stage: Stage) -> None:
         """Say which stage to run first, where one has not been run.

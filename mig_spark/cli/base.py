@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import re
+import signal
 import sys
 import threading
 import time
@@ -203,11 +204,14 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
         yield
     except MigError as e:
         if as_json:
+            # before the last line, also where a launcher brings both streams into one
+            _tell(e)
             told = {"run_id": e.run_id or run_id, "status": "failed", "error": str(e), "kind": type(e).__name__}
             click.echo(json.dumps({**told, "exit_code": e.exit_code}))
         raise
     except KeyboardInterrupt as e:
         if as_json:
+            _tell_stop(e)
             known = getattr(e, "run_id", None) or run_id
             click.echo(json.dumps({"run_id": known, "status": "stopped", "exit_code": STOPPED}))
         raise
@@ -216,6 +220,7 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: errors that a user can cause end in one line on stderr and exit code 2."""
     sys.excepthook = print_trace
+    _stop_when_told()
     try:
         code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
     except MigError as e:
@@ -223,12 +228,24 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as e:
         e.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("mig-spark: stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        _tell_stop(stopped)
         sys.exit(STOPPED)
     if code:
         # a clean end is a return: job runners on managed platforms take any SystemExit, 0 included, for a failure
         sys.exit(code)
+
+
+def _stop_when_told() -> None:
+    """SIGTERM, by which schedulers and containers stop a process, ends it as Ctrl-C does: jobs are cancelled, the lease
+    is given back, and the last line tells it."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
 
 
 def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -238,5 +255,20 @@ def print_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 def end(error: MigError) -> NoReturn:
     """Print the error as one line on stderr and exit with its code."""
-    click.echo(f"mig-spark: {' '.join(str(error).split())}", err=True)
+    _tell(error)
     sys.exit(error.exit_code)
+
+
+def _tell(error: MigError) -> None:
+    """Print an error as one line on stderr, once."""
+    if "told" not in vars(error):
+        vars(error)["told"] = True
+        click.echo(f"mig-spark: {' '.join(str(error).split())}", err=True)
+
+
+def _tell_stop(stop: BaseException) -> None:
+    """The same of a stop by hand; click makes another exception of the one that it was."""
+    first = stop.__cause__ if isinstance(stop, click.Abort) and stop.__cause__ is not None else stop
+    if "told" not in vars(first):
+        vars(first)["told"] = True
+        click.echo("mig-spark: stopped", err=True)

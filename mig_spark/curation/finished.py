@@ -106,17 +106,23 @@ def named_file_facts(spark: SparkSession, names: Iterable[str]) -> dict[str, Any
 def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
     """sha256 (hex) of everything that can change what the stage makes.
 
-    The selection that an incremental run extends is left out: it is the stage's own result, and where nothing else has
-    changed there is nothing to extend it with.
+    The selection that an incremental run extends is left out, and whether anything else is as it was for that one: it
+    is the stage's own result, and where nothing else has changed there is nothing to extend it with.
 
     Args:
         config: of it, the sections that the stage's `settings` names.
         stage: the stage.
         reads: from `stage_reads`.
     """
-    reads = {name: value for name, value in reads.items() if name != "extends"}
+    reads = {name: value for name, value in reads.items() if name not in ("extends", "unchanged")}
     parts = [stage.name, stage.settings(config), reads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def made_of_the_same(made: Finished, reads: Mapping[str, Any]) -> bool:
+    """Whether a finished selection read the same tables, lists and models as `reads` says, with the same settings."""
+    same = ("tables", "marks", "files", "made_with", "strategy", "vectors")
+    return "made_with" in made.reads and all(made.reads.get(name) == reads.get(name) for name in same)
 
 
 def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finished | None:

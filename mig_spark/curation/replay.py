@@ -85,7 +85,8 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     try:
         before = made.reads.get("extends")
         former = former_selection(pinned, recorded, None if before is None else Published(int(before)))
-        selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former)
+        selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former,
+                                      unchanged=bool(made.reads.get("unchanged")))  # fmt: skip
         source = _source_again(pinned, recorded, record) if from_source else None
     except spark_errors() as e:
         raise ReplayError(

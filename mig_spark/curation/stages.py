@@ -5,6 +5,8 @@ What a stage does is imported when it is done: the command line reads the record
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -97,7 +99,13 @@ def _select(store: Store, run: Run) -> None:
 
     _gates(store, run)
     counts, certificate = select_pool(
-        store, run.config, run.run_id, key=run.stage_key, resume=run.resume, last=run.extends
+        store,
+        run.config,
+        run.run_id,
+        key=run.stage_key,
+        resume=run.resume,
+        last=run.extends,
+        unchanged=run.unchanged,
     )
     if (path := STAGES["select"].path(run.config)) is not None:
         _write_selection(store, path)
@@ -315,6 +323,13 @@ def _graph_settings(config: Config) -> dict[str, Any]:
 def _select_settings(config: Config) -> dict[str, Any]:
     taken = _sections("select", "mode", "incremental", "gates", "seed", "output.path")(config)
     return {**taken, "max_per_group": config.screen.max_per_group}
+
+
+def selects_by(config: Config) -> str:
+    """sha256 (hex) of the settings that a selection follows from; where it goes, and the gates, are none of them."""
+    taken = _sections("select", "mode", "incremental", "seed")(config)
+    plain = json.dumps({**taken, "max_per_group": config.screen.max_per_group}, sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def _select_names(config: Config) -> list[str]:

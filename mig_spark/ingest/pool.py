@@ -157,7 +157,7 @@ def judge(staged: DataFrame, repeated: DataFrame) -> DataFrame:
     )
     of_id = sf.format_string("%d records have the id %s", "_copies", "id")
     verdict: list[tuple[Column, str, Column]] = [
-        (sf.col("_clash"), ID_CLASH, sf.concat(of_id, sf.lit(" and not all the same content"))),
+        (sf.col("_clash"), ID_CLASH, sf.concat(of_id, sf.lit(" and not all the same content, labels and scores"))),
         (place != kept, DUPLICATE, sf.concat(of_id, sf.lit(" and the same content; one of them stays"))),
     ]
     reason, detail = sf.col("reason"), sf.col("detail")

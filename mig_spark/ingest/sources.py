@@ -229,12 +229,19 @@ def _merged(parts: list[Part]) -> list[Part]:
 
 
 def refuse_own_output(pool: PoolConfig, output: OutputConfig) -> None:
-    """See that the output is not in a folder that is read: a run would read the tables of the one before as records.
+    """See that the output is not in a folder that is read, where a run would read the tables of the one before as
+    records, and that what is read is none of the output's tables, which a run would write over.
 
     Raises:
         InputError: it is.
     """
+    tables = None if output.path is None else f"{output.path.rstrip('/')}/tables"
     for path in pool.paths():
+        if tables is not None and within(path, tables) is not None:
+            raise InputError(
+                f"pool.path = {path} is among the tables of output.path = {output.path}, which this run writes over: "
+                "give the output another place"
+            )
         inside = None if output.path is None else within(output.path, path)
         if inside is not None and inside[:1] not in ("_", "."):
             raise InputError(

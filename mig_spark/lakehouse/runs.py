@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mig_spark.config import Config
-from mig_spark.contracts import RUNS
+from mig_spark.contracts import FINISHED, RUNS
 from mig_spark.errors import ConfigError
-from mig_spark.lakehouse.runtime import from_rows
+from mig_spark.lakehouse.runtime import at_once, from_rows
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
@@ -65,7 +65,8 @@ class Run:
     """One execution while it goes on. What earlier runs recorded for stages that do not run now is carried over.
 
     `source`: the parts of the pool's source when `ingest` began; `extends`: the selection that an incremental run
-    starts from (warm start), as it was when `select` began; `stage_key`: hash of all that the present stage's result
+    starts from (warm start), as it was when `select` began, and `unchanged` says whether rows and settings are those
+    of that selection; `stage_key`: hash of all that the present stage's result
     follows from.
     """
 
@@ -80,15 +81,24 @@ class Run:
     certificate: dict[str, Any] = field(default_factory=dict)
     source: Sequence[Any] = field(default=(), init=False)
     extends: Any = field(default=None, init=False)
+    unchanged: bool = field(default=False, init=False)
     stage_key: str = field(default="", init=False)
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:
         """A new run; it starts from the counts, timings and certificate of the last successful run into the same
-        tables."""
+        tables, and of each stage from those of the run that finished it last, also where that run failed later."""
         now = dt.datetime.now(dt.timezone.utc)
-        last = latest_run(store) or {}
-        carried = {key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")}
+        last, stages = at_once(store.spark, lambda: latest_run(store) or {}, lambda: _last_of_stages(store))
+        carried: dict[str, Any] = {
+            key: dict(last.get(key) or {}) for key in ("inputs", "counts", "seconds", "certificate")
+        }
+        for name, row in stages.items():
+            carried["counts"][name] = json.loads(row["counts"] or "{}")
+            carried["inputs"] |= json.loads(row["inputs"] or "{}")
+            carried["seconds"][name] = row["seconds"]
+            if row["certificate"] is not None:
+                carried["certificate"] = json.loads(row["certificate"])
         return Run(store.writer.run_id, now, config, command, resume, **carried)
 
     @contextlib.contextmanager
@@ -131,6 +141,20 @@ class Run:
         }
         df = from_rows(store.spark, [[row[n] for n in RUNS.names]], RUNS.ddl())
         store.write(RUNS, df, mode="append")
+
+
+def _last_of_stages(store: Store) -> dict[str, Any]:
+    """By stage, counts, inputs, certificate and seconds on record of the run that finished it last, in order of time:
+    what the tables are made from by now."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(FINISHED):
+        return {}
+    facts = sf.struct("counts", "inputs", "certificate", "seconds", "ended_at")
+    newest = store.read(FINISHED).groupBy("stage").agg(sf.max_by(facts, sf.col("ended_at")).alias("last"))
+    rows = sorted(newest.collect(), key=lambda row: row["last"]["ended_at"])
+    # the report reads a run's record, and has none of it
+    return {row["stage"]: row["last"] for row in rows if row["stage"] != "report"}
 
 
 def latest_run(store: Store) -> dict[str, Any] | None:

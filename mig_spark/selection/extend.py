@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, IncrementalConfig, SelectConfig
 from mig_spark.contracts import ANNOTATED, POOL, SELECTION, SELECTION_CHANGES
-from mig_spark.lakehouse.runtime import collect_arrow
+from mig_spark.lakehouse.runtime import collect_arrow, computed_once
 from mig_spark.lakehouse.sql import literal
 from mig_spark.lakehouse.tables import Store
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column
+    from pyspark.sql import Column, DataFrame
 
 logger = logging.getLogger(__name__)
 
@@ -97,15 +97,21 @@ def is_as_selected() -> Column:
     return sf.coalesce(now.isNotNull() & (then.isNull() | (then == comparable)), sf.lit(False))
 
 
-def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int) -> SelectConfig:
+def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int, *, unchanged: bool = False) -> SelectConfig:
     """The section `select` of an incremental run: its budget covers the rows that stay.
 
     With `incremental.add` the budget is that many rows more than stay; else it is `select.budget`, or the number of
     rows that stay where that is greater.
+
+    Args:
+        unchanged: neither the rows nor the settings are others than those of the selection that is extended: then
+            `incremental.add` adds none.
     """
     if select.budget is None or incremental.select == "refresh":
         return select
-    budget = select.budget if incremental.add is None else kept + incremental.add
+    budget = select.budget if incremental.add is None else kept + (0 if unchanged else incremental.add)
+    if unchanged and incremental.add:
+        logger.info("select: rows and settings are those of the selection before, so incremental.add adds none")
     if kept > budget:
         logger.warning("select: %d rows stay, which is more than the budget of %d: none is added", kept, budget)
     return select.model_copy(update={"budget": max(budget, kept)})
@@ -134,19 +140,19 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
         .otherwise(sf.when(sf.col("_annotated").isNull(), NOT_ANNOTATED).otherwise(OUTDONE))
     )
     both = before.withColumnRenamed("rank", "rank_before").join(after, "id", "full").join(pool, "id", "left")
-    moved = both.join(annotated, "id", "left").where("rank_before is null or rank_after is null").select(
-        sf.lit(run_id).alias("run_id"), "id",
-        sf.when(sf.col("rank_before").isNull(), "entered").otherwise("left").alias("change"),
-        reason.alias("reason"), "rank_before", "rank_after",
+    stays = sf.col("rank_before").isNotNull() & sf.col("rank_after").isNotNull()
+    # a row whose content has changed, and that was chosen again, left as what it was and entered as what it is
+    changes = sf.when(stays, sf.when(~is_as_selected(), sf.array(sf.lit("left"), sf.lit("entered")))).otherwise(
+        sf.array(sf.when(sf.col("rank_before").isNull(), "entered").otherwise("left"))
+    )
+    moved = both.join(annotated, "id", "left").select(
+        sf.lit(run_id).alias("run_id"), "id", sf.explode(changes).alias("change"), reason.alias("reason"),
+        "rank_before", "rank_after",
     )  # fmt: skip
-    if former.dead and store.exists(SELECTION_CHANGES):
-        # the runs that died wrote changes that this run now makes itself
-        runs = ", ".join(literal(name) for name in dict.fromkeys((*former.dead, run_id)))
-        store.write(SELECTION_CHANGES, moved, replace_where=f"run_id in ({runs})")
-    else:
-        store.write(SELECTION_CHANGES, moved, mode="append")
-    counted = store.read(SELECTION_CHANGES).where(sf.col("run_id") == run_id).groupBy("change", "reason").count()
-    rows = {(r["change"], r["reason"]): int(r["count"]) for r in counted.collect()}
+    with computed_once(moved) as moved:
+        counted = moved.groupBy("change", "reason").count().collect()
+        _write_changes(store, moved, former, run_id)
+    rows = {(r["change"], r["reason"]): int(r["count"]) for r in counted}
     entered = sum(n for (change, _), n in rows.items() if change == "entered")
     left = {reason: n for (change, reason), n in sorted(rows.items()) if change == "left"}
     kept = len(former.ids) - sum(left.values())
@@ -155,3 +161,12 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
         "before": len(former.ids), "kept": kept, "entered": entered, "left": sum(left.values()),
         "left_because": left, "jaccard": round(kept / union, 4) if union else 1.0,
     }  # fmt: skip
+
+
+def _write_changes(store: Store, moved: DataFrame, former: Former, run_id: str) -> None:
+    if former.dead and store.exists(SELECTION_CHANGES):
+        # the runs that died wrote changes that this run now makes itself
+        runs = ", ".join(literal(name) for name in dict.fromkeys((*former.dead, run_id)))
+        store.write(SELECTION_CHANGES, moved, replace_where=f"run_id in ({runs})")
+    else:
+        store.write(SELECTION_CHANGES, moved, mode="append")

@@ -49,6 +49,7 @@ def select_pool(
     key: str,
     resume: bool = True,
     last: Published | None = None,
+    unchanged: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Select from the annotated pool and write SELECTION.
 
@@ -56,6 +57,7 @@ def select_pool(
         key: hash of all that the selection follows from: tables, lists, config and code.
         resume: go on from the last round that an earlier run with the same key saved.
         last: the selection that was published last, where the run is incremental.
+        unchanged: as `extend.grown` takes it.
 
     Returns:
         Counts and the certificate.
@@ -73,6 +75,7 @@ def select_pool(
             config,
             annotated,
             former=former,
+            unchanged=unchanged,
             resume=begun,
             on_round=taken.telling(saved.save),
             make_vectors=True,
@@ -108,6 +111,7 @@ def compute_selection(
     annotated: DataFrame,
     *,
     former: Former | None = None,
+    unchanged: bool = False,
     resume: Sequence[str] = (),
     on_round: Callable[[Sequence[Any]], None] | None = None,
     make_vectors: bool = False,
@@ -119,6 +123,7 @@ def compute_selection(
     Args:
         annotated: as `annotated_rows` gives it.
         former: the selection that an incremental run begins with.
+        unchanged: as `grown` takes it.
         resume: ids, in order, that an earlier run of the same selection took.
         on_round: called after each round with the ids taken so far.
         make_vectors, keep_vectors: `make` and `keep` of `row_vectors`, for strategies that compare rows.
@@ -126,7 +131,7 @@ def compute_selection(
     ids = listed_ids(store, config)
     select, kept = select_settings(store, config), former.kept if former else []
     if former is not None:
-        select = grown(select, config.incremental, len(kept))
+        select = grown(select, config.incremental, len(kept), unchanged=unchanged)
     return select_rows(
         annotated, KnownGraph(lambda: load_graph(store)), select, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"), keep=kept, resume=resume, on_round=on_round,
