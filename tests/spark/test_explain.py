@@ -312,7 +312,7 @@ def test_two_selections_are_compared(spark, files):
     found = compare_selections(spark, config, one, other)
     assert (found.a.rows, found.b.rows, found.common) == (25, 10, len(set(first) & set(second)))
     assert found.prefixes[-1] == (10, len(set(first[:10]) & set(second)))
-    assert found.config == {"select.budget": (25, 10), "select.gain": ("default", "exact")}
+    assert found.config == {"select.budget": (25, 10), "select.gain": ("gradient", "exact")}
     assert found.pool is None
     [why] = found.only_a
     alone = [i for i in first if i not in second]
@@ -369,7 +369,9 @@ def test_strategies_and_the_published_selection_are_compared_by_name(spark, file
     assert (found.a.name, found.a.run_id, found.a.rows) == ("selection", made, 25)
     assert (found.b.strategy, found.b.run_id, found.b.rows) == ("random", None, 25)
     assert found.a.measures["objective"] > found.b.measures["objective"] > 0
-    assert found.config == {"select.gain": ("exact", "default"), "select.strategy": ("default", {"kind": "random"})}
+    assert found.config == {
+        "select.gain": ("exact", "gradient"), "select.strategy": ({"kind": "mig"}, {"kind": "random"})
+    }  # fmt: skip
     words = describe_comparison(found).splitlines()
     assert words[0] == f"A  selection, selected by run {made}: 25 rows"
     assert words[1] == "B  strategy:random, chosen for this comparison: 25 rows"
