@@ -287,7 +287,7 @@ class _Flow:
             run.unchanged = (
                 made is not None
                 and made.writes.get(SELECTION.name) == more["extends"]
-                and made_of_the_same(made, reads)
+                and made_of_the_same(store, made, reads)
             )
             reads["unchanged"] = run.unchanged
         return reads

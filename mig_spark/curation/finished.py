@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config
-from mig_spark.contracts import FINISHED, Table
+from mig_spark.contracts import FINISHED, LABEL_EDGES, LABELS, Table
 from mig_spark.curation.stage import Stage
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.commits import Commit
@@ -29,6 +29,7 @@ from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, names_table
 from mig_spark.lakehouse.runtime import from_rows
+from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
@@ -119,10 +120,37 @@ def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def made_of_the_same(made: Finished, reads: Mapping[str, Any]) -> bool:
-    """Whether a finished selection read the same tables, lists and models as `reads` says, with the same settings."""
-    same = ("tables", "marks", "files", "made_with", "strategy", "vectors")
-    return "made_with" in made.reads and all(made.reads.get(name) == reads.get(name) for name in same)
+def made_of_the_same(store: Store, made: Finished, reads: Mapping[str, Any]) -> bool:
+    """Whether a finished selection read what `reads` says: the same rows, lists and models, with the same settings. A
+    label graph that was written anew with the same rows is the same."""
+    facts = ("files", "made_with", "strategy", "vectors")
+    if "made_with" not in made.reads or any(made.reads.get(name) != reads.get(name) for name in facts):
+        return False
+    then, now, graph = made.reads["tables"], reads["tables"], (LABELS, LABEL_EDGES)
+    others = [name for name in {*then, *now} if _state(made.reads, name) != _state(reads, name)]
+    return all(
+        any(name == table.name and _same_rows(store, table, then.get(name), now.get(name)) for table in graph)
+        for name in others
+    )
+
+
+def _state(reads: Mapping[str, Any], table: str) -> tuple[Any, Any]:
+    return reads["tables"].get(table), reads.get("marks", {}).get(table)
+
+
+def _same_rows(store: Store, table: Table, then: int | None, now: int | None) -> bool:
+    """Whether two versions of a table have the same rows, but for the run that wrote them; false where one is gone."""
+    from pyspark.sql import functions as sf
+
+    if then is None or now is None:
+        return False
+    names = [sf.to_json(sf.struct(name)) for name in table.names if name != "run_id"]
+    total = sf.sum(sf.xxhash64(*names).cast("decimal(20,0)"))
+    try:
+        one, other = (store.read(table, version=v).agg(sf.count("*"), total).first() for v in (then, now))
+    except spark_errors():
+        return False
+    return bool(one == other)
 
 
 def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finished | None:
