@@ -74,6 +74,17 @@ def test_config_prints_a_config(run):
     assert yaml.safe_load(done.stdout)["select"]["budget"] == 1000
 
 
+def test_the_last_line_is_json_also_where_a_launcher_brings_both_streams_into_one(tmp_path):
+    (tmp_path / "c.yaml").write_text("pool: {path: x}\noutput: {path: y}\nselct: 3\n")
+    command = [sys.executable, str(ROOT / "jobs" / "curate.py"), "--config", "c.yaml", "--run-id", "j1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    said, told = done.stdout.splitlines()
+    assert (done.returncode, said.split(":")[0]) == (2, "mig-spark")
+    assert json.loads(told)["run_id"] == "j1"
+
+
 def test_a_run_that_is_stopped_by_hand_tells_a_scheduler_so(capsys):
     stopped = KeyboardInterrupt()
     vars(stopped)["run_id"] = "r1"
