@@ -199,8 +199,8 @@ def _write_tables(spark: SparkSession, store: Store, rows: list[dict[str, Any]],
         turns = [
             ("system", "be kind"),
             ("user", f"  ask {r['id']}" if r["long"] % 3 else f"Was ist das und wie wird es mit {r['id']} gemacht"),
-            ("assistant", "first"),
-            ("user", "more"),
+            ("assistant", "1"),
+            ("user", "2"),
             ("assistant", LONG),
         ]
         pool.append((r["id"], "h" + r["id"], turns, r["source"], "messages", None, json.dumps(r)))

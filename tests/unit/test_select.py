@@ -350,7 +350,7 @@ def test_what_a_selection_did_not_go_by_is_told(caplog):
     none = select(cheap, None, cost={"column": "cost", "budget": 1.0})
     assert (len(none), none.notes[-1]) == (0, "no row is taken: select.cost allow none")
     assert select(pool, 15).notes == []
-    assert caplog.records == []
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
     select(pool, 3, edges=[("X", "Y", 0.5)])
     assert "none of 1 joins two different labels that rows carry" in caplog.text
     select(pool, 3, quotas={"column": "kind", "limits": {"U": {"max": 2}}})
@@ -360,7 +360,7 @@ def test_what_a_selection_did_not_go_by_is_told(caplog):
     assert repr(select(pool, 1)).startswith("Selection of 1 row\n")
     caplog.clear()
     select(pool, 3, phi={"kind": "exp"}, label_parameters=None)
-    assert caplog.records == []
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_parameters_from_which_a_gain_could_overflow_are_refused(name):
         with pytest.raises(ConfigError, match="weight from 1e-20 to 1e20"):
             check_label_parameters({"x": {name: value}}, "file")
     if name in PhiConfig.model_fields:
-        PhiConfig(**{name: least})
+        kind = "exp" if name == "alpha" else "pow"
+        PhiConfig(kind=kind, **{name: least})
         with pytest.raises(ValueError, match=name):
-            PhiConfig(**{name: least / 2})
+            PhiConfig(kind=kind, **{name: least / 2})

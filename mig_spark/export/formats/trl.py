@@ -93,7 +93,7 @@ class TrlTypes(LineFormat):
                 return [wrong]
         if not isinstance(record.get("label", True), bool):
             return ["`label` is neither true nor false"]
-        return [*_problems_of(record), *_image_problems(record)]
+        return _problems_of(record) or list(_image_problems(record))
 
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
         """See `LineFormat.dialogues`."""
@@ -182,10 +182,10 @@ def _image_problems(record: Mapping[str, Any]) -> Iterator[str]:
         if key not in record:
             continue
         turns = record[key] if key == "messages" else [*prompt, *record[key]]
-        texts = [text for m in turns for text in _texts(m["content"])]
+        texts = [text for m in turns for text in _texts(m.get("content"))]
         if images and any(_TAG in text for text in texts):
             yield f"{_TAG} elsewhere than where a user's first turn begins, once for each image: TRL puts them there"
-        parts = [p for m in turns if isinstance(m["content"], list) for p in m["content"]]
+        parts = [p for m in turns if isinstance(m.get("content"), list) for p in m["content"]]
         places = sum(isinstance(p, dict) and p.get("type") == "image" for p in parts)
         if places and places != len(images):
             yield f"the turns have {places} parts of type image, and `images` has {len(images)}"
