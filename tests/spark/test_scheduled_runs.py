@@ -36,6 +36,7 @@ def test_a_stage_alone_goes_by_what_the_tables_are_made_from(spark, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_rows_are_added_where_data_or_settings_have_changed(spark, tmp_path):
     write(tmp_path / "in", "a.jsonl", some_records(0, 40))
     more = {"mode": "incremental", "incremental": {"select": "extend", "add": 3}}
@@ -58,6 +59,7 @@ def test_rows_are_added_where_data_or_settings_have_changed(spark, tmp_path):
     assert rows(other, "other-settings") == first + 6
 
 
+@pytest.mark.long
 def test_a_row_that_changed_and_is_chosen_again_left_and_entered(spark, tmp_path):
     records = some_records(0, 12)
     write(tmp_path / "in", "a.jsonl", records)
