@@ -82,7 +82,7 @@ def test_the_commands_do_what_the_page_says(tmp_path):
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!")
     assert f"{chosen[0]['id']}: selected" in said["mig-spark explain sample.yaml --id ID"]
     compared = said["mig-spark compare first exact --config sample.yaml"]
-    assert 'config select.gain: "default" in A, "exact" in B' in compared
+    assert 'config select.gain: "gradient" in A, "exact" in B' in compared
     beside = said["mig-spark compare selection strategy:random --config sample.yaml"]
     assert "A  selection, selected by run exact: 26 rows" in beside
     assert "B  strategy:random, chosen for this comparison: 26 rows" in beside
