@@ -104,7 +104,7 @@ def select(
         labels: your column of lists of labels.
         score: your column of scores.
         given: ids whose information is there from the start; they are not selected.
-        include: ids to take first; they count for the budget, quotas and cost.
+        include: ids to take first, in order of id; they count for the budget, quotas and cost.
         exclude: ids not to take. Each of the three: a list or column of ids, a table with the column `id`, or a path.
         quotas: least and most rows of each class, as the config's `select.quotas`.
         cost: a column of costs and a budget of them, as `select.cost`.
