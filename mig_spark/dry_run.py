@@ -128,7 +128,8 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
         fresh: no stage is passed over.
 
     Raises:
-        InputError: the source, a list of labels, an evaluation set or the tokenizer is not there or cannot be used.
+        InputError: the source, a list of labels, an evaluation set or the tokenizer is not there or cannot be used; or
+            what is read and what is written overlap.
         DependencyError: a model's library or files, or MLflow that `tracking` asks for, are not there.
         ConfigError: `tracking.mlflow` is `env`, and no address is set.
         PlatformError: the stages cannot run on this kind of compute.
@@ -136,6 +137,7 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
     with spark_failures("Spark Connect"):
         see_that_stages_can_run(spark, config.output)
     see_that_runs_can_be_logged(config)
+    refuse_own_output(config.pool, config.output)
     with spark_failures("the dry run"):
         store = Store(spark, config.output)
         done = {} if fresh else finished_stages(store, config)
@@ -162,7 +164,6 @@ def _look_at_pool(plan: DryRun, store: Store, config: Config, done: Mapping[str,
         plan.rows, plan.looked_at = counts.get("pool"), counts.get("read", 0)
         plan.kinds, plan.rejected = counts.get("kinds", {}), counts.get("rejected", {})
         return []
-    refuse_own_output(config.pool, config.output)
     parts = find_parts(store.spark, config.pool)
     found = survey_parts(parts, config.pool, store.spark, keep=SAMPLE_ROWS)
     seen = found.seen

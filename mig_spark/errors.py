@@ -11,6 +11,8 @@ class MigError(Exception):
     exit_code = 2
     #: The run that ended so, where one had begun.
     run_id: str | None = None
+    #: Whether the command line has printed it already.
+    told: bool = False
 
     def __str__(self) -> str:
         """What it says, without any secret: this is what is printed, logged and stored."""

@@ -12,14 +12,11 @@ from mig_spark.curation.published import story_of
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.tables import Store
+from mig_spark.report.text import excerpt
 from mig_spark.selection.story import EVERY_ROW, Explanation, LabelCover, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-
-#: Characters of a label that are shown.
-_LONG_LABEL = 100
 
 
 def explain_rows(spark: SparkSession, config: Config, ids: Sequence[str]) -> list[Explanation]:
@@ -157,9 +154,7 @@ def _words(one: Explanation) -> list[str]:
 
 
 def _name(label: str) -> str:
-    """A label in one line; only a very long one is cut, and says so."""
-    name = " ".join(label.split())
-    return name if len(name) <= _LONG_LABEL else f"{name[: _LONG_LABEL - 1]}…"
+    return " ".join(excerpt(label, limit=100).split())
 
 
 def _selected(rows: int) -> str:

@@ -263,7 +263,6 @@ class _Flow:
         more: dict[str, Any] = {}
         if stage.name == "ingest":
             # one look: what the record says was read, and what is read, must be the same
-            refuse_own_output(run.config.pool, run.config.output)
             run.source = find_parts(store.spark, run.config.pool)
             more["source"] = pool_inputs(run.source)
         if stage.models:
@@ -282,7 +281,7 @@ class _Flow:
                 more["extends"] = run.extends.version
             more["made_with"] = {"select": selects_by(run.config)}
         reads = stage_reads(store, run.config, stage, **more)
-        if "extends" in more:
+        if "extends" in more and run.config.incremental.add is not None:
             made = last_finished(store, "select")
             run.unchanged = (
                 made is not None

@@ -163,7 +163,7 @@ def see_that_rows_are_usable(survey: Survey) -> None:
 
 
 def _absent(seen: Seen) -> list[tuple[str, str]]:
-    """The roles whose key, as `pool.columns` names it, is in no record that was looked at."""
+    """The entries of `pool.columns`, as (role, key), whose key none of the records that were read has."""
     found = []
     for role in sorted(seen.names.configured):
         keys = getattr(seen.names, role)

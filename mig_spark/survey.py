@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 #: JSON files of up to so many bytes in all are read as a whole; a byte of a gzipped file stands for about six.
 _WHOLE_BYTES, _GZIP = 64 << 20, 6
-#: Of a larger pool so many pieces of so many bytes are read; a second, larger try where a piece holds no whole record.
+#: Of a larger pool so many pieces of so many bytes are read; more of a file whose beginning holds no whole record.
 _PIECES, _PIECE_BYTES, _LARGE_PIECE_BYTES = 64, 1 << 20, 16 << 20
 #: Of the records that are read about so many are looked at; the others are counted.
 _LOOKED_AT = 7_500
@@ -220,11 +220,10 @@ def _pieces_of(fs: Files, file: FileInfo, pieces: int, max_bytes: int) -> tuple[
     where = local_path(file)
     split = where is not None and not head.startswith(GZIP_MAGIC) and not is_array(peek(head))
     pieces = min(pieces, math.ceil(file.size / _PIECE_BYTES)) if split else 1
-    for size in (_PIECE_BYTES, _LARGE_PIECE_BYTES):
-        content = fs.head(file, min(file.size, size))
-        items, used = _whole_records(content, len(content) >= file.size, max_bytes)
-        if items:
-            break
+    items, used = _whole_records(head, len(head) >= file.size, max_bytes)
+    if not items and len(head) < file.size:
+        head = fs.head(file, min(file.size, _LARGE_PIECE_BYTES))
+        items, used = _whole_records(head, len(head) >= file.size, max_bytes)
     starts = [k * file.size // pieces for k in range(1, pieces)]
     for start, following in itertools.pairwise([*starts, file.size]):
         end = min(start + _PIECE_BYTES, following)
@@ -234,10 +233,10 @@ def _pieces_of(fs: Files, file: FileInfo, pieces: int, max_bytes: int) -> tuple[
 
 
 def _records_begun(path: str, start: int, end: int, max_bytes: int) -> list[Line | Element | Fault]:
-    """The records of a file of JSON lines whose lines follow a line break in a range of its bytes.
+    """The records of a file of JSON lines that begin in a range of its bytes, which is after the file's first line.
 
-    A range inside a long line has none, and its bytes count all the same: so the estimate is fair to long lines. The
-    last of them is read as far as tells whether it is too long.
+    A range that lies inside one long line has none, and its bytes count in the estimate all the same. The last record
+    may end after the range; it is read to its end, or until it is longer than a record may be.
     """
     with Path(path).open("rb") as stream:
         stream.seek(start)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.config import Config, PoolConfig, SelectConfig, other_settings
+from mig_spark.config import KEYS_OF_WORK, Config, PoolConfig, SelectConfig, other_settings
 from mig_spark.contracts import SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.fresh import see_that_annotated_is_there
@@ -77,10 +77,6 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     return replace(verdict, problems=(*problems, *verdict.problems))
 
 
-#: Keys of `select` that say how the work is done and how far, and not which row is the next.
-_OF_THE_WORK = ("engine", "candidates", "block_rows", "max_rounds", "upper_bound", "budget")
-
-
 def _see_that_the_settings_are_those(store: Store, config: Config, made: Finished | None) -> None:
     """Stop where the selection was made by other settings than those by which it would be checked.
 
@@ -91,7 +87,7 @@ def _see_that_the_settings_are_those(store: Store, config: Config, made: Finishe
     if made is None or then is None:
         return
     plain = mask_secrets(config.to_dict())
-    if other := other_settings(plain, then, _OF_THE_WORK):
+    if other := other_settings(plain, then, (*KEYS_OF_WORK, "upper_bound", "budget")):
         raise InputError(
             f"run {made.run_id} has selected by other settings than the config has now: {'; '.join(other[:4])}: give "
             "the config of that run, or its values by --set, or run the stage `select` again"

@@ -220,9 +220,9 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: errors that a user can cause end in one line on stderr and exit code 2."""
     sys.excepthook = print_trace
-    _stop_when_told()
     try:
-        code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+        with _sigterm_as_ctrl_c():
+            code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
     except MigError as e:
         end(e)
     except click.ClickException as e:
@@ -236,16 +236,24 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(code)
 
 
-def _stop_when_told() -> None:
-    """SIGTERM, by which schedulers and containers stop a process, ends it as Ctrl-C does: jobs are cancelled, the lease
-    is given back, and the last line tells it."""
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Within a `with` block, SIGTERM, by which schedulers and containers stop a process, does what Ctrl-C does: jobs
+    are cancelled, the lease is given back, and the last line says that the run was stopped. A handler that somebody
+    else has set stays, and outside the main thread, where Python takes no signals, nothing is changed."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, stop)
+    if not in_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -261,8 +269,8 @@ def end(error: MigError) -> NoReturn:
 
 def _tell(error: MigError) -> None:
     """Print an error as one line on stderr, once."""
-    if "told" not in vars(error):
-        vars(error)["told"] = True
+    if not error.told:
+        error.told = True
         click.echo(f"mig-spark: {' '.join(str(error).split())}", err=True)
 
 

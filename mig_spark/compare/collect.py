@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mig_spark.compare.data import USUAL, Comparison, Difference, Example, Firsts, LabelOverlap, Measured, Side
+from mig_spark.compare.data import NOT_SET, Comparison, Difference, Example, Firsts, LabelOverlap, Measured, Side
 from mig_spark.compare.sides import Found, find_side
 from mig_spark.config import Config, unlike_defaults
 from mig_spark.contracts import ANNOTATED
@@ -267,18 +267,18 @@ def _reason(here: Mapping[str, Any] | None, there: Mapping[str, Any]) -> str:
 
 def _unlike(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings in which two configs differ: dotted key -> (value in `a`, value in `b`). A setting that one of them
-    does not have, as another kind is named there, has the word `USUAL`."""
+    does not have, as another kind is named there, has the word `NOT_SET`."""
     keys = {*unlike_defaults(a), *unlike_defaults(b)}
     values = {key: (_at(a, key), _at(b, key)) for key in sorted(keys)}
     return {key: both for key, both in values.items() if both[0] != both[1]}
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key of a resolved config; `USUAL` where there is no such key."""
+    """The value of a dotted key of a resolved config; `NOT_SET` where there is no such key."""
     found: Any = config
     for name in key.split("."):
         if not isinstance(found, Mapping) or name not in found:
-            return USUAL
+            return NOT_SET
         found = found[name]
     return found
 

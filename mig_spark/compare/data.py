@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: What stands for a value of the config that only the other run has a key for.
-USUAL = "not set"
+#: What stands for a value of the config where the run has no such key, as another kind is named there.
+NOT_SET = "not set"
 #: The name of the selection that was published last, and what the name of a strategy begins with.
 PUBLISHED, BY_STRATEGY = "selection", "strategy:"
 

@@ -43,6 +43,8 @@ from mig_spark.config.run import (
 from mig_spark.config.screen import ContaminationSet, NearDuplicatesConfig, ScreenConfig
 from mig_spark.config.select import (
     INVARIANT_NEEDS_RECEIVER,
+    KEYS_OF_LIMITS,
+    KEYS_OF_WORK,
     LABEL_PARAMETERS,
     NO_VALUE,
     PHI_KEYS,
@@ -61,6 +63,8 @@ __all__ = [
     "DEFAULT_MODEL",
     "FREQUENCY",
     "INVARIANT_NEEDS_RECEIVER",
+    "KEYS_OF_LIMITS",
+    "KEYS_OF_WORK",
     "LABEL_PARAMETERS",
     "MODEL_THRESHOLDS",
     "NO_VALUE",

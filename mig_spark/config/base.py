@@ -52,10 +52,10 @@ def one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def heap_size(size: str) -> str:
-    """A size of a JVM's heap, as the JVM takes it.
+    """Check a heap size for the JVM's option -Xmx, such as `2g` or `1500m`, and return it unchanged.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the JVM would not take it.
     """
     if not re.fullmatch(r"[1-9][0-9]*[kmgtKMGT]", size):
         raise ValueError("give a number and k, m, g or t, such as 2g or 1500m")

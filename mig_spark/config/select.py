@@ -17,7 +17,10 @@ from mig_spark.plugins import STRATEGIES
 #: The published code's exponent of phi, and the share of the mean score that `auto` keeps.
 PUBLISHED_B, SCORE_SHARE = 0.8, 0.95
 
-
+#: Keys of `select` that say which rows of the whole pool may be taken.
+KEYS_OF_LIMITS = ("quotas", "cost", "given", "include", "exclude")
+#: Keys of `select` that say how the work is shared out, and not which rows are taken.
+KEYS_OF_WORK = ("engine", "candidates", "block_rows", "max_rounds")
 #: The keys of `select.phi` by kind.
 PHI_KEYS = {"pow": ("a", "b"), "exp": ("alpha",)}
 

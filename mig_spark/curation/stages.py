@@ -321,15 +321,18 @@ def _graph_settings(config: Config) -> dict[str, Any]:
 
 
 def _select_settings(config: Config) -> dict[str, Any]:
-    taken = _sections("select", "mode", "incremental", "gates", "seed", "output.path")(config)
+    return {**_rows_by(config), **_sections("gates", "output.path")(config)}
+
+
+def _rows_by(config: Config) -> dict[str, Any]:
+    taken = _sections("select", "mode", "incremental", "seed")(config)
     return {**taken, "max_per_group": config.screen.max_per_group}
 
 
 def selects_by(config: Config) -> str:
-    """sha256 (hex) of the settings that a selection follows from; where it goes, and the gates, are none of them."""
-    taken = _sections("select", "mode", "incremental", "seed")(config)
-    plain = json.dumps({**taken, "max_per_group": config.screen.max_per_group}, sort_keys=True)
-    return hashlib.sha256(plain.encode()).hexdigest()
+    """A hash (sha256, hex) of all settings that decide which rows are selected. The quality gates and the place of the
+    output are left out: they decide whether and where a selection is published."""
+    return hashlib.sha256(json.dumps(_rows_by(config), sort_keys=True).encode()).hexdigest()
 
 
 def _select_names(config: Config) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mig_spark.annotation.vectors import By, vectors_here
-from mig_spark.config import FREQUENCY, Config, SelectConfig
+from mig_spark.config import FREQUENCY, KEYS_OF_LIMITS, KEYS_OF_WORK, Config, SelectConfig
 from mig_spark.config.evaluate import AS_LONG, LONGEST
 from mig_spark.evaluation.sample import MESSAGES, Sample
 from mig_spark.kernels.evaluation.measures import Ints
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RANDOM = "random"
-#: Keys of `select` that say which rows of the whole pool may be taken, and which say how the work is shared out: a
-#: comparison is made without them.
-_LIMITS = ("quotas", "cost", "given", "include", "exclude")
-_OF_THE_WORK = ("engine", "candidates", "block_rows", "max_rounds")
 
 
 class Strategies:
@@ -111,7 +107,7 @@ class Strategies:
     def _settings(self, strategy: Any, budget: int, run: int, folder: Path) -> SelectConfig:
         """The section `select` for one selection: what the config says of the strategy, without limits."""
         usual = SelectConfig()
-        told = {**dict.fromkeys(_LIMITS), **{key: getattr(usual, key) for key in _OF_THE_WORK}, "budget": budget}
+        told = {**dict.fromkeys(KEYS_OF_LIMITS), **{key: getattr(usual, key) for key in KEYS_OF_WORK}, "budget": budget}
         if self._parameters:
             told["label_parameters"] = _written(folder / "parameters.json", self._parameters)
         if self._weights is not None and self._select.target is not None:
@@ -150,7 +146,7 @@ def _strategy(name: str) -> Any:
 
 def _left_out(config: Config) -> Iterator[str]:
     select = config.select
-    limits = [f"select.{key}" for key in _LIMITS if getattr(select, key) is not None]
+    limits = [f"select.{key}" for key in KEYS_OF_LIMITS if getattr(select, key) is not None]
     if config.screen.max_per_group is not None:
         limits.append("screen.near_duplicates.max_per_group")
     if limits:

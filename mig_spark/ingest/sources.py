@@ -229,11 +229,11 @@ def _merged(parts: list[Part]) -> list[Part]:
 
 
 def refuse_own_output(pool: PoolConfig, output: OutputConfig) -> None:
-    """See that the output is not in a folder that is read, where a run would read the tables of the one before as
-    records, and that what is read is none of the output's tables, which a run would write over.
+    """Refuse a config whose input and output overlap, in either way.
 
     Raises:
-        InputError: it is.
+        InputError: the output lies in a folder that is read, so that the next run would read this one's tables as
+            records; or a path that is read lies among the output's tables, which this run overwrites.
     """
     tables = None if output.path is None else f"{output.path.rstrip('/')}/tables"
     for path in pool.paths():

@@ -151,11 +151,11 @@ class Store:
         return self.commits(table, 1)[0]
 
     def newest_of_step(self, table: Table) -> Commit:
-        """The table's newest commit at the end of this step; a warning is logged where others have made so many after
-        this step's last one that it is not seen any more.
+        """The newest commit of a table at the end of a step. It is normally the step's own last one; a warning is
+        logged where that one is not even among the last `_FOLLOWING`, since others are then writing the table too.
 
-        Delta makes no commit of a write that changes nothing, such as no rows into an empty table: then the newest one
-        is older than that write.
+        A write that changes nothing, such as no rows into an empty table, makes no commit in Delta. The newest commit
+        is then older than the write, and no sign of others.
         """
         newest, last = self.newest(table), self.writer.last_commit(table.name)
         if last is None or last[0] == newest.mark or newest.ms < last[1]:

@@ -238,7 +238,9 @@ def intervals(items: Sequence[tuple[str, float, float, float, bool]], axis: Axis
     drawn, told = [], []
     for name, value, low, high, ours in items:
         at, left, right = (100 * float(axis.place(v)) for v in (value, low, high))
-        words = (f"{value:+.3g}", f"{low:+.3g} to {high:+.3g}")
+        # to as many places as the tables of these values have
+        of, least, most = (f"{round(v, 4) + 0.0:+.3g}" for v in (value, low, high))
+        words = (of, f"{least} to {most}")
         tint = "selection" if ours else "muted"
         drawn.append(
             f'<div class="hbar"><span class="name">{esc(name)}</span><b>{esc(words[0])}</b>'

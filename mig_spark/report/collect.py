@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mig_spark.config import other_settings
+from mig_spark.config import KEYS_OF_LIMITS, KEYS_OF_WORK, other_settings
 from mig_spark.contracts import LABEL_EDGES, LABELS, POOL, SELECTION, VOCABULARY
 from mig_spark.evaluation.table import read_evidence
 from mig_spark.kernels.selection.curve import sample_ranks
@@ -135,11 +135,8 @@ def collect_report_data(
     )
 
 
-#: Keys of `select` that say which rows of the pool may be taken and how the work is done: evidence is without them.
-_NOT_OF_EVIDENCE = (
-    "budget", "quotas", "cost", "given", "include", "exclude", "seed", "engine", "candidates", "block_rows",
-    "max_rounds", "upper_bound",
-)  # fmt: skip
+#: Keys of `select` that evidence does not go by: it is of several budgets, of a sample, and without limits.
+_NOT_OF_EVIDENCE = (*KEYS_OF_LIMITS, *KEYS_OF_WORK, "upper_bound", "budget", "seed")
 
 
 def _evidence_facts(store: Store, config: object) -> EvidenceFacts | None:

@@ -61,8 +61,7 @@ def _chart(lines: list[Line], own: str) -> Chart:
     high = max((side.high for side in sides if side is not None), default=0.0)
     axis: Axis = linear_axis("From random rows", min(low, 0.0), max(high, 0.0))
     items = [
-        (excerpt(line.strategy, limit=40), round(side.value, 4), round(side.low, 4), round(side.high, 4),
-         line.strategy == own)
+        (excerpt(line.strategy, limit=40), side.value, side.low, side.high, line.strategy == own)
         for line, side in zip(lines, sides, strict=True) if side is not None
     ]  # fmt: skip
     return intervals(items, axis, ("Strategy", "From random rows", "95% interval"))

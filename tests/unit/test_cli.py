@@ -85,6 +85,23 @@ def test_the_last_line_is_json_also_where_a_launcher_brings_both_streams_into_on
     assert json.loads(told)["run_id"] == "j1"
 
 
+def test_sigterm_does_what_ctrl_c_does_and_is_the_callers_again_afterwards(tmp_path):
+    script = tmp_path / "wait.py"
+    script.write_text(
+        "import signal, sys, time\nfrom mig_spark.cli import cli, main\n"
+        "@cli.command()\ndef wait():\n    print('waits', flush=True)\n    time.sleep(60)\n"
+        "main(['config', '--schema'])\n"
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nmain(['wait'])\n"
+    )
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() not in ("waits\n", ""):
+            pass
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.strip()) == (130, "mig-spark: stopped")
+
+
 def test_a_run_that_is_stopped_by_hand_tells_a_scheduler_so(capsys):
     stopped = KeyboardInterrupt()
     vars(stopped)["run_id"] = "r1"

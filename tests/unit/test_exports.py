@@ -32,7 +32,7 @@ from mig_spark.export.format import FEATURES, LineFormat, SelectedRow, Told, Wri
 from mig_spark.export.lengths import Lengths, lengths_of
 from mig_spark.export.write import Exported, describe_export, format_named
 from mig_spark.kernels.export.dialogue import Dialogue
-from mig_spark.kernels.export.messages import LEARNED, TURN_WEIGHTS, is_usual_weight
+from mig_spark.kernels.export.messages import LEARNED
 from mig_spark.kernels.ingest.chat import Row as Parsed
 from mig_spark.kernels.ingest.chat import parse_record
 from mig_spark.lakehouse.files import write_lines
@@ -77,11 +77,9 @@ def plain(found: Dialogue) -> dict[str, Any]:
             kept = {k: v for k, v in message.items() if k not in ("tool_call_id", "name") or message["role"] != "tool"}
             if "tool_calls" in kept:
                 kept["tool_calls"] = [{"type": c["type"], "function": c["function"]} for c in kept["tool_calls"]]
-            usual = [k for k in TURN_WEIGHTS if k in kept and is_usual_weight(k, kept[k], message["role"])]
-            for key in usual if found.kind != "sft" else {"masked"}.intersection(usual):
-                del kept[key]
+            said = [kept.pop(key) != (key == "masked") for key in (*LEARNED, "masked") if key in kept]
             if found.kind == "sft":
-                learned = next(iter([kept.pop(key) for key in LEARNED if key in kept]), None)
+                learned = said[0] if said else None
                 if message["role"] == "assistant":
                     kept["learned"] = number >= (masked or 0) if learned is None else learned
                 elif learned:
@@ -350,6 +348,10 @@ def test_trl() -> None:
     assert masked == "answers in the prompt, which are not learned from: in messages they would be"
     assert reason("trl", {"messages": [ASKED, BLUE], "prompt": "x"}).startswith("`prompt` beside the conversation")
     assert reason("trl", {"messages": [ASKED, BLUE], "tools": "none"}) == "`tools` is not the JSON text of a list"
+    asked = [HISTORY[0], {**HISTORY[1], "weight": 1}, ASKED]
+    told = reason("trl", {"prompt": asked, "completion": [BLUE]})
+    assert told.startswith("`weight` (turn 2)"), "an answer in a prompt is not learned"
+    assert reason("trl", {"prompt": asked, "chosen": [BLUE], "rejected": [HISTORY[1]]}).startswith("`weight` (turn 2)")
     for weight in ({"weight": 0}, {"loss_weight": 0.5}, {"trainable": False}, {"masked": True}, {"mask": 0}):
         told = reason("trl", {"messages": [ASKED, {**BLUE, **weight}]})
         assert told.startswith(f"`{next(iter(weight))}` (turn 2)")
@@ -383,6 +385,8 @@ def test_images_are_where_trl_puts_them() -> None:
         assert told is None or told in str(found)
     made = line("trl", {"messages": asking("<image>\n<image>\nWhat?"), "images": ["a", "b"]})
     assert (made["messages"][0]["content"], made["images"]) == ("\nWhat?", ["a", "b"])
+    alone = {"prompt": [{"role": "user", "content": [part, text]}], "images": ["a", "b"]}
+    assert "1 parts of type image" in reason("trl", alone), "a prompt without an answer too"
     later = [{"role": "user", "content": "Hello"}, BLUE, {"role": "user", "content": "<image>What?"}, BLUE]
     assert "elsewhere" in reason("trl", {"messages": later, "images": ["a"]})
     as_text = {"messages": asking("<image>What?"), "images": ["a"]}

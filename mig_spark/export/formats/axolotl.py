@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from mig_spark.export.format import LineFormat, Message, SelectedRow, Told, Unfit, Written
 from mig_spark.kernels.export.dialogue import Dialogue
-from mig_spark.kernels.export.messages import LEARNED, is_usual_weight, parsed
+from mig_spark.kernels.export.messages import LEARNED, parsed
 from mig_spark.kernels.export.tools import are_tools, as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import shape_problem, turn_problems
 from mig_spark.kernels.ingest.rejects import show
@@ -117,23 +117,22 @@ class Axolotl(LineFormat):
 
 def _turn(message: Message, number: int) -> Message:
     """A message with arguments as JSON text, as the page advises, since tools differ in the types of theirs; and with
-    `train` for a weight of 0 or 1."""
+    `train` for a weight of 0 or 1, whatever it is called."""
     made = dict(message)
     if calls := message.get("tool_calls"):
         made["tool_calls"] = [
             {**call, "function": {**call["function"], "arguments": _text(call["function"]["arguments"])}}
             for call in calls
         ]
-    given = [key for key in LEARNED if key in made]
-    for key in given:
-        weight = made.pop(key)
-        if not isinstance(weight, int | float) or weight not in (0, 1):
+    said = {key: made.pop(key) for key in (*LEARNED, "masked") if key in made}
+    for key, value in said.items():
+        if not isinstance(value, int | float) or value not in (0, 1):
             raise Unfit(f"turn {number} has a `{key}` other than 0 and 1: axolotl has `train`, true or false")
-        if made.setdefault("train", bool(weight)) != bool(weight):
-            raise Unfit(f"turn {number} has {' and '.join(f'`{k}`' for k in given)}, which say different things")
-    for key in ("mask", "masked"):
-        if key in made and not is_usual_weight(key, made[key], message["role"]):
-            raise Unfit(f"turn {number} has `{key}`: axolotl has `train`")
+        learned = bool(value) != (key == "masked")
+        if made.setdefault("train", learned) != learned:
+            raise Unfit(f"turn {number} has {' and '.join(f'`{k}`' for k in said)}, which say different things")
+    if "mask" in made:
+        raise Unfit(f"turn {number} has `mask`, which data sets use in different ways: axolotl has `train`")
     return made
 
 

@@ -93,7 +93,7 @@ class TrlTypes(LineFormat):
                 return [wrong]
         if not isinstance(record.get("label", True), bool):
             return ["`label` is neither true nor false"]
-        return _problems_of(record) or list(_image_problems(record))
+        return _problems_of(record) or list(_image_problems(record.get("images"), self.dialogues(record)))
 
     def dialogues(self, record: Mapping[str, Any]) -> Sequence[tuple[list[Message], Any]]:
         """See `LineFormat.dialogues`."""
@@ -170,18 +170,14 @@ def _without_tags(columns: dict[str, Any], images: list[Any] | None) -> dict[str
     return {key: turns if value is first else value for key, value in columns.items()}
 
 
-def _image_problems(record: Mapping[str, Any]) -> Iterator[str]:
+def _image_problems(images: Any, dialogues: Sequence[tuple[list[Message], Any]]) -> Iterator[str]:
     """Images that TRL refuses, or puts elsewhere: it wants as many parts of type image as there are images, and without
     such parts puts all images before the first text of a user."""
-    images = record.get("images") or []
-    if not isinstance(images, list):
+    if not isinstance(images, list | None):
         yield "`images` is no list"
         return
-    prompt = record.get("prompt") or []
-    for key in ("messages", "completion", "chosen", "rejected"):
-        if key not in record:
-            continue
-        turns = record[key] if key == "messages" else [*prompt, *record[key]]
+    images = images or []
+    for turns, _ in dialogues:
         texts = [text for m in turns for text in _texts(m.get("content"))]
         if images and any(_TAG in text for text in texts):
             yield f"{_TAG} elsewhere than where a user's first turn begins, once for each image: TRL puts them there"

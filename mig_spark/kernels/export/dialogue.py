@@ -85,10 +85,18 @@ class Dialogue:
         for name, keys in groups:
             for key in sorted(keys & self.further.keys()):
                 found.setdefault(name, f"`{key}`")
-        for number, message in enumerate(self.all_messages(), 1):
-            for name, words in features_of(message):
-                found.setdefault(name, f"{words} (turn {number})")
+        first_answer = self._first_answer()
+        for number, message in enumerate(self.all_messages()):
+            learned = message["role"] == "assistant" and number >= first_answer
+            for name, words in features_of(message, learned=learned):
+                found.setdefault(name, f"{words} (turn {number + 1})")
         return found
+
+    def _first_answer(self) -> int:
+        """The place among `all_messages` from which on a trainer learns the assistant's turns."""
+        if self.kind == SFT:
+            return self.prompt or 0
+        return len(self.split()[0]) if self.label is not None else len(self.messages)
 
     def notes(self) -> dict[str, Any]:
         """Keys of the record that are no part of the conversation and that a trainer may read (`names.TRAINER_KEYS`):

@@ -116,17 +116,28 @@ def _kind(part: Any) -> str | None:
     return kind if isinstance(kind, str | None) else show(kind)
 
 
-def is_usual_weight(key: str, value: Any, role: str) -> bool:
-    """Whether a key of `TURN_WEIGHTS` says no more than what holds without it: that answers are learned, and that the
-    other turns are not."""
+def is_usual_weight(key: str, value: Any, *, learned: bool) -> bool:
+    """Whether a weight of a turn changes nothing: it says that the turn is learned where it is learned anyway, or that
+    it is not learned where it is not.
+
+    Args:
+        key: one of `TURN_WEIGHTS`. What `mask` means differs between data sets, so it is never usual.
+        value: what stands under it.
+        learned: whether a trainer learns the turn where nothing is said of it.
+    """
     if key == "masked":
-        return isinstance(value, bool) and value != (role == "assistant")
+        return isinstance(value, bool) and value != learned
     known = isinstance(value, int | float) and value in (0, 1)
-    return key in LEARNED and known and bool(value) == (role == "assistant")
+    return key in LEARNED and known and bool(value) == learned
 
 
-def features_of(message: Message) -> Iterator[tuple[str, str]]:
-    """What a message has beyond a text of user or assistant (`export.format.FEATURES`), each with words for it."""
+def features_of(message: Message, *, learned: bool) -> Iterator[tuple[str, str]]:
+    """What a message has beyond a text of user or assistant (`export.format.FEATURES`), each with words for it.
+
+    Args:
+        message: in OpenAI's form.
+        learned: whether a trainer learns it where it says nothing of that itself.
+    """
     role = message["role"]
     if role in ("system", "developer"):
         yield role, f"a {role} prompt"
@@ -151,7 +162,7 @@ def features_of(message: Message) -> Iterator[tuple[str, str]]:
         if key in REASONING:
             yield "reasoning", f"`{key}`"
         elif key in TURN_WEIGHTS:
-            if not is_usual_weight(key, message[key], role):
+            if not is_usual_weight(key, message[key], learned=learned):
                 yield "weights", f"`{key}`"
         elif key in CALLS:
             yield "unread calls", f"`{key}` that is not a name with arguments"
