@@ -219,32 +219,38 @@ def _pieces_of(fs: Files, file: FileInfo, pieces: int, max_bytes: int) -> tuple[
     head = fs.head(file, min(file.size, _PIECE_BYTES))
     where = local_path(file)
     split = where is not None and not head.startswith(GZIP_MAGIC) and not is_array(peek(head))
-    pieces = min(pieces, math.ceil(file.size / _PIECE_BYTES)) if split else 1
-    items, used = _whole_records(head, len(head) >= file.size, max_bytes)
-    if not items and len(head) < file.size:
-        head = fs.head(file, min(file.size, _LARGE_PIECE_BYTES))
-        items, used = _whole_records(head, len(head) >= file.size, max_bytes)
-    starts = [k * file.size // pieces for k in range(1, pieces)]
-    for start, following in itertools.pairwise([*starts, file.size]):
-        end = min(start + _PIECE_BYTES, following)
-        items += _records_begun(str(where), start, end, max_bytes)
-        used += end - start
+    if not split:
+        found = _whole_records(head, len(head) >= file.size, max_bytes)
+        if not found[0] and len(head) < file.size:
+            head = fs.head(file, min(file.size, _LARGE_PIECE_BYTES))
+            found = _whole_records(head, len(head) >= file.size, max_bytes)
+        return found
+    items: list[Line | Element | Fault] = []
+    used = 0
+    pieces = min(pieces, math.ceil(file.size / _PIECE_BYTES))
+    for start, following in itertools.pairwise(k * file.size // pieces for k in range(pieces + 1)):
+        new, took = _records_begun(str(where), start, min(start + _PIECE_BYTES, following), max_bytes)
+        items += new
+        used += took
     return items, used
 
 
-def _records_begun(path: str, start: int, end: int, max_bytes: int) -> list[Line | Element | Fault]:
-    """The records of a file of JSON lines that begin in a range of its bytes, which is after the file's first line.
+def _records_begun(path: str, start: int, end: int, max_bytes: int) -> tuple[list[Line | Element | Fault], int]:
+    """The records of a file of JSON lines that begin in a range of its bytes, and the bytes that they stand for in the
+    estimate of all: those of the range, also where it lies inside one long line and has none; of the file's beginning,
+    where a record begins for certain, those up to the end of the last one.
 
-    A range that lies inside one long line has none, and its bytes count in the estimate all the same. The last record
-    may end after the range; it is read to its end, or until it is longer than a record may be.
+    The last record may end after the range; it is read to its end, or until it is longer than a record may be.
     """
     with Path(path).open("rb") as stream:
         stream.seek(start)
         content = stream.read(end - start)
-        begin = content.find(b"\n") + 1
-        if not begin:
-            return []
-        return list(iter_file(content[begin:] + stream.readline(max_bytes + 2), "jsonl", max_bytes=max_bytes))
+        begin = content.find(b"\n") + 1 if start else 0
+        if start and not begin:
+            return [], end - start
+        rest = stream.readline(max_bytes + 2)
+    items = list(iter_file(content[begin:] + rest, "jsonl", max_bytes=max_bytes))
+    return items, end - start if start else len(content) + len(rest)
 
 
 def _whole_records(content: bytes, to_the_end: bool, max_bytes: int) -> tuple[list[Line | Element | Fault], float]:

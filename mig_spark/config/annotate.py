@@ -115,7 +115,9 @@ class AnnotateConfig(Section):
     )
     score: ScoreConfig = Field(ScoreConfig(), description="the score that selects, made of what was annotated")
     allow_degenerate: bool = Field(
-        False, description="go on where (nearly) all scores are equal or more than half of the rows have no label"
+        False,
+        description="go on where (nearly) all scores are equal or more than half of the rows have no label of the "
+        "tagger",
     )
     tokenizer: str | None = Field(
         "auto",

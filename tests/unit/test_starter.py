@@ -131,6 +131,12 @@ def test_long_lines_among_short_ones_count_with_their_bytes(long, tmp_path, monk
     assert len(ids) == len(set(ids)), "no record is found by two pieces"
 
 
+def test_a_long_line_near_the_beginning_of_a_small_pool_hides_no_record(tmp_path):
+    records = [{"prompt": f"{k}", "completion": ANSWER * (60_000 if k == 3 else 1)} for k in range(70)]
+    found = survey_pool(PoolConfig(path=str(lines(tmp_path / "pool.jsonl", records))))
+    assert (found.rows, found.seen.records) == (70, 70)
+
+
 def test_files_count_by_their_size_in_a_large_pool(tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "_WHOLE_BYTES", 1000)
     lines(tmp_path / "large.jsonl", [{"prompt": f"{k}", "completion": "yes"} for k in range(9_000)])
