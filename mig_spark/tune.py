@@ -126,6 +126,8 @@ def _threshold(
         return None, None
     labels = count_labels(store.read(ANNOTATED).select("labels"))[0].column("label").to_pylist()
     named = labels_with_a_meaning(labels)
+    if groups := len(labels) - len(named):
+        notes.append(f"graph.threshold: chosen without {groups:,} groups of requests, which are joined to no label")
     vectors = embed_labels(store.spark, named, model=graph.embedding_model, max_labels=graph.max_labels)
     edges, chosen = choose_edges(named, vectors, model=graph.embedding_model, seed=config.seed)
     if graph.edges == "both":

@@ -112,7 +112,9 @@ def _table_part(store: Store, config: Config) -> Part | None:
     row = store.read(FINISHED).where("stage = 'ingest'").orderBy(sf.col("ended_at").desc()).first()
     inputs = json.loads(row["inputs"]).get("pool", []) if row is not None else []
     if len(inputs) != 1 or inputs[0]["kind"] not in ("delta", "table", "parquet"):
-        logger.info("the source is not one table: columns are those of the pool, with the record as JSON text")
+        logger.info(
+            "columns are those of the pool, with the record as JSON text: the source is no single table with columns"
+        )
         return None
     parts, notes = parts_then(store.spark, config.pool, inputs)
     for note in notes:

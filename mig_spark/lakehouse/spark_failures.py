@@ -19,7 +19,8 @@ _TRACE = "Traceback (most recent call last):"
 _CALLED = re.compile(r"^An error occurred while calling \S+\s*\n: ")
 #: What a broken connection to a Spark Connect server says of itself.
 _RPC = re.compile(r'\bdetails = "([^"]+)"')
-_CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+#: What caused it; the JVM writes a cause that it has written before as a reference to it.
+_CAUSE = re.compile(r"^Caused by: (?!\[CIRCULAR REFERENCE)(.*)$", re.MULTILINE)
 #: A Python that is not there, or that ended before it did anything, whose words come after these.
 _NO_PYTHON = re.compile(r'Cannot run program "[^"\n]*python[^"\n]*".*', re.IGNORECASE)
 _PYTHON_ENDED = re.compile(r"Error from python worker:\s*(.*?)\s*(?:PYTHONPATH was:|\Z)", re.DOTALL)

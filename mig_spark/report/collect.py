@@ -130,7 +130,7 @@ def collect_report_data(
         config=run.get("config") or {},
         versions=run.get("versions") or {},
         tables=run.get("tables") or {},
-        inputs=run.get("inputs"),
+        inputs=run.get("inputs") or {},
         evidence=evidence,
     )
 

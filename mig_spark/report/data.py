@@ -286,5 +286,5 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, int] = field(default_factory=dict)
-    inputs: Any = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     evidence: EvidenceFacts | None = None

@@ -17,6 +17,7 @@ from mig_spark.report.data import GraphFacts, ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
+from mig_spark.report.inputs import input_facts
 from mig_spark.report.parts import Section, browser, card, empty, fact, pairs, pool_row, table, tiles
 from mig_spark.report.text import count, excerpt, flatten, number, percent, plural
 from mig_spark.report.verdict import is_certified, kept_rows, random_objective, score_warning, strategy
@@ -365,7 +366,7 @@ def rejected(data: ReportData) -> list[Section]:
     """Examples of rejected rows, where there are any."""
     if not data.rejected_examples:
         return []
-    columns = [("Reason", "reason"), ("Stage", "dim"), ("What was wrong", ""), ("Row", "raw wide")]
+    columns = [("Reason", "reason"), ("Stage", "dim"), ("What was wrong", "reason"), ("Row", "raw wide")]
     lines = []
     for e in data.rejected_examples:
         origin = " · ".join(part for part in (e.id, e.source) if part)
@@ -396,10 +397,7 @@ def run(data: ReportData) -> Section:
         note = "Versions of the Delta tables that the selection was made from, and of itself: replay reads them again."
         blocks[1].append(card("Tables", note, pairs(data.tables.items())))
     if data.inputs:
-        facts = flatten(data.inputs, "" if isinstance(data.inputs, Mapping) else "input")
-        # the id of a snapshot is a name, which is to be copied, and no quantity
-        shown = [(key, str(value) if key.endswith(".version") else value) for key, value in facts]
-        blocks[1].append(card("Inputs", "", pairs(shown)))
+        blocks[1].append(card("Inputs", "What was read, as it was then.", pairs(input_facts(data.inputs))))
     if data.config:
         own = pairs(flatten(unlike_defaults(data.config)))
         config = f"{own}<details><summary>Show the whole config</summary>{pairs(flatten(data.config))}</details>"

@@ -83,6 +83,12 @@ class ArrowRows:
         there = pc.is_in(self.table["id"], value_set=id_array(ids, what, integers=self.integer_ids))
         return ArrowRows(self.table.filter(pc.invert(there)))
 
+    def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
+        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+        listed = id_array(ids, what, integers=self.integer_ids)
+        missing = listed.filter(pc.invert(pc.is_in(listed, value_set=self.table["id"])))
+        return len(missing), len(listed), pc.min(missing).as_py()
+
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
         listed = id_array(ids, what, integers=self.integer_ids)
@@ -232,13 +238,16 @@ def _column(role: str, name: str, values: pa.Array) -> pa.Array:
     kind = values.type
     if pa.types.is_dictionary(kind):
         return _column(role, name, values.dictionary_decode())
+    if role == "id" and getattr(kind, "extension_name", "") == "arrow.uuid":
+        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
     integer, null = pa.types.is_integer(kind), pa.types.is_null(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     if role == "id" and (integer or text or null):
         return _cast(name, values, pa.int64() if integer else pa.string())
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if role == "labels" and (null or is_list):
-        inside = None if null else kind.value_type
+        inside = pa.null() if null else kind.value_type
+        inside = inside.value_type if pa.types.is_dictionary(inside) else inside
         if null or str(inside).removeprefix("large_") in ("string", "string_view", "null"):
             return _cast(name, values, pa.list_(pa.string()))
     if role in ("score", "cost") and (integer or null or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +49,9 @@ class PoolRows(Protocol):
     def without(self, ids: Any, what: str) -> PoolRows:
         """The rows whose id is not one of these; messages call the list `what`."""
 
+    def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
+        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
 
@@ -75,6 +78,7 @@ class Prepared:
         forced: how many of them must be.
         at_forced: the constraints after those.
         held_back: which lists have taken rows out of the pool, of exclude and given.
+        notes: what is to be told of ids in exclude and given that are not in the pool.
     """
 
     rows: PoolRows
@@ -85,6 +89,7 @@ class Prepared:
     forced: int
     at_forced: Constraints
     held_back: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def labels(self, packed: list[str]) -> list[str]:
         """Sorted labels of the rows left and of those that were set aside."""
@@ -116,9 +121,12 @@ def prepare(
         InputError: an included id is not in the pool or cannot be used, or a quota or the budget cannot be met.
     """
     whole, held_back = rows, tuple(name for name, ids in (("exclude", exclude), ("given", given)) if ids is not None)
+    notes: list[str] = []
     if exclude is not None:
+        exclude = list(exclude) if isinstance(exclude, Iterator) else exclude
+        notes += _absent(rows, exclude, "exclude")
         rows = rows.without(exclude, "exclude")
-    told = None if given is None else _rows_of(rows, given, "given", strict=False)
+    told = None if given is None else _rows_of(rows, given, "given", strict=False, notes=notes)
     if told is not None:
         rows = rows.without(told["id"], "given")
     first, forced = _taken_first(rows, whole, include, keep, resume)
@@ -131,7 +139,16 @@ def prepare(
     if first is not None:
         _spend(constraints, first.slice(forced), classes, quotas)
         rows = rows.without(first["id"], "include")
-    return Prepared(rows, classes, constraints, told, first, forced, at_forced, held_back)
+    return Prepared(rows, classes, constraints, told, first, forced, at_forced, held_back, tuple(notes))
+
+
+def _absent(rows: PoolRows, ids: Any, what: str) -> Iterator[str]:
+    """What is to be told where ids of a list of rows not to take are not in the pool: a list of another pool's ids
+    takes nothing out."""
+    missing, listed, smallest = rows.absent(ids, what)
+    if missing:
+        shown = repr(smallest) + (", ..." if missing > 1 else "")
+        yield f"{missing:,} of {listed:,} ids in {what} are not among the rows to choose from ({shown})"
 
 
 def _shared(config: SelectConfig, budget: int) -> float:
@@ -188,12 +205,15 @@ def see_that_limits_hold(chosen: pa.Table, work: Prepared, strategy: str) -> Non
         )
 
 
-def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool, whole: PoolRows | None = None) -> pa.Table:
+def _rows_of(
+    rows: PoolRows, ids: Any, what: str, *, strict: bool, whole: PoolRows | None = None, notes: list[str] | None = None
+) -> pa.Table:
     """The usable rows with these ids, in order of id.
 
     Args:
         strict: all of them must be there.
         whole: the pool before `exclude` and `given`, for messages.
+        notes: where what is missing is put, if it may be.
 
     Raises:
         InputError: `strict`, and an id is not in the pool or its row cannot be used; an id is in the pool twice.
@@ -215,6 +235,8 @@ def _rows_of(rows: PoolRows, ids: Any, what: str, *, strict: bool, whole: PoolRo
         if strict:
             raise InputError(f"{words}: take them out of the list; rows of exclude and given cannot be included")
         logger.warning("%s: what they contribute is not known and counts as nothing", words)
+        if notes is not None:
+            notes.append(f"{words}: what they contribute is not known and counts as nothing")
     return found
 
 

@@ -82,7 +82,7 @@ def select_rows(
     see_that_there_are_rows(counts, work)
     counts["rows"] += 0 if work.first is None else work.first.num_rows
     table = _table(ranked, context, ranked.labels if found is None else _labels(ranked, found, context))
-    notes = [*ranked.notes, *_left_over(config, len(table), int(counts["rows"]), ranked.notes)]
+    notes = [*work.notes, *ranked.notes, *_left_over(config, len(table), int(counts["rows"]), ranked.notes)]
     return Selection(table, strategy.kind, context.loaded_graph, ranked.certificate, counts, seconds, notes)
 
 

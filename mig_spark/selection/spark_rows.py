@@ -86,6 +86,15 @@ class SparkRows:
         """The rows whose id is not one of these."""
         return SparkRows(self.df.join(self._listed(ids, what), "id", "left_anti"))
 
+    def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
+        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+        there = self.df.selectExpr("id", "true as there")
+        joined = self._listed(ids, what).join(there, "id", "left")
+        missing = "if(there is null, id, null)"
+        found = joined.selectExpr(f"count({missing}) as missing", "count(*) as listed", f"min({missing}) as smallest")
+        missing_ids, listed, smallest = found.collect()[0]
+        return missing_ids, listed, smallest
+
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""
         if isinstance(ids, str | os.PathLike) or hasattr(ids, "sparkSession"):

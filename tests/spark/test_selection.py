@@ -298,6 +298,9 @@ def test_given_include_exclude_and_resume(spark):
     assert select_rows(df, graph, config, include=ids(*reversed(taken))).ids == [*taken, *included]
     want, _ = dense_greedy(rest, P, 30)
     assert select_rows(df, graph, config, exclude=ids(*taken)).ids == want
+    strange = select_rows(df, graph, config, exclude=ids(*taken, "b", "a"))
+    assert strange.ids == want
+    assert "2 of 5 ids in exclude are not among the rows to choose from ('a', ...)" in strange.notes
 
     whole = select_rows(df, graph, config)
     saved = []

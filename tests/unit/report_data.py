@@ -206,7 +206,18 @@ def invented(*, rows: int = 4000, budget: int = 240, seed: int = 7) -> ReportDat
         },
         versions={"mig-spark": "0.1.0", "pyspark": "4.2.0", "delta-spark": "4.4.0", "model": "all-MiniLM-L6-v2"},
         tables={"annotated": 7, "label_edges": 3, "selection": 12},
-        inputs={"chat.jsonl.gz": {"files": 1, "bytes": 5_402_113}, "textbook.parquet": {"files": 4, "bytes": 911_020}},
+        inputs={
+            "pool": [
+                {"kind": "disk_files", "name": "file:///data/chat.jsonl.gz", "bytes": 5_402_113, "files": [
+                    {"path": "file:///data/chat.jsonl.gz", "bytes": 5_402_113, "modified_ms": 1_772_500_000_000,
+                     "records": 9_000}]},
+                {"kind": "parquet", "name": "file:///data/textbook/1.parquet", "bytes": 911_020, "files": [
+                    {"path": f"file:///data/textbook/{k}.parquet", "bytes": 91_102, "modified_ms": 1_772_400_000_000}
+                    for k in range(10)]},
+                {"kind": "table", "name": "lake.curation.extra", "version": 41, "committed_ms": 1_772_300_000_000},
+            ],
+            "annotators": {"tagger": "embedding-3 all-MiniLM-L6-v2", "scorer": "heuristic-2"},
+        },
         evidence=EvidenceFacts(invented_evidence(), "3 March 2026, 09:10 UTC", True),
     )  # fmt: skip
 

@@ -128,6 +128,15 @@ def test_every_part_is_there(page: Tags) -> None:
                   "Certificate", "smallest margin", "label_edges 3", "Versions", "delta-spark", "Inputs",
                   "max_tokens"):  # fmt: skip
         assert words in page.text
+    for words in (
+        "/data/chat.jsonl.gz 9,000 records, 5.4 MB, changed 2026-03-03 01:06 UTC",
+        "/data/textbook/5.parquet 91.1 KB, changed",
+        "… 4 more files 911.0 KB in all 10",
+        "lake.curation.extra version 41, committed 2026-02-28 17:33 UTC",
+        "annotators.scorer heuristic-2",
+    ):
+        assert words in page.text
+    assert "/data/textbook/6.parquet" not in page.text
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {f["id"] for f in page.figures} <= set(ids)

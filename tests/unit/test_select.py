@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
@@ -135,6 +136,34 @@ def test_given_include_exclude_as_ids_tables_and_files(tmp_path):
         assert select(pool, 30, edges=TRIPLES, exclude=ids).ids == excluded
     with pytest.raises(InputError, match="1 of 2 ids in include are not among the pool's usable rows"):
         select(pool, 30, include=["r0001", "nobody"])
+
+
+def test_ids_of_exclude_and_given_that_are_not_in_the_pool_are_told():
+    pool = table_of(medium(20))
+    assert select(pool, 3, exclude=["r0001"], given=["r0002"]).notes == []
+    found = select(pool, 3, exclude=iter(["r0001", "z", "nobody", "z"]))
+    assert found.notes == ["2 of 3 ids in exclude are not among the rows to choose from ('nobody', ...)"]
+    assert found.ids == select(pool, 3, exclude=["r0001"]).ids
+    numbered = table_of(medium(20), id=pa.array(range(20), pa.int64()))
+    assert select(numbered, 3, exclude=[77]).notes == [
+        "1 of 1 ids in exclude are not among the rows to choose from (77)"
+    ]
+    (note,) = select(pool, 3, given=["r0001", "nobody"]).notes
+    assert note.startswith("1 of 2 ids in given are not among the pool's usable rows ('nobody': not in the pool)")
+
+
+@pytest.mark.skipif(not hasattr(pa, "uuid"), reason="this pyarrow has no type for UUIDs")
+def test_uuids_as_ids_and_labels_as_categories():
+    rows = medium(20)
+    uuids = [UUID(int=k) for k in range(20)]
+    want = select(table_of(rows, id=pa.array([str(u) for u in uuids])), 5)
+    stored = pa.array([u.bytes for u in uuids], pa.binary(16))
+    pool = table_of(rows, id=pa.ExtensionArray.from_storage(pa.uuid(), stored))
+    labels = pool["labels"].combine_chunks()
+    categories = pa.ListArray.from_arrays(labels.offsets, labels.values.dictionary_encode())
+    pool = pool.set_column(pool.schema.get_field_index("labels"), "labels", categories)
+    assert select(pool, 5) == want
+    assert not set(select(pool, 5, exclude=[UUID(want.ids[0])]).ids) & {want.ids[0]}
 
 
 def test_quotas_and_cost_in_memory():

@@ -20,6 +20,12 @@ REPORTS = (
         "No space left on device: free some disk space",
     ),
     (
+        "An error occurred while calling o9.collect.\n: org.apache.spark.SparkException: [FAILED_READ_FILE] Error\n"
+        "\tat x\nCaused by: org.apache.spark.SparkFileNotFoundException: File file:/p/a.parquet does not exist\n"
+        "Caused by: [CIRCULAR REFERENCE: org.apache.spark.SparkFileNotFoundException: File file:/p/a.parquet]\n",
+        "File file:/p/a.parquet does not exist: what was there when the run began is gone",
+    ),
+    (
         "<_MultiThreadedRendezvous of RPC that terminated with:\n\tstatus = StatusCode.UNAVAILABLE\n\tdetails = "
         '"failed to connect to all addresses; last error: Connection refused"\n\tdebug_error_string = "..."\n>',
         "failed to connect to all addresses; last error: Connection refused: the Spark Connect server does not answer",

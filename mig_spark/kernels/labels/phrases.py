@@ -7,6 +7,7 @@ Where words are set apart by spaces a phrase is one to three words; in scripts w
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _UNSPACED = (
     (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF), (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF),
 )  # fmt: skip
+# an apostrophe within a word that ends in one or two more letters: don't, we're; not the article of l'histoire
+_CONTRACTED = re.compile(r"(?<=[^\W\d_])['’](?=[^\W\d_]{1,2}(?![^\W_]))")
+# the apostrophe that is a letter, so that the word stays whole
+_LETTER = "\u02bc"
 # a longer phrase stands for a shorter one inside it where it is in so many of its rows
 _SAME = 0.7
 # phrases of a cluster that are compared with each other
@@ -70,9 +75,10 @@ def is_unspaced(text: str) -> bool:
 def _segments(text: str) -> Iterator[list[str]]:
     """Words in a row without punctuation between them; a run of an unspaced script is one by itself."""
     words: list[str] = []
-    for kind, run in groupby(unicodedata.normalize("NFKC", text[:TEXT_CHARS]).lower(), _kind):
+    plain = unicodedata.normalize("NFKC", text[:TEXT_CHARS]).lower()
+    for kind, run in groupby(_CONTRACTED.sub(_LETTER, plain), _kind):
         if kind == "word":
-            words.append("".join(run))
+            words.append("".join(run).replace(_LETTER, "'"))
         elif kind != "gap":
             yield words
             words = []
