@@ -72,7 +72,9 @@ class PoolConfig(Section):
         str,
     ] = Field(default_factory=dict, description="your column's name for its role, e.g. {prompt: question}; '' for none")
     source: str | None = Field(
-        None, description="source name of rows that bring none; null: the name of their file or table"
+        None,
+        description="source name of rows that bring none; null: the name of their table or file, or of the file's "
+        "folder where that is only a number",
     )
     max_record_bytes: int = Field(
         16 << 20, ge=1, description="bytes of text; records with more are rejected and never held in memory whole"

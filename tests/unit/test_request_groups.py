@@ -170,6 +170,19 @@ def test_names_keep_apostrophes_and_hyphens_and_differ() -> None:
     assert len(set(found.names[0])) == 4
 
 
+def test_a_group_that_is_worded_in_many_ways_is_called_mixed() -> None:
+    rng = np.random.default_rng(3)
+    rows = [(f"please write a poem about thing {k} for me today", "") for k in range(60)]
+    # one group of the rest: each phrase is on a seventh of its rows, and no two phrases go together more than others
+    phrases = [f"a{k}x b{k}x c{k}x" for k in range(14)]
+    rows += [(" ; ".join(phrases[j] for j in rng.choice(14, 2, replace=False)), "") for _ in range(140)]
+    found = find_groups(*halves(rows), levels=[2], least=0.0, most=0.5, seed=0)
+    own = [labels[0] for labels in groups_of(*halves(rows), found)]
+    assert len(set(own[:60])) == len(set(own[60:])) == 1
+    assert own[0].startswith("requests like “please write a poem")
+    assert own[60].startswith("requests like “mixed: ")
+
+
 def test_which_taggers_take_groups() -> None:
     assert EmbeddingTagger().groups == DistilledTagger().groups == GroupsConfig()
     assert ColumnTagger().groups is None

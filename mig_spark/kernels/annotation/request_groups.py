@@ -32,7 +32,7 @@ I64: TypeAlias = npt.NDArray[np.int64]
 U64: TypeAlias = npt.NDArray[np.uint64]
 
 #: change when other groups may be found in the same rows, or rows may come to others
-VERSION = 1
+VERSION = 2
 #: characters of a request's beginning and end that are looked at: between them long ones carry the text to work on
 HEAD, TAIL = 400, 200
 #: tokens of an n-gram, from and to
@@ -51,6 +51,8 @@ _PARTS, _LONGEST, _SAME = 2, 7, 0.7
 _LONG = 60
 # what tells a group apart half as well as the best does is left out of its name
 _NEARLY = 0.5
+# a group whose phrases are on a smaller share of its rows each is worded in many ways, which its name says
+_FEW = 0.25
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ class _Words:
 
 def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> list[str]:
     """What groups are called: what tells each from the others, by share of its rows * ln(that / share of all rows), and
-    what it is part of (`_grown`); up to `_PARTS` that have no word in common."""
+    what it is part of (`_grown`); up to `_PARTS` that have no word in common. Where these are on few of its rows
+    (`_FEW`) the name begins with "mixed"."""
     sizes = np.bincount(own, minlength=k)
     pairs, rows = np.unique(own[on_row[:, 1]] * np.int64(len(grams) + 1) + on_row[:, 0], return_counts=True)
     group, gram = pairs // (len(grams) + 1), pairs % (len(grams) + 1)
@@ -219,13 +222,16 @@ def _names(own: I64, k: int, on_row: I64, grams: list[_Words], start: str) -> li
         )
         beside = _beside(many.values())
         parts: list[_Words] = []
+        most = 0.0
         for value, best in ranked[:50]:
             if value <= 0 or value < _NEARLY * ranked[0][0] or len(parts) == _PARTS:
                 break
             grown = _grown(grams[best], _SAME * many[grams[best].words][0], beside)
             if not any(set(grown.words) & set(part.words) for part in parts):
                 parts.append(grown)
+                most = max(most, many[grams[best].words][0] / sizes[g])
         said = " \u00b7 ".join(_cut(part.text()) for part in parts) or f"group {g}"
+        said = f"mixed: {said}" if parts and most < _FEW else said
         name, number = f"{start} \u201c{said}\u201d", 1
         while name in taken:
             number += 1

@@ -24,7 +24,8 @@ _BLANK = b" \t\n\r\x0b\x0c"
 _PIECE_BYTES = 1 << 20
 _HEAD_BYTES = 64 << 10
 _DATA_SUFFIX = re.compile(r"\.(gz|jsonl|ndjson|jsonlines|json|parquet|snappy|zstd)$", re.IGNORECASE)
-_PART = re.compile(r"^part-\d{3,}", re.IGNORECASE)
+# a file of Spark's, or one that is only numbered: 0000.parquet, 12.jsonl; a year is more than that
+_PART = re.compile(r"^(part-\d{3,}|(0\d*|\d{1,3})\.)", re.IGNORECASE)
 _SHARD = re.compile(r"[-_.]\d+-of-\d+$")
 
 
@@ -174,7 +175,8 @@ def plain_path(uri: str) -> str:
 def source_name(path: str) -> str:
     """A short name for where a file's rows come from: its base name without endings and shard numbers.
 
-    Files that Spark wrote (`part-00000-...`) are named by their folder, without `key=value` partitions.
+    Files that Spark wrote (`part-00000-...`) and those with a number for a name (`0000.parquet`) are named by their
+    folder, without `key=value` partitions.
     """
     parts = [p for p in path.split("/") if p] or [path]
     name = parts.pop()
