@@ -211,6 +211,7 @@ def test_groups_of_requests_come_before_the_labels_of_the_tagger(
     assert {tuple(r.labels) for r in by_id(store).values()} == {("a", "b"), ("c",)}
 
 
+@pytest.mark.long
 def test_groups_are_kept_until_the_pool_is_another_one(spark: SparkSession, tmp_path: Path) -> None:
     templates = ["Write a short story about {}.", "How many people live in {} today?"]
 

@@ -63,6 +63,7 @@ AUTO = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose(spark, tmp_path, monkeypatch):
     write(tmp_path / "in", "a.jsonl", some_records(0, 200))
     config = make_config(tmp_path, select=AUTO)
