@@ -24,7 +24,7 @@ from mig_spark.kernels.ingest.names import Names
 from mig_spark.kernels.ingest.records import source_name
 from mig_spark.kernels.ingest.rejects import NOT_OBJECT, UNKNOWN_SCHEMA, show
 from mig_spark.kernels.ingest.seen import Seen
-from mig_spark.lakehouse.files import within, write_lines
+from mig_spark.lakehouse.files import read_with, write_lines
 from mig_spark.lakehouse.memory import available_cores
 from mig_spark.survey import Survey, survey_pool
 
@@ -111,7 +111,7 @@ def write_starter(
     ]
     if output is None:
         output = f"mig-{_short_name(paths[0])}"
-        if any(within(output, path) is not None for path in paths):
+        if any(read_with(output, path) is not None for path in paths):
             output = f"_{output}"  # which is passed over where the pool is read
     text = starter_text(survey, named, output=output)
     config = parse_config(text, where=out)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mig_spark.config import OutputConfig, PoolConfig
 from mig_spark.errors import InputError, PlatformError
 from mig_spark.kernels.ingest.records import GZIP_MAGIC, PARQUET_MAGIC, Piece, is_array, peek, plain_path
-from mig_spark.lakehouse.files import within
+from mig_spark.lakehouse.files import read_with, within
 from mig_spark.lakehouse.iceberg import current_snapshot, refuse_folder
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, may_be_table, names_table
@@ -228,26 +228,33 @@ def _merged(parts: list[Part]) -> list[Part]:
     return [*(p for p in parts if p not in loose), replace(loose[0], files=files)]
 
 
+#: What a run writes below `output.path`.
+_WRITTEN = ("tables", "selection.jsonl", "exports", "report.html")
+
+
 def refuse_own_output(pool: PoolConfig, output: OutputConfig) -> None:
     """Refuse a config whose input and output overlap, in either way.
 
     Raises:
-        InputError: the output lies in a folder that is read, so that the next run would read this one's tables as
-            records; or a path that is read lies among the output's tables, which this run overwrites.
+        InputError: what a run writes is read too, as part of a folder or of what a pattern matches, so that the next
+            run would take it for records; or a path that is read lies among what this run writes over.
     """
-    tables = None if output.path is None else f"{output.path.rstrip('/')}/tables"
+    if output.path is None:
+        return
     for path in pool.paths():
-        if tables is not None and within(path, tables) is not None:
-            raise InputError(
-                f"pool.path = {path} is among the tables of output.path = {output.path}, which this run writes over: "
-                "give the output another place"
-            )
-        inside = None if output.path is None else within(output.path, path)
-        if inside is not None and inside[:1] not in ("_", "."):
-            raise InputError(
-                f"output.path = {output.path} lies in pool.path = {path}: the next run would read this one's tables as "
-                "records; give it a place elsewhere, or a name that begins with _, which is passed over"
-            )
+        for name in _WRITTEN:
+            place = f"{output.path.rstrip('/')}/{name}"
+            if within(path, place) is not None:
+                raise InputError(
+                    f"pool.path = {path} is what a run with output.path = {output.path} writes over: give the output "
+                    "another place"
+                )
+            inside = read_with(place, path)
+            if inside is not None and not any(part[:1] in ("_", ".") for part in inside.split("/")):
+                raise InputError(
+                    f"output.path = {output.path} lies in pool.path = {path}: the next run would read this one's "
+                    f"{name} as records; give it a place elsewhere, or a name that begins with _, which is passed over"
+                )
 
 
 def _look(spark: SparkSession | None, fs: Files, path: str, form: str) -> list[Part]:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from mig_spark.errors import InputError
-from mig_spark.lakehouse.local_files import replacing
+from mig_spark.lakehouse.local_files import GLOB, matches, replacing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -120,6 +120,25 @@ def within(path: str, folder: str) -> str | None:
     if one == other:
         return ""
     return one.removeprefix(f"{other}/") if one.startswith(f"{other}/") else None
+
+
+def read_with(place: str, source: str) -> str | None:
+    """What of `place` is read by whoever reads `source`: the names from what is found there down to it, empty where
+    `place` itself is named; None: nothing.
+
+    Args:
+        place: a file or folder.
+        source: a file, a folder, of which all is read, or a pattern of such, in which `*` is no slash.
+    """
+    inside = within(place, source)
+    if inside is not None or not GLOB.search(source):
+        return inside
+    one, pattern = (
+        p.rstrip("/") if "://" in p else os.path.normpath(Path(p).absolute()) for p in map(local_path, (place, source))
+    )
+    names = one.split("/")
+    ends = (end for end in range(len(names), 0, -1) if matches(pattern, "/".join(names[:end])))
+    return next(("/".join(names[end - 1 :]) for end in ends), None)
 
 
 @contextlib.contextmanager

@@ -172,6 +172,22 @@ def said_plainly(path: str) -> Iterator[None]:
         raise InputError(f"{path}: {getattr(e, 'strerror', None) or e}") from None
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Whether a path is one that a pattern of Spark's matches, by what is written.
+
+    >>> matches("/data/*.jsonl", "/data/a.jsonl"), matches("/data/*", "/data/a/b")
+    (True, False)
+    """
+    names = list(filter(None, path.split("/")))
+    for plain in _without_braces(pattern):
+        parts = list(filter(None, plain.split("/")))
+        if len(parts) == len(names) and all(
+            fnmatch.fnmatchcase(name, _for_fnmatch(part)) for part, name in zip(parts, names, strict=True)
+        ):
+            return True
+    return False
+
+
 def _without_braces(pattern: str) -> list[str]:
     """The patterns that a pattern with alternatives stands for: `{a,b}c` is `ac` and `bc`."""
     depth, begin, cuts = 0, 0, [0]
