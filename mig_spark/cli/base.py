@@ -215,6 +215,15 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
             known = getattr(e, "run_id", None) or run_id
             click.echo(json.dumps({"run_id": known, "status": "stopped", "exit_code": STOPPED}))
         raise
+    except Exception as e:
+        # nobody foresaw it: it ends with its stack trace
+        if as_json and not isinstance(e, click.ClickException | click.exceptions.Exit | click.Abort):
+            print_trace(type(e), e, e.__traceback__)
+            said = scrub("".join(traceback.format_exception_only(type(e), e)).strip())
+            told = {"run_id": getattr(e, "run_id", None) or run_id, "status": "failed", "error": said}
+            click.echo(json.dumps({**told, "kind": type(e).__name__, "exit_code": 1}))
+            sys.exit(1)
+        raise
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -116,6 +116,25 @@ def test_a_run_that_is_stopped_by_hand_tells_a_scheduler_so(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_crash_tells_a_scheduler_so_after_its_stack_trace(capsys):
+    with pytest.raises(SystemExit) as ended, failure_told(True, "mine"):
+        raise ZeroDivisionError("by s3://user:secret@host/a")
+    assert ended.value.code == 1
+    told = capsys.readouterr()
+    assert "Traceback (most recent call last)" in told.err
+    assert "ZeroDivisionError: by s3://" in told.err
+    assert json.loads(told.out) == {
+        "run_id": "mine", "status": "failed", "error": told.err.strip().splitlines()[-1],
+        "kind": "ZeroDivisionError", "exit_code": 1,
+    }  # fmt: skip
+    assert "secret" not in told.out + told.err
+    with pytest.raises(ZeroDivisionError), failure_told(False, "mine"):
+        raise ZeroDivisionError
+    with pytest.raises(click.UsageError), failure_told(True, "mine"):
+        raise click.UsageError("no such option")
+    assert capsys.readouterr().out == ""
+
+
 def test_config_schema_is_json(run):
     assert "select" in json.loads(run("config", "--schema").stdout)["properties"]
 
