@@ -10,6 +10,7 @@ import logging
 import math
 import operator
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class Work:
     secrets: dict[SecretName, Secret] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys((n[1:] for n in COST_COLUMNS), 0.0))
     commits: int = 0
+    cached: int = 0
+    answered: int = 0
     failed: int = 0
     total: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -140,12 +143,10 @@ class Work:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """How many rows of a pass failed, how many were not tried and why, an example of an error, requests made."""
+    """How many rows of a pass were not tried and why, and requests made."""
 
-    failed: int = 0
     stopped: int = 0
     reason: str = ""
-    example: str = ""
     requests: int = 0
 
 
@@ -225,7 +226,7 @@ def annotate_missing(
             work.secrets = look_up_secrets([a.step for a in plan.annotators if a.step], store.spark)
             work.spill = SpillFolder.open(store.output, config, run_id, files=Files(store.spark))
         if missing.count > 0:
-            work.total, work.began = missing.count, time.monotonic()
+            work.total, work.cached, work.began = missing.count, missing.cached, time.monotonic()
             with counting(work.counted), executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
     finally:
@@ -238,7 +239,14 @@ def annotate_missing(
         store.check_lease()
         work.spill.remove_earlier()
     if missing.count <= 0:
-        logger.info("annotate: all %d different rows are in the cache", missing.total)
+        if missing.exhausted:
+            logger.info(
+                "annotate: of %d different rows %d are in the cache; %d had no usable answer in %d runs and are not "
+                "asked for again (table annotation_failures)",
+                missing.total, missing.cached, missing.exhausted, config.max_attempts,
+            )  # fmt: skip
+        else:
+            logger.info("annotate: all %d different rows are in the cache", missing.total)
         return _summed(work, missing, 0.0)
     cost = _summed(work, missing, time.perf_counter() - started)
     rate = cost["rows"] / cost["seconds"]
@@ -285,7 +293,7 @@ def _annotate(work: Work, missing: Missing) -> None:
     if not heavy or (chunks == 1 and not work.plan.may_fail):
         rows = missing.rows.select("_key", "messages", "given")
         rows = rows.repartition(task_count(work.store, missing.count), "_key").dropDuplicates(["_key"])
-        _pass(work, with_known(rows, work.store, work.plan), missing.count, 0, tasks=None)
+        _pass(work, with_known(rows, work.store, work.plan), 0, tasks=None)
         return
     _stage(work, missing, chunks)
     at, together = 0, 1
@@ -303,7 +311,8 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
     from pyspark.sql import functions as sf
 
     describe_job(work.store.spark, "annotate", f"sort {missing.count:,} rows into {chunks:,} chunks")
-    chunk = sf.pmod(sf.xxhash64("content_hash"), sf.lit(chunks)).cast("int")
+    # by how many there are too: what a run leaves of some chunks goes into all chunks of the next run
+    chunk = sf.pmod(sf.xxhash64("content_hash", sf.lit(missing.count)), sf.lit(chunks)).cast("int")
     rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
     tasks = min(chunks, task_count(work.store, missing.count))
     rows = rows.dropDuplicates(["content_hash"]).withColumnRenamed("content_hash", "_key")
@@ -333,7 +342,7 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
     while True:
         tasks = _asking_tasks(work, count)
         limited = rows.repartition(tasks or task_count(work.store, count), "_key")
-        outcome = _pass(work, limited, count, first, tasks=tasks, again=again)
+        outcome = _pass(work, limited, first, tasks=tasks, again=again)
         if outcome.stopped == 0:
             break
         if not outcome.reason.startswith(f"{NOT_ASKED}{CAP}") or not outcome.requests or 0 in work.left():
@@ -360,7 +369,7 @@ def _asking_tasks(work: Work, rows: int) -> int | None:
     return max(1, min([slots(work.store), rows, *most, *([requests] if requests else [])]))
 
 
-def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | None, again: int = 0) -> _Outcome:
+def _pass(work: Work, rows: DataFrame, chunk: int, *, tasks: int | None, again: int = 0) -> _Outcome:
     """Run the annotators over rows once, and commit answers and failures; `again`: how many of the rows a pass before
     did not ask for."""
     from pyspark.sql import Observation
@@ -390,30 +399,70 @@ def _pass(work: Work, rows: DataFrame, count: int, chunk: int, *, tasks: int | N
     staged = store.read(ANNOTATED_CHUNK).withColumnRenamed("content_hash", "_key")
     store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append")
     bad = staged.where(~answered())
-    facts = bad.agg(
-        sf.count(sf.when(why_not().isNull(), 1)).alias("failed"),
-        sf.count(why_not()).alias("stopped"),
-        sf.max(why_not()).alias("reason"),
-        sf.min(sf.coalesce(*(sf.when(why_not().isNull(), sf.col(name)) for name in ERRORS))).alias("example"),
-    ).collect()[0]
+    before_this = failed_keys(store, plan)
+    tried, failed = why_not().isNull(), ~answered() & why_not().isNull()
+    both, first = staged, sf.lit(True)
+    if before_this is not None:
+        both = staged.join(before_this.select("_key", sf.lit(True).alias("_before")), "_key", "left")
+        first = sf.col("_before").isNull()
+    facts: dict[str, Any] = (
+        both.agg(
+            sf.count_if(tried).alias("tried"),
+            sf.count_if(failed).alias("failed"),
+            sf.count_if(tried & first).alias("tried_first"),
+            sf.count_if(failed & first).alias("failed_first"),
+            sf.count(sf.when(~answered(), why_not())).alias("stopped"),
+            sf.max(sf.when(~answered(), why_not())).alias("reason"),
+        )
+        .collect()[0]
+        .asDict()
+    )
     if facts["failed"] or facts["stopped"]:
         # of the rows that were not tried only those with a part of an answer are worth keeping
         said_some = [sf.col(name).isNotNull() for name in (TAGS[0], *SCORES[:3])]
-        tried = bad.where(reduce(operator.or_, said_some, why_not().isNull()))
-        store.write(ANNOTATION_FAILURES, as_failures(tried, plan, work.run_id), mode="append")
+        known = bad.where(reduce(operator.or_, said_some, why_not().isNull()))
+        store.write(ANNOTATION_FAILURES, as_failures(known, plan, work.run_id), mode="append")
     if work.spill is not None:
         work.spill.remove_chunk(chunk)
     work.failed += int(facts["failed"])
-    if facts["failed"] > _MOST_FAILED * count and count >= _FEW_ROWS and not work.config.allow_degenerate:
+    work.answered += int(facts["tried"] - facts["failed"])
+    if (share := _too_many_fail(work, facts)) is not None and not work.config.allow_degenerate:
         raise AnnotationError(
-            f"{facts['failed']} of {count} rows got no usable answer, for example: {facts['example']}. Look at the "
+            f"{share[0]:,} of {share[1]:,} rows got no usable answer{_most_often(bad.where(tried))}. Look at the "
             "model and its limits before paying for more (table annotation_failures), or set "
             "annotate.allow_degenerate: true"
         )
     requests = int(work.cost["requests"] - before)
-    return _Outcome(
-        int(facts["failed"]), int(facts["stopped"]), facts["reason"] or "", facts["example"] or "", requests
+    return _Outcome(int(facts["stopped"]), facts["reason"] or "", requests)
+
+
+def _too_many_fail(work: Work, facts: Mapping[str, int]) -> tuple[int, int] | None:
+    """How many rows of a pass failed, and of how many, where these are too many to go on; else None.
+
+    Rows that an earlier run has tried in vain fail again more often than others, so they stop a run only where most of
+    all rows have no answer: else rows that no model answers would stop each run until they are given up.
+    """
+    found = (facts["failed_first"], facts["tried_first"]), (facts["failed"], facts["tried"])
+    first, every = (few if few[1] >= _FEW_ROWS and few[0] > _MOST_FAILED * few[1] else None for few in found)
+    if first is None and work.failed <= _MOST_FAILED * (work.failed + work.answered + work.cached):
+        return None
+    return first or every
+
+
+def _most_often(failed: DataFrame) -> str:
+    """The most frequent error of rows that failed, by what it says before any colon, and whose it is."""
+    from pyspark.sql import functions as sf
+
+    errors = sf.array(*(
+        sf.struct(sf.lit(who).alias("who"), sf.col(name).alias("error"))
+        for who, name in zip(("tagger", "scorer"), ERRORS, strict=True)
+    ))  # fmt: skip
+    each = failed.select(sf.explode(errors).alias("e")).select("e.*").where("error is not null")
+    kinds = each.groupBy("who", sf.substring_index("error", ":", 1).alias("kind")).agg(
+        sf.count("*").alias("n"), sf.min("error").alias("example")
     )
+    most = kinds.orderBy(sf.desc("n"), "who", "kind").first()
+    return "" if most is None else f", most often ({most['n']:,}) from the {most['who']}: {most['example']}"
 
 
 def _kind(name: str) -> str:

@@ -372,10 +372,38 @@ def test_a_model_that_gives_no_usable_answers_stops_the_run(
 ) -> None:
     model.broken = set(range(ROWS))
     config = make_config(tmp_path, server.url, chunk_rows=30, allow_degenerate=False)
-    with pytest.raises(AnnotationError, match=r"rows got no usable answer, for example: unparsable answer: 'I think"):
+    with pytest.raises(
+        AnnotationError, match=r"rows got no usable answer, most often \(\d+\) from the tagger: unpar.*'I think"
+    ):
         run(store, config, 1)
-    assert server.requests < ROWS
+    asked = server.requests
+    assert asked < ROWS
+    # no row has an answer: those that failed before stop the next run all the same, though never a row more than half
+    with pytest.raises(AnnotationError, match="rows got no usable answer"):
+        run(store, config, 2)
+    assert server.requests - asked < ROWS
     assert json.loads(store.read(ANNOTATION_FAILURES).selectExpr("to_json(labels)").first()[0] or "null") is None
+
+
+@pytest.mark.long
+def test_rows_that_failed_before_do_not_stop_a_run_that_has_most_answers(
+    store: Store, server: Server, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hopeless = set(range(0, ROWS, 2)) - {0, 20, 40}
+    assert 20 < len(hopeless) < ROWS / 2
+    model.broken = set(hopeless)
+    config = make_config(tmp_path, server.url, judge=True, chunk_rows=ROWS, allow_degenerate=False, max_attempts=3)
+    with caplog.at_level(logging.INFO, logger="mig_spark"):
+        for number in (1, 2, 3):
+            run(store, config, number)
+            assert store.read(ANNOTATIONS).count() == ROWS - len(hopeless)
+        asked = server.requests
+        run(store, config, 4)
+    assert server.requests == asked, "given up"
+    assert (
+        f"of {ROWS} different rows {ROWS - len(hopeless)} are in the cache; {len(hopeless)} had no usable"
+        in caplog.text
+    )
 
 
 def test_a_dry_run_asks_nobody_and_writes_nothing(store: Store, server: Server, tmp_path: Path) -> None:
