@@ -260,6 +260,8 @@ def _endpoint(spark: SparkSession, asked: EndpointConfig) -> Finding:
         [row] = collect_arrow(spark.range(0, 1, 1, 1).mapInArrow(look, "good boolean, said string")).to_pylist()
     except spark_errors() as e:
         return Finding("endpoint", False, failure_line(e), advice)
+    if "is not among its models" in row["said"]:
+        advice = "give the model's name as the server lists it, unless it goes by others too (docs/annotation.md)"
     return Finding("endpoint", row["good"], row["said"], advice)
 
 

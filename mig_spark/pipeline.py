@@ -145,7 +145,7 @@ def run_pipeline(
             logger.warning(
                 "stopped in the stage %s; finished before: %s. The same command goes on from there: finished stages "
                 "are passed over, and annotation and selection begin with what they had committed",
-                flow.stage, ", ".join(flow.done) or "none",
+                flow.stage, ", ".join(name for name in STAGES if name in {*flow.done, *flow.skipped}) or "none",
             )  # fmt: skip
             if UNFINISHED in run.counts:
                 flow.record(error=f"stopped by hand in {flow.stage}")
@@ -217,7 +217,10 @@ class _Flow:
         return EndedRun(self._run.as_dict(), finished, self.skipped, self.tables, files, error)
 
     def record(self, *, error: str | None = None) -> None:
-        """Append the run to `runs`."""
+        """Append the run to `runs`; where it failed, without what earlier runs had of stages that it has not done."""
+        if error is not None:
+            names = list(STAGES)
+            self._run.leave_out(names[names.index(self.stage) if self.stage in names else 0 :])
         self._run.record(self._store, error=error)
         self.recorded = True
 

@@ -32,7 +32,7 @@ from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
 from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
-from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, NOT_ASKED, UNKNOWN, Secret
+from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, FATAL, NOT_ASKED, UNKNOWN, Secret
 from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context, setting
 from mig_spark.lakehouse.spark_failures import executor_failures
@@ -229,6 +229,7 @@ def annotate_missing(
             work.total, work.cached, work.began = missing.count, missing.cached, time.monotonic()
             with counting(work.counted), executor_failures(AnnotationError, "a tagger or scorer failed in an executor"):
                 _annotate(work, missing)
+            describe_job(store.spark, "annotate")
     finally:
         if spent is not None:
             spent.update(work.spent())
@@ -508,7 +509,7 @@ def _stopped(work: Work, outcome: _Outcome) -> str:
     elif reason.startswith(BREAKER):
         what, then = f"the endpoint does not answer ({reason})", "see to it, then run it again to go on"
     else:
-        what = f"the endpoint refuses ({reason})"
+        what = f"the endpoint refuses ({reason.removeprefix(f'{FATAL}: ')})"
         then = "set base_url, model and the key (api_key_env, api_key_secret) right, then run it again to go on"
     return f"{what}; every answer so far is committed{_spent(work)}: {then}"
 

@@ -119,11 +119,13 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
             "%d rows have more than graph.cooccurrence_max_labels = %d labels: pairs are counted among the first ones",
             cut, graph.cooccurrence_max_labels,
         )  # fmt: skip
+    unused = graph.edges == "similarity" and counts["cooccurrence_edges"] > 0
     logger.info(
-        "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges, %d entries in P, "
+        "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges%s, %d entries in P, "
         "%d components, %d communities, by %s",
         run_id, counts["labels"], counts["similarity_edges"],
         "" if counts["threshold"] is None else f" at {counts['threshold']:g} or more", counts["cooccurrence_edges"],
+        " (not used: graph.edges is similarity)" if unused else "",
         counts["propagation_entries"], counts["components"], counts["communities"], counts["engine"],
     )  # fmt: skip
     return counts

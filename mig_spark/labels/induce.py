@@ -129,6 +129,7 @@ def _clustered(vectors: DataFrame, rows: int, *, k: int, seed: int) -> DataFrame
 
 def _name(texts: DataFrame, *, least: int, phrases: int) -> pa.Table:
     """Rows of CLUSTERS, from `cluster` and `text` of every row; the largest cluster first."""
+    from pyspark.sql import Window
     from pyspark.sql import functions as sf
 
     sized = collect_arrow(texts.groupBy("cluster").agg(sf.count("*").alias("rows")))
@@ -137,11 +138,14 @@ def _name(texts: DataFrame, *, least: int, phrases: int) -> pa.Table:
     counted = split.groupBy("cluster", "phrase").agg(sf.count("*").alias("n"))
     by_size = from_arrow(texts.sparkSession, sized)
     enough = sf.col("n") >= sf.greatest(sf.lit(least), sf.col("rows") * _LEAST_SHARE)
-    found = collect_arrow(counted.join(by_size, "cluster").where(enough).select("cluster", "phrase", "n"))
+    counted = counted.withColumn("total", sf.sum("n").over(Window.partitionBy("phrase")))
+    found = collect_arrow(counted.join(by_size, "cluster").where(enough).select("cluster", "phrase", "n", "total"))
     counts: dict[int, dict[str, int]] = {}
-    for cluster, phrase, n in zip(*(found[c].to_pylist() for c in ("cluster", "phrase", "n")), strict=True):
+    total: dict[str, int] = {}
+    for cluster, phrase, n, all_rows in zip(*(found[c].to_pylist() for c in found.column_names), strict=True):
         counts.setdefault(cluster, {})[phrase] = n
-    named = name_clusters(counts, sizes, phrases=phrases)
+        total[phrase] = all_rows
+    named = name_clusters(counts, sizes, total, phrases=phrases)
     kind = pa.list_(pa.struct([("phrase", pa.string()), ("score", pa.float64()), ("rows", pa.int64())]))
     return pa.table(
         {

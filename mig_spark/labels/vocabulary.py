@@ -71,9 +71,7 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
             _, without = count_mapped(pool, tag_map(entries))
         else:
             before = read_vocabulary(store) if store.exists(VOCABULARY) else []
-            entries, without = _make_entries(
-                pool, tags, rows, [e for e in before if e.edited], settings, config.graph.max_labels
-            )
+            entries, without = _make_entries(pool, tags, rows, before, settings, config.graph.max_labels)
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
     mapping = tag_map(entries)
     written = write_annotated(store, config, run_id, to_labels=lambda rows: map_tags(rows, mapping))
@@ -82,12 +80,13 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
 
 
 def _make_entries(
-    pool: DataFrame, tags: dict[str, int], rows: int, edited: list[Entry], settings: VocabularyConfig, max_labels: int
+    pool: DataFrame, tags: dict[str, int], rows: int, before: list[Entry], settings: VocabularyConfig, max_labels: int
 ) -> tuple[list[Entry], int]:
-    """All rows, and how many rows of the pool they leave without a label."""
+    """All rows, and how many rows of the pool they leave without a label; `before`: the rows that are there."""
+    edited = [e for e in before if e.edited]
     known = sorted({*tags, *(e.label for e in edited), *(tag for e in edited for tag in e.raw_tags)})
     forms = dict(zip(known, normalise_tags(known, settings.languages()), strict=True))
-    entries = _with_own_frequency(pool, group_tags(tags, forms, edited))
+    entries = _with_own_frequency(pool, group_tags(tags, forms, edited, before))
     least = max(settings.min_count, math.ceil(settings.min_share * rows))
     entries = drop_rare(entries, least)
     if settings.merge_distance is not None:

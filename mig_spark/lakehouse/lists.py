@@ -91,7 +91,8 @@ def read_list(
     must = [name for name in columns if name not in any_of and name not in optional]
     if not {*must} <= {*found} or (any_of and not {*any_of} & {*found}):
         wanted = " and ".join([*must, *([f"any of {', '.join(any_of)}"] if any_of else [])])
-        raise InputError(f"{option} = {where}: {wanted} are needed; it has {', '.join(names) or 'nothing'}")
+        verb = "are" if len(wanted.split()) > 1 else "is"
+        raise InputError(f"{option} = {where}: {wanted} {verb} needed; it has {', '.join(names) or 'nothing'}")
     if df is not None:
         try:
             rows = df if most is None else df.limit(most + 1)

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ _PACKAGES = (
 )
 #: A run's name stands in names of files and in SQL.
 _RUN_ID = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]{1,128}")
+_CERTIFICATE = "certificate"
 _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
@@ -66,8 +67,8 @@ class Run:
 
     `source`: the parts of the pool's source when `ingest` began; `extends`: the selection that an incremental run
     starts from (warm start), as it was when `select` began, and `unchanged` says whether rows and settings are those
-    of that selection; `stage_key`: hash of all that the present stage's result
-    follows from.
+    of that selection; `stage_key`: hash of all that the present stage's result follows from; `carried`: what was
+    carried over, by stage.
     """
 
     run_id: str
@@ -83,6 +84,20 @@ class Run:
     extends: Any = field(default=None, init=False)
     unchanged: bool = field(default=False, init=False)
     stage_key: str = field(default="", init=False)
+    carried: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Remember which counts and which certificate are of earlier runs."""
+        self.carried = {**self.counts, _CERTIFICATE: self.certificate}
+
+    def leave_out(self, stages: Collection[str]) -> None:
+        """Leave out what earlier runs recorded for stages that this run has not come to."""
+        for name in stages:
+            if name in self.counts and self.counts[name] is self.carried.get(name):
+                del self.counts[name]
+                self.seconds.pop(name, None)
+        if "select" in stages and self.certificate is self.carried[_CERTIFICATE]:
+            self.certificate = {}
 
     @staticmethod
     def start(store: Store, config: Config, command: str, *, resume: bool = True) -> Run:

@@ -36,6 +36,7 @@ _ALWAYS_OPEN = (LEASES, RUNS)
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
 #: A file that a task of Spark writes.
+_PARTITION = re.compile(r"chunk=[0-9]+")
 _PART_FILE = re.compile(r"\.?part-[0-9]{5}-[0-9a-f]{8}-[-.\w]*\.parquet(\.crc)?")
 #: What Databricks and Spark say of a setting that cannot be set.
 _REFUSED_SETTING = re.compile("CONFIG_NOT_AVAILABLE|CANNOT_MODIFY|serverless", re.IGNORECASE)
@@ -325,9 +326,11 @@ class Store:
     def _is_begun(self, folder: str) -> bool:
         files = Files(self.spark)
         inside = files.children(folder)
-        log = [f.name for entry in inside for f in (files.children(entry.path) if entry.is_dir else ())]
+        within = {entry.name: files.children(entry.path) for entry in inside if entry.is_dir}
+        log = [f.name for found in within.values() for f in found]
         # tasks of a run that was stopped may write after their table is gone: such files belong to no table
-        others = {f.name for f in inside} - {"_delta_log"}
+        parts = {name: found for name, found in within.items() if _PARTITION.fullmatch(name)}
+        others = {f.name for f in inside} - {"_delta_log", *parts} | {f.name for found in parts.values() for f in found}
         return bool(inside) and all(map(_PART_FILE.fullmatch, others)) and not any(map(_COMMIT_FILE.fullmatch, log))
 
     def _identity(self) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mig_spark.selection.strategy import Context, Ranked
 
 #: Classes of values at most, and rows of `like` that one has at least.
-_CLASSES, _LEAST = 20, 5
+_CLASSES, _LEAST = 20, 2
 _CLASS = "_class"
 
 
@@ -75,8 +75,8 @@ def class_ends(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Args:
         values: float64 (m,), ascending, m at least 1.
 
-    >>> class_ends(np.arange(1.0, 12.0)).tolist()
-    [6.0, 11.0]
+    >>> class_ends(np.arange(1.0, 6.0)).tolist()
+    [3.0, 5.0]
     """
     m = len(values)
     classes = max(1, min(_CLASSES, m // _LEAST))

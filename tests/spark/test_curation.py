@@ -30,7 +30,7 @@ from mig_spark.contracts import (
     SELECTION_CHANGES,
 )
 from mig_spark.curation.finished import record_finished
-from mig_spark.curation.history import past_runs
+from mig_spark.curation.history import describe_runs, past_runs
 from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import STAGES
@@ -305,7 +305,12 @@ def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark
     assert (chosen(store), store.version(SELECTION)) == (published, version)
     run = store.read(RUNS).where("run_id = 'drifts'").collect()[0]
     assert run["status"] == "failed"
-    gates = {g["name"]: g for g in json.loads(run["counts"])["gates"]}
+    counts = json.loads(run["counts"])
+    assert counts["ingest"]["read"] == 18
+    assert not {"select", "report"} & set(counts), "of the run before"
+    assert json.loads(run["certificate"]) == {}
+    assert next(line for line in describe_runs(past_runs(store)).split("\n") if "drifts" in line).split()[-2] == "18"
+    gates = {g["name"]: g for g in counts["gates"]}
     assert gates["max_label_drift"]["found"] > 0.3
     assert "label 6" in gates["max_label_drift"]["detail"]
 
@@ -354,6 +359,12 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
     late = tables / "staged_pool__5678"
     spark.range(3).coalesce(1).write.parquet(str(late))
     (late / "_SUCCESS").unlink()
+    by_chunk = tables / "annotate_todo__9abc"
+    spark.range(6).selectExpr("id", "id % 2 as chunk").write.partitionBy("chunk").parquet(str(by_chunk))
+    (by_chunk / "_SUCCESS").unlink()
+    by_day = tables / "annotate_todo__days"
+    spark.range(6).selectExpr("id", "id % 2 as day").write.partitionBy("day").parquet(str(by_day))
+    (by_day / "_SUCCESS").unlink()
     spark.range(3).write.parquet(str(tables / "staged_pool__parquet"))
     first.drop_left_behind()
     assert first.exists(ANNOTATED_CHUNK)
@@ -364,6 +375,7 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
         "staged_pool__notes.txt",
         "staged_pool__parquet",  # with the mark of a write that has ended
         "annotate_todo__files",
+        "annotate_todo__days",
         f"annotated_chunk__{first.writer.attempt}",
     }
     assert {p.name for p in tables.iterdir()} == left

@@ -164,7 +164,7 @@ def test_rows_of_evaluation_sets_are_rejected_with_the_text_in_common(spark: Spa
     version = store.version(SCREENED)
     (tmp_path / "empty.csv").write_text("q,a\n,1\n")
     for given, said in (
-        ({"columns": ["question"]}, r"set math: path = .*math\.jsonl: question are needed; it has id, q"),
+        ({"columns": ["question"]}, r"set math: path = .*math\.jsonl: question is needed; it has id, q"),
         ({"path": str(tmp_path / "none.jsonl")}, r"none\.jsonl: nothing is there"),
         ({"path": str(tmp_path / "empty.csv")}, r"empty\.csv: there is no text in q"),
         (

@@ -226,7 +226,7 @@ def listed(*names: str) -> Say:
     ("models", "good", "words"),
     [
         (listed("another", "judge"), True, "has judge"),
-        (listed("another"), None, "not among its 1 models"),
+        (listed("another"), None, "judge is not among its models (another)"),
         (Say(404, b"no such page"), None, "lists no models"),
         (Say(body=b"[1, 2"), None, "lists no models"),
         (Say(body=b'{"data": [3, {"id": 4}]}'), None, "lists no models"),

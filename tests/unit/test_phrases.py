@@ -46,8 +46,9 @@ def test_phrases_are_clean(text):
 
 def named(clusters, phrases=3):
     counts = {c: Counter(p for text in texts for p in phrases_of(text)) for c, texts in clusters.items()}
+    total = sum(counts.values(), Counter())
     counts = {c: {p: n for p, n in found.items() if n >= 2} for c, found in counts.items()}
-    return name_clusters(counts, {c: len(texts) for c, texts in clusters.items()}, phrases=phrases)
+    return name_clusters(counts, {c: len(texts) for c, texts in clusters.items()}, total, phrases=phrases)
 
 
 MIXED = {

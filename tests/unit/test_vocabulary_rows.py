@@ -29,9 +29,9 @@ def forms(*tags):
     return {tag: fold_tag(tag) for tag in tags}
 
 
-def grouped(counts, edited=()):
+def grouped(counts, edited=(), before=()):
     tags = [*counts, *(e.label for e in edited), *(t for e in edited for t in e.raw_tags)]
-    return group_tags(counts, forms(*tags), edited)
+    return group_tags(counts, forms(*tags), edited, before)
 
 
 def by_hand(label, status=KEPT, merged_into=None, raw_tags=(), as_written=None):
@@ -65,6 +65,22 @@ def test_what_the_stage_wrote_is_not_an_edit_and_every_change_is():
     ):
         assert is_edited(replace(row, **change)), change
     assert sign(replace(row, label="databases", edited=True)).as_written == row.as_written
+
+
+def test_a_tag_that_is_moved_leaves_the_others_where_they_are():
+    counts = {"go": 32, "Go": 24, "chess": 3}
+    before = [sign(row) for row in grouped(counts)]
+    moved = by_hand("go (game)", raw_tags=["Go"])
+    rows = grouped(counts | {"GO": 2}, [moved], before)
+    # a new spelling goes with those that were left
+    want = {"go": "go", "GO": "go", "Go": "go (game)", "go (game)": "go (game)", "chess": "chess"}
+    assert tag_map(rows) == want
+    again = grouped(counts | {"GO": 2}, [moved], [moved, *(sign(row) for row in rows if not row.edited)])
+    assert tag_map(again) == want
+    # what followed an edited row goes on following it
+    (first,) = [row for row in grouped({"sql": 4, "SQL": 9}, [by_hand("db", raw_tags=["sql"])]) if not row.edited]
+    rows = grouped({"sql": 4, "SQL": 9}, [by_hand("db", raw_tags=["sql"])], [sign(first)])
+    assert tag_map(rows)["SQL"] == "db"
 
 
 def test_new_spellings_follow_an_edited_row():

@@ -46,6 +46,8 @@ UNPARSABLE = "unparsable answer: "
 _FIRST_WAIT = 1.0
 # for an answer to `look_at_endpoint`
 _LOOK_SECONDS = 10.0
+# models of a server that are named
+_NAMED = 5
 _SHOWN = 200
 #: a server that says it has used more tokens for one answer is not believed
 _MOST_TOKENS = 10**9
@@ -361,7 +363,8 @@ def look_at_endpoint(settings: Settings) -> tuple[bool | None, str]:
     if model in names:
         return True, f"{url} answers, and has {model}"
     if names:
-        return None, f"{url} answers, and {model} is not among its {len(names)} models"
+        more = ", ..." if len(names) > _NAMED else ""
+        return None, f"{url} answers, and {model} is not among its models ({', '.join(names[:_NAMED])}{more})"
     return None, f"{url} answers, but lists no models, so whether it has {model} was not seen"
 
 

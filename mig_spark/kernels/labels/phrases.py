@@ -95,7 +95,7 @@ def _kind(char: str) -> str:
 
 
 def name_clusters(
-    counts: Mapping[int, Counts], sizes: Mapping[int, int], *, phrases: int
+    counts: Mapping[int, Counts], sizes: Mapping[int, int], total: Counts, *, phrases: int
 ) -> dict[int, tuple[str, list[Phrase]]]:
     """A label and the best phrases of every cluster.
 
@@ -104,18 +104,15 @@ def name_clusters(
     first and its last word counts, so that none begins or ends in a word that is everywhere.
 
     Args:
-        counts: cluster to phrase to rows with it.
+        counts: cluster to phrase to rows with it; phrases on few rows of a cluster may be left out of it.
         sizes: cluster to its rows.
+        total: phrase to rows with it, of all clusters: also of those where it is on few rows.
         phrases: phrases a cluster.
 
     Returns:
         For each cluster its label (the best phrase that no larger cluster has taken; "cluster n" where there is none)
         and its phrases, best first; none is part of another.
     """
-    total: dict[str, int] = {}
-    for found in counts.values():
-        for phrase, n in found.items():
-            total[phrase] = total.get(phrase, 0) + n
     mean = sum(sizes.values()) / max(1, len(sizes))
     named: dict[int, tuple[str, list[Phrase]]] = {}
     taken: set[str] = set()

@@ -18,6 +18,8 @@ import pandas as pd
 from mig_spark.errors import InputError
 
 KEPT, MERGED, DROPPED = "kept", "merged", "dropped"
+# how the reason begins of a row that follows an edited one
+_SAME_WORDS = "the same words as"
 #: raw tag to label; None where the tag is dropped
 TagMap: TypeAlias = dict[str, str | None]
 
@@ -160,17 +162,22 @@ def map_hash(mapping: TagMap) -> str:
     return hashlib.sha256(json.dumps(sorted(mapping.items()), ensure_ascii=False).encode()).hexdigest()
 
 
-def group_tags(counts: Mapping[str, int], forms: Mapping[str, str], edited: Sequence[Entry]) -> list[Entry]:
+def group_tags(
+    counts: Mapping[str, int], forms: Mapping[str, str], edited: Sequence[Entry], before: Iterable[Entry] = ()
+) -> list[Entry]:
     """Rows for the raw tags of a pool: the edited ones with new counts, then one for every other normal form.
 
     A new spelling of a tag that an edited row lists goes where that row goes. Where several edited rows list spellings
-    of the same normal form, someone has told them apart, and a new spelling gets a row of its own.
+    of the same normal form, or a tag was moved out of a row whose other tags nobody touched, someone has told them
+    apart, and a new spelling gets a row of its own or goes with those that were left.
 
     Args:
         counts: raw tag to pool rows.
         forms: raw tag, or an edited row's tags and label, to normal form.
         edited: from `edited_entries`.
+        before: the table as it was found; rows that were edited are passed over.
     """
+    left = {t for e in before if not e.edited and not (e.reason or "").startswith(_SAME_WORDS) for t in e.raw_tags}
     owner = {entry.label: entry for entry in edited} | {tag: entry for entry in edited for tag in entry.raw_tags}
     by_form: dict[str, set[str]] = {}
     for tag, entry in owner.items():
@@ -190,9 +197,9 @@ def group_tags(counts: Mapping[str, int], forms: Mapping[str, str], edited: Sequ
         like = by_form.get(form, set())
         if not form:
             row = row.drop("nothing but punctuation")
-        elif len(like) == 1 and not forced:
+        elif len(like) == 1 and not forced and not left & tags.keys():
             said = named[next(iter(like))]
-            reason = f"the same words as {said.label!r}, which was edited by hand"
+            reason = f"{_SAME_WORDS} {said.label!r}, which was edited by hand"
             row = row.drop(reason) if said.status == DROPPED else row.merge(said.label, reason)
         rows.append(row)
     have = {row.label for row in rows}

@@ -17,7 +17,7 @@ class Matched(Strategy):
     """Rows drawn at random by the hash of their id whose lengths are distributed as in another selection.
 
     What a selection is worth beside longer answers shows against such rows (Zhao et al. 2024, arXiv 2402.04833, find
-    length a strong baseline by itself). The m rows of `like`, in order of their values, are cut into c = min(20, m / 5)
+    length a strong baseline by itself). The m rows of `like`, in order of their values, are cut into c = min(20, m / 2)
     classes of equal numbers, one at least: class j ends with the ceil(j m / c)-th value, and equal values are never
     parted. Each class gets its share of the budget by largest remainders, and a class with fewer rows gives the rest
     to the others in the same way. Rows below the smallest or above the largest value of `like` are not taken. Rows of
@@ -35,6 +35,7 @@ class Matched(Strategy):
         description="what is matched: a column of numbers, as for top; score; or labels, for their number",
     )
 
+    version: ClassVar[str] = "2"
     goes_by: ClassVar[frozenset[str]] = frozenset({"given", "seed"})
 
     def reads_columns(self) -> tuple[str, ...]:
