@@ -27,7 +27,7 @@ from mig_spark.annotation.chunks import annotate_missing
 from mig_spark.annotation.health import check_health, count_failures, measure_health, tell_what_the_score_follows
 from mig_spark.annotation.learning import learn, warn_of_growth
 from mig_spark.annotation.plan import Plan, make_plan, to_annotate
-from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.annotation.scores import scored_rows
 from mig_spark.annotation.tokens import find_tokenizer, warn_of_own_tokens
 from mig_spark.config import AnnotateConfig, Config
 from mig_spark.contracts import ANNOTATIONS, POOL, REJECTED
@@ -137,18 +137,17 @@ def _scored_rows(
     goes by them, for counting takes time. Rows that are written are computed once, though they are measured before.
 
     Raises:
-        AnnotationError: as `check_scores`.
+        AnnotationError: as `scored_rows`.
     """
     score = config.annotate.score
     if config.vocabulary.enabled and "tokens" not in score.controls:
-        rows = rows_to_write(store, plan, config, wide)
-        check_scores(rows, score)
-        yield combine_scores(rows, score), None
+        yield scored_rows(rows_to_write(store, plan, config, wide), score), None
         return
-    with rows_with_tokens(store, plan, config, wide) as (rows, tokenizer):
-        check_scores(rows, score)
-        with computed_once(combine_scores(rows, score)) as scored:
-            yield scored, tokenizer
+    with (
+        rows_with_tokens(store, plan, config, wide) as (rows, tokenizer),
+        computed_once(scored_rows(rows, score)) as scored,
+    ):
+        yield scored, tokenizer
 
 
 def annotation_versions(store: Store, config: Config) -> dict[str, str]:

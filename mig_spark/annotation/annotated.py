@@ -17,7 +17,7 @@ from mig_spark.annotation.cache import joined
 from mig_spark.annotation.groups import RequestGroups, keep_groups, labels_with_groups, request_groups
 from mig_spark.annotation.label_choice import chosen_labels, labels_held_back
 from mig_spark.annotation.plan import Plan, make_plan
-from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.annotation.scores import scored_rows
 from mig_spark.annotation.tokens import count_pool, find_tokenizer, token_counts, with_tokens
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL, SCREENED
@@ -143,8 +143,7 @@ def write_annotated(
     plan, tagger = make_plan(store, config), config.annotate.tagger
     wide = pool_wide(store, plan, config, run_id)
     with rows_with_tokens(store, plan, config, wide) as (rows, tokenizer):
-        check_scores(rows, score)
-        return write_rows(store, to_labels(combine_scores(rows, score)), tokenizer, tagger, wide.groups)
+        return write_rows(store, to_labels(scored_rows(rows, score)), tokenizer, tagger, wide.groups)
 
 
 def with_groups(rows: DataFrame, tagger: Tagger) -> DataFrame:

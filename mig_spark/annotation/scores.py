@@ -5,13 +5,14 @@ keeps the columns unchanged."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from mig_spark.config import ScoreConfig
 from mig_spark.config.annotate import Control
 from mig_spark.errors import AnnotationError
+from mig_spark.lakehouse.runtime import checkpointed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -25,7 +26,29 @@ CLASS_ROWS = 50
 _QUANTITIES = {"length": "answer_characters", "tokens": "tokens"}
 
 
-def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
+def scored_rows(df: DataFrame, config: ScoreConfig) -> DataFrame:
+    """`combine_scores` of rows with an `id`, checked.
+
+    Where a score follows from those of other rows, what it is made of is taken aside, and each step is computed once:
+    a step reads the one before several times, so that a plan of all steps would have it in hundreds of places.
+
+    Raises:
+        AnnotationError: as `check_scores`.
+    """
+    if not (config.normalize != "none" or config.reliability < 1 or config.controls):
+        check_scores(df, config)
+        return combine_scores(df, config)
+    needed = ["score", *(name.partition(".")[0] for name in config.columns)]
+    needed += ["source", *(_QUANTITIES[control] for control in config.controls if control in _QUANTITIES)]
+    aside = checkpointed(df.select("id", *dict.fromkeys(needed)))
+    scores = checkpointed(combine_scores(aside, config, checkpointed).select("id", "score"))
+    _see_that_all_have_one(scores, config)
+    return df.drop("score").join(scores, "id").select(*df.columns)
+
+
+def combine_scores(
+    df: DataFrame, config: ScoreConfig, keep: Callable[[DataFrame], DataFrame] = lambda rows: rows
+) -> DataFrame:
     """Replace `score` by the columns that the config names, normalised, combined, and shrunk by `reliability` or ranked
     within the classes of `control`. The result depends on the data alone, not on partitions.
 
@@ -33,6 +56,7 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
         df: annotated rows: `quality`, `complexity`, `score`, and `given`, `source`, `answer_characters` and `tokens`
             where the config names them.
         config: the section `annotate.score`.
+        keep: what is done with the rows after each step that compares them, which the next one reads several times.
 
     Returns:
         `df` with another `score`: null where a value is missing and `missing` is not set.
@@ -46,15 +70,16 @@ def combine_scores(df: DataFrame, config: ScoreConfig) -> DataFrame:
     for k, name in enumerate(config.columns):
         value = sf.col(name).cast("double")
         out = out.withColumn(f"_value{k}", sf.when(~sf.isnan(value), value))
-        out = _normalise(out, f"_value{k}", config.normalize)
+        if config.normalize != "none":
+            out = keep(_normalise(out, f"_value{k}", config.normalize))
     values = [sf.col(f"_value{k}") for k in range(len(config.columns))]
     if config.missing is not None:
         values = [sf.coalesce(value, sf.lit(config.missing)) for value in values]
     out = out.withColumn("score", _combined(values, [config.weights.get(name, 1.0) for name in config.columns], config))
     if config.reliability < 1:
-        out = _shrunk(out, config)
+        out = keep(_shrunk(out, config))
     if config.controls:
-        out = _within_classes(_classed(out, config.controls), config.spread)
+        out = _within_classes(_classed(out, config.controls, keep), config.spread)
     return out.select(*names)
 
 
@@ -64,12 +89,15 @@ def check_scores(df: DataFrame, config: ScoreConfig) -> None:
     Raises:
         AnnotationError: rows have none, or a negative one.
     """
+    if not config.is_plain:
+        _see_that_all_have_one(combine_scores(df, config), config)
+
+
+def _see_that_all_have_one(scored: DataFrame, config: ScoreConfig) -> None:
     from pyspark.sql import functions as sf
 
-    if config.is_plain:
-        return
     score = sf.col("score")
-    counts = combine_scores(df, config).agg(
+    counts = scored.agg(
         sf.count_if(score.isNull() | sf.isnan(score)).alias("none"), sf.count_if(score < 0).alias("negative")
     )
     row = counts.collect()[0]
@@ -117,8 +145,6 @@ def _normalise(df: DataFrame, name: str, how: str) -> DataFrame:
     constant column becomes 1 under the last two, so that it does not blot out the others in a product."""
     from pyspark.sql import functions as sf
 
-    if how == "none":
-        return df
     value = sf.col(name)
     # sums of floats depend on their order in the last digits, and a score must not
     spread = sf.stddev_pop(name).cast("float").cast("double").alias("_spread")
@@ -182,7 +208,7 @@ def _with_range(df: DataFrame, name: str) -> DataFrame:
     return df.join(sf.broadcast(stats), "_group", "left")
 
 
-def _classed(df: DataFrame, controls: Sequence[Control]) -> DataFrame:
+def _classed(df: DataFrame, controls: Sequence[Control], keep: Callable[[DataFrame], DataFrame]) -> DataFrame:
     """Sort the rows into the classes of `control`, as `_group`.
 
     A quantity cuts each class that is there already (at first all rows, or those of each source) at its quantiles: of n
@@ -201,7 +227,7 @@ def _classed(df: DataFrame, controls: Sequence[Control]) -> DataFrame:
         place = sf.floor(parts * sf.col("_below") / sf.col("_n")).cast("string")
         # no text of a source is taken for a number: the class comes first
         out = out.withColumn("_group", sf.concat(sf.coalesce(place, sf.lit("none")), sf.lit("/"), "_group"))
-        out = out.drop("_least", "_most", "_n", "_below", "_same", "_size")
+        out = keep(out.drop("_least", "_most", "_n", "_below", "_same", "_size"))
     return out
 
 

@@ -119,7 +119,7 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
             "%d rows have more than graph.cooccurrence_max_labels = %d labels: pairs are counted among the first ones",
             cut, graph.cooccurrence_max_labels,
         )  # fmt: skip
-    unused = graph.edges == "similarity" and counts["cooccurrence_edges"] > 0
+    unused = graph.edges == "similarity" and bool(counts["cooccurrence_edges"])
     logger.info(
         "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges%s, %d entries in P, "
         "%d components, %d communities, by %s",

@@ -182,7 +182,7 @@ def test_what_a_run_paid_that_failed_is_on_record(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mig_spark.annotation.annotate.check_scores", stop)
+        patch.setattr("mig_spark.annotation.annotate.scored_rows", stop)
         with pytest.raises(KeyboardInterrupt):
             run_pipeline(spark, config_of(), stages)
     counts.append(server.requests - sum(counts))

@@ -11,7 +11,7 @@ from scipy.stats import rankdata, spearmanr
 
 from mig_spark.annotation import health
 from mig_spark.annotation.health import measure_health, tell_what_the_score_follows
-from mig_spark.annotation.scores import check_scores, combine_scores
+from mig_spark.annotation.scores import check_scores, combine_scores, scored_rows
 from mig_spark.config import ScoreConfig
 from mig_spark.errors import AnnotationError
 
@@ -75,6 +75,30 @@ def test_combined(rows: DataFrame) -> None:
     # a constant column does not blot out the others
     found = scored(rows, columns=["score", "quality"], normalize="min-max")
     np.testing.assert_allclose(found, (QUALITY - QUALITY.min()) / (QUALITY.max() - QUALITY.min()))
+
+
+def test_scores_in_many_steps_are_planned_and_computed_step_by_step(rows: DataFrame) -> None:
+    sized = rows.selectExpr(
+        "*", "cast(id % 7 as bigint) as answer_characters", "cast(id % 5 as bigint) as tokens", "7 x"
+    )
+    shrunk = ScoreConfig(columns=["quality", "complexity"], normalize="rank", per_source=True, reliability=0.7)
+    controlled = ScoreConfig(
+        columns=["quality", "complexity"], normalize="rank", control=["source", "length", "tokens"]
+    )
+    for way in (shrunk, controlled):
+        found = scored_rows(sized, way)
+        assert found.columns == sized.columns
+        # a step reads the one before several times: plans put into each other have thousands of leaves
+        assert found._jdf.queryExecution().analyzed().collectLeaves().size() < 5
+        stepwise = {row["id"]: row["score"] for row in found.collect()}
+        assert len(stepwise) == 60
+        if way is shrunk:
+            assert stepwise == {row["id"]: row["score"] for row in combine_scores(sized, way).collect()}
+    lacking = ScoreConfig(columns=["given.score"], normalize="rank")
+    with pytest.raises(AnnotationError, match="1 rows have no value"):
+        scored_rows(rows, lacking)
+    found = scored_rows(rows, ScoreConfig(columns=["quality"]))
+    assert {row["id"]: row["score"] for row in found.collect()} == dict(enumerate(QUALITY.tolist()))
 
 
 def test_missing_values_are_told_or_replaced(rows: DataFrame) -> None:
