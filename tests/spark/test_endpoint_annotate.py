@@ -260,7 +260,7 @@ def test_rows_without_an_answer_are_tried_again_then_rejected(
 
     # a key that is refused: the run stops, and that counts against no row
     model.closed = True
-    with pytest.raises(AnnotationError, match=r"the endpoint refuses \(refused: HTTP 401: no such key\)"):
+    with pytest.raises(AnnotationError, match=r"the endpoint refuses \(HTTP 401: no such key\)"):
         run(store, config, 2)
     model.closed = False
 
