@@ -398,7 +398,6 @@ def _pass(work: Work, rows: DataFrame, chunk: int, *, tasks: int | None, again: 
     _add_cost(work, seen.get)
     work.end_pass()
     staged = store.read(ANNOTATED_CHUNK).withColumnRenamed("content_hash", "_key")
-    store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append")
     bad = staged.where(~answered())
     before_this = failed_keys(store, plan)
     tried, failed = why_not().isNull(), ~answered() & why_not().isNull()
@@ -418,6 +417,7 @@ def _pass(work: Work, rows: DataFrame, chunk: int, *, tasks: int | None, again: 
         .collect()[0]
         .asDict()
     )
+    store.write(ANNOTATIONS, as_annotations(staged.where(answered()), plan, work.run_id), mode="append")
     if facts["failed"] or facts["stopped"]:
         # of the rows that were not tried only those with a part of an answer are worth keeping
         said_some = [sf.col(name).isNotNull() for name in (TAGS[0], *SCORES[:3])]
