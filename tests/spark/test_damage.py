@@ -289,7 +289,7 @@ def test_a_damaged_checkpoint(run: Run, config: dict[str, Any], published: Path,
     """A checkpoint that is no longer what was written is not gone on with."""
     from mig_spark import build_config
     from mig_spark.curation.finished import stage_key, stage_reads
-    from mig_spark.curation.stages import STAGES
+    from mig_spark.curation.stages import STAGES, selects_by
     from mig_spark.lakehouse.tables import Store
     from mig_spark.selection.stage import _Checkpoint
 
@@ -297,7 +297,8 @@ def test_a_damaged_checkpoint(run: Run, config: dict[str, Any], published: Path,
     config["select"]["budget"] = 12
     parsed = build_config(config)
     store, stage = Store(SparkSession.getActiveSession(), parsed.output), STAGES["select"]
-    key = stage_key(parsed, stage, stage_reads(store, parsed, stage, strategy=parsed.select.strategy.version))
+    reads = {"strategy": parsed.select.strategy.version, "made_with": {"select": selects_by(parsed)}}
+    key = stage_key(parsed, stage, stage_reads(store, parsed, stage, **reads))
     saved = Path(_Checkpoint(store, parsed, key, None).path)
     for text in ('{"rank": 0, "id": "r0', '{"rank": 1, "id": "r001"}\n', "\x00\x01", ""):
         saved.parent.mkdir(exist_ok=True)
