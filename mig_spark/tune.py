@@ -102,6 +102,7 @@ def tune(spark: SparkSession, config: Config) -> Tuned:
         SparkRows.of(annotated_rows(store, config), given), given, given=ids.get("given"),
         include=ids.get("include"), exclude=ids.get("exclude"),
     )  # fmt: skip
+    notes += work.notes
     first = tried_on_pool(work, graph, given if select is None else select, spark)
     if given.target is None:
         return Tuned(threshold, first.balance, notes, None, first.norm)

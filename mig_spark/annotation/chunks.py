@@ -443,11 +443,10 @@ def _too_many_fail(work: Work, facts: Mapping[str, int]) -> tuple[int, int] | No
     Rows that an earlier run has tried in vain fail again more often than others, so they stop a run only where most of
     all rows have no answer: else rows that no model answers would stop each run until they are given up.
     """
-    found = (facts["failed_first"], facts["tried_first"]), (facts["failed"], facts["tried"])
-    first, every = (few if few[1] >= _FEW_ROWS and few[0] > _MOST_FAILED * few[1] else None for few in found)
-    if first is None and work.failed <= _MOST_FAILED * (work.failed + work.answered + work.cached):
-        return None
-    return first or every
+    shares = [(facts["failed_first"], facts["tried_first"])]
+    if work.failed > _MOST_FAILED * (work.failed + work.answered + work.cached):
+        shares.append((facts["failed"], facts["tried"]))
+    return next(((n, of) for n, of in shares if of >= _FEW_ROWS and n > _MOST_FAILED * of), None)
 
 
 def _most_often(failed: DataFrame) -> str:

@@ -216,7 +216,7 @@ def failure_told(as_json: bool, run_id: str | None) -> Iterator[None]:
             click.echo(json.dumps({"run_id": known, "status": "stopped", "exit_code": STOPPED}))
         raise
     except Exception as e:
-        # nobody foresaw it: it ends with its stack trace
+        # an error that nobody foresaw: whoever mends it needs the stack trace, and a scheduler the last line
         if as_json and not isinstance(e, click.ClickException | click.exceptions.Exit | click.Abort):
             print_trace(type(e), e, e.__traceback__)
             said = scrub("".join(traceback.format_exception_only(type(e), e)).strip())

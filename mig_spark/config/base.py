@@ -52,7 +52,7 @@ def one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def heap_size(size: str) -> str:
-    """Check a heap size for the JVM's option -Xmx, such as `2g` or `1500m`, and return it unchanged.
+    """Check a memory size for the JVM's option -Xmx, such as `2g` or `1500m`, and return it unchanged.
 
     Raises:
         ValueError: the JVM would not take it.

@@ -87,7 +87,7 @@ class Run:
     carried: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Remember which counts and which certificate are of earlier runs."""
+        """Keep what earlier runs had counted and certified, so that `leave_out` can tell it from this run's own."""
         self.carried = {**self.counts, _CERTIFICATE: self.certificate}
 
     def leave_out(self, stages: Collection[str]) -> None:

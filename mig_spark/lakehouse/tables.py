@@ -36,6 +36,7 @@ _ALWAYS_OPEN = (LEASES, RUNS)
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
 #: A file that a task of Spark writes.
+#: A folder of rows of a table that is partitioned by chunk (ANNOTATE_TODO).
 _PARTITION = re.compile(r"chunk=[0-9]+")
 _PART_FILE = re.compile(r"\.?part-[0-9]{5}-[0-9a-f]{8}-[-.\w]*\.parquet(\.crc)?")
 #: What Databricks and Spark say of a setting that cannot be set.

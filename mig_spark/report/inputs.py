@@ -15,7 +15,7 @@ MOST_FILES = 6
 
 
 def input_facts(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """`inputs` of a run's record as (name, value) pairs, the files and tables of the source first.
+    """What a run has read, as (name, what is known of it): the files and tables of the pool first, then models.
 
     Args:
         inputs: `pool` is what `ingest.sources.pool_inputs` gives; anything else is shown as it is.

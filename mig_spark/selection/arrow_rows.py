@@ -84,7 +84,8 @@ class ArrowRows:
         return ArrowRows(self.table.filter(pc.invert(there)))
 
     def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
-        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+        """Compare a list of ids with the pool: how many of them it lacks, how many different ones are listed, and the
+        smallest that it lacks (None where it has all)."""
         listed = id_array(ids, what, integers=self.integer_ids)
         missing = listed.filter(pc.invert(pc.is_in(listed, value_set=self.table["id"])))
         return len(missing), len(listed), pc.min(missing).as_py()

@@ -50,7 +50,8 @@ class PoolRows(Protocol):
         """The rows whose id is not one of these; messages call the list `what`."""
 
     def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
-        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+        """Compare a list of ids with the pool: how many of them it lacks, how many different ones are listed, and the
+        smallest that it lacks (None where it has all)."""
 
     def find(self, ids: Any, what: str) -> tuple[pa.Table, list[Any]]:
         """The rows with these ids, usable or not, in order of id; and the different ids that were asked for."""

@@ -87,7 +87,8 @@ class SparkRows:
         return SparkRows(self.df.join(self._listed(ids, what), "id", "left_anti"))
 
     def absent(self, ids: Any, what: str) -> tuple[int, int, Any]:
-        """Of how many different ids how many are not in the pool, and the smallest of these (None: all are there)."""
+        """Compare a list of ids with the pool: how many of them it lacks, how many different ones are listed, and the
+        smallest that it lacks (None where it has all)."""
         there = self.df.selectExpr("id", "true as there")
         joined = self._listed(ids, what).join(there, "id", "left")
         missing = "if(there is null, id, null)"

@@ -132,7 +132,8 @@ def is_usual_weight(key: str, value: Any, *, learned: bool) -> bool:
 
 
 def features_of(message: Message, *, learned: bool) -> Iterator[tuple[str, str]]:
-    """What a message has beyond a text of user or assistant (`export.format.FEATURES`), each with words for it.
+    """The parts of a message that a training format may have no place for, such as tool calls or weights: the name of
+    each, one of `export.format.FEATURES`, and a few words that describe it.
 
     Args:
         message: in OpenAI's form.
