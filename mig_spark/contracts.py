@@ -586,4 +586,12 @@ TABLES = {
 }
 
 #: Tables that every run has one of its own of.
-SCRATCH = (NEAR_BUCKETS, NEAR_EDGES, STAGED, CHANGES, ANNOTATED_CHUNK, ANNOTATE_TODO, ROW_VECTORS)
+KEPT = Table(
+    "kept",
+    "Rows that are read more than once, where Spark keeps nothing (serverless compute); each has columns of its own",
+    (),
+    scratch=True,
+    indexed=0,
+)
+
+SCRATCH = (KEPT, NEAR_BUCKETS, NEAR_EDGES, STAGED, CHANGES, ANNOTATED_CHUNK, ANNOTATE_TODO, ROW_VECTORS)

@@ -37,7 +37,8 @@ def _section(table: Table, *, level: int = 2) -> str:
     lines = [f"{'#' * level} `{table.name}`", "", f"{table.comment}.", ""]
     if table.partitioned_by:
         lines += [f"Partitioned by {', '.join(f'`{name}`' for name in table.partitioned_by)}.", ""]
-    lines += ["| column | type | null | what it means |", "| --- | --- | --- | --- |"]
+    if table.columns:
+        lines += ["| column | type | null | what it means |", "| --- | --- | --- | --- |"]
     for column in table.columns:
         older = f"; in rows that are older than this column: `{column.before}`" if column.before else ""
         null = "yes" if column.nullable else "no"

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 
@@ -41,6 +41,20 @@ _PATIENCE = 30.0
 _SERVERLESS = re.compile("serverless", re.IGNORECASE)
 
 
+class Aside(NamedTuple):
+    """Rows that were written somewhere, since Spark does not keep them: as they are read from there, and what removes
+    them."""
+
+    rows: DataFrame
+    remove: Callable[[], None]
+
+
+#: By the identity of a session: what writes its rows aside, see `kept_by`.
+_KEEPERS: dict[int, Callable[[DataFrame], Aside | None]] = {}
+#: What is aside, by the identity of the DataFrame that reads it.
+_ASIDE: dict[int, Aside] = {}
+
+
 def has_spark_context(spark: SparkSession) -> bool:
     """False on Spark Connect and serverless compute."""
     return type(spark).__module__ == "pyspark.sql.session"
@@ -68,34 +82,69 @@ def sent(spark: SparkSession, value: T) -> Callable[[], T]:
     return lambda: cast(T, broadcast.value)
 
 
+@contextlib.contextmanager
+def kept_by(spark: SparkSession, keeper: Callable[[DataFrame], Aside | None]) -> Iterator[None]:
+    """Within a `with` block, where rows of a session go that its compute does not keep; removed at its end.
+
+    Args:
+        spark: the session.
+        keeper: writes rows somewhere; None where it cannot hold them.
+    """
+    _KEEPERS[id(spark)] = keeper
+    try:
+        yield
+    finally:
+        del _KEEPERS[id(spark)]
+        for aside in [aside for aside in list(_ASIDE.values()) if aside.rows.sparkSession is spark]:
+            _let_go_quietly(aside.rows)
+
+
+def _let_go_quietly(df: DataFrame) -> None:
+    """Without raising: an error here must not hide the one that ends a run."""
+    try:
+        let_go(df)
+    except Exception as e:  # noqa: BLE001 - see above
+        logger.warning("a table of this run alone was not removed (%s); the next run does that", type(e).__name__)
+
+
 def keep(df: DataFrame, level: StorageLevel | None = None) -> DataFrame:
-    """The same rows, kept once they are computed, until `let_go`. Serverless compute keeps nothing: there they are
-    computed each time they are read, so they have to come out the same.
+    """The same rows, kept once they are computed, until `let_go`. On serverless compute, which keeps nothing, they are
+    computed now and go where `kept_by` says; without that they are computed each time they are read, so they have to
+    come out the same.
 
     Args:
         level: where; by default in memory, and on disk what does not fit.
     """
-    try:
-        return df.persist() if level is None else df.persist(level)
-    except spark_errors() as e:
-        if not _SERVERLESS.search(str(e)):
-            raise
-        logger.debug("computed each time it is read: %s", first_line(str(e)))
-        return df
+    return _or_aside(df, lambda: df.persist() if level is None else df.persist(level))
 
 
 def checkpointed(df: DataFrame) -> DataFrame:
-    """The same rows, computed now and kept for as long as they are asked for; on serverless compute as `keep`."""
+    """The same rows, computed now and kept for as long as they are asked for, until `let_go` at the latest; on
+    serverless compute as `keep`."""
+    return _or_aside(df, df.localCheckpoint)
+
+
+def _or_aside(df: DataFrame, ask: Callable[[], DataFrame]) -> DataFrame:
     try:
-        return df.localCheckpoint()
+        return ask()
     except spark_errors() as e:
         if not _SERVERLESS.search(str(e)):
             raise
+    keeper = _KEEPERS.get(id(df.sparkSession))
+    aside = None if keeper is None else keeper(df)
+    if aside is None:
+        logger.debug("computed each time they are read: rows of %s", ", ".join(df.columns))
         return df
+    _ASIDE[id(aside.rows)] = aside
+    return aside.rows
 
 
 def let_go(df: DataFrame) -> None:
-    """End what `keep` began."""
+    """End what `keep` or `checkpointed` began."""
+    aside = _ASIDE.pop(id(df), None)
+    if aside is not None:
+        aside.remove()
+        return
     try:
         df.unpersist()
     except spark_errors() as e:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import OutputConfig
-from mig_spark.contracts import LEASES, RUNS, SCRATCH, Table
+from mig_spark.contracts import KEPT, LEASES, RUNS, SCRATCH, Column, Table
 from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.commits import Commit, Writer, said_in
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, relaxed_columns, with_later_columns
 from mig_spark.lakehouse.delta_log import has_commits, newest_commits
 from mig_spark.lakehouse.local_files import PART
-from mig_spark.lakehouse.runtime import has_spark_context
+from mig_spark.lakehouse.runtime import Aside, has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
 from mig_spark.lakehouse.storage import Files, absolute_path
@@ -35,12 +35,14 @@ _ALWAYS_OPEN = (LEASES, RUNS)
 #: Table property of scratch tables: the output they belong to. Only tables with it are ever removed by name.
 _SCRATCH_OF = "mig_spark.scratch_of"
 _COMMIT_FILE = re.compile(r"[0-9]{20}\.json")
-#: A file that a task of Spark writes.
 #: A folder of rows of a table that is partitioned by chunk (ANNOTATE_TODO).
 _PARTITION = re.compile(r"chunk=[0-9]+")
+#: A file that a task of Spark writes.
 _PART_FILE = re.compile(r"\.?part-[0-9]{5}-[0-9a-f]{8}-[-.\w]*\.parquet(\.crc)?")
 #: What Databricks and Spark say of a setting that cannot be set.
 _REFUSED_SETTING = re.compile("CONFIG_NOT_AVAILABLE|CANNOT_MODIFY|serverless", re.IGNORECASE)
+#: Types of columns, in Spark's words, that a table can have whatever the names within them.
+_HOLDS = re.compile(r"(?!.*\b(void|interval)\b)[\w<>:,()]+", re.ASCII)
 #: Separates the name of a scratch table from the attempt of the run that owns it.
 _OF_RUN = "__"
 
@@ -282,6 +284,16 @@ class Store:
             .otherwise(sf.col("t"))
         )
         return both.select(row.alias("row")).where("row is not null").select("row.*")
+
+    def set_aside(self, df: DataFrame) -> Aside | None:
+        """Write rows to a table of this run alone, for `kept_by`; None where no table can have such columns."""
+        types = [f.dataType.simpleString() for f in df.schema]
+        if not all(map(_HOLDS.fullmatch, types)):
+            return None
+        columns = tuple(Column(f"c{k}", kind, "") for k, kind in enumerate(types))
+        table = replace(KEPT, name=f"{KEPT.name}{_OF_RUN}{uuid.uuid4().hex[:8]}", columns=columns)
+        self.write(table, df.toDF(*table.names))
+        return Aside(self.read(table).toDF(*df.columns), lambda: self.drop(table))
 
     def _metadata(self, table: Table, told: dict[str, Any] | None) -> str:
         mark = self.writer.next_commit(table.name)

@@ -30,7 +30,7 @@ class Refusing:
     """A DataFrame and a session's settings on compute that refuses."""
 
     def __init__(self, said: str) -> None:
-        self.said, self.conf = said, self
+        self.said, self.conf, self.sparkSession, self.columns = said, self, self, ["id"]
 
     def refuse(self, *_: Any) -> Any:
         raise errors.AnalysisException(self.said)
