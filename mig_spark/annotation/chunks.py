@@ -10,8 +10,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,16 @@ from mig_spark.annotation.cache import (
     with_known,
 )
 from mig_spark.annotation.plan import Plan, usable_rows
-from mig_spark.annotation.secrets import SecretName, look_up_secrets
+from mig_spark.annotation.secrets import look_up_secrets
 from mig_spark.annotation.spill_folder import SpillFolder
+from mig_spark.annotation.stops import most_often, too_many_fail, why_it_stops
+from mig_spark.annotation.work import Work
 from mig_spark.config import AnnotateConfig
 from mig_spark.contracts import ANNOTATE_TODO, ANNOTATED_CHUNK, ANNOTATION_FAILURES, ANNOTATIONS
 from mig_spark.errors import AnnotationError, PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, ERRORS, SCORES, TAGS
-from mig_spark.kernels.annotation.endpoint import BREAKER, CAP, FATAL, NOT_ASKED, UNKNOWN, Secret
-from mig_spark.lakehouse.counted import Counted, TaskCounts, counting
+from mig_spark.kernels.annotation.endpoint import CAP, NOT_ASKED
+from mig_spark.lakehouse.counted import TaskCounts, counting
 from mig_spark.lakehouse.runtime import describe_job, has_spark_context, setting
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.storage import Files
@@ -48,97 +49,6 @@ logger = logging.getLogger(__name__)
 _ROWS_A_TASK = 2_000
 # a commit costs a second or two: where models are fast, more chunks go into one
 _SHORT_COMMIT_SECONDS = 60.0
-# fewer rows than this without an answer say little about a model
-_FEW_ROWS = 20
-_MOST_FAILED = 0.5
-
-
-@dataclass(frozen=True)
-class _UnderWay:
-    """What is counted while a pass goes on: `cost` before it, and what its tasks report. `rows_before`: rows in `cost`
-    that are none of this run's `total`; `again`: rows that were counted twice, since they were not asked for at first.
-    Another thread reads it, so it is replaced whole."""
-
-    cost: dict[str, float]
-    rows_before: float
-    again: int
-    counts: TaskCounts | None
-
-
-@dataclass
-class Work:
-    """One run of the stage: what it works with, and what it has cost so far."""
-
-    store: Store
-    plan: Plan
-    config: AnnotateConfig
-    run_id: str
-    spill: SpillFolder | None
-    secrets: dict[SecretName, Secret] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys((n[1:] for n in COST_COLUMNS), 0.0))
-    commits: int = 0
-    cached: int = 0
-    answered: int = 0
-    failed: int = 0
-    total: int = 0
-    began: float = field(default_factory=time.monotonic)
-    under_way: _UnderWay | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Tokens used, in and out."""
-        return int(self.cost["prompt_tokens"] + self.cost["completion_tokens"])
-
-    def begin_pass(self, counts: TaskCounts, *, again: int = 0) -> None:
-        """Begin to count one pass over rows.
-
-        Args:
-            counts: what the tasks of the pass report.
-            again: how many of its rows an earlier pass counted and did not ask for: they are not counted twice.
-        """
-        before = self.under_way.rows_before if self.under_way else self.cost["rows"]
-        again += self.under_way.again if self.under_way else 0
-        self.under_way = _UnderWay(dict(self.cost), before, again, counts)
-
-    def end_pass(self) -> None:
-        """End the pass that was begun last, once `cost` has what it cost."""
-        assert self.under_way is not None, "it has begun"
-        self.under_way = replace(self.under_way, cost=dict(self.cost), counts=None)
-
-    def counted(self) -> Counted | None:
-        """Rows that are annotated so far, and what that has cost; None before the first pass, and where the pool brings
-        it all. Rows that tasks have worked on count as the task ends, those without an answer too."""
-        now = self.under_way
-        if now is None or not any(a.step for a in self.plan.annotators):
-            return None
-        sums = self.spent()
-        done = min(self.total, int(sums["rows"] - now.rows_before) - now.again)
-        if not self.plan.paid:
-            return Counted(done, self.total, "rows", "annotated", self.began)
-        prompt, completion, price = sums["prompt_tokens"], sums["completion_tokens"], one_price(self.plan)
-        dollars = None if price is None else (price[0] * prompt + price[1] * completion) / 1e6
-        return Counted(
-            done, self.total, "rows", "annotated", self.began, requests=int(sums["requests"]),
-            retries=int(sums["retries"]), tokens=int(prompt + completion), dollars=dollars,
-        )  # fmt: skip
-
-    def spent(self) -> dict[str, float]:
-        """The sums of `COST_COLUMNS` up to now: of passes that have ended, and of tasks that have in the one under way.
-        What a task that failed had asked is not in it."""
-        now = self.under_way
-        if now is None or now.counts is None:
-            return dict(self.cost)
-        names = [name[1:] for name in COST_COLUMNS]
-        more = zip(names, now.counts.sums(len(names)), strict=True)
-        return {name: now.cost[name] + told for name, told in more}
-
-    def left(self) -> tuple[int | None, int | None]:
-        """Requests and tokens that may still be spent; None: no cap."""
-        most, tokens = self.config.max_requests, self.config.max_tokens
-        return (
-            None if most is None else max(0, most - int(self.cost["requests"])),
-            None if tokens is None else max(0, tokens - self.tokens),
-        )
 
 
 @dataclass(frozen=True)
@@ -347,7 +257,7 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
         if outcome.stopped == 0:
             break
         if not outcome.reason.startswith(f"{NOT_ASKED}{CAP}") or not outcome.requests or 0 in work.left():
-            raise AnnotationError(_stopped(work, outcome))
+            raise AnnotationError(why_it_stops(work, outcome.reason))
         # some task had spent its share while others had not: what is left goes to the rest
         version = work.store.version(ANNOTATED_CHUNK)
         rest = work.store.read(ANNOTATED_CHUNK, version=version).where(~answered() & why_not().isNotNull())
@@ -356,8 +266,7 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
         again = outcome.stopped
     so_far = work.counted()
     told = "" if so_far is None else f": {so_far.words(time.monotonic())}"
-    reused = _reused(work) if work.plan.paid else ""
-    logger.info("annotate: chunk %d of %d is committed%s%s", last, chunks, told, reused)
+    logger.info("annotate: chunk %d of %d is committed%s%s", last, chunks, told, work.reused())
 
 
 def _asking_tasks(work: Work, rows: int) -> int | None:
@@ -427,42 +336,14 @@ def _pass(work: Work, rows: DataFrame, chunk: int, *, tasks: int | None, again: 
         work.spill.remove_chunk(chunk)
     work.failed += int(facts["failed"])
     work.answered += int(facts["tried"] - facts["failed"])
-    if (share := _too_many_fail(work, facts)) is not None and not work.config.allow_degenerate:
+    if (share := too_many_fail(work, facts)) is not None and not work.config.allow_degenerate:
         raise AnnotationError(
-            f"{share[0]:,} of {share[1]:,} rows got no usable answer{_most_often(bad.where(tried))}. Look at the "
+            f"{share[0]:,} of {share[1]:,} rows got no usable answer{most_often(bad.where(tried))}. Look at the "
             "model and its limits before paying for more (table annotation_failures), or set "
             "annotate.allow_degenerate: true"
         )
     requests = int(work.cost["requests"] - before)
     return _Outcome(int(facts["stopped"]), facts["reason"] or "", requests)
-
-
-def _too_many_fail(work: Work, facts: Mapping[str, int]) -> tuple[int, int] | None:
-    """How many rows of a pass failed, and of how many, where these are too many to go on; else None.
-
-    Rows that an earlier run has tried in vain fail again more often than others, so they stop a run only where most of
-    all rows have no answer: else rows that no model answers would stop each run until they are given up.
-    """
-    shares = [(facts["failed_first"], facts["tried_first"])]
-    if work.failed > _MOST_FAILED * (work.failed + work.answered + work.cached):
-        shares.append((facts["failed"], facts["tried"]))
-    return next(((n, of) for n, of in shares if of >= _FEW_ROWS and n > _MOST_FAILED * of), None)
-
-
-def _most_often(failed: DataFrame) -> str:
-    """The most frequent error of rows that failed, by what it says before any colon, and whose it is."""
-    from pyspark.sql import functions as sf
-
-    errors = sf.array(*(
-        sf.struct(sf.lit(who).alias("who"), sf.col(name).alias("error"))
-        for who, name in zip(("tagger", "scorer"), ERRORS, strict=True)
-    ))  # fmt: skip
-    each = failed.select(sf.explode(errors).alias("e")).select("e.*").where("error is not null")
-    kinds = each.groupBy("who", sf.substring_index("error", ":", 1).alias("kind")).agg(
-        sf.count("*").alias("n"), sf.min("error").alias("example")
-    )
-    most = kinds.orderBy(sf.desc("n"), "who", "kind").first()
-    return "" if most is None else f", most often ({most['n']:,}) from the {most['who']}: {most['example']}"
 
 
 def _kind(name: str) -> str:
@@ -490,45 +371,6 @@ def _limits(work: Work, chunk: int, tasks: int | None) -> dict[str, Any]:
         "gone": () if spill is None else spill.gone,
         "secrets": work.secrets,
     }
-
-
-def _stopped(work: Work, outcome: _Outcome) -> str:
-    """The error of a run that has to stop: why, what it has cost so far, and what to do."""
-    reason = outcome.reason.removeprefix(NOT_ASKED)
-    if reason.startswith(CAP):
-        caps = {"max_requests": work.config.max_requests, "max_tokens": work.config.max_tokens}
-        named = " and ".join(f"annotate.{name} = {value:,}" for name, value in caps.items() if value is not None)
-        what = f"stopped at the spend cap ({named})"
-        then = "run it again to spend as much once more, or raise the cap"
-    elif reason.startswith(UNKNOWN):
-        what = f"stopped, since the spend cap could not be kept ({reason})"
-        then = (
-            "set annotate.spill_path to a folder that all executors share, or run it again to spend as much once more"
-        )
-    elif reason.startswith(BREAKER):
-        what, then = f"the endpoint does not answer ({reason})", "see to it, then run it again to go on"
-    else:
-        what = f"the endpoint refuses ({reason.removeprefix(f'{FATAL}: ')})"
-        then = "set base_url, model and the key (api_key_env, api_key_secret) right, then run it again to go on"
-    return f"{what}; every answer so far is committed{_spent(work)}: {then}"
-
-
-def _spent(work: Work) -> str:
-    if not work.plan.paid:
-        return ""
-    return f" ({work.cost['requests']:,.0f} requests, {work.tokens:,} tokens{_reused(work)})"
-
-
-def _reused(work: Work) -> str:
-    return f", {work.cost['reused']:,.0f} answers of runs that died" if work.cost["reused"] else ""
-
-
-def one_price(plan: Plan) -> tuple[float, float] | None:
-    """What the endpoints of a plan ask for, in US dollars for a million tokens in and out; None where one of them has
-    no `price`, or they have different ones, for tokens are counted together."""
-    steps = [leaf for a in plan.annotators if a.step is not None for leaf in a.step.leaves]
-    prices = {step.ask.settings.get("price") for step in steps if step.ask is not None}
-    return prices.pop() if len(prices) == 1 else None
 
 
 def task_count(store: Store, rows: int) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mig_spark.annotation.chunks import Work, one_price, refuse_speculation
+from mig_spark.annotation.chunks import refuse_speculation
 from mig_spark.annotation.health import Health
 from mig_spark.annotation.plan import Plan
 from mig_spark.annotation.preflight import Preview, describe_preview, duration
+from mig_spark.annotation.work import Work, one_price
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, Step, placed

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mig_spark.annotation.chunks import Work, _do_chunk
+from mig_spark.annotation.chunks import _do_chunk
+from mig_spark.annotation.work import Work
 from mig_spark.config import OutputConfig
 from mig_spark.contracts import POOL, SCRATCH, TABLES
 from mig_spark.errors import LeaseError
