@@ -121,8 +121,8 @@ def build_label_graph(store: Store, config: Config, run_id: str) -> dict[str, An
         )  # fmt: skip
     unused = graph.edges == "similarity" and bool(counts["cooccurrence_edges"])
     logger.info(
-        "graph (%s): %d labels, %d similarity edges%s, %d co-occurrence edges%s, %d entries in P, "
-        "%d components, %d communities, by %s",
+        "graph (%s): labels: %d; edges by similarity: %d%s; by co-occurrence: %d%s; entries in P: %d; components: %d; "
+        "communities: %d; by %s",
         run_id, counts["labels"], counts["similarity_edges"],
         "" if counts["threshold"] is None else f" at {counts['threshold']:g} or more", counts["cooccurrence_edges"],
         " (not used: graph.edges is similarity)" if unused else "",
