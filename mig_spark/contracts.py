@@ -125,8 +125,10 @@ SOURCE_FILES = Table(
     "The files that the last incremental ingest read",
     (
         Column("file", "string", "path", nullable=False),
-        Column("bytes", "bigint", "size", nullable=False),
-        Column("modified_ms", "bigint", "modification time, milliseconds since 1970 UTC", nullable=False),
+        Column("bytes", "bigint", "size; -1: to be looked at again, since a run did not end", nullable=False),
+        Column(
+            "modified_ms", "bigint", "modification time, milliseconds since 1970 UTC; -1: as in bytes", nullable=False
+        ),
     ),
 )
 
@@ -467,8 +469,9 @@ SELECTION_CHANGES = Table(
         Column(
             "reason",
             "string",
-            "why: new, deleted, changed (a row that is chosen again leaves as what it was, and enters as what it is), "
-            "no longer annotated, outdone by others",
+            "why: new (not in the selection before), deleted, rejected, changed (a row that is chosen again leaves as "
+            "what it was, and enters as what it is), no longer annotated, excluded or given by now, without a label, "
+            "outdone by others",
             nullable=False,
         ),
         Column("rank_before", "int", "its rank in the selection before"),
@@ -508,7 +511,7 @@ RUNS = Table(
         Column("started_at", "timestamp", "UTC", nullable=False),
         Column("ended_at", "timestamp", "UTC"),
         Column("status", "string", "ok or failed", nullable=False),
-        Column("command", "string", "the stages that ran", nullable=False),
+        Column("command", "string", "the stages that were asked for", nullable=False),
         Column("config", "string", "resolved config as JSON, secrets masked", nullable=False),
         Column("config_hash", "string", "sha256 of the config", nullable=False),
         Column("code_version", "string", "version of this package", nullable=False),

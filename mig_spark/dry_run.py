@@ -24,7 +24,7 @@ from mig_spark.annotation.preflight import (
     preview_of_sample,
 )
 from mig_spark.config import Config, ScreenConfig
-from mig_spark.contracts import POOL
+from mig_spark.contracts import POOL, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.rates import COOCCURRENCE, HASH_ID, INGEST_BYTES, RATES, packed_bytes
 from mig_spark.curation.scale import USUAL_LABELS, RoundsCost, rounds_cost
@@ -41,6 +41,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.pipeline import finished_stages
 from mig_spark.screen.contamination import texts_of_sets
 from mig_spark.selection.engines import LOCAL_COPIES, LOCAL_SHARE
+from mig_spark.selection.extend import grown
 from mig_spark.survey import survey_parts
 from mig_spark.tracking import see_that_runs_can_be_logged
 
@@ -147,6 +148,7 @@ def plan_run(spark: SparkSession, config: Config, *, fresh: bool = False) -> Dry
         plan = DryRun(cores=slots(store), free_memory=available_memory(driver_settings(spark)))
         sample = _look_at_pool(plan, store, config, done)
         _look_at_annotation(plan, store, config, done, sample)
+        config = _with_rows_that_stay(store, config)
         _size_selection(plan, config)
         _look_at_stages(plan, store, config, done)
     _look_for_problems(plan, config, Files(spark).os_path(config.output.path) if config.output.path else None)
@@ -217,6 +219,13 @@ def _look_at_annotation(
                 f"annotate.{name} is {most:,} and about {needed:,} are needed: the run stops there with exit code 2, "
                 "and goes on when it is started again"
             )
+
+
+def _with_rows_that_stay(store: Store, config: Config) -> Config:
+    """The config with the budget that an incremental run has, where it extends the selection that is there."""
+    if config.mode != "incremental" or not store.exists(SELECTION):
+        return config
+    return config.model_copy(update={"select": grown(config.select, config.incremental, store.read(SELECTION).count())})
 
 
 def _size_selection(plan: DryRun, config: Config) -> None:

@@ -64,7 +64,7 @@ def explain_pool(spark: SparkSession, config: Config) -> DataFrame:
             sf.lit("by the stage "), "stage", sf.lit(": "), "reason",
             sf.coalesce(sf.concat(sf.lit(": "), "detail"), sf.lit("")),
         )  # fmt: skip
-        refused = store.read(REJECTED).where("id is not null").groupBy("id").agg(sf.min(why).alias("reason"))
+        refused = _refused(store).groupBy("id").agg(sf.min(why).alias("reason"))
         parts.append(refused.withColumn("status", sf.lit("rejected")))
     if store.exists(SCREENED):
         copies = store.read(SCREENED).where("copy_of is not null")
@@ -81,6 +81,15 @@ def explain_pool(spark: SparkSession, config: Config) -> DataFrame:
         }
         told = told.unionByName(rest.withColumns(lacking).select(*EVERY_ROW))
     return told
+
+
+def _refused(store: Store) -> DataFrame:
+    """The rejected rows that have an id, but for records that another one of their id stands for in the pool."""
+    refused = store.read(REJECTED).where("id is not null")
+    if not store.exists(POOL):
+        return refused
+    there = store.read(POOL).selectExpr("id", "'ingest' as stage")
+    return refused.join(there, ["id", "stage"], "left_anti")
 
 
 def _made(store: Store, config: Config) -> Finished:
@@ -103,7 +112,7 @@ def kept_out(store: Store, names: Sequence[str]) -> dict[str, Explanation]:
         return {}
     found: dict[str, Explanation] = {}
     if store.exists(REJECTED):
-        for row in rows_of(store.read(REJECTED).select("id", "stage", "reason", "detail"), names).to_pylist():
+        for row in rows_of(_refused(store).select("id", "stage", "reason", "detail"), names).to_pylist():
             detail = f": {row['detail']}" if row["detail"] else ""
             why = f"by the stage {row['stage']}: {row['reason']}{detail}"
             found.setdefault(row["id"], Explanation(row["id"], "rejected", why))

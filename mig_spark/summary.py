@@ -60,7 +60,9 @@ def _funnel(counts: dict[str, Any], stages: Sequence[str], annotation: dict[str,
         shown.append(("annotated", f"{counts['annotated']:,}"))
         shown += _annotation(annotation)
     if "graph" in stages:
-        shown += [("labels", f"{counts['labels']:,}"), ("edges", f"{counts['edges']:,}")]
+        together = counts.get("cooccurrence_edges")
+        edges = f"{counts['edges']:,}" + (f" by similarity, {together:,} by co-occurrence" if together else "")
+        shown += [("labels", f"{counts['labels']:,}"), ("edges", edges)]
     if "select" in stages:
         shown.append(("selected", f"{counts['selected']:,}"))
     return [f"  {name:<12} {value}" for name, value in shown]

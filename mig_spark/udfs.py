@@ -31,7 +31,7 @@ from mig_spark.kernels.ingest.records import (
     clean_line,
     digest,
     iter_file,
-    plain_path,
+    path_of,
     source_name,
 )
 from mig_spark.kernels.ingest.staged import Parsed, parse_item, parse_piece, to_batches
@@ -148,7 +148,7 @@ class _Paths(dict[str, tuple[str, str]]):
         self._source = source
 
     def __missing__(self, uri: str) -> tuple[str, str]:
-        path = plain_path(uri)
+        path = path_of(uri)
         self[uri] = path, self._source or source_name(path)
         return self[uri]
 

@@ -16,6 +16,7 @@ from mig_spark.contracts import SELECTION
 from mig_spark.curation.finished import Finished, last_finished
 from mig_spark.curation.fresh import see_that_annotated_is_there
 from mig_spark.curation.published import config_of_selection
+from mig_spark.curation.replay import see_that_versions_are_there
 from mig_spark.errors import InputError
 from mig_spark.ingest.pool import parse_parts, read_table_part
 from mig_spark.ingest.sources import Part, find_parts
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 
 
 def verify_run(spark: SparkSession, config: Config, selection: str | None, *, tolerance: float) -> Verdict:
-    """Check a run's own selection, or another list of ids of its pool.
+    """Check a run's own selection by the tables as that run read them, or another list of ids by the tables as they
+    are now.
 
     Raises:
         InputError: a table or the list is missing, or the run's selection was made under a minimum or a cost.
+        ReplayError: what the run read is gone.
     """
     if has_minima(config.select.quotas) or config.select.cost or config.select.given or config.select.include:
         raise InputError(
@@ -53,7 +56,7 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
     if selection is not None:
         ids = read_ranked_ids(spark, selection)
     else:
-        if made and config.incremental.select == "extend" and made.counts.get("moved", {}).get("kept"):
+        if made and made.certificate.get("kept"):
             raise InputError(
                 "the selection was extended: its first rows were chosen from an earlier pool, so they need not be the "
                 f"best ones of this pool; `mig-spark replay {made.run_id}` checks it"
@@ -64,6 +67,11 @@ def verify_run(spark: SparkSession, config: Config, selection: str | None, *, to
                 f"selections, which only mig makes; `mig-spark replay {made.run_id}` checks that its ids come again"
             )
         _see_that_the_settings_are_those(store, config, made)
+        if made:
+            # a later run may have written these anew, and then stopped before it selected
+            pins = {name: version for name, version in made.reads["tables"].items() if name != SELECTION.name}
+            see_that_versions_are_there(store, pins)
+            store = store.pinned(pins)
         told = collect_arrow(store.read(SELECTION).select("rank", "id", "gain", "objective")).sort_by("rank")
         ids = told["id"].to_pylist()
         problems = _unlike_record(told, made) if made else []

@@ -214,6 +214,12 @@ class IncrementalConfig(Section):
     )
     add: int | None = Field(None, ge=0, description="extend: rows to add a run; null: up to select.budget in all")
 
+    @model_validator(mode="after")
+    def _add_is_of_extend(self) -> IncrementalConfig:
+        if self.add is not None and self.select == "refresh":
+            raise ValueError("add has no effect with select: refresh, which chooses select.budget rows; leave it out")
+        return self
+
 
 class Config(Section):
     """A whole run."""

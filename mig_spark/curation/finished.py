@@ -24,6 +24,7 @@ from mig_spark.config import Config
 from mig_spark.contracts import FINISHED, LABEL_EDGES, LABELS, Table
 from mig_spark.curation.stage import Stage
 from mig_spark.errors import InputError
+from mig_spark.ingest.sources import table_at_newest
 from mig_spark.lakehouse.commits import Commit
 from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.local_files import FileInfo
@@ -115,7 +116,7 @@ def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
         stage: the stage.
         reads: from `stage_reads`.
     """
-    reads = {name: value for name, value in reads.items() if name not in ("extends", "unchanged")}
+    reads = {name: value for name, value in _shown(reads).items() if name not in ("extends", "unchanged")}
     parts = [stage.name, stage.settings(config), reads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -123,7 +124,7 @@ def stage_key(config: Config, stage: Stage, reads: dict[str, Any]) -> str:
 def made_of_the_same(store: Store, made: Finished, reads: Mapping[str, Any]) -> bool:
     """Whether a finished selection read what `reads` says: the same rows, lists and models, with the same settings. A
     label graph that was written anew with the same rows is the same."""
-    facts = ("files", "made_with", "strategy", "vectors")
+    facts, reads = ("files", "made_with", "strategy", "vectors"), _shown(reads)
     if "made_with" not in made.reads or any(made.reads.get(name) != reads.get(name) for name in facts):
         return False
     then, now, graph = made.reads["tables"], reads["tables"], (LABELS, LABEL_EDGES)
@@ -151,6 +152,12 @@ def _same_rows(store: Store, table: Table, then: int | None, now: int | None) ->
     except spark_errors():
         return False
     return bool(one == other)
+
+
+def _shown(reads: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stage read as its record has it: without the secrets of addresses, so that it can be compared."""
+    shown = {**reads, "files": {mask_secrets(name): facts for name, facts in reads["files"].items()}}
+    return {**shown, "source": mask_secrets(reads["source"])} if "source" in reads else shown
 
 
 def find_finished(store: Store, config: Config, stage: Stage, key: str) -> Finished | None:
@@ -231,7 +238,8 @@ def record_finished(
     certificate: dict[str, Any] | None,
     seconds: float,
 ) -> dict[str, int]:
-    """Append a finished stage to the table `stages`. Secrets in addresses are masked there; the hash `key` covers them.
+    """Append a finished stage to the table `stages`. Secrets in addresses are masked there, and `key` is a hash of the
+    masked ones.
 
     Args:
         key, reads: from `stage_key` and `stage_reads`, as they were when the stage began.
@@ -243,11 +251,8 @@ def record_finished(
     """
     newest = {t.name: store.newest_of_step(t) for t in stage.writes(config) if store.exists(t)}
     writes = _versions(newest)
-    shown = {**reads, "files": {mask_secrets(name): facts for name, facts in reads["files"].items()}}
-    if "source" in reads:
-        shown["source"] = mask_secrets(reads["source"])
     row = (
-        store.writer.run_id, stage.name, key, json.dumps(shown), json.dumps(writes), json.dumps(counts),
+        store.writer.run_id, stage.name, key, json.dumps(_shown(reads)), json.dumps(writes), json.dumps(counts),
         json.dumps(mask_secrets(inputs)),
         None if certificate is None else json.dumps(certificate), seconds, code_version(),
         dt.datetime.now(dt.timezone.utc), json.dumps(_marks(newest)),
@@ -277,16 +282,22 @@ def as_finished(row: Any) -> Finished:
 
 
 def _file_facts(spark: SparkSession, path: str) -> Any:
-    """Name, size and time of modification of each file at a path, or of the log's files of a Delta table.
+    """Name, size and time of modification of each file at a path, or of the log's files of a Delta table; of a table of
+    a catalog its newest version, or snapshot, and when it was made.
 
-    What is no file, such as a table of a catalog, has the present time instead, so it always counts as changed.
+    What has neither, such as a view, has the present time instead, so it always counts as changed.
     """
     fs = Files(spark)
     found: list[FileInfo] = []
-    if not (names_table(path) and is_table(spark, path)):
+    table = names_table(path) and is_table(spark, path)
+    if not table:
         with contextlib.suppress(InputError):  # a name that no file system knows may be a table's
             found, _ = fs.find(path)
+        table = not found and is_table(spark, path)
     if not found:
+        part = table_at_newest(spark, path) if table else None
+        if part is not None and part.version is not None:
+            return [part.version, part.committed]
         return dt.datetime.now(dt.timezone.utc).isoformat()
     log = f"{found[0].path}/_delta_log"
     inside = fs.children(log) if found[0].is_dir and fs.exists(log) else found

@@ -76,7 +76,8 @@ def story_of(store: Store, config: Config, made: Finished) -> Story:
     """
     config = settled_config(config, made.certificate)
     then = store.pinned({**made.reads["tables"], **made.writes})
-    kept = int(made.counts.get("moved", {}).get("kept") or 0)
+    # the counts have the rows that both selections have, which says nothing of a selection that was made anew
+    kept = int(made.certificate.get("kept") or 0)
     return Story(then, config, strategy=made.certificate.get("strategy", "mig"), kept=kept)
 
 

@@ -21,7 +21,7 @@ from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets, masked_keys, with_secrets
 from mig_spark.selection.extend import Published, former_selection
 from mig_spark.selection.settings import settled_config
-from mig_spark.selection.stage import annotated_rows, compute_selection
+from mig_spark.selection.stage import annotated_rows, barred_rows, compute_selection
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -84,7 +84,9 @@ def replay_run(spark: SparkSession, config: Config, run_id: str, *, from_source:
     pinned = store.pinned(pins)
     try:
         before = made.reads.get("extends")
-        former = former_selection(pinned, recorded, None if before is None else Published(int(before)))
+        last = None if before is None else Published(int(before))
+        barred = None if last is None else barred_rows(pinned, recorded)
+        former = former_selection(pinned, recorded, last, barred)
         selection = compute_selection(pinned, recorded, annotated_rows(pinned, recorded), former=former,
                                       unchanged=bool(made.reads.get("unchanged")))  # fmt: skip
         source = _source_again(pinned, recorded, record) if from_source else None
@@ -153,8 +155,8 @@ def see_that_versions_are_there(store: Store, pins: Mapping[str, int]) -> None:
             gone.append(f"{name} at version {version}")
     if gone:
         raise ReplayError(
-            f"gone: {', '.join(gone)} (removed by VACUUM, or the log was cleaned up): this run cannot be replayed; "
-            "output.keep_days says how long versions are kept"
+            f"gone: {', '.join(gone)} (removed by VACUUM, or the log was cleaned up): what the run read cannot be read "
+            "again; output.keep_days says how long versions are kept"
         )
 
 

@@ -233,7 +233,8 @@ def _is_as_configured(store: Store, path: str) -> bool:
 
 def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
     """The funnel over all stages: read, pool, copies, eval_sets (what the pool has of them), screened (rows that stay;
-    None where screening is off), rejected by reason, annotated, labels, edges, selected."""
+    None where screening is off), rejected by reason, annotated, labels, edges (by similarity), cooccurrence_edges,
+    selected."""
     ingest, screen, annotate = (counts.get(name, {}) for name in ("ingest", "screen", "annotate"))
     graph, select = counts.get("graph", {}), counts.get("select", {})
     rejected = dict(ingest.get("rejected", {}))
@@ -252,6 +253,7 @@ def flat_counts(counts: dict[str, Any]) -> dict[str, Any]:
         "annotated": annotate.get("health", {}).get("rows"),
         "labels": graph.get("labels"),
         "edges": graph.get("similarity_edges", graph.get("edges")),
+        "cooccurrence_edges": graph.get("cooccurrence_edges"),
         "selected": select.get("selected"),
     }
 

@@ -31,6 +31,7 @@ from mig_spark.ingest.pool import (
 from mig_spark.ingest.sources import Part, find_parts, pool_inputs, table_id
 from mig_spark.kernels.ingest.chat import RULES
 from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.lakehouse.commits import Commit
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.spark_failures import root_cause, spark_errors, unreadable_files
@@ -45,6 +46,10 @@ logger = logging.getLogger(__name__)
 #: With more changed files than this, everything is read again, since the list of files becomes part of a query.
 _MOST_FILES = 2_000
 _COMMITS = 200
+#: Notes on RECORDS of what a commit would tell, where no row changes: Delta makes no commit then.
+_STATE, _POOL_IS_OF = "source", "pool_is_of"
+#: The `op` of a record of CHANGES that is gone from a table and not to be found in RECORDS.
+_ASTRAY = "astray"
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def _brought_up_to_date(
         why: why everything is read instead; None where the changes are enough.
     """
     before, data = _last_state(store), now.data
+    _mark_unsure(store, parts, every=why is not None)
     if why is not None:
         logger.info("ingest: everything is read, for %s", why)
         now = replace(now, data=data + 1)
@@ -117,7 +123,7 @@ def _brought_up_to_date(
                 delete="s.op = 'delete'", update="s.op = 'update'", insert="s.op = 'insert'", told=_told(now),
             )  # fmt: skip
         elif before != now:
-            store.write(RECORDS, store.read(RECORDS).limit(0), mode="append", told=_told(now))
+            store.note(RECORDS, _STATE, json.dumps(vars(now)))
         counts = split_records(
             store, RECORDS, config.pool, run_id, lambda rows: _merge_pool(store, rows, data, now.data)
         )
@@ -144,8 +150,28 @@ def _last_state(store: Store) -> SourceState | None:
         return None
     for commit in store.commits(RECORDS, _COMMITS):
         if "source" in commit.told:
-            return SourceState(**commit.told["source"])
+            state = SourceState(**commit.told["source"])
+            noted = store.noted(RECORDS, _STATE)
+            # a note is of the commit that it has the number of, and later
+            later = state if noted is None else SourceState(**json.loads(noted))
+            return later if later.data == state.data else state
     return None
+
+
+def _pool_stands_for(store: Store) -> int | None:
+    """The state of RECORDS that `pool` was made of, by its newest commit that changed rows, or by a note on that
+    commit; None where somebody else made it."""
+    newest = _newest_rows(store)
+    if newest is None:
+        return None
+    noted = json.loads(store.noted(RECORDS, _POOL_IS_OF) or "{}")
+    of_this = (noted.get("version"), noted.get("mark")) == (newest.version, newest.mark)
+    found: int | None = noted["records"] if of_this else newest.told.get("records")
+    return found
+
+
+def _newest_rows(store: Store) -> Commit | None:
+    return next((c for c in store.commits(POOL, _COMMITS) if c.changes_rows), None)
 
 
 def _why_everything(store: Store, before: SourceState | None, now: SourceState, parts: Sequence[Part]) -> str | None:
@@ -173,11 +199,17 @@ def _changes_since(store: Store, config: Config, parts: Sequence[Part], before: 
 
     Returns:
         How the changes were found, and None. Or an empty text, and why they cannot be found: the version of a table
-        that the last run read is gone (VACUUM, a cleaned log, an expired snapshot), or it cannot be read.
+        that the last run read is gone (VACUUM, a cleaned log, an expired snapshot), or it cannot be read; or rows that
+        are gone cannot be told among the records.
     """
     moved = [p for p in parts if p.version is not None and p.version != before.tables[shown_name(p)]]
     try:
-        return _find_changes(store, config, parts, before), None
+        how = _find_changes(store, config, parts, before)
+        astray = store.read(CHANGES).where(f"op = '{_ASTRAY}'").select("file").distinct() if moved else None
+        if astray is not None and (found := sorted(row["file"] for row in astray.collect())):
+            files = ", ".join(mask_secrets(name) for name in found)
+            return "", f"rows that are gone from {files} are not among the records as they were read then"
+        return how, None
     except spark_errors() as e:
         if not moved:
             with unreadable_files(config.pool.path):
@@ -225,7 +257,7 @@ def _file_changes(
     from pyspark.sql import functions as sf
 
     paths = {f.path for f in changed.values()}
-    some = [replace(p, files=tuple(f for f in p.files if f.path in paths)) for p in parts if p.files]
+    some = [replace(p, files=tuple(f for f in p.files if f.path in paths), read_as=p.files) for p in parts if p.files]
     some = [p for p in some if p.files]
     fresh = parse_parts(store.spark, some, config.pool) if some else store.spark.createDataFrame([], STAGED.ddl())
     was = store.read(RECORDS).where(sf.col("file").isin([*changed, *gone]))
@@ -253,7 +285,13 @@ def _table_changes(store: Store, config: Config, part: Part, version: int) -> tu
     here = store.read(RECORDS).where(sf.col("file") == plain_path(part.name))
     same = Window.partitionBy("file", "block").orderBy("seq")
     deletes = here.join(less, ["file", "block"]).withColumn("_k", sf.row_number().over(same)).where("_k <= _less")
-    most = here.groupBy("file", "block").agg(sf.max("seq").alias("_most"))
+    most = here.groupBy("file", "block").agg(sf.max("seq").alias("_most"), sf.count("*").alias("_here"))
+    # a record that is gone and was never here, as it is now: its text was another, by the order of columns for example
+    astray = less.join(most, ["file", "block"], "left").where("coalesce(_here, 0) < _less")
+    astray = astray.select(
+        "file", "block", sf.lit(_ASTRAY).alias("op"),
+        *(sf.lit(None).cast(c.type).alias(c.name) for c in CHANGES.columns if c.name not in ("file", "block", "op")),
+    ).select(*CHANGES.names)  # fmt: skip
     numbered = fresh.join(most, ["file", "block"], "left").withColumn("_k", sf.row_number().over(same))
     inserts = numbered.withColumns({
         "seq": sf.coalesce(sf.col("_most"), sf.lit(-1)) + sf.col("_k"),
@@ -261,7 +299,7 @@ def _table_changes(store: Store, config: Config, part: Part, version: int) -> tu
         "old_id": sf.lit(None).cast("string"),
     })  # fmt: skip
     deletes = deletes.withColumns({"op": sf.lit("delete"), "old_id": sf.col("id")})
-    return inserts.select(*CHANGES.names).unionByName(deletes.select(*CHANGES.names)), by
+    return inserts.select(*CHANGES.names).unionByName(deletes.select(*CHANGES.names)).unionByName(astray), by
 
 
 def _record_counts(store: Store, part: Part, version: int) -> tuple[DataFrame, str]:
@@ -328,8 +366,7 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
     """
     from pyspark.sql import functions as sf
 
-    stands_for = next((c.told.get("records") for c in store.commits(POOL, _COMMITS) if c.changes_rows), None)
-    if stands_for != before:
+    if _pool_stands_for(store) != before:
         logger.info(
             "ingest: pool is made anew from records: an earlier run did not come to its end, or others wrote it"
         )
@@ -345,6 +382,27 @@ def _merge_pool(store: Store, rows: DataFrame, before: int, data: int) -> None:
         POOL, now, "t.id = s._id", delete="s.id is null", update=f"not ({same})", insert="s.id is not null",
         told={"records": data},
     )  # fmt: skip
+    newest = _newest_rows(store)
+    if newest is not None and newest.told.get("records") != data:
+        # no row of the pool had changed, and then Delta makes no commit
+        known = {"version": newest.version, "mark": newest.mark, "records": data}
+        store.note(RECORDS, _POOL_IS_OF, json.dumps(known))
+
+
+def _mark_unsure(store: Store, parts: Sequence[Part], *, every: bool) -> None:
+    """Before RECORDS changes, take from the listing what it says of the files that changed or are gone, or of `every`
+    file: where this run does not come to its end, the next one looks at them again, whatever their size and time."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(SOURCE_FILES):
+        return
+    changed, gone = _changed_files(store, parts)
+    listed = store.read(SOURCE_FILES)
+    unsure = sf.lit(True) if every else sf.col("file").isin([*changed, *gone])
+    if listed.where(unsure).isEmpty():
+        return
+    marked = {name: sf.when(unsure, sf.lit(-1)).otherwise(sf.col(name)) for name in ("bytes", "modified_ms")}
+    store.write(SOURCE_FILES, listed.withColumns(marked))
 
 
 def _write_listing(store: Store, parts: Sequence[Part]) -> None:

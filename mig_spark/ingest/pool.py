@@ -299,10 +299,12 @@ def parse_texts(texts: DataFrame, part: Part, config: PoolConfig) -> DataFrame:
 
 def json_records(df: DataFrame) -> Column:
     """The rows of a table as JSON text. Nulls are left out, so adding a column to the table does not change the text of
-    rows without it."""
+    rows without it; times are of UTC, whatever the session's time zone."""
     from pyspark.sql import functions as sf
 
-    return sf.to_json(sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true"})
+    return sf.to_json(
+        sf.struct(*(sf.col(quote(name)) for name in df.columns)), {"ignoreNullFields": "true", "timeZone": "UTC"}
+    )
 
 
 def _table(spark: SparkSession, part: Part, paths: list[str]) -> tuple[DataFrame, Column]:
@@ -316,7 +318,10 @@ def _table(spark: SparkSession, part: Part, paths: list[str]) -> tuple[DataFrame
         else:
             reader = reader.option("basePath", part.base)
         # files may have different schemas: without mergeSchema, columns that the first file lacks would be lost
-        return reader.option("mergeSchema", "true").parquet(*paths), sf.col("_metadata.file_path")
+        reader = reader.option("mergeSchema", "true")
+        if len(part.read_as) > len(paths):
+            reader = reader.schema(reader.parquet(*(escape_glob(f.path) for f in part.read_as)).schema)
+        return reader.parquet(*paths), sf.col("_metadata.file_path")
     if part.version is not None:
         reader = reader.option("versionAsOf", part.version)
     name = sf.lit(plain_path(part.name))

@@ -90,6 +90,8 @@ class Part:
         committed: when the table's version was committed, milliseconds since 1970 UTC. A table that was dropped and
             created again has the same version numbers at other times.
         format: of a catalog's table: `iceberg`; None: Delta, or one that has no versions.
+        read_as: of Parquet files that are a part of a larger one: the files of that part, whose columns, in their order
+            and with their types, these have too; none: their own.
     """
 
     kind: str
@@ -99,6 +101,7 @@ class Part:
     base: str | None = None
     committed: int | None = None
     format: Literal["iceberg"] | None = None
+    read_as: tuple[FileInfo, ...] = ()
 
     @property
     def is_json(self) -> bool:
@@ -465,6 +468,21 @@ def _delta_part(spark: SparkSession | None, folder: FileInfo, form: str) -> Part
 def _catalog_table(spark: SparkSession | None, name: str, form: str) -> Part | None:
     if spark is None or not is_table(spark, name):
         return None
+    part = table_at_newest(spark, name)
+    if form == "delta" and (part.version is None or part.format is not None):
+        raise InputError(f"pool.format is delta, but the table {name} is none: set pool.format: auto")
+    return part
+
+
+def table_at_newest(spark: SparkSession, name: str) -> Part:
+    """A table of the catalog at its newest version or snapshot; without a version where it has none, as a view.
+
+    Args:
+        name: of a table that is there.
+
+    Raises:
+        DependencyError, InputError: as `current_snapshot`.
+    """
     from pyspark.errors import AnalysisException
 
     part = Part("table", name)
@@ -475,8 +493,6 @@ def _catalog_table(spark: SparkSession | None, name: str, form: str) -> Part | N
     if part.version is None:
         with contextlib.suppress(AnalysisException):
             part = _at_snapshot(spark, part)
-    if form == "delta" and (part.version is None or part.format is not None):
-        raise InputError(f"pool.format is delta, but the table {name} is none: set pool.format: auto")
     return part
 
 

@@ -70,13 +70,23 @@ def build_vocabulary(store: Store, config: Config, run_id: str) -> dict[str, Any
             entries = read_vocabulary(store)
             _, without = count_mapped(pool, tag_map(entries))
         else:
-            before = read_vocabulary(store) if store.exists(VOCABULARY) else []
-            entries, without = _make_entries(pool, tags, rows, before, settings, config.graph.max_labels)
+            while True:
+                as_read = _newest_mark(store)
+                before = read_vocabulary(store) if as_read is not None else []
+                entries, without = _make_entries(pool, tags, rows, before, settings, config.graph.max_labels)
+                if _newest_mark(store) == as_read:
+                    break
+                logger.info("vocabulary: the table was edited meanwhile, so it is made once more, by these edits too")
             store.write(VOCABULARY, from_arrow(store.spark, _as_table(entries)))
     mapping = tag_map(entries)
     written = write_annotated(store, config, run_id, to_labels=lambda rows: map_tags(rows, mapping))
     counts = _summary(entries, tags, without, run_id)
     return counts | {name: written[name] for name in ("tokens", "groups") if name in written}
+
+
+def _newest_mark(store: Store) -> str | None:
+    """What tells the newest commit to VOCABULARY from any other; None where there is no such table."""
+    return store.newest(VOCABULARY).mark if store.exists(VOCABULARY) else None
 
 
 def _make_entries(

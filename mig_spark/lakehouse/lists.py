@@ -31,11 +31,12 @@ import pyarrow.compute as pc
 from mig_spark.errors import InputError
 from mig_spark.kernels.export.lines import ADDED_KEY
 from mig_spark.lakehouse.files import local_path, read_bytes
+from mig_spark.lakehouse.local_files import GLOB
 from mig_spark.lakehouse.lookup import what_is
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import root_cause, spark_errors
 from mig_spark.lakehouse.sql import quote
-from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.storage import Files, escape_glob
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -127,7 +128,7 @@ def read_id_frame(spark: SparkSession, where: str, option: str) -> DataFrame:
             if form == "json":
                 array = _begins(spark, where).lstrip()[:1] == b"["
                 schema = f"id string, _id string, {ADDED_KEY} struct<id: string>"
-                df = spark.read.option("multiLine", array).json(where, schema=schema)
+                df = spark.read.option("multiLine", array).json(_exactly(spark, where), schema=schema)
                 df = df.selectExpr(f"coalesce({ADDED_KEY}.id, id, _id) as id")
                 if not df.where("id is null").isEmpty():
                     raise InputError(
@@ -136,9 +137,9 @@ def read_id_frame(spark: SparkSession, where: str, option: str) -> DataFrame:
                         "writes"
                     )
             elif form == "csv":
-                df = spark.read.csv(where, header=True, multiLine=True, escape='"')
+                df = spark.read.csv(_exactly(spark, where), header=True, multiLine=True, escape='"')
             else:
-                df = spark.read.text(where).where("trim(value) != ''").withColumnRenamed("value", "id")
+                df = spark.read.text(_exactly(spark, where)).where("trim(value) != ''").withColumnRenamed("value", "id")
         if "id" not in df.columns:
             raise InputError(f"{option} = {where}: id is needed; it has {', '.join(df.columns)}")
         return df.select("id")
@@ -165,7 +166,13 @@ def open_table(spark: SparkSession, where: str) -> DataFrame | None:
         return reader.table(where)
     if kind is None:
         raise InputError(f"{NOTHING_THERE}: no file, and no table of this name")
-    return reader.parquet(where) if _form(where) == "parquet" or _holds_parquet(spark, where) else None
+    parquet = _form(where) == "parquet" or _holds_parquet(spark, where)
+    return reader.parquet(_exactly(spark, where)) if parquet else None
+
+
+def _exactly(spark: SparkSession, where: str) -> str:
+    """The path for Spark's readers, which take every path for a pattern: a name that is there is meant as it is."""
+    return escape_glob(where) if GLOB.search(where) and Files(spark).exists(where) else where
 
 
 def _form(where: str) -> str:

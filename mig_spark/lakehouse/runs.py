@@ -37,7 +37,7 @@ _PACKAGES = (
 )
 #: A run's name stands in names of files and in SQL.
 _RUN_ID = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]{1,128}")
-_CERTIFICATE = "certificate"
+_CERTIFICATE, _SECONDS = "certificate", "seconds"
 _JSON_COLUMNS = ("inputs", "versions", "counts", "seconds", "certificate")
 
 
@@ -88,14 +88,16 @@ class Run:
 
     def __post_init__(self) -> None:
         """Keep what earlier runs had counted and certified, so that `leave_out` can tell it from this run's own."""
-        self.carried = {**self.counts, _CERTIFICATE: self.certificate}
+        self.carried = {**self.counts, _CERTIFICATE: self.certificate, _SECONDS: dict(self.seconds)}
 
     def leave_out(self, stages: Collection[str]) -> None:
         """Leave out what earlier runs recorded for stages that this run has not come to."""
         for name in stages:
             if name in self.counts and self.counts[name] is self.carried.get(name):
                 del self.counts[name]
-                self.seconds.pop(name, None)
+            # `ingest` begins the counts anew, so those of the stages after it may be gone already
+            if name in self.seconds and self.seconds[name] is self.carried[_SECONDS].get(name):
+                del self.seconds[name]
         if "select" in stages and self.certificate is self.carried[_CERTIFICATE]:
             self.certificate = {}
 

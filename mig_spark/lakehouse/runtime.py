@@ -49,8 +49,8 @@ class Aside(NamedTuple):
     remove: Callable[[], None]
 
 
-#: By the identity of a session: what writes its rows aside, see `kept_by`.
-_KEEPERS: dict[int, Callable[[DataFrame], Aside | None]] = {}
+#: By the identity of a session: what writes its rows aside, see `kept_by`; the last one does.
+_KEEPERS: dict[int, list[Callable[[DataFrame], Aside | None]]] = {}
 #: What is aside, by the identity of the DataFrame that reads it.
 _ASIDE: dict[int, Aside] = {}
 
@@ -90,13 +90,26 @@ def kept_by(spark: SparkSession, keeper: Callable[[DataFrame], Aside | None]) ->
         spark: the session.
         keeper: writes rows somewhere; None where it cannot hold them.
     """
-    _KEEPERS[id(spark)] = keeper
+    made: list[DataFrame] = []
+
+    def keep_aside(df: DataFrame) -> Aside | None:
+        aside = keeper(df)
+        if aside is not None:
+            _ASIDE[id(aside.rows)] = aside
+            made.append(aside.rows)
+        return aside
+
+    keepers = _KEEPERS.setdefault(id(spark), [])
+    keepers.append(keep_aside)
     try:
         yield
     finally:
-        del _KEEPERS[id(spark)]
-        for aside in [aside for aside in list(_ASIDE.values()) if aside.rows.sparkSession is spark]:
-            _let_go_quietly(aside.rows)
+        keepers.remove(keep_aside)
+        if not keepers:
+            _KEEPERS.pop(id(spark), None)
+        for rows in made:
+            if id(rows) in _ASIDE:
+                _let_go_quietly(rows)
 
 
 def _let_go_quietly(df: DataFrame) -> None:
@@ -130,13 +143,11 @@ def _or_aside(df: DataFrame, ask: Callable[[], DataFrame]) -> DataFrame:
     except spark_errors() as e:
         if not _SERVERLESS.search(str(e)):
             raise
-    keeper = _KEEPERS.get(id(df.sparkSession))
-    aside = None if keeper is None else keeper(df)
+    keepers = _KEEPERS.get(id(df.sparkSession))
+    aside = keepers[-1](df) if keepers else None
     if aside is None:
         logger.debug("computed each time they are read: rows of %s", ", ".join(df.columns))
-        return df
-    _ASIDE[id(aside.rows)] = aside
-    return aside.rows
+    return df if aside is None else aside.rows
 
 
 def let_go(df: DataFrame) -> None:

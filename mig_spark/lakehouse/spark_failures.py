@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from mig_spark.errors import InputError, MigError, PlatformError
-from mig_spark.kernels.ingest.records import plain_path
+from mig_spark.kernels.ingest.records import path_of
 from mig_spark.lakehouse.jvm import jvm_watched
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def _unreadable(source: object, found: re.Match[str], report: str) -> str:
             "give them one by one, as a list of paths in pool.path"
         )
     file = re.search(r"reading file (\S.*?)\.\s*(?:[A-Z][a-z]|SQLSTATE|$)", found[2])
-    where = plain_path(file[1]) if file else f"{source} ({first_line(found[2])})"
+    where = path_of(file[1]) if file else f"{source} ({first_line(found[2])})"
     # a Python worker that is left alone by a task that failed says so last
     causes = [cause for cause in _CAUSE.findall(report) if "Socket is closed" not in cause]
     why = f" ({first_line(causes[-1])})" if causes else ""

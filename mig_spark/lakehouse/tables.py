@@ -300,6 +300,22 @@ class Store:
         who = {"run_id": self.writer.run_id, "step": self.writer.step, "commit": mark}
         return json.dumps({"by": "mig-spark", **who, **(told or {})})
 
+    def note(self, table: Table, name: str, text: str) -> None:
+        """Put a text on record with a table, as the property `mig_spark.<name>`, in place of what it said before. Its
+        rows stay as they are.
+
+        Raises:
+            LeaseError: the lease has expired and another run holds it.
+        """
+        self._check_lease_for(table)
+        self.spark.sql(
+            f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({_said({f'mig_spark.{name}': text})})"
+        ).collect()
+
+    def noted(self, table: Table, name: str) -> str | None:
+        """What `note` put on record; None where there is nothing."""
+        return table_properties(self.spark, self.sql_name(table)).get(f"mig_spark.{name}")
+
     def drop(self, table: Table) -> None:
         """Remove the table, and the output's folders where they are then empty; no error where there is no table."""
         if self.by_path:

@@ -165,8 +165,9 @@ def _wary(data: ReportData) -> Iterator[str]:
         yield "The selection is not certified to be the exact greedy one."
     if kept := min(kept_rows(data), c.selected):
         yield (
-            f"The first {plural(kept, 'row')} stay from the selection before, whatever the pool and labels are now: "
-            "the others were chosen after them (incremental.select: refresh chooses all anew)."
+            f"{plural(kept, 'row')} stay from the selection before, whatever the pool and labels are now"
+            + (": the others were chosen after them" if kept < c.selected else ", and none was chosen anew")
+            + " (incremental.select: refresh chooses all anew)."
         )
     if (facts := _evidence(data)) is not None and (behind := behind_random(facts.evidence)):
         yield f"At every budget that was tried, random selections are ahead of this strategy by: {', '.join(behind)}."

@@ -135,10 +135,10 @@ def prepare(
     quotas = config.quotas and config.quotas.of(_shared(config, budget))
     constraints, classes = _limits(rows, config, quotas, budget)
     if first is not None:
-        _spend(constraints, first.slice(0, forced), classes, quotas)
+        _spend(constraints, first.slice(0, forced), classes, quotas, kept=len(keep))
     at_forced = constraints.copy()
     if first is not None:
-        _spend(constraints, first.slice(forced), classes, quotas)
+        _spend(constraints, first.slice(forced), classes, quotas, kept=len(keep))
         rows = rows.without(first["id"], "include")
     return Prepared(rows, classes, constraints, told, first, forced, at_forced, held_back, tuple(notes))
 
@@ -365,8 +365,13 @@ def quota_arrays(quotas: QuotaConfig, classes: list[str], budget: int) -> tuple[
     return lower, upper
 
 
-def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None, quotas: QuotaConfig | None) -> None:
+def _spend(
+    constraints: Constraints, first: pa.Table, classes: list[str] | None, quotas: QuotaConfig | None, *, kept: int
+) -> None:
     """Take the first rows out of what may be taken.
+
+    Args:
+        kept: how many rows of a selection that is extended come before all others.
 
     Raises:
         InputError: they are more than the budget, a quota or the cost allows.
@@ -388,7 +393,26 @@ def _spend(constraints: Constraints, first: pa.Table, classes: list[str] | None,
     over = constraints.room is not None and bool((constraints.room < 0).any())
     lacking = int(np.maximum(constraints.lower - constraints.taken, 0).sum())
     if constraints.rows < lacking or constraints.cost < 0 or over or (constraints.taken > constraints.upper).any():
+        whose = ("the selection that is extended" if kept else "") + (" and " if 0 < kept < first.num_rows else "")
+        whose += "select.include" if kept < first.num_rows else ""
+        what = (
+            "raise the limits" + (", or shorten the list" if kept < first.num_rows else "")
+            + ", or set select.quotas.first_may_exceed: true" * (quotas is not None)
+            + ", or incremental.select: refresh, which chooses all rows anew" * bool(kept)
+        )  # fmt: skip
+        full = _too_many(constraints, classes)
         raise InputError(
-            f"the {first.num_rows} rows to take first (select.include) do not fit the budget, the cost or the quotas: "
-            "shorten the list or raise the limits"
+            f"the {first.num_rows:,} rows to take first ({whose}) do not fit "
+            f"{full or 'the budget, the cost or the quotas'}: {what}"
         )
+
+
+def _too_many(constraints: Constraints, classes: list[str] | None) -> str:
+    """The quota classes of which more is taken than may be, in words."""
+    over = np.flatnonzero(constraints.taken > constraints.upper) if classes is not None else ()
+    told = [
+        f"{classes[k]!r} would have {constraints.taken[k]:,} rows and may have {constraints.upper[k]:,}"
+        for k in over[:_SHOWN] if classes is not None
+    ]  # fmt: skip
+    more = f", and {len(over) - _SHOWN:,} more" if len(over) > _SHOWN else ""
+    return f"the quotas ({', '.join(told)}{more})" if told else ""

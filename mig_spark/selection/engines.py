@@ -29,7 +29,7 @@ from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.selection.constraints import Prepared, see_that_there_are_rows
 from mig_spark.selection.from_pool import Blocks, choose_from_pool, to_pack_by
-from mig_spark.selection.label_parameters import read_parameters
+from mig_spark.selection.label_parameters import read_parameters, unknown_labels
 from mig_spark.selection.phi import make_phi
 from mig_spark.selection.strategy import Context, Ranked
 from mig_spark.selection.targets import told_of
@@ -74,7 +74,7 @@ def select_greedily(context: Context) -> Ranked:
         chosen = Chosen.concat(parts)
         if config.cost is not None:
             chosen = _or_single_best(pool, work, graph, config, origin, chosen, certificate)
-        certificate.notes[:0] = found.notes
+        certificate.notes[:0] = [*found.notes, *unknown_labels(parameters, graph.labels)]
         if found.norm is not None:
             certificate.norm = found.norm.to_dict()
         if found.balance is not None:

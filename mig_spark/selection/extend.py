@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import Config, IncrementalConfig, SelectConfig
-from mig_spark.contracts import ANNOTATED, POOL, SELECTION, SELECTION_CHANGES
-from mig_spark.lakehouse.runtime import collect_arrow, computed_once
+from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SELECTION, SELECTION_CHANGES
+from mig_spark.lakehouse.runtime import collect_arrow, computed_once, from_rows
 from mig_spark.lakehouse.sql import literal
 from mig_spark.lakehouse.tables import Store
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DELETED, CHANGED, NOT_ANNOTATED = "deleted", "changed", "no longer annotated"
+REFUSED, LISTED, UNLABELLED = "rejected", "excluded or given by now", "without a label"
 OUTDONE, NEW = "outdone by others", "new"
 
 
@@ -51,15 +52,18 @@ class Former:
     dead: tuple[str, ...] = ()
 
 
-def former_selection(store: Store, config: Config, last: Published | None) -> Former | None:
+def former_selection(
+    store: Store, config: Config, last: Published | None, barred: DataFrame | None = None
+) -> Former | None:
     """The selection that an incremental run starts from, and which of its rows stay; None where there is none.
 
-    With `incremental.select: extend` a row stays if the pool still has it with the content that was selected, and, for
-    a strategy that reads the label graph, with a label. With `refresh` no row has to stay.
+    With `incremental.select: extend` a row stays if the pool still has it with the content that was selected, it is not
+    `barred`, and, for a strategy that reads the label graph, it has a label. With `refresh` no row has to stay.
 
     Args:
         config: the run's config.
         last: the selection that was published last; None where the run is not incremental.
+        barred: rows that may not be selected (`id`, each once); None: all may.
     """
     from pyspark.sql import functions as sf
 
@@ -71,11 +75,33 @@ def former_selection(store: Store, config: Config, last: Published | None) -> Fo
         there = there.where(sf.size("labels") > 0)
     now = there.select("id", *content_now())
     compared = before.join(now, "id", "left").select("rank", "id", is_as_selected().alias("same"))
+    if barred is not None:
+        compared = compared.join(_marked(barred), "id", "left").withColumn("same", sf.expr("same and _barred is null"))
     rows = collect_arrow(compared.orderBy("rank")).to_pylist()
     ids = [r["id"] for r in rows]
     if config.incremental.select == "refresh":
         return Former(last.version, ids, [], last.dead)
     return Former(last.version, ids, [r["id"] for r in rows if r["same"]], last.dead)
+
+
+def _refused(store: Store) -> DataFrame:
+    """Ids that the stages `ingest` and `select` have rejected, marked; one that the pool has may be another record's
+    than the pool's."""
+    from pyspark.sql import functions as sf
+
+    if not store.exists(REJECTED):
+        return from_rows(store.spark, [], "id string, _refused boolean")
+    rows = store.read(REJECTED).where("id is not null")
+    # a row of the pool that `ingest` names too is the one of its copies that was kept
+    kept = store.read(POOL).selectExpr("id", "'ingest' as stage")
+    rows = rows.where("stage in ('ingest', 'select')").join(kept, ["id", "stage"], "left_anti")
+    return rows.select("id", sf.lit(True).alias("_refused")).distinct()
+
+
+def _marked(barred: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as sf
+
+    return barred.select(sf.col("id").cast("string").alias("id"), sf.lit(True).alias("_barred"))
 
 
 def content_now() -> tuple[Column, Column]:
@@ -117,9 +143,17 @@ def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int, *, un
     return select.model_copy(update={"budget": max(budget, kept)})
 
 
-def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
+def tell_changes(
+    store: Store, former: Former, run_id: str, *, by_labels: bool, barred: DataFrame | None = None
+) -> dict[str, Any]:
     """Write the rows that entered or left the selection to SELECTION_CHANGES, in place of what runs that died have
     written there.
+
+    Args:
+        former: the selection before.
+        run_id: the run.
+        by_labels: whether the strategy goes by labels, and takes no row without one.
+        barred: as `former_selection` takes it.
 
     Returns:
         Numbers of rows: `before` in the former selection, `kept`, `entered`, `left`, `left_because` by reason; and
@@ -131,13 +165,17 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
     before = store.read(SELECTION, version=former.version).select(*names)
     after = store.read(SELECTION).select("id", sf.col("rank").alias("rank_after"), sf.lit(True).alias("_in"))
     pool = store.read(POOL).select("id", *content_now())
-    annotated = store.read(ANNOTATED).select("id", sf.lit(True).alias("_annotated"))
+    annotated = store.read(ANNOTATED).select("id", sf.size("labels").alias("_labels"))
+    refused = _refused(store)
     reason = (
         sf.when(sf.col("rank_before").isNull(), NEW)
-        .when(sf.col("_content_now").isNull(), DELETED)
+        .when(sf.col("_content_now").isNull(), sf.when(sf.col("_refused").isNull(), DELETED).otherwise(REFUSED))
         .when(~is_as_selected(), CHANGED)
         # screening leaves it out by now, or it has no labels or score
-        .otherwise(sf.when(sf.col("_annotated").isNull(), NOT_ANNOTATED).otherwise(OUTDONE))
+        .when(sf.col("_labels").isNull(), NOT_ANNOTATED)
+        .when(sf.col("_barred").isNotNull(), LISTED)
+        .when(sf.lit(by_labels) & (sf.col("_labels") == 0), UNLABELLED)
+        .otherwise(sf.when(sf.col("_refused").isNull(), OUTDONE).otherwise(REFUSED))
     )
     both = before.withColumnRenamed("rank", "rank_before").join(after, "id", "full").join(pool, "id", "left")
     stays = sf.col("rank_before").isNotNull() & sf.col("rank_after").isNotNull()
@@ -145,7 +183,8 @@ def tell_changes(store: Store, former: Former, run_id: str) -> dict[str, Any]:
     changes = sf.when(stays, sf.when(~is_as_selected(), sf.array(sf.lit("left"), sf.lit("entered")))).otherwise(
         sf.array(sf.when(sf.col("rank_before").isNull(), "entered").otherwise("left"))
     )
-    moved = both.join(annotated, "id", "left").select(
+    listed = _marked(pool.limit(0) if barred is None else barred)
+    moved = both.join(annotated, "id", "left").join(listed, "id", "left").join(refused, "id", "left").select(
         sf.lit(run_id).alias("run_id"), "id", sf.explode(changes).alias("change"), reason.alias("reason"),
         "rank_before", "rank_after",
     )  # fmt: skip

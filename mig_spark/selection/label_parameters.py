@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.config import LABEL_PARAMETERS, PHI_KEYS, Config, SelectConfig, check_label_parameters
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 #: What `select.label_parameters` says for the columns weight, a, b, alpha of the run's own table LABELS.
 OWN_TABLE = "labels"
 _OPTION = "select.label_parameters"
+_SHOWN = 5
 
 
 def located(store: Store, config: Config) -> SelectConfig:
@@ -49,6 +51,22 @@ def read_parameters(config: SelectConfig, spark: SparkSession | None) -> dict[st
     columns: dict[str, Kind] = {"label": "text", **dict.fromkeys(LABEL_PARAMETERS, "number")}
     rows = read_list(where, columns, _OPTION, spark=spark, any_of=LABEL_PARAMETERS).to_pylist()
     return _told(_checked(rows, where), config)
+
+
+def unknown_labels(parameters: Mapping[str, Any] | None, labels: Sequence[str]) -> list[str]:
+    """What is to be told where parameters are of labels that no row carries, in a sentence; empty where none are.
+
+    Args:
+        parameters: by label, as `read_parameters` gives them.
+        labels: those of the label graph.
+    """
+    unknown = sorted(set(parameters or ()).difference(labels))
+    if not unknown:
+        return []
+    shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+    said = f"{_OPTION}: no row carries {len(unknown):,} of the {len(parameters or ()):,} labels ({shown})"
+    logger.warning("%s", said)
+    return [said]
 
 
 def _told(found: dict[str, dict[str, float]], config: SelectConfig) -> dict[str, dict[str, float]]:

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.vectors import row_vectors
@@ -20,7 +21,7 @@ from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.lists import read_id_frame
 from mig_spark.lakehouse.runtime import at_once
 from mig_spark.lakehouse.spark_failures import failure_line
-from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.storage import Files, escape_glob
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.extend import Former, Published, former_selection, grown, tell_changes
@@ -65,7 +66,8 @@ def select_pool(
     from pyspark.sql import functions as sf
 
     annotated = annotated_rows(store, config)
-    former = former_selection(store, config, last)
+    barred = None if last is None else barred_rows(store, config)
+    former = former_selection(store, config, last, barred)
     saved = _Checkpoint(store, config, key, former)
     begun = saved.load() if resume else []
     taken = _Taken(config, former, resumed=len(begun))
@@ -98,10 +100,12 @@ def select_pool(
     if config.screen.max_per_group is not None:
         certificate["max_per_group"] = config.screen.max_per_group
     if former is not None:
-        counts["moved"] = tell_changes(store, former, run_id)
+        counts["moved"] = tell_changes(
+            store, former, run_id, by_labels=config.select.strategy.reads_graph, barred=barred
+        )
         if former.kept:
             certificate["kept"] = len(former.kept)
-        certificate["notes"] = [*certificate.get("notes", ()), *_extended(former)]
+        certificate["notes"] = [*certificate.get("notes", ()), *_extended(former, len(selection))]
     return counts, certificate
 
 
@@ -158,6 +162,18 @@ def listed_ids(store: Store, config: Config) -> dict[str, DataFrame]:
     return ids
 
 
+def barred_rows(store: Store, config: Config) -> DataFrame | None:
+    """The rows that `select.exclude` and `select.given` take out of the choice (`id`, each once); None where neither is
+    set.
+
+    Raises:
+        InputError: as `listed_ids`.
+    """
+    lists = [ids.selectExpr("cast(id as string) as id") for name, ids in listed_ids(store, config).items()
+             if name != "include"]  # fmt: skip
+    return reduce(lambda a, b: a.union(b), lists).distinct() if lists else None
+
+
 def _standing_for(store: Store, listed: DataFrame) -> DataFrame:
     """Ids, with the row that stands for a copy in place of the copy: the annotated row of the same content."""
     from pyspark.sql import functions as sf
@@ -186,9 +202,11 @@ def _write_rejected(store: Store, config: Config, annotated: DataFrame, counted:
     store.write(REJECTED, told.withColumn("run_id", sf.lit(run_id)), replace_where=mine)
 
 
-def _extended(former: Former) -> list[str]:
+def _extended(former: Former, selected: int) -> list[str]:
     if not former.kept:
         return []
+    if len(former.kept) == selected:
+        return [f"all {selected:,} rows stay from the selection before; none was chosen anew"]
     return [f"the first {len(former.kept):,} rows stay from the selection before; the others were chosen after them"]
 
 
@@ -327,7 +345,7 @@ class _Checkpoint:
             logger.debug("no round was saved: the selection starts at the beginning")
             return []
         try:
-            rows = self._spark.read.json(self.path, schema="rank int, id string").orderBy("rank").collect()
+            rows = self._spark.read.json(escape_glob(self.path), schema="rank int, id string").orderBy("rank").collect()
         except PySparkException as e:
             logger.warning("%s cannot be read (%s): the selection starts at the beginning", self.path, failure_line(e))
             return []

@@ -35,6 +35,7 @@ from mig_spark.curation.replay import describe_replay, replay_run
 from mig_spark.curation.retention import warn_of_short_retention
 from mig_spark.curation.stages import STAGES
 from mig_spark.errors import GateError, InputError, LeaseError, ReplayError
+from mig_spark.explain import describe, explain_pool, explain_rows
 from mig_spark.ingest.again import PoolAgain
 from mig_spark.lakehouse.delta_log import newest_commits
 from mig_spark.lakehouse.files import read_bytes
@@ -43,6 +44,7 @@ from mig_spark.lakehouse.sql import days_kept, history, table_properties
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store, Writer
 from mig_spark.masking import MASK
+from mig_spark.verify import verify_run
 
 LABELS_USED = [f"label {k}" for k in range(8)]
 
@@ -217,6 +219,77 @@ def test_a_selection_is_extended_and_refreshed(spark, tmp_path):
 
 
 @pytest.mark.long
+def test_what_a_selection_kept_is_told_by_how_it_was_made(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    config = make_config(tmp_path, mode="incremental", incremental={"select": "refresh"})
+    run_pipeline(spark, config, STAGES_RUN)
+    write(tmp_path / "in", "b.jsonl", [record("worse", [1], 0.01)])
+    done = run_pipeline(spark, config, STAGES_RUN)
+    store = Store(spark, config.output)
+    assert done["counts"]["select"]["moved"]["kept"] == 10, "the same rows, all chosen anew"
+    first = chosen(store)[0]
+    [taken, passed] = explain_rows(spark, config, [first, "worse"])
+    assert "kept" not in describe([taken])
+    assert passed.score_needed is not None
+    whole = build_config({**config.to_dict(), "mode": "full", "output": {"path": str(tmp_path / "whole")}})
+    run_pipeline(spark, whole, STAGES_RUN)
+    plain = {r["id"]: r["score_needed"] for r in explain_pool(spark, whole).collect()}
+    assert {r["id"]: r["score_needed"] for r in explain_pool(spark, config).collect()} == plain
+    assert verify_run(spark, config, None, tolerance=1e-9).certified
+
+    # and what was extended is refused whatever the config says of the next run
+    grown = config.model_copy(update={"incremental": config.incremental.model_copy(update={"select": "extend"})})
+    write(tmp_path / "in", "c.jsonl", some_records(30, 5))
+    run_pipeline(spark, grown, STAGES_RUN)
+    for one in (grown, config):
+        with pytest.raises(InputError, match="was extended"):
+            verify_run(spark, one, None, tolerance=1e-9)
+
+
+@pytest.mark.long
+def test_why_rows_leave_an_extended_selection(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    config = make_config(tmp_path, mode="incremental")
+    run_pipeline(spark, config, STAGES_RUN)
+    store = Store(spark, config.output)
+    before = chosen(store)
+    (tmp_path / "bad.txt").write_text(before[0] + "\n")
+    changed = {before[1]: {"score": -1}, before[2]: {"labels": []}, before[3]: None}
+    rows = [{**r, **changed.get(r["id"], {})} for r in some_records(0, 20) if changed.get(r["id"], {}) is not None]
+    write(tmp_path / "in", "a.jsonl", rows)
+    select = config.select.model_copy(update={"exclude": str(tmp_path / "bad.txt")})
+    without = config.model_copy(update={"select": select})
+    run_pipeline(spark, without, STAGES_RUN, run_id="without")
+    now = chosen(store)
+    assert now[:6] == before[4:]
+    assert len(now) == 10
+    assert not set(before[:4]) & set(now)
+    told = {r["id"]: r["reason"] for r in store.read(SELECTION_CHANGES).where("change = 'left'").collect()}
+    reasons = ("excluded or given by now", "rejected", "without a label", "deleted")
+    assert told == dict(zip(before[:4], reasons, strict=True))
+    assert replay_run(spark, without, "without").same
+
+
+@pytest.mark.long
+def test_a_list_in_a_table_of_a_catalog_is_the_same_until_it_changes(spark, tmp_path):
+    write(tmp_path / "in", "a.jsonl", some_records(0, 20))
+    spark.sql("CREATE DATABASE mig_lists")
+    spark.createDataFrame([("r001",)], "id string").write.format("delta").saveAsTable("mig_lists.bad")
+    config = make_config(
+        tmp_path, mode="incremental", incremental={"select": "extend", "add": 3},
+        select={"budget": 6, "upper_bound": False, "exclude": "mig_lists.bad"},
+    )  # fmt: skip
+    run_pipeline(spark, config, STAGES_RUN)
+    assert "select" in run_pipeline(spark, config, STAGES_RUN)["skipped"]
+    run_pipeline(spark, config, STAGES_RUN, fresh=True)
+    store = Store(spark, config.output)
+    assert len(chosen(store)) == 6, "nothing has changed, so no row is added"
+    spark.sql("INSERT INTO mig_lists.bad VALUES ('r002')")
+    run_pipeline(spark, config, STAGES_RUN)
+    assert len(chosen(store)) == 9 - len({"r002"} & set(chosen(store)))
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["source", "pool"])
 def test_a_version_number_is_not_taken_for_the_version_of_a_table_made_anew(spark, tmp_path, what):
     source, config = tmp_path / "in", make_config(tmp_path)
@@ -303,11 +376,14 @@ def test_a_gate_that_fails_leaves_the_published_selection_and_the_evidence(spark
     assert failed.value.exit_code == 3
     assert failed.value.run_id == "drifts"
     assert (chosen(store), store.version(SELECTION)) == (published, version)
+    # the tables hold another pool by now, and the selection is checked by the one that it was made from
+    assert verify_run(spark, config, None, tolerance=1e-9).certified
     run = store.read(RUNS).where("run_id = 'drifts'").collect()[0]
     assert run["status"] == "failed"
     counts = json.loads(run["counts"])
     assert counts["ingest"]["read"] == 18
     assert not {"select", "report"} & set(counts), "of the run before"
+    assert set(json.loads(run["seconds"])) == {"ingest", "annotate", "graph"}
     assert json.loads(run["certificate"]) == {}
     head, *lines = describe_runs(past_runs(store)).split("\n")
     drifted = next(line for line in lines if line.startswith("drifts"))

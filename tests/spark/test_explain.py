@@ -34,7 +34,7 @@ from oracles.endpoint_server import Say, endpoint
 def files(tmp_path):
     lines = [json.dumps(record(r)) for r in make_rows()] + ["{broken"]
     lines.append(json.dumps({**record(make_rows()[0]), "_id": "silent", "dialogs": []}))
-    lines.append(json.dumps({**record(make_rows()[5]), "_id": "zz-copy"}))
+    lines += 2 * [json.dumps({**record(make_rows()[5]), "_id": "zz-copy"})]  # the second one is rejected
     (tmp_path / "pool.jsonl").write_text("\n".join(lines))
     edges = [{"src": LABEL_NAMES[i], "dst": LABEL_NAMES[j], "weight": w} for i, j, w in EDGES]
     (tmp_path / "edges.jsonl").write_text("\n".join(map(json.dumps, edges)))

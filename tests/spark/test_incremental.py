@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
@@ -10,7 +11,8 @@ import pytest
 
 from mig_spark import build_config
 from mig_spark.contracts import ANNOTATED, POOL, RECORDS, REJECTED, SELECTION
-from mig_spark.ingest.incremental import ingest_changes
+from mig_spark.errors import InputError
+from mig_spark.ingest.incremental import _last_state, ingest_changes
 from mig_spark.ingest.pool import ingest_pool
 from mig_spark.lakehouse.sql import table_properties
 from mig_spark.lakehouse.tables import Store
@@ -217,6 +219,140 @@ def test_a_run_that_died_between_records_and_pool_is_made_good(spark, tmp_path, 
             ingest_changes(Store(spark, changes.output), changes, "dies")
     store, _ = step(spark, tmp_path, source)
     assert store.read(POOL).count() == 3
+
+
+@pytest.mark.long
+def test_names_with_percent_signs_are_names(spark, tmp_path):
+    """Spark writes the value `lab/alpaca` as the folder `source=lab%2Falpaca`."""
+    source, shape = tmp_path / "in", "id string, prompt string, response string, source string"
+
+    def parquet(*rows):
+        df = spark.createDataFrame(rows, shape).coalesce(1)
+        df.write.mode("overwrite").option("partitionOverwriteMode", "dynamic").partitionBy("source").parquet(
+            str(source)
+        )
+
+    parquet(*(tuple(row(k, k, source=at).values()) for k, at in (("1", "a/b"), ("2", "a/b"), ("3", "c:d"))))
+    assert {p.name for p in source.iterdir() if p.is_dir()} == {"source=a%2Fb", "source=c%3Ad"}
+    write(source / "more%20of it.jsonl", [row("4", "four"), row("5", "five")])
+    _, changes = step(spark, tmp_path, source)
+    parquet(tuple(row("1", "one anew", source="a/b").values()))
+    shutil.rmtree(source / "source=c%3Ad")
+    write(source / "more%20of it.jsonl", [row("4", "four anew")])
+    store, changes = step(spark, tmp_path, source)
+    assert changes["how"] == "2 files new or changed, 2 gone"
+    assert {r["id"] for r in store.read(POOL).collect()} == {"1", "4"}
+    config = configs(tmp_path, source)[0]
+    listed = [f for entry in ingest_changes(store, config, "again")["inputs"] for f in entry["files"]]
+    assert all(f["records"] == 1 for f in listed), "what is known of each file is on record"
+
+
+@pytest.mark.long
+def test_a_part_of_the_files_is_read_by_the_columns_of_all(spark, tmp_path):
+    """The folders 001 and 002 alone would be numbers, and the columns of one file alone another order."""
+    source = tmp_path / "in"
+
+    def parquet(shard, names, *rows):
+        df = spark.createDataFrame([[r[name] for name in names] for r in rows], names).coalesce(1)
+        df.write.mode("overwrite").parquet(str(source / f"shard={shard}"))
+
+    names = ["id", "prompt", "response"]
+    parquet("001", names, row("1", "one"))
+    parquet("002", names[::-1], row("2", "two"))
+    parquet("extra", names, row("3", "three"))
+    step(spark, tmp_path, source)
+    parquet("002", names[::-1], row("2", "two"), row("4", "four"))
+    store, changes = step(spark, tmp_path, source)
+    assert (changes["how"], changes["added"]) == ("1 files new or changed, 1 gone", 2)
+    raw = {r["id"]: r["raw"] for r in store.read(POOL).collect()}
+    assert json.loads(raw["4"])["shard"] == "002"
+
+
+@pytest.mark.long
+def test_a_file_that_is_put_back_after_a_run_that_died_is_read_again(spark, tmp_path, monkeypatch):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one")])
+    write(source / "b.jsonl", [row("2", "two")])
+    step(spark, tmp_path, source)
+    changes, _ = configs(tmp_path, source)
+    (source / "b.jsonl").rename(tmp_path / "b.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr("mig_spark.ingest.incremental._merge_pool", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest_changes(Store(spark, changes.output), changes, "dies")
+    (tmp_path / "b.jsonl").rename(source / "b.jsonl")  # with the size and the time that it had
+    write(source / "c.jsonl", [row("3", "three")])
+    store, _ = step(spark, tmp_path, source)
+    assert store.read(POOL).count() == 3
+
+
+@pytest.mark.long
+def test_a_damaged_file_that_is_restored_is_read_again(spark, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one")])
+    (source / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(row("2", "two")).encode()))
+    step(spark, tmp_path, source)
+    changes, _ = configs(tmp_path, source)
+    shutil.copy2(source / "b.jsonl.gz", tmp_path / "kept")
+    (source / "b.jsonl.gz").write_bytes((tmp_path / "kept").read_bytes()[:-12])
+    with pytest.raises(InputError, match="restore or remove"):
+        ingest_changes(Store(spark, changes.output), changes, "damaged")
+    shutil.copy2(tmp_path / "kept", source / "b.jsonl.gz")
+    write(source / "c.jsonl", [row("3", "three")])
+    step(spark, tmp_path, source)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("feed", [True, False], ids=["change data feed", "versions compared"])
+def test_rows_that_a_table_writes_otherwise_by_now_are_not_lost_sight_of(spark, tmp_path, feed):
+    """Where the columns have another order, the text of a row that is deleted is not the one that was read."""
+    source = str(tmp_path / "in")
+    rows = [(k, f"ask {k}", f"answer {k}") for k in "1234"]
+    df = spark.createDataFrame(rows, "id string, prompt string, response string")
+    df.write.format("delta").option("delta.enableChangeDataFeed", str(feed).lower()).save(source)
+    step(spark, tmp_path, source)
+    spark.sql(f"ALTER TABLE delta.`{source}` ALTER COLUMN response FIRST")
+    spark.sql(f"DELETE FROM delta.`{source}` WHERE id = '3'")
+    store, changes = step(spark, tmp_path, source)
+    assert {r["id"] for r in store.read(POOL).collect()} == {"1", "2", "4"}
+    if feed:
+        assert changes["how"] == (
+            f"everything: rows that are gone from {source} are not among the records as they were read then"
+        )
+
+
+@pytest.mark.long
+def test_what_changes_no_row_is_on_record_too(spark, tmp_path, caplog):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "a.jsonl", [row("1", "one")])
+    step(spark, tmp_path, source)
+    # rejected records alone: the pool has no commit of this
+    write(source / "b.jsonl", ["{broken"])
+    store, changes = step(spark, tmp_path, source)
+    assert changes["added"] == 1
+    before = store.version(POOL)
+    step(spark, tmp_path, source)
+    assert store.version(POOL) == before
+    write(source / "c.jsonl", [row("2", "two")])
+    with caplog.at_level("INFO"):
+        step(spark, tmp_path, source)
+    assert "made anew" not in caplog.text
+    # a commit that changes no row of a table: the next comparison begins there
+    table = str(tmp_path / "table")
+    spark.createDataFrame([("1", "ask", "answer")], "id string, prompt string, response string").write.format(
+        "delta"
+    ).save(table)
+    other = tmp_path / "of the table"
+    step(spark, other, table)
+    spark.sql(f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ('a.b' = 'c')")
+    store, _ = step(spark, other, table)
+    state = _last_state(store)
+    assert state is not None
+    assert list(state.tables.values()) == [1]
+    step(spark, other, table)
 
 
 #: What an older selection says of a row, and whether it stays: of a table by this version both hashes are there; the

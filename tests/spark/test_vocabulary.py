@@ -26,6 +26,7 @@ from mig_spark.contracts import (
 from mig_spark.errors import ConfigError, InputError, LeaseError
 from mig_spark.kernels.annotation.group_names import is_group
 from mig_spark.kernels.labels.vocabulary import tag_map
+from mig_spark.labels import vocabulary
 from mig_spark.labels.induce import induce_vocabulary
 from mig_spark.labels.tag_map import read_vocabulary, vocabulary_version
 from mig_spark.labels.vocabulary import associated_pairs, build_vocabulary
@@ -207,6 +208,28 @@ def test_from_raw_tags_to_labels_and_back_from_an_edit(spark: SparkSession, tmp_
 
 
 @pytest.mark.long
+def test_an_edit_while_the_vocabulary_is_made_is_taken(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path)
+    store = Store(spark, config.output)
+    write_tagged(store, [["Python", "SQL"], ["Python", "SQL"], ["SQL"]])
+    annotate_pool(store, config, "run-1")
+    build_vocabulary(store, config, "run-1")
+    made, edits = vocabulary._make_entries, []
+
+    def edited_meanwhile(*args: Any) -> Any:
+        found = made(*args)
+        if not edits:
+            edits.append(1)
+            spark.sql(f"UPDATE {store.sql_name(VOCABULARY)} SET status = 'dropped' WHERE label = 'Python'")
+        return found
+
+    monkeypatch.setattr(vocabulary, "_make_entries", edited_meanwhile)
+    assert build_vocabulary(store, config, "run-2")["edited"] == 1
+    assert labels_of(store) == {"row-0": ["SQL"], "row-1": ["SQL"], "row-2": ["SQL"]}
+
+
 def test_labels_that_always_occur_together(spark: SparkSession, tmp_path: Path) -> None:
     rows = [["a", "b", "c"]] * 9 + [["a", "b"], ["b"], ["c", "d"], ["d", "e"], ["d", "e", "f"], ["f"]]
     df = spark.createDataFrame([(r,) for r in rows], "labels array<string>")

@@ -167,6 +167,7 @@ def test_records_without_usable_messages(record: dict[str, Any], reason: str) ->
         ({"labels": ["a"], "score": math.nan}, rejects.SCORE_NOT_FINITE),
         ({"labels": ["a"], "score": "NaN"}, rejects.SCORE_NOT_FINITE),
         ({"labels": ["a"], "score": 10**400}, rejects.SCORE_NOT_FINITE),
+        ({"labels": ["a"], "score": 1.1e100}, rejects.SCORE_TOO_LARGE),
         ({"labels": ["a"], "score": "5"}, rejects.SCORE_NOT_NUMBER),
         ({"labels": ["a"], "score": True}, rejects.SCORE_NOT_NUMBER),
         ({"annotation": {"instag": {"content": "a"}}}, rejects.LABELS_NOT_STRINGS),
@@ -177,8 +178,8 @@ def test_records_without_usable_messages(record: dict[str, Any], reason: str) ->
         ({"annotation": {"deita": {"quality_scores": 1, "complexity_scores": [1]}}}, rejects.SCORE_NOT_NUMBER),
         ({"annotation": {"deita": {"quality_scores": [-1], "complexity_scores": [1]}}}, rejects.SCORE_NEGATIVE),
         (
-            {"annotation": {"deita": {"quality_scores": [1e300], "complexity_scores": [1e300]}}},
-            rejects.SCORE_NOT_FINITE,
+            {"annotation": {"deita": {"quality_scores": [1e60], "complexity_scores": [1e60]}}},
+            rejects.SCORE_TOO_LARGE,
         ),
     ],
 )
@@ -294,6 +295,20 @@ def test_plain_annotated_rows_and_columns_of_other_names() -> None:
     assert row({**base, "labels": ["x"], "score": 2}).given == Given(["x"], score=2.0)
     assert row({**base, "labels": []}).given == Given([])
     assert row({**base, "labels": ["x"], "quality": 2, "complexity": 3}).given == Given(["x"], 2.0, 3.0, 6.0)
+    # labels of another kind stand in the way of a row, unless the config says that the key is none of labels
+    assert "pool.columns: {labels: ''}" in rejection({**base, "labels": [0]}).detail
+    assert row({**base, "labels": [0]}, names=column_names({"labels": ""})).given is None
+    assert row({**base, "labels": ["a"], "score": 1e100}).given == Given(["a"], score=1e100)
+    for source, name in (
+        (7, "7"),
+        (0.5, "0.5"),
+        (True, "true"),
+        (10**400, None),
+        (" ", None),
+        (math.inf, None),
+        ({"a": 1}, None),
+    ):
+        assert row({**base, "source": source}).source == name
     names = column_names({"labels": "tags", "score": "stars", "prompt": "q1", "response": "a1", "id": "key"})
     got = row({"q1": "q", "a1": "a", "tags": ["t"], "stars": 1.5, "key": 12, "id": "no"}, names=names)
     assert (got.id, got.given, got.messages) == ("12", Given(["t"], score=1.5), [("user", "q"), ("assistant", "a")])

@@ -24,6 +24,12 @@ def example() -> str:
     return example_yaml()
 
 
+def test_rows_to_add_are_of_a_selection_that_is_extended():
+    plain = {"pool": {"path": "x"}, "output": {"path": "y"}}
+    with pytest.raises(ConfigError, match="add has no effect with select: refresh"):
+        build_config({**plain, "incremental": {"select": "refresh", "add": 5}})
+
+
 def test_the_example_is_a_config_of_the_defaults():
     plain = yaml.safe_load(example())
     config = build_config(plain)

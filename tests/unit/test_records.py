@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from mig_spark.contracts import STAGED
 from mig_spark.kernels.ingest import rejects
 from mig_spark.kernels.ingest.arrays import Element, Fault, iter_array, text_pieces
-from mig_spark.kernels.ingest.records import Limits, Line, Piece, iter_file, iter_piece, plain_path, source_name
+from mig_spark.kernels.ingest.records import (
+    Limits,
+    Line,
+    Piece,
+    iter_file,
+    iter_piece,
+    path_of,
+    plain_path,
+    source_name,
+)
 from mig_spark.kernels.ingest.staged import SCHEMA
 from mig_spark.udfs import parse_files, parse_pieces, parse_records
 
@@ -165,9 +174,11 @@ def test_source_names(path: str, name: str) -> None:
 
 
 def test_paths_are_shown_as_people_write_them() -> None:
-    assert plain_path("file:///a%20b/%23%25.jsonl") == "/a b/#%.jsonl"
-    assert plain_path("file:/a") == "/a"
-    assert plain_path("s3://bucket/k%20x") == "s3://bucket/k x"
+    assert path_of("file:///a%20b/%23%25.jsonl") == "/a b/#%.jsonl"
+    assert path_of("file:/a") == plain_path("file:/a") == "/a"
+    assert path_of("s3://bucket/k%20x") == "s3://bucket/k x"
+    # what was listed is no URI: a folder that Spark wrote for the value a/b
+    assert path_of("file:///pool/source=a%252Fb/x") == plain_path("file:/pool/source=a%2Fb/x") == "/pool/source=a%2Fb/x"
 
 
 def test_a_line_is_not_parsed_before_it_must_be() -> None:

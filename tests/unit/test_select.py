@@ -220,7 +220,12 @@ def test_rows_without_a_value_of_the_quota_column():
             assert select(pool, 60, edges=TRIPLES, quotas=quotas).ids == want
     first = [r.key for r, g in zip(rows, group, strict=True) if g == "g01"][:3]
     assert len(first) == 3
-    with pytest.raises(InputError, match="the 3 rows to take first"):
+    said = (
+        r"the 3 rows to take first \(select.include\) do not fit the quotas "
+        r"\('g01' would have 3 rows and may have 2\): raise the limits, or shorten the list, "
+        r"or set select.quotas.first_may_exceed: true$"
+    )
+    with pytest.raises(InputError, match=said):
         select(table, 60, quotas={**quotas, "each": {"max": 2}}, include=first)
     got = select(table, 60, quotas={**quotas, "each": {"max": 2}, "first_may_exceed": True}, include=first)
     assert got.ids[:3] == sorted(first)
@@ -239,7 +244,10 @@ def test_edges_and_label_parameters_from_files(tmp_path):
     want, _ = dense_greedy(rows, dense_propagation(30, EDGES), 20, weight=weight)
     for parameters in ("p.csv", "p.json"):
         got = select(pool, 20, edges=str(tmp_path / "e.jsonl"), label_parameters=str(tmp_path / parameters))
-        assert got.ids == want
+        assert (got.ids, got.notes) == (want, [])
+    (tmp_path / "p.json").write_text(json.dumps({name(3): {"weight": 5.0}, "no such": {"weight": 2.0}}))
+    got = select(pool, 20, edges=str(tmp_path / "e.jsonl"), label_parameters=str(tmp_path / "p.json"))
+    assert (got.ids, got.notes) == (want, ["select.label_parameters: no row carries 1 of the 2 labels ('no such')"])
     want, _ = dense_greedy(rows, dense_propagation(30, [e for e in EDGES if e[2] >= 0.91]), 20)
     assert select(pool, 20, edges=str(tmp_path / "e.jsonl"), threshold=0.91).ids == want
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -34,9 +35,11 @@ from mig_spark.kernels.ingest.turns import Turn
 DECODER = json.JSONDecoder(strict=False)
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 _BOM = "\ufeff"
-#: Changes when the same record gives other content hashes or ids, so that an incremental run reads everything anew.
-#: 2: what a trainer sees beyond role and content counts; preference, KTO and other forms are known.
-RULES = 2
+#: Changes when the same record gives another row, so that an incremental run reads everything anew.
+#: 2: what a trainer sees beyond role and content counts; preference, KTO and other forms are known. 3: a source may be
+#: a number, a score is at most `GREATEST_SCORE`.
+RULES = 3
+_GREATEST = sys.float_info.max
 #: A record with more labels than this is not a plausible annotated row.
 MAX_LABELS = 10_000
 
@@ -180,6 +183,9 @@ def _own_source(record: Mapping[str, Any], names: Names) -> str | None:
     value = record.get(names.source)
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         value = ", ".join(value)  # the published MIG pools write a list of one
+    # of a number that no double holds, which may be too long to be written down, the file's name is the better source
+    if isinstance(value, int | float) and abs(value) < _GREATEST:
+        return str(value).lower() if isinstance(value, bool) else str(value)
     if isinstance(value, str) and not encodable(value):
         raise BadRecord(NOT_UNICODE, f"{names.source} has a lone surrogate: {show(value)}")
     return value if isinstance(value, str) and value.strip() else None

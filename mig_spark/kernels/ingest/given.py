@@ -13,12 +13,17 @@ from mig_spark.kernels.ingest.rejects import (
     SCORE_NEGATIVE,
     SCORE_NOT_FINITE,
     SCORE_NOT_NUMBER,
+    SCORE_TOO_LARGE,
     TOO_MANY_LABELS,
     BadRecord,
     encodable,
     show,
 )
 
+#: The most that a score may be: sums and squares of larger ones would not be numbers any more.
+GREATEST_SCORE = 1e100
+#: What can be done where a key that is called as labels are holds something else.
+_OTHERWISE = "; where this key is something else, pool.columns: {labels: ''} passes over it"
 #: How Spark's and other tools' JSON writers spell numbers that JSON does not have.
 _NOT_FINITE = {"nan", "inf", "-inf", "infinity", "-infinity", "+infinity"}
 
@@ -106,22 +111,22 @@ def read_labels(value: Any, where: str, most: int) -> list[str]:
         BadRecord: anything else.
     """
     if not isinstance(value, list):
-        raise BadRecord(LABELS_NOT_STRINGS, f"{where} is {show(value)}, not a list of strings")
+        raise BadRecord(LABELS_NOT_STRINGS, f"{where} is {show(value)}, not a list of strings{_OTHERWISE}")
     if len(value) > most:
         raise BadRecord(TOO_MANY_LABELS, f"{where} has {len(value):,} labels; pool.max_labels allows {most:,}")
     for label in value:
         if not isinstance(label, str):
-            raise BadRecord(LABELS_NOT_STRINGS, f"{where} has {show(label)}, not a string")
+            raise BadRecord(LABELS_NOT_STRINGS, f"{where} has {show(label)}, not a string{_OTHERWISE}")
         if not encodable(label):
             raise BadRecord(NOT_UNICODE, f"{where} has a lone surrogate: {show(label)}")
     return value
 
 
 def read_score(value: Any, where: str) -> float:
-    """A finite number >= 0.
+    """A number from 0 to `GREATEST_SCORE`.
 
     Raises:
-        BadRecord: anything else; null counts as missing.
+        BadRecord: anything else, or above `GREATEST_SCORE`; null counts as missing.
     """
     if value is None:
         raise BadRecord(SCORE_MISSING, f"{where} is null")
@@ -137,6 +142,9 @@ def read_score(value: Any, where: str) -> float:
         raise BadRecord(SCORE_NOT_FINITE, f"{where} is {number}")
     if number < 0:
         raise BadRecord(SCORE_NEGATIVE, f"{where} is {number}")
+    if number > GREATEST_SCORE:
+        # it would swallow all others wherever scores are compared
+        raise BadRecord(SCORE_TOO_LARGE, f"{where} is {number}")
     return number + 0.0  # -0.0 and 0.0 are one score, so they must be one in the row's signature
 
 
@@ -157,14 +165,14 @@ def _turn_scores(deita: Mapping[str, Any]) -> tuple[float, float, float]:
         )
     n = len(qualities)
     score = sum(q * c for q, c in zip(qualities, complexities, strict=True)) / n
-    if not math.isfinite(score):
-        raise BadRecord(SCORE_NOT_FINITE, "quality x complexity is beyond the range of a double")
+    if score > GREATEST_SCORE:
+        raise BadRecord(SCORE_TOO_LARGE, f"the mean of quality x complexity is {score}")
     return sum(qualities) / n, sum(complexities) / n, score
 
 
 def _product(quality: float, complexity: float, where: str) -> float:
-    if not math.isfinite(quality * complexity):
-        raise BadRecord(SCORE_NOT_FINITE, f"no {where}, and quality x complexity is beyond the range of a double")
+    if quality * complexity > GREATEST_SCORE:
+        raise BadRecord(SCORE_TOO_LARGE, f"no {where}, and quality x complexity is {quality * complexity}")
     return quality * complexity
 
 

@@ -166,10 +166,15 @@ def digest(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
-def plain_path(uri: str) -> str:
-    """A file's path as people write it: `file:///a%20b` is `/a b`; other schemes keep theirs."""
-    path = unquote(uri)
+def plain_path(path: str) -> str:
+    """A path that was listed or given, as people write it: `file:/a b%2F` is `/a b%2F`; other schemes keep theirs."""
     return re.sub(r"^file:/+", "/", path)
+
+
+def path_of(uri: str) -> str:
+    """The path that a URI names, which is what Spark gives of the file that a row is from: `file:///a%20b` is `/a b`,
+    the `plain_path` of that file where it was listed."""
+    return plain_path(unquote(uri))
 
 
 def source_name(path: str) -> str:

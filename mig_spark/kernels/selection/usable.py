@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mig_spark.kernels.ingest.given import GREATEST_SCORE
+
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
-#: Greater scores are refused: sums and products of scores near the top of the float range overflow.
-GREATEST_SCORE = 1e100
 #: Costs outside are refused: gains count by unit of cost.
 COSTS = (1e-50, 1e50)
 
