@@ -40,7 +40,7 @@ from mig_spark.lakehouse.connect import see_that_stages_can_run
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.progress import progress
 from mig_spark.lakehouse.runs import Run, check_run_id, new_run_id
-from mig_spark.lakehouse.runtime import describe_job, kept_by
+from mig_spark.lakehouse.runtime import describe_job, kept_by, stopped_with_its_jobs
 from mig_spark.lakehouse.spark_failures import spark_failures
 from mig_spark.lakehouse.storage import Files
 from mig_spark.lakehouse.tables import Store
@@ -118,6 +118,7 @@ def run_pipeline(
         spark_failures("the run"),
         leased(store, config.lock) as lease,
         kept_by(spark, store.set_aside),
+        stopped_with_its_jobs(spark),
     ):
         if lease is not None:
             store.drop_left_behind()

@@ -23,7 +23,7 @@ from mig_spark.kernels.labels.phrases import Phrase, name_clusters
 from mig_spark.lakehouse.files import write_lines
 from mig_spark.lakehouse.leases import leased
 from mig_spark.lakehouse.model_workers import map_in_arrow
-from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, task_cpus
+from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, stopped_with_its_jobs, task_cpus
 from mig_spark.lakehouse.spark_failures import executor_failures
 from mig_spark.lakehouse.tables import Store
 from mig_spark.udfs import embed_rows, split_phrases
@@ -62,7 +62,7 @@ def induce_vocabulary(store: Store, config: Config, *, path: str | None = None) 
     """
     check_installed()
     model_folder(config.vocabulary.model)
-    with leased(store, config.lock):
+    with leased(store, config.lock), stopped_with_its_jobs(store.spark):
         return _induce(store, config, path)
 
 

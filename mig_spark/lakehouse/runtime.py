@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,8 @@ _PLAIN = {
 #: Functions that ask Spark something at a time.
 _ASKERS = 3
 
+#: Seconds for which the jobs of a run that is stopped by hand are cancelled.
+_CANCELLING = 2.0
 #: Seconds that those have to end whose answers nobody waits for any more.
 _PATIENCE = 30.0
 
@@ -295,6 +298,36 @@ def at_once(spark: SparkSession, *asked: Callable[[], Any]) -> list[Any]:
         raise
     finally:
         pool.shutdown(wait=False)
+
+
+@contextlib.contextmanager
+def stopped_with_its_jobs(spark: SparkSession) -> Iterator[None]:
+    """A `with` block whose Spark jobs are cancelled where Ctrl-C ends it, before what is around it ends. Spark goes on
+    with a job that nobody waits for: it asks endpoints, and commits what it writes.
+
+    They are cancelled from another thread, since this one's connection to the JVM waits for the job; and for
+    `_CANCELLING` seconds, since Spark may have been between two jobs.
+    """
+    classic, tag = has_spark_context(spark), f"mig-spark-{uuid.uuid4().hex}"
+    spark.sparkContext.addJobTag(tag) if classic else spark.addTag(tag)
+
+    def cancel() -> None:
+        deadline = time.monotonic() + _CANCELLING
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Exception):  # a server or JVM that is gone has stopped by itself
+                spark.sparkContext.cancelJobsWithTag(tag) if classic else spark.interruptTag(tag)
+            time.sleep(0.2)
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        cancelling = threading.Thread(target=cancel, name="cancelling", daemon=True)
+        cancelling.start()
+        cancelling.join(2 * _CANCELLING)
+        raise
+    finally:
+        with contextlib.suppress(Exception):  # as above
+            spark.sparkContext.removeJobTag(tag) if classic else spark.removeTag(tag)
 
 
 #: What the jobs of this process are for, as `describe_job` was told last.

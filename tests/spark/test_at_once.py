@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from mig_spark.errors import InputError
-from mig_spark.lakehouse.runtime import at_once, describe_job
+from mig_spark.lakehouse.runtime import at_once, describe_job, stopped_with_its_jobs
 
 
 def test_answers_come_in_the_order_of_the_questions(spark: SparkSession) -> None:
@@ -102,3 +106,42 @@ def test_one_who_stops_it_by_hand_does_not_wait_for_ever(spark: SparkSession, mo
         at_once(spark, stop, lambda: answered.append(go_on.wait(60)))
     assert not answered
     go_on.set()
+
+
+def test_the_jobs_of_a_run_that_is_stopped_end_with_it(spark: SparkSession, tmp_path: Path) -> None:
+    """Ctrl-C in the main thread, which waits for a job that would take two minutes."""
+    sign_of_life = tmp_path / "tasks"
+    sign_of_life.touch()
+
+    def slow(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for _ in range(240):
+                with sign_of_life.open("a") as file:
+                    file.write(".")
+                time.sleep(0.5)
+            yield batch
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def size() -> int:
+        return sign_of_life.stat().st_size
+
+    def send_when_it_runs() -> None:
+        while not size():
+            time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        threading.Thread(target=send_when_it_runs, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt), stopped_with_its_jobs(spark):
+            spark.range(2, numPartitions=2).mapInArrow(slow, "id long").count()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    deadline, seen = time.monotonic() + 60, -1
+    while seen != size() and time.monotonic() < deadline:  # Spark gives a Python worker two seconds to end by itself
+        seen = size()
+        time.sleep(3)
+    assert seen == size()
+    assert spark.range(3).count() == 3
