@@ -24,14 +24,15 @@ from mig_spark.config import Config
 from mig_spark.contracts import FINISHED, LABEL_EDGES, LABELS, Table
 from mig_spark.curation.stage import Stage
 from mig_spark.errors import InputError
-from mig_spark.ingest.sources import table_at_newest
+from mig_spark.ingest.sources import Part, table_at_newest, table_id
 from mig_spark.lakehouse.commits import Commit
 from mig_spark.lakehouse.delta_log import newest_commits
+from mig_spark.lakehouse.lists import stands_for
 from mig_spark.lakehouse.local_files import FileInfo
 from mig_spark.lakehouse.lookup import is_table, names_table
 from mig_spark.lakehouse.runtime import from_rows
 from mig_spark.lakehouse.spark_failures import spark_errors
-from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.storage import Files, absolute_path
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
 
@@ -283,9 +284,10 @@ def as_finished(row: Any) -> Finished:
 
 def _file_facts(spark: SparkSession, path: str) -> Any:
     """Name, size and time of modification of each file at a path, or of the log's files of a Delta table; of a table of
-    a catalog its newest version, or snapshot, and when it was made.
+    a catalog its newest version, or snapshot, and when it was made; of a table at a version that version and the
+    table's id.
 
-    What has neither, such as a view, has the present time instead, so it always counts as changed.
+    What has none of these, such as a view, has the present time instead, so it always counts as changed.
     """
     fs = Files(spark)
     found: list[FileInfo] = []
@@ -298,11 +300,26 @@ def _file_facts(spark: SparkSession, path: str) -> Any:
         part = table_at_newest(spark, path) if table else None
         if part is not None and part.version is not None:
             return [part.version, part.committed]
+        with contextlib.suppress(InputError, *spark_errors()):
+            if (pinned := _pinned_facts(spark, path)) is not None:
+                return pinned
         return dt.datetime.now(dt.timezone.utc).isoformat()
     log = f"{found[0].path}/_delta_log"
     inside = fs.children(log) if found[0].is_dir and fs.exists(log) else found
     flat = [f for entry in inside for f in (fs.children(entry.path) if entry.is_dir else [entry])]
     return [[f.name, f.size, f.modified] for f in flat]
+
+
+def _pinned_facts(spark: SparkSession, path: str) -> Any:
+    """What tells a table at a version, such as `/lists/used@v3`, from every other: rows of a version never change. None
+    where the name has no version, or there is no table of it."""
+    name, kind, version = stands_for(spark, path)
+    if version is None or kind is None:
+        return None
+    if kind == "file":
+        return _file_facts(spark, name)
+    part = Part("delta", absolute_path(spark, name)) if kind == "delta" else table_at_newest(spark, name)
+    return [version, table_id(spark, part)]
 
 
 def _versions(newest: Mapping[str, Commit]) -> dict[str, int]:

@@ -32,11 +32,11 @@ from mig_spark.errors import InputError
 from mig_spark.kernels.export.lines import ADDED_KEY
 from mig_spark.lakehouse.files import local_path, read_bytes
 from mig_spark.lakehouse.local_files import GLOB
-from mig_spark.lakehouse.lookup import what_is
+from mig_spark.lakehouse.lookup import What, what_is
 from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.spark_failures import root_cause, spark_errors
 from mig_spark.lakehouse.sql import quote
-from mig_spark.lakehouse.storage import Files, escape_glob
+from mig_spark.lakehouse.storage import Files, absolute_path, escape_glob
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -156,12 +156,10 @@ def open_table(spark: SparkSession, where: str) -> DataFrame | None:
         InputError: there is nothing of this name.
         PySparkException: it cannot be read as what it is.
     """
-    reader, kind = spark.read, what_is(spark, where)
-    if kind is None and (found := _AT_VERSION.fullmatch(where)):
-        where, reader = found[1], reader.option("versionAsOf", found[2])
-        kind = what_is(spark, where)
+    where, kind, version = stands_for(spark, where)
+    reader = spark.read if version is None else spark.read.option("versionAsOf", version)
     if kind == "delta":
-        return reader.format("delta").load(where)
+        return reader.format("delta").load(absolute_path(spark, where))
     if kind == "table":
         return reader.table(where)
     if kind is None:
@@ -170,9 +168,23 @@ def open_table(spark: SparkSession, where: str) -> DataFrame | None:
     return reader.parquet(_exactly(spark, where)) if parquet else None
 
 
+def stands_for(spark: SparkSession, where: str) -> tuple[str, What | None, int | None]:
+    """The name without a version, what there is of it, and the version; None: the newest.
+
+    Raises:
+        InputError, DependencyError: as `what_is`.
+    """
+    kind = what_is(spark, where)
+    if kind is None and (found := _AT_VERSION.fullmatch(where)):
+        return found[1], what_is(spark, found[1]), int(found[2])
+    return where, kind, None
+
+
 def _exactly(spark: SparkSession, where: str) -> str:
-    """The path for Spark's readers, which take every path for a pattern: a name that is there is meant as it is."""
-    return escape_glob(where) if GLOB.search(where) and Files(spark).exists(where) else where
+    """The path for Spark's readers. They take every path for a pattern, and a name that is there is meant as it is; and
+    they know neither `~` nor the folder that this process works in, by which the name was looked up."""
+    path = absolute_path(spark, where)
+    return escape_glob(path) if GLOB.search(path) and Files(spark).exists(where) else path
 
 
 def _form(where: str) -> str:

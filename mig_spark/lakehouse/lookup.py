@@ -14,6 +14,8 @@ from mig_spark.lakehouse.storage import Files
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: What there may be of a name.
+What = Literal["table", "delta", "file"]
 _TABLE_NAME = re.compile(r"^[^/\\:*?\[\]{}]+$")
 #: What Spark says of a catalog's class that it does not find, and Java of one that was built for another Spark.
 _CLASSES = re.compile(
@@ -66,7 +68,7 @@ def _see_that_classes_are_there(spark: SparkSession, name: str, error: Exception
     ) from None
 
 
-def what_is(spark: SparkSession, name: str) -> Literal["table", "delta", "file"] | None:
+def what_is(spark: SparkSession, name: str) -> What | None:
     """What there is of a name: a catalog's table, a Delta folder, another file or folder, or nothing.
 
     Raises:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mig_spark.curation.finished import named_file_facts
 from mig_spark.errors import InputError
 from mig_spark.lakehouse.lists import read_id_frame, read_list
 from mig_spark.verify import read_ranked_ids
@@ -118,3 +120,31 @@ def test_a_selection_with_what_was_added_is_a_list_of_its_ids(spark, tmp_path):
     (tmp_path / "none.jsonl").write_text('{"messages": []}\n')
     with pytest.raises(InputError, match="give the table `selection`"):
         read_id_frame(spark, str(tmp_path / "none.jsonl"), "select.given")
+
+
+def test_a_table_at_a_version_is_the_same_until_another_takes_its_place(spark, tmp_path):
+    where = tmp_path / "delta"
+    for mode in ("overwrite", "append"):
+        spark.createDataFrame([("a",)], "id string").write.format("delta").mode(mode).save(str(where))
+    names = [f"{where}@v0", f"{where}@v1"]
+    before = named_file_facts(spark, names)
+    assert before[names[0]] != before[names[1]]
+    spark.createDataFrame([("b",)], "id string").write.format("delta").mode("append").save(str(where))
+    assert named_file_facts(spark, names) == before
+    shutil.rmtree(where)
+    spark.createDataFrame([("c",)], "id string").write.format("delta").save(str(where))
+    assert named_file_facts(spark, names[:1]) != {names[0]: before[names[0]]}
+
+
+def test_a_list_is_read_where_it_is_looked_up(spark, tmp_path, monkeypatch):
+    """Spark's JVM keeps the folder of its start, and knows no `~`."""
+    here = tmp_path / "a [1]"
+    here.mkdir()
+    (here / "ids.txt").write_text("a\n")
+    spark.createDataFrame([("b",)], "id string").write.format("delta").save(str(here / "delta"))
+    pq.write_table(pa.table({"id": ["c"]}), here / "ids.parquet")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    for folder in ("", "~/"):
+        for name, found in (("ids.txt", "a"), ("delta", "b"), ("delta@v0", "b"), ("ids.parquet", "c")):
+            assert [row["id"] for row in read_id_frame(spark, folder + name, "option").collect()] == [found], name
