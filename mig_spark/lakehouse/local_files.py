@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from mig_spark.errors import InputError
 
 #: Characters that make a path a pattern.
 GLOB = re.compile(r"([\[\]{}*?\\])")
 
 #: Name of a file that is being written: a dot, the file's own name, the process id, and this.
-PART = re.compile(r"^\..+\.\d+\.part(\.crc)?$")
+_PART = re.compile(r"\..+\.(\d+)\.part(\.crc)?")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,13 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
 def part_name(name: str) -> str:
     """The name of a file while it is being written."""
     return f".{name}.{os.getpid()}.part"
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether it is the name of a file or folder that was being written, by no other process of this machine that still
+    runs: such a one may not have ended with it, an export for example, which takes no lease."""
+    found = _PART.fullmatch(name)
+    return found is not None and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1])))
 
 
 @contextlib.contextmanager

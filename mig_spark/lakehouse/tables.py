@@ -17,7 +17,7 @@ from mig_spark.errors import ContractError, InputError
 from mig_spark.lakehouse.commits import Commit, Writer, said_in
 from mig_spark.lakehouse.contract_checks import check_contract, later_columns, relaxed_columns, with_later_columns
 from mig_spark.lakehouse.delta_log import has_commits, newest_commits
-from mig_spark.lakehouse.local_files import PART
+from mig_spark.lakehouse.local_files import is_left_behind
 from mig_spark.lakehouse.runtime import Aside, has_spark_context
 from mig_spark.lakehouse.spark_failures import spark_errors
 from mig_spark.lakehouse.sql import days_kept, history, keep_for, literal, quote, table_properties
@@ -350,7 +350,7 @@ class Store:
             found = table_properties(self.spark, f"delta.{quote(where)}" if self.by_path else where)
         except PySparkException:
             return self.by_path and self._is_begun(where)
-        return found.get(_SCRATCH_OF) == self._identity()
+        return self._in_one_spelling(found.get(_SCRATCH_OF, "")) == self._in_one_spelling(self._identity())
 
     def _is_begun(self, folder: str) -> bool:
         files = Files(self.spark)
@@ -365,6 +365,10 @@ class Store:
     def _identity(self) -> str:
         """What distinguishes this output's tables from those of other outputs."""
         return self._folder() if self.by_path else ".".join(self._database())
+
+    def _in_one_spelling(self, identity: str) -> str:
+        """The same for a folder however output.path spells it: relative, from the root on, or as a URI."""
+        return (self.by_path and Files(self.spark).os_path(identity)) or identity
 
     def _properties(self, table: Table) -> dict[str, str]:
         """Table properties that a new table is created with."""
@@ -384,7 +388,7 @@ class Store:
         files, base = Files(self.spark), absolute_path(self.spark, self.output.path).rstrip("/")
         for folder in (base, f"{base}/checkpoints", f"{base}/exports"):
             for file in files.children(folder) if files.exists(folder) else []:
-                if PART.search(file.name):
+                if is_left_behind(file.name):
                     files.remove_folder(file.path, empty_parents=int(folder != base))
 
     def _all_names(self) -> list[str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 
 import pytest
 
 from mig_spark.annotation.label_lists import read_label_list
 from mig_spark.annotation.sample_rows import sample_texts
-from mig_spark.config import build_config
+from mig_spark.config import OutputConfig, build_config
 from mig_spark.errors import ConfigError, DependencyError, InputError
 from mig_spark.kernels.annotation.model_files import model_folder
+from mig_spark.lakehouse import tables
 from mig_spark.lakehouse.files import is_remote, read_bytes, write_lines
 from mig_spark.lakehouse.storage import Files
+from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.stage import remove_saved
 
 
@@ -97,3 +101,27 @@ def test_a_cache_folder_is_a_local_one():
     tagger = {"kind": "distilled", "cache_dir": "s3://bucket/cache"}
     with pytest.raises(ConfigError, match="cache_dir is a folder that Python opens on every node"):
         build_config({**plain, "annotate": {"tagger": tagger}})
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for folder in (tmp_path, tmp_path / "checkpoints", tmp_path / "exports"):
+        folder.mkdir(exist_ok=True)
+        for name in (f".train.{os.getppid()}.part", f".train.{gone.pid}.part", f".mine.{os.getpid()}.part"):
+            (folder / name).mkdir()
+            (folder / name / "rows.jsonl").touch()
+    Store(None, OutputConfig(path=str(tmp_path)))._drop_parts()
+    living = f".train.{os.getppid()}.part"
+    assert {p.name for p in tmp_path.iterdir()} == {living, "checkpoints", "exports"}
+    assert [p.name for name in ("checkpoints", "exports") for p in (tmp_path / name).iterdir()] == [living] * 2
+
+
+def test_a_scratch_table_is_the_outputs_however_its_path_is_spelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stores = [Store(None, OutputConfig(path=path)) for path in ("out", f"{tmp_path}/out/", f"file:{tmp_path}/out")]
+    for made in stores:
+        said = {tables._SCRATCH_OF: made._identity()}
+        monkeypatch.setattr(tables, "table_properties", lambda *_, said=said: said)
+        assert all(store._is_left_behind("where") for store in stores)
+        assert not Store(None, OutputConfig(path="other"))._is_left_behind("where")
