@@ -87,7 +87,8 @@ class HadoopFiles:
         Other file systems (ABFS, DBFS) do neither: there the old file is moved aside while the new one takes its name,
         and moved back where that fails.
         """
-        where, source = self._path(path), self._jvm.org.apache.hadoop.fs.Path(local.as_uri())
+        # letter by letter: what as_uri() escapes, such as a blank, Hadoop would take as it is written
+        where, source = self._path(path), self._path(f"file:{local.absolute()}")
         with refused_paths(path):
             system = where.getFileSystem(self._conf)
             if system.getUri().getScheme() in _SHOWN_WHEN_CLOSED:

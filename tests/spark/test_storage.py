@@ -97,7 +97,9 @@ def test_an_error_while_it_is_written_leaves_the_old_file(spark, tmp_path):
 
 
 def test_where_hadoop_cannot_rename_over_a_file_the_old_one_comes_back(spark, tmp_path):
-    new, files = tmp_path / "new", HadoopFiles(spark)
+    # TMPDIR may have any letters
+    new, files = tmp_path / "a blank%20" / "new", HadoopFiles(spark)
+    new.parent.mkdir()
     new.write_text("new")
     place = tmp_path / "out" / "file"
     files.put(new, f"file:{place}")
