@@ -18,6 +18,9 @@ from mig_spark.lakehouse.local_files import GLOB, matches, replacing
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: What Hadoop's file systems for S3 are called, beside its own name.
+_S3 = re.compile("^s3[an](?=://)")
+
 
 def write_lines(lines: Iterable[str], path: str | os.PathLike[str], spark: SparkSession | None = None) -> int:
     """Write lines, each ended by a newline; returns how many.
@@ -114,8 +117,9 @@ def local_path(path: str | os.PathLike[str]) -> str:
 
 def within(path: str, folder: str) -> str | None:
     """The rest of a path below a folder, empty if they are the same; None if the path is not below the folder. Local
-    paths are compared as absolute paths with symbolic links followed, others as they are written."""
-    one, other = (p if "://" in p else str(Path(p).resolve()) for p in map(local_path, (path, folder)))
+    paths are compared as absolute paths with symbolic links followed, others as they are written, but for names of S3
+    and slashes that stand for one."""
+    one, other = (_folded(p) if "://" in p else str(_own(p).resolve()) for p in map(local_path, (path, folder)))
     one, other = one.rstrip("/"), other.rstrip("/")
     if one == other:
         return ""
@@ -134,11 +138,22 @@ def read_with(place: str, source: str) -> str | None:
     if inside is not None or not GLOB.search(source):
         return inside
     one, pattern = (
-        p.rstrip("/") if "://" in p else os.path.normpath(Path(p).absolute()) for p in map(local_path, (place, source))
+        _folded(p) if "://" in p else os.path.normpath(_own(p).absolute()) for p in map(local_path, (place, source))
     )
     names = one.split("/")
     ends = (end for end in range(len(names), 0, -1) if matches(pattern, "/".join(names[:end])))
     return next(("/".join(names[end - 1 :]) for end in ends), None)
+
+
+def _own(path: str) -> Path:
+    """A path of the operating system, as `storage.os_path` takes it."""
+    return Path(path).expanduser()
+
+
+def _folded(uri: str) -> str:
+    """A URI in the one spelling of all that Hadoop takes for the same place."""
+    scheme, _, inside = _S3.sub("s3", uri).partition("://")
+    return f"{scheme}://{re.sub('//+', '/', inside).rstrip('/')}"
 
 
 @contextlib.contextmanager
@@ -184,7 +199,7 @@ def _pyarrow_storage(uri: str) -> tuple[Any, str]:
     from pyarrow import fs
 
     try:
-        store, inside = fs.FileSystem.from_uri(re.sub("^s3[an]://", "s3://", uri))
+        store, inside = fs.FileSystem.from_uri(_S3.sub("s3", uri))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise OSError(str(e)) from None
     return store, str(inside)

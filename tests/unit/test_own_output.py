@@ -26,7 +26,9 @@ from mig_spark.starter import write_starter
         ("data/out", "data", "out"), ("data/out/", "./data/", "out"), ("data", "data", ""), ("database", "data", None),
         ("out", ".", "out"), ("/a/b", "file:///a", "b"), ("file:///a/b", "/a", "b"), ("s3://x/a/b", "s3://x/a", "b"),
         ("s3://x/ab", "s3://x/a", None), ("s3://x/a", "a", None), ("data/../out", "data", None),
-        ("file:/a/b", "/a", "b"),
+        ("file:/a/b", "/a", "b"), ("~/a/b", str(Path.home() / "a"), "b"), ("/a//b", "/a/", "b"),
+        ("s3a://x/a/b", "s3://x/a", "b"), ("s3://x/a", "s3n://x/a/", ""), ("s3://x//a/b", "s3://x/a//", "b"),
+        ("hdfs:///a/b", "hdfs:///a", "b"), ("hdfs://x/a", "s3://x/a", None),
     ],
 )  # fmt: skip
 def test_what_lies_in_a_folder(path: str, folder: str, inside: str | None) -> None:
@@ -51,6 +53,9 @@ def test_what_lies_in_a_folder(path: str, folder: str, inside: str | None) -> No
         ("pool/*/day", "pool", None),
         ("s3://b/pool/*.jsonl", "s3://b/pool", "would read this one's selection.jsonl"),
         ("s3://b/pool/*.jsonl", "s3://b/other", None),
+        ("s3a://b/pool//*.jsonl", "s3://b/pool", "would read this one's selection.jsonl"),
+        ("~/pool/*.jsonl", str(Path.home() / "pool"), "would read this one's selection.jsonl"),
+        ("s3n://b/pool", "s3a://b/pool/out", "would read this one's tables as records"),
         ("file:///a/*.jsonl", "/a", "would read this one's selection.jsonl"),
         ("out/a.jsonl", "out", None),
         ("out/selection.jsonl", "out", "is what a run with output.path = out writes over"),
