@@ -154,7 +154,7 @@ class SparkConfig(Section):
     """The local session. On Databricks, EMR and under spark-submit the session is taken as it is."""
 
     master: str | None = Field(
-        None, description="Spark master of a local session; null: local[N], N the machine's cores"
+        None, description="Spark master of a local session; null: local[N], N the cores that this process may use"
     )
     remote: str | None = Field(
         None,

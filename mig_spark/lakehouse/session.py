@@ -34,6 +34,7 @@ from mig_spark.lakehouse.jvm import (
     quiet_counters,
     start_jvm,
 )
+from mig_spark.lakehouse.memory import available_cores
 from mig_spark.lakehouse.runtime import has_spark_context
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def _without_vector_module(home: Path) -> Path:
 
 def local_conf(config: SparkConfig) -> dict[str, str]:
     """All Spark settings of a local session; the user's own come last."""
-    cores = os.cpu_count() or 2
+    cores = available_cores()
     partitions = str(max(2, cores))
     log4j = Path(__file__).parents[1] / "data" / "log4j2.properties"
     jars = sorted(str(p) for p in Path(config.jars_dir).glob("*.jar")) if config.jars_dir else resolve_jars()

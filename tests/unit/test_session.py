@@ -124,3 +124,11 @@ print(*sorted(os.listdir(os.environ["TMPDIR"])), flush=True)
     named, there = done.stdout.splitlines()
     assert len(there.split()) == 3
     assert [p.name for p in tmp_path.iterdir()] == [named]
+
+
+def test_a_local_session_takes_the_cores_that_this_process_may_use(monkeypatch, tmp_path):
+    (tmp_path / "delta.jar").touch()
+    monkeypatch.setattr(session.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(session, "available_cores", lambda: 3)
+    conf = session.local_conf(SparkConfig(jars_dir=str(tmp_path)))
+    assert (conf["spark.master"], conf["spark.sql.shuffle.partitions"]) == ("local[3]", "3")
