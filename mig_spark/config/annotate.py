@@ -53,7 +53,6 @@ class ScoreConfig(Section):
     spread: float | None = Field(
         1.5,
         gt=1,
-        allow_inf_nan=False,
         description="with control: the best row of a class counts at most so many times what the worst counts; null: "
         "without limit",
     )

@@ -76,8 +76,9 @@ class Section(BaseModel):
 
     # what was given may be a secret in the wrong place: `build_part` shows it where it cannot be one
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True
-    )
+        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod

@@ -115,6 +115,11 @@ class OutputConfig(Section):
     def _one_place(self) -> OutputConfig:
         if not self.path and not self.database:
             raise ValueError("give output.path (a folder), or output.database with or without output.catalog")
+        if self.catalog and not self.database:
+            raise ValueError(
+                "output.catalog is the catalog of output.database, which is not given, so the tables would be folders "
+                "of output.path: give output.database too, or leave output.catalog out"
+            )
         if self.exports and not self.path:
             raise ValueError("output.exports are folders below output.path: give one")
         kinds = [form.kind for form in self.exports]
@@ -184,7 +189,8 @@ class LockConfig(Section):
     """One run at a time into the same tables."""
 
     enabled: bool = Field(True, description="false: nothing keeps two runs apart but Delta's own conflict checks")
-    lease_minutes: float = Field(10.0, gt=0, description="minutes that a driver which died blocks other runs at most")
+    # a run that waits looks every five seconds, and its claim is to be renewed before it lapses
+    lease_minutes: float = Field(10.0, ge=0.2, description="minutes that a driver which died blocks other runs at most")
     wait_minutes: float = Field(15.0, ge=0, description="minutes that a run waits for another one to end")
 
 

@@ -89,7 +89,6 @@ class QuotaLimit(Section):
     max: int | float | None = Field(
         None,
         ge=0,
-        allow_inf_nan=False,
         description="rows, or units of the cost, that are taken at most; null: no limit",
     )
     min_share: float | None = Field(

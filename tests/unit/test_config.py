@@ -116,6 +116,16 @@ def test_the_schema_accepts_the_example_and_refuses_a_typo():
         ({"annotate": {"tagger": {"kind": "embeding"}}}, "embeding"),
         ({"output": {}}, "give output.path"),
         ({"output": {"path": 3}}, "output.path = 3"),
+        ({"output": {"path": "out", "catalog": "main"}}, "give output.database too, or leave output.catalog out"),
+        ({"lock": {"lease_minutes": float("inf")}}, "lock.lease_minutes = inf: give a finite number"),
+        ({"lock": {"wait_minutes": float("inf")}}, "lock.wait_minutes = inf: give a finite number"),
+        ({"lock": {"lease_minutes": 0.01}}, "lock.lease_minutes = 0.01: give at least 0.2"),
+        ({"tracking": {"wait_seconds": float("inf")}}, "tracking.wait_seconds = inf: give a finite number"),
+        (
+            {"select": {"cost": {"column": "tokens", "budget": float("inf")}}},
+            "select.cost.budget = inf: give a finite number",
+        ),
+        ({"annotate": {"score": {"missing": float("inf")}}}, "annotate.score.missing = inf: give a finite number"),
         ({"extra": 1}, "unknown key 'extra'"),
     ],
 )
