@@ -28,10 +28,17 @@ _QUERY_SECRET = re.compile(rf"(?i)([?&](?:{CREDENTIALS_IN_QUERY})=)[^&\s]+")
 #: The same in addresses of Spark Connect.
 _PARAMETER_SECRET = re.compile(rf"(?i)(;(?:{CREDENTIALS_IN_QUERY})=)[^;\s]+")
 
+#: A property that is set for a JVM among its options: `-Dname=value`, with quotes about all of it or about the value.
+_PROPERTY = re.compile(
+    r"""(?P<begin>(?P<quote>["'])-D(?P<name>[\w.-]+)=)(?P<value>(?:(?!(?P=quote)).)*)(?=(?P=quote))"""
+    r"""|(?P<plain_begin>-D(?P<plain_name>[\w.-]+)=)(?:"[^"]*"|'[^']*'|[^\s"'])+""",
+    re.DOTALL,
+)
+
 
 def mask_secrets(value: Any, *, key: str = "") -> Any:
-    """A copy of a config with `MASK` in place of every secret: values whose key names a secret, and passwords, keys and
-    signatures inside URLs.
+    """A copy of a config with `MASK` in place of every secret: values whose key names a secret, passwords, keys and
+    signatures inside URLs, and values of a JVM's properties that are named so (`-Dstore.password=...`).
 
     Numbers are kept, since `max_tokens` and the like are limits.
 
@@ -48,14 +55,26 @@ def mask_secrets(value: Any, *, key: str = "") -> Any:
         return [mask_secrets(v, key=key) for v in value]
     if not isinstance(value, str) or not value:
         return value
-    words = [w.lower() for w in _WORD.findall(key)]
+    words = _words(key)
     # `api_key_env` names the environment variable and `api_key_secret.key` an entry of a scope: neither is the secret
     named = words[-1:] in (["env"], ["scope"], ["name"], ["file"]) or key.endswith("api_key_secret.key")
     if _SECRET_WORDS.intersection(words) and not named:
         return MASK
     if value.startswith("sc://"):
         value = _PARAMETER_SECRET.sub(rf"\1{MASK}", value)
+    value = _PROPERTY.sub(_masked_property, value)
     return _QUERY_SECRET.sub(rf"\1{MASK}", _WEB_USER.sub(f"{MASK}@", _USERINFO.sub(f"{MASK}@", value)))
+
+
+def _words(key: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(key)]
+
+
+def _masked_property(found: re.Match[str]) -> str:
+    if _SECRET_WORDS.intersection(_words(found["name"] or found["plain_name"])):
+        return f"{found['begin'] or found['plain_begin']}{MASK}"
+    # what is quoted may be all the options
+    return found["begin"] + _PROPERTY.sub(_masked_property, found["value"]) if found["quote"] else found[0]
 
 
 def masked_keys(value: Any, *, key: str = "") -> list[str]:

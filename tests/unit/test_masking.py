@@ -37,6 +37,18 @@ from mig_spark.masking import MASK, mask_secrets, masked_keys, with_secrets
         ("pool.path", "https://h/x?a=1&client_secret=c4n4ry", f"https://h/x?a=1&client_secret={MASK}"),
         ("pool.path", "https://h/x?AccessKey=c4n4ry", f"https://h/x?AccessKey={MASK}"),
         ("pool.path", "https://h/x?monkey=1&keyword=2", "https://h/x?monkey=1&keyword=2"),
+        (
+            "spark.jvm_options",
+            "-Xss8m -Djavax.net.ssl.trustStorePassword=c4n4ry -Duser.timezone=UTC",
+            f"-Xss8m -Djavax.net.ssl.trustStorePassword={MASK} -Duser.timezone=UTC",
+        ),
+        (
+            "spark.conf.spark.driver.extraJavaOptions",
+            """-Ddb.password="c4n 4ry" '-Dapi.token=c4n 4ry' -Da=b""",
+            f"""-Ddb.password={MASK} '-Dapi.token={MASK}' -Da=b""",
+        ),
+        ("spark.jvm_options", "'-Da=b -Ddb.password=c4n4ry'", f"'-Da=b -Ddb.password={MASK}'"),
+        ("spark.jvm_options", "'-Da=b -Ddb.password=c4n4ry", f"'-Da=b -Ddb.password={MASK}"),
         ("annotate.tagger.api_key_env", "OPENAI_API_KEY", "OPENAI_API_KEY"),
         ("annotate.tagger.api_key_secret.scope", "mig", "mig"),
         ("annotate.tagger.api_key_secret.key", "openai", "openai"),
