@@ -135,12 +135,15 @@ def lives(claim: Event, server: str | None = None) -> bool:
 
 def _process_lives(claim: Event) -> bool:
     """False where the claim's driver ran on this machine and its process has ended (also where another process has
-    reused its id). True in all other cases."""
+    reused its id, and where nobody has asked yet how it ended, as in containers without an init process). True in all
+    other cases."""
     if claim.host != socket.gethostname():
         return True
     if (claim.boot, claim.space) != (None, None) and (claim.boot, claim.space) != here():
         return True
     try:
+        if psutil.Process(claim.pid).status() == psutil.STATUS_ZOMBIE:
+            return False
         if claim.born is None:
             return bool(psutil.Process(claim.pid).create_time() <= claim.since + 1)
         return abs(process_began(claim.pid) - claim.born) <= 1

@@ -59,7 +59,7 @@ class Lease:
         """Claim, and wait until the claim is the one in force; from then on the tables' writer checks it."""
         give_up = time.monotonic() + self._config.wait_minutes * 60
         self._append("claim")
-        told = confirmed = False
+        told = confirmed = anew = False
         while True:
             events = self._events()
             found = holder(events, time.time(), server=self._server)
@@ -70,13 +70,21 @@ class Lease:
                 self._append("renew")
                 confirmed = True
                 continue
+            # another one's word came first, or this claim has lapsed: what was said counts no more
+            confirmed = False
+            late = time.monotonic() >= give_up
             if found is None:
                 # this claim lapsed while it waited
+                if late and anew:
+                    self._append("end")
+                    raise LeaseError(self._lapses())
                 self._append("claim")
+                anew = True
                 continue
-            if time.monotonic() >= give_up:
+            if late:
                 self._append("end")
                 raise LeaseError(self._busy(found))
+            anew = False
             if not told:
                 logger.warning("%s: waiting up to %g minutes", self._busy(found), self._config.wait_minutes)
                 told = True
@@ -199,6 +207,12 @@ class Lease:
 
     def _where(self) -> str:
         return self._store.location(LEASES).removesuffix("/tables/leases")
+
+    def _lapses(self) -> str:
+        return (
+            f"this run's claims on {self._where()} lapse before they are read again, since a commit there takes longer "
+            f"than lock.lease_minutes = {self._config.lease_minutes:g}: raise it"
+        )
 
     def _busy(self, found: Event) -> str:
         until, since = (f"{dt.datetime.fromtimestamp(t, dt.timezone.utc):%H:%M:%S}" for t in (found.until, found.since))

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 
 from mig_spark.annotation.chunks import _do_chunk
 from mig_spark.annotation.work import Work
-from mig_spark.config import OutputConfig
+from mig_spark.config import LockConfig, OutputConfig
 from mig_spark.contracts import POOL, SCRATCH, TABLES
 from mig_spark.errors import LeaseError
 from mig_spark.export.write import export_selection
+from mig_spark.lakehouse import leases
 from mig_spark.lakehouse.claims import ENDED, Event, here, holder, process_began, standing
+from mig_spark.lakehouse.commits import Commit
 from mig_spark.lakehouse.tables import Store, Writer
 
 HERE = socket.gethostname()
@@ -47,6 +50,19 @@ def test_a_driver_that_died_on_this_machine_holds_nothing():
     gone.wait()
     assert holder([event(1, "a", host=HERE, pid=gone.pid)], 50) is None
     assert holder([event(1, "a", host="elsewhere", pid=gone.pid)], 50).owner == "a"
+
+
+def test_a_process_that_has_ended_holds_nothing_though_nobody_has_waited_for_it():
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    claim = event(1, "a", host=HERE, pid=gone.pid, born=process_began(gone.pid))
+    assert holder([claim], 50).owner == "a"
+    gone.kill()
+    # waits, and leaves it as it is
+    os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert holder([claim], 50) is None
+    finally:
+        gone.communicate()
 
 
 def test_a_new_process_with_the_number_of_a_dead_one_is_not_it():
@@ -186,3 +202,67 @@ def test_without_the_lease_nothing_is_written_or_asked(tmp_path):
     with pytest.raises(LeaseError):
         _do_chunk(Work(store, SimpleNamespace(), SimpleNamespace(), "r", None), 0, 1, 1, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+class Log:
+    """A store whose only table is that of the leases; `before` is what others write before an event of ours."""
+
+    spark, location = None, staticmethod(lambda _: "/out/tables/leases")
+
+    def __init__(self, before):
+        self.events, self.writer, self.before = [], Writer("mine"), before
+
+    def write(self, _table, _rows, *, mode, told):
+        self.events += [*self.before(self, told["lease"]), told["lease"]]
+
+    def exists(self, _table):
+        return bool(self.events)
+
+    def commits(self, _table, last):
+        made = [Commit(k, {"lease": said, "run_id": said["owner"]}, "WRITE", k) for k, said in enumerate(self.events)]
+        return made[::-1][:last]
+
+    def newest(self, table):
+        return self.commits(table, 1)[0]
+
+
+@pytest.fixture
+def lease_in(monkeypatch):
+    """A lease over such a store."""
+    monkeypatch.setattr(leases, "from_rows", lambda *_: None)
+    monkeypatch.setattr(leases, "server_identity", lambda _: None)
+    monkeypatch.setattr(leases, "_POLL_SECONDS", 0.05)
+    return lambda before, **lock: leases.Lease(Log(before), LockConfig.model_construct(**lock))
+
+
+def test_a_run_whose_claims_lapse_before_they_are_read_gives_up(lease_in):
+    """Else it would write one after the other for ever."""
+    lease = lease_in(lambda *_: (), lease_minutes=1e-9, wait_minutes=0.002)
+    with pytest.raises(LeaseError, match=r"takes longer than lock.lease_minutes = 1e-09: raise it"):
+        lease.acquire()
+    assert lease._store.events[-1]["event"] == "end"
+
+
+def test_after_a_lost_race_a_run_says_once_more_that_it_takes_over(lease_in):
+    """Another driver was suspended, and renews its claim just before this run's word that it has lapsed; then it is
+    suspended again. What this run has said before that does not keep it from a third renewal."""
+
+    def told(event, since, until):
+        return {"owner": "other", "event": event, "since": since, "until": until, "host": "elsewhere", "pid": 1}
+
+    def before(log, said):
+        now = time.time()
+        if said["event"] == "claim":
+            return [told("claim", now - 60, now + 0.1)]
+        return [told("renew", now, now + 0.5)] if len(log.events) == 2 else []
+
+    lease = lease_in(before, lease_minutes=10.0, wait_minutes=1.0)
+    lease.acquire()
+    try:
+        [*_, last] = lease._store.events
+        assert [(e["owner"], e["event"]) for e in lease._store.events[:3]] == [
+            ("other", "claim"), (last["owner"], "claim"), ("other", "renew"),
+        ]  # fmt: skip
+        assert (last["event"], last["since"] >= lease._store.events[2]["until"]) == ("renew", True)
+    finally:
+        lease.release()
