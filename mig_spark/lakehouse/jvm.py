@@ -91,43 +91,50 @@ def start_jvm(conf: Mapping[str, str], log: Path) -> None:
     # the last argument names what is submitted
     *given, last = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS") or "pyspark-shell")
     base = given[given.index("--properties-file") + 1] if "--properties-file" in given else defaults_file()
-    fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            if base and Path(base).is_file():
-                file.write(Path(base).read_text(encoding="utf-8") + "\n")
-            # where a setting occurs twice, the last one counts
-            file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
-        args = shlex.join([*given, "--properties-file", name, last])
-        # with SPARK_REMOTE a JVM gets the classes of a client alone, and could not have a server
-        with environment(PYSPARK_SUBMIT_ARGS=args, SPARK_REMOTE=None), _stopped_later():
-            context._ensure_initialized()
-    finally:
-        Path(name).unlink()
+    with _stopped_later():
+        fd, name = tempfile.mkstemp(prefix="mig-spark-", suffix=".conf")
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                if base and Path(base).is_file():
+                    # as Java reads it
+                    file.write(Path(base).read_text(encoding="utf-8", errors="replace") + "\n")
+                # where a setting occurs twice, the last one counts
+                file.writelines(f"{_escaped(key, key=True)}={_escaped(value)}\n" for key, value in conf.items())
+            args = shlex.join([*given, "--properties-file", name, last])
+            # with SPARK_REMOTE a JVM gets the classes of a client alone, and could not have a server
+            with environment(PYSPARK_SUBMIT_ARGS=args, SPARK_REMOTE=None):
+                context._ensure_initialized()
+        finally:
+            Path(name).unlink()
 
 
 @contextlib.contextmanager
 def _stopped_later() -> Iterator[None]:
-    """Hold the first Ctrl-C back until the end of a `with` block; a second one is raised at once. Interrupted while it
-    waits for a new JVM to tell its port, pyspark would leave a JVM that never ends."""
+    """Hold the first Ctrl-C or SIGTERM back until the end of a `with` block; a second one stops at once. Interrupted
+    while it waits for a new JVM to tell its port, pyspark would leave a JVM that never ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    pressed = False
+    sent: int | None = None
 
-    def note(_number: int, _frame: object) -> None:
-        nonlocal pressed
-        if pressed:
+    def note(number: int, _frame: object) -> None:
+        nonlocal sent
+        if sent is not None:
             raise KeyboardInterrupt
-        pressed = True
+        sent = number
 
-    before = signal.signal(signal.SIGINT, note)
+    # one that is ignored, or that is not Python's to handle, stays so
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+    for number in held:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
-    if pressed:
-        raise KeyboardInterrupt
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if sent is not None:
+            signal.raise_signal(sent)
 
 
 @contextlib.contextmanager

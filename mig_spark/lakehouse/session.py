@@ -34,6 +34,7 @@ from mig_spark.lakehouse.jvm import (
     quiet_counters,
     start_jvm,
 )
+from mig_spark.lakehouse.local_files import replacing
 from mig_spark.lakehouse.memory import available_cores
 from mig_spark.lakehouse.runtime import has_spark_context
 
@@ -238,23 +239,30 @@ def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
     folder = cache_dir or _cache_folder()
     digest = hashlib.sha256("|".join(choices).encode()).hexdigest()[:16]
     memo = folder / f"jars-{digest}.json"
-    if memo.is_file():
-        known: list[str] = json.loads(memo.read_text(encoding="utf-8"))["jars"]
-        if known and all(Path(p).is_file() for p in known):
-            return known
+    known = _remembered(memo)
+    if known and all(Path(p).is_file() for p in known):
+        return known
     failures = []
     for packages in choices:
         jars, why = _resolve_packages(packages)
         if jars:
             logger.info("Delta and GraphFrames from %s", packages)
-            folder.mkdir(parents=True, exist_ok=True)
-            memo.write_text(json.dumps({"packages": packages, "jars": jars}), encoding="utf-8")
+            with replacing(memo) as out:
+                out.write(json.dumps({"packages": packages, "jars": jars}).encode())
             return jars
         failures.append(f"{packages}: {why}")
     raise DependencyError(
         "cannot get the Delta and GraphFrames jars (" + "; ".join(failures) + "): check that a Maven repository is "
         "reached, or put the jars in a folder and set spark.jars_dir"
     )
+
+
+def _remembered(memo: Path) -> list[str]:
+    """The jars that a file of `resolve_jars` names; none where it is not there, or is cut short."""
+    try:
+        return [str(jar) for jar in json.loads(memo.read_bytes())["jars"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _cache_folder() -> Path:
@@ -277,13 +285,22 @@ def _resolve_packages(packages: str) -> tuple[list[str], str]:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_HOME": str(_spark_home())},
+            env=_env_of_a_script(),
         )
     for line in done.stdout.splitlines():
         if line.startswith("JARS="):
             return [p.removeprefix("file://") for p in line.removeprefix("JARS=").split(",") if p], ""
     unresolved = [ln.split(":", 2)[-1].strip() for ln in done.stderr.splitlines() if "unresolved dependency" in ln]
     return [], unresolved[0] if unresolved else f"spark-submit ended with code {done.returncode}"
+
+
+def _env_of_a_script() -> dict[str, str]:
+    """This environment for a script under spark-submit: without what makes pyspark start a notebook in place of a
+    script, or hands further arguments on."""
+    of_shells = ("PYSPARK_DRIVER_PYTHON_OPTS", "PYSPARK_SUBMIT_ARGS")
+    env = {name: value for name, value in os.environ.items() if name not in of_shells}
+    own = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable, "SPARK_HOME": str(_spark_home())}
+    return {**env, **own}
 
 
 def _spark_home() -> Path:

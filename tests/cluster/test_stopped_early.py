@@ -1,4 +1,4 @@
-"""Ctrl-C while the JVM of a local session starts."""
+"""Ctrl-C, and SIGTERM, while the JVM of a local session starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import psutil
 import pytest
 
 SCRIPT = """
+from mig_spark.cli.base import _sigterm_as_ctrl_c
 from mig_spark.config import SparkConfig
 from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session
 print("starts", flush=True)
-get_session(SparkConfig(master="local[1]", jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF))
+with _sigterm_as_ctrl_c():
+    get_session(SparkConfig(master="local[1]", jvm_options=SHORT_RUN_JVM, conf=SHORT_RUN_CONF))
 """
 
 
@@ -32,7 +34,8 @@ def marked(process: psutil.Process, mark: str) -> bool:
 
 
 @pytest.mark.parametrize("after", [0.3, 1.0, 1.6])
-def test_no_jvm_stays(after: float) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_jvm_stays(number: signal.Signals, after: float) -> None:
     mark = uuid.uuid4().hex
     run = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], env={**os.environ, "MIG_TEST": mark}, stdout=subprocess.PIPE, text=True,
@@ -41,7 +44,8 @@ def test_no_jvm_stays(after: float) -> None:
     assert run.stdout is not None
     assert run.stdout.readline() == "starts\n"
     time.sleep(after)
-    os.killpg(run.pid, signal.SIGINT)
+    # Ctrl-C goes to all that the terminal has started, SIGTERM to the process alone
+    (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
     _, said = run.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
     deadline = time.monotonic() + 20

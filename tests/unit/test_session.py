@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mig_spark.config import SparkConfig
-from mig_spark.lakehouse import session
+from mig_spark.lakehouse import jvm, session
 
 
 def fake_home(folder: Path, modules: str) -> Path:
@@ -132,3 +134,77 @@ def test_a_local_session_takes_the_cores_that_this_process_may_use(monkeypatch, 
     monkeypatch.setattr(session, "available_cores", lambda: 3)
     conf = session.local_conf(SparkConfig(jars_dir=str(tmp_path)))
     assert (conf["spark.master"], conf["spark.sql.shuffle.partitions"]) == ("local[3]", "3")
+
+
+@pytest.mark.parametrize("text", ['{"packages": "x", "jars": ["/a', "", "[]", '{"jars": null}'])
+def test_a_list_of_jars_that_was_cut_short_is_made_anew(tmp_path, monkeypatch, text):
+    jar = tmp_path / "delta.jar"
+    jar.touch()
+    asked = []
+    monkeypatch.setattr(session, "_resolve_packages", lambda packages: asked.append(packages) or ([str(jar)], ""))
+    assert session.resolve_jars(cache_dir=tmp_path / "cache") == [str(jar)]
+    [memo] = (tmp_path / "cache").iterdir()
+    memo.write_text(text)
+    for _ in range(2):
+        assert session.resolve_jars(cache_dir=tmp_path / "cache") == [str(jar)]
+    assert len(asked) == 2
+
+
+def test_jars_are_resolved_by_a_script_whatever_shell_the_environment_wants(monkeypatch):
+    monkeypatch.setenv("PYSPARK_DRIVER_PYTHON", "jupyter")
+    monkeypatch.setenv("PYSPARK_DRIVER_PYTHON_OPTS", "notebook")
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master yarn pyspark-shell")
+    seen = {}
+
+    def ran(_, *, env, **__):
+        seen.update(env)
+        return SimpleNamespace(stdout="JARS=file:///a.jar,/b.jar\n", stderr="", returncode=0)
+
+    monkeypatch.setattr(session.subprocess, "run", ran)
+    assert session._resolve_packages("a:b:1") == (["/a.jar", "/b.jar"], "")
+    assert seen["PYSPARK_DRIVER_PYTHON"] == seen["PYSPARK_PYTHON"] == sys.executable
+    assert not {"PYSPARK_DRIVER_PYTHON_OPTS", "PYSPARK_SUBMIT_ARGS"} & {*seen}
+
+
+def test_settings_that_are_no_utf_8_are_read_as_java_reads_them(monkeypatch, tmp_path):
+    (tmp_path / "spark-defaults.conf").write_bytes(b"# caf\xe9\nspark.app.name mine\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS", raising=False)
+    seen = []
+
+    def started():
+        seen.append(Path(os.environ["PYSPARK_SUBMIT_ARGS"].split()[1]).read_text(encoding="utf-8"))
+
+    monkeypatch.setattr("pyspark.SparkContext", SimpleNamespace(_gateway=None, _ensure_initialized=started))
+    monkeypatch.setattr(jvm, "_log", None)
+    jvm.start_jvm({"spark.a": "b"}, tmp_path / "log")
+    assert seen == ["# caf\ufffd\nspark.app.name mine\n\nspark.a=b\n"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_until_the_jvm_has_started_and_then_does_what_it_does(number):
+    done, before = [], signal.getsignal(number)
+
+    def stop(*_):
+        raise KeyboardInterrupt("mine")
+
+    def start(times):
+        with jvm._stopped_later():
+            for _ in range(times):
+                signal.raise_signal(number)
+            done.append("started")
+
+    signal.signal(number, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt, match="mine"):
+            start(1)
+        assert done == ["started"]
+        with pytest.raises(KeyboardInterrupt):
+            start(2)
+        assert done == ["started"]
+        assert signal.getsignal(number) is stop
+        signal.signal(number, signal.SIG_IGN)
+        start(2)
+        assert done == ["started"] * 2
+    finally:
+        signal.signal(number, before)
