@@ -35,9 +35,10 @@ _SESSION_IS_OVER = (
 #: What to do about it, by what a failure's text contains; the first that fits.
 _REMEDIES = (
     (r"No space left on device|Disk quota exceeded", "free some disk space (spark.local.dir is where Spark spills)"),
-    (r"Permission denied|AccessDenied|AccessControlException|Read-only file system|Mkdirs failed|"
-     r"DELTA_CANNOT_CREATE_LOG_PATH|Cannot create file:",
+    (r"Read-only file system|Mkdirs failed|DELTA_CANNOT_CREATE_LOG_PATH|Cannot create file:|access=\w*WRITE",
      "give the job leave to write there, or set another output.path"),
+    (r"Permission denied|AccessDenied|AccessControlException",
+     "give the job leave to read there, and to write where it is a place of output.path; or name another place"),
     (r"spark\.driver\.maxResultSize", "raise spark.driver.maxResultSize (0 is no limit)"),
     (r"OutOfMemoryError|GC overhead",
      "give Spark more memory (spark.driver_memory, or the cluster's executors), or lower pool.max_record_bytes"),
@@ -54,6 +55,11 @@ _REMEDIES = (
      "see that the executors' Python, which PYSPARK_PYTHON names, has this package and what it needs (docs/deploy.md)"),
     (r"DATA_SOURCE_NOT_FOUND.*[Dd]elta|CATALOG_NOT_FOUND.*delta|Failed to find (the )?data source: delta",
      "this Spark has no Delta: start it with Delta's jars and settings (docs/deploy.md)"),
+    # of a server that the JVM asks for files or tables: before what Python says when the JVM itself is gone
+    (r"java\.net\.\w*(Connect|NoRouteToHost|UnknownHost|SocketTimeout)\w*Exception|"
+     r"Could not connect to meta store|TTransportException",
+     "a server that Spark asks (HDFS, an object store, the metastore) does not answer: see that it runs, and that its "
+     "address in the path or in Spark's settings is right; then run this again"),
     (r"SparkContext was shut down|has been stopped|Connection refused|Answer from Java side is empty",
      "the driver's JVM ended: run it again, it goes on from the last finished stage"),
     (r"does not exist|FileNotFoundException|PATH_NOT_FOUND|DELTA_(TABLE|PATH)_(NOT_FOUND|DOES_NOT_EXIST)",

@@ -15,6 +15,37 @@ REPORTS = (
         "[DELTA_CANNOT_CREATE_LOG_PATH] Cannot create file:/out/tables/leases/_delta_log: give the job leave",
     ),
     (
+        "An error occurred while calling o7.load.\n: org.apache.hadoop.security.AccessControlException: Permission "
+        'denied: user=mig, access=READ_EXECUTE, inode="/pool":hdfs:hdfs:drwx------\n\tat x\n',
+        'Permission denied: user=mig, access=READ_EXECUTE, inode="/pool":hdfs:hdfs:drwx------: give the job leave to '
+        "read there, and to write where it is a place of output.path",
+    ),
+    (
+        "An error occurred while calling o7.save.\n: org.apache.hadoop.security.AccessControlException: Permission "
+        'denied: user=mig, access=WRITE, inode="/out":hdfs:hdfs:drwx------\n\tat x\n',
+        'Permission denied: user=mig, access=WRITE, inode="/out":hdfs:hdfs:drwx------: give the job leave to write',
+    ),
+    (
+        "An error occurred while calling o7.load.\n: java.nio.file.AccessDeniedException: s3a://b/pool: getFileStatus "
+        "on s3a://b/pool: 403 Forbidden\n\tat x\n",
+        "s3a://b/pool: getFileStatus on s3a://b/pool: 403 Forbidden: give the job leave to read there",
+    ),
+    (
+        "An error occurred while calling o7.load.\n: java.net.ConnectException: Call From a/10.0.0.1 to nn:8020 failed "
+        "on connection exception: java.net.ConnectException: Connection refused\n\tat x\n"
+        "Caused by: java.net.ConnectException: Connection refused\n\t... 3 more",
+        "Connection refused: a server that Spark asks (HDFS, an object store, the metastore) does not answer",
+    ),
+    (
+        "An error occurred while calling o7.sql.\n: org.apache.spark.sql.AnalysisException: org.apache.hadoop.hive.ql."
+        "metadata.HiveException\n\tat x\nCaused by: MetaException(message:Could not connect to meta store using any of "
+        "the URIs provided. Most recent failure: org.apache.thrift.transport.TTransportException: "
+        "java.net.ConnectException: Connection refused)\n",
+        "MetaException(message:Could not connect to meta store using any of the URIs provided. Most recent failure: "
+        "org.apache.thrift.transport.TTransportException: java.net.ConnectException: Connection refused): a server",
+    ),
+    ("[Errno 111] Connection refused", "[Errno 111] Connection refused: the driver's JVM ended"),
+    (
         "An error occurred while calling o7.save.\n: org.apache.spark.SparkException: Job aborted.\n\tat x\n"
         "Caused by: java.io.IOException: No space left on device\n\t... 3 more",
         "No space left on device: free some disk space",
