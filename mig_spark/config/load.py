@@ -192,9 +192,11 @@ def _override(plain: dict[str, Any], text: str) -> None:
     parts = key.strip().split(".")
     here = plain
     for part in parts[:-1]:
-        nxt = here.setdefault(part, {})
+        # `select:` with nothing below it is null, and so is a section that is off
+        nxt = {} if here.get(part) is None else here[part]
         if not isinstance(nxt, dict):
             raise ConfigError(f"--set {_shown(text)}: {part!r} is a value, not a section")
+        here[part] = nxt
         here = nxt
     try:
         here[parts[-1]] = _number(_read(value))

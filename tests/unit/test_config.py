@@ -163,6 +163,13 @@ def test_overrides_are_yaml_values(tmp_path):
     assert config.select.norm is True
 
 
+def test_an_override_fills_an_empty_section(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("pool: {path: x}\noutput: {path: y}\nselect:\nscreen: {near_duplicates: null}\n")
+    config = load_config(file, ["select.budget=5", "screen.near_duplicates.threshold=0.7"])
+    assert (config.select.budget, config.screen.near_duplicates.threshold) == (5, 0.7)
+
+
 @pytest.mark.parametrize("text", ["select.budget", "=3", "select.budget.x=3", "select.budget=[1"])
 def test_an_override_that_cannot_be_is_told(tmp_path, text):
     file = tmp_path / "c.yaml"
