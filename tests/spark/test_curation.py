@@ -424,7 +424,8 @@ def test_every_run_has_tables_of_its_own_for_what_is_under_way(spark, tmp_path):
         store.write(ANNOTATED_CHUNK, spark.createDataFrame([row], ANNOTATED_CHUNK.ddl()))
     for store in (first, second):
         assert [r["content_hash"] for r in store.read(ANNOTATED_CHUNK).collect()] == [f"of {store.writer.run_id}"]
-    half = tmp_path / "out" / ".selection.jsonl.77.part"
+    # more than a process can have for an id
+    half = tmp_path / "out" / ".selection.jsonl.99999999.part"
     half.write_text("half a line")
     tables = tmp_path / "out" / "tables"
     # others' tables and folders of such names; and a table of a run that died before its first commit
