@@ -84,7 +84,11 @@ class EndpointConfig(Section):
     )
     max_tries: int = Field(6, ge=1, le=20, description="tries of a row in one run, after failures that may pass")
     max_wait: float = Field(30.0, ge=0, description="seconds between two tries, at most")
-    breaker: int = Field(10, ge=1, description="a task stops asking after so many rows in a row without an answer")
+    breaker: int = Field(
+        10,
+        ge=1,
+        description="a task stops asking after so many rows in a row whose tries are used up without an answer",
+    )
     body: dict[str, Any] = Field(
         default_factory=dict, description="further keys of the request's JSON; null leaves one of ours out"
     )

@@ -188,6 +188,33 @@ def test_failures_between_answers_do_not_open_it() -> None:
     assert [error is None for error in made["tag_error"]] == [n % 3 == 0 for n in range(30)]
 
 
+def test_rows_that_are_refused_for_their_own_sake_open_no_breaker() -> None:
+    with endpoint(lambda *_: Say(400, b"too long")) as server:
+        made, _ = ask("tagger", server.url, [str(n) for n in range(30)], breaker=3, concurrency=2)
+    assert server.requests == 30
+    assert set(made["tag_error"]) == {"HTTP 400: too long"}
+
+    def reply(text: str, before: int, body: dict[str, Any]) -> Say:
+        return Say(400) if word(text) == "1" else Say(500)
+
+    with endpoint(reply) as server:
+        made, _ = ask("tagger", server.url, [str(n) for n in range(9)], breaker=3, concurrency=1, max_tries=1)
+    # an outage changes nothing of what was said of a row before it was seen
+    assert made["tag_error"][1] == "HTTP 400"
+    assert all(e.startswith(f"{NOT_ASKED}too many failures") for n, e in enumerate(made["tag_error"]) if n != 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_after_a_good_answer_a_refusal_is_of_one_row_but_for_a_bad_key(status: int) -> None:
+    def reply(text: str, before: int, body: dict[str, Any]) -> Say:
+        return Say(status) if word(text) == "1" else tags(text, before, body)
+
+    with endpoint(reply) as server:
+        made, _ = ask("tagger", server.url, ["0", "1", "2"], concurrency=1)
+    stops = f"{NOT_ASKED}refused: HTTP 401"
+    assert made["tag_error"] == ([None, stops, stops] if status == 401 else [None, f"HTTP {status}", None])
+
+
 @pytest.mark.parametrize(("limits", "answered"), [({"requests": 7}, 7), ({"requests": 0}, 0), ({"requests": 99}, 20)])
 def test_a_cap_on_requests_is_kept(limits: dict[str, int], answered: int) -> None:
     with endpoint(tags) as server:

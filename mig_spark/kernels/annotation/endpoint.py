@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
-from mig_spark.kernels.annotation.http_post import Poster, ProxyError, RateLimit, Reply, backoff
+from mig_spark.kernels.annotation.http_post import OF_ONE_ROW, Poster, ProxyError, RateLimit, Reply, backoff
 from mig_spark.kernels.annotation.prompts import conversation, estimate_tokens
 from mig_spark.kernels.annotation.spend import SPENT, Budget
 from mig_spark.kernels.annotation.spill import (
@@ -168,6 +168,7 @@ class Asker:
         self._rate = RateLimit(rate / (task.tasks or settings["tasks"]) if rate else None)
         self._stop_reason, self._stopped = "", asyncio.Event()
         self._streak: list[Answer] = []
+        self._has_answered = False
         self._spill = Spill(task.spill, task_name(task.partition)) if task.spill else None
         said = (settings[name] for name in ("auth_header", "timeout", "max_response_bytes"))
         self._poster = Poster(settings["url"], self._key(), *said)
@@ -234,11 +235,12 @@ class Asker:
                 return answer
             if reply.data is not None:
                 reply = Reply(error="the server said 200 without any choices", transient=True)
-            if reply.fatal:
+            if reply.fatal and not (self._has_answered and reply.status in OF_ONE_ROW):
                 self._stop(FATAL, str(reply.error))
                 return Answer(key, error=self._stop_reason)
             if not reply.transient:
-                break
+                # the server answers, and says what is wrong with this row
+                return Answer(key, error=str(reply.error))
             if reply.wait:
                 self._rate.close_for(reply.wait)
             elif tries < self._settings["max_tries"] and reply.wait is None:
@@ -278,6 +280,7 @@ class Asker:
         SPENT.prompt_tokens += prompt
         SPENT.completion_tokens += completion
         self._streak.clear()
+        self._has_answered = True
         if holds_secret(text):
             # paid, but it may go nowhere
             self._write(answer_line(key, "", cut, prompt, completion))
@@ -290,6 +293,7 @@ class Asker:
             self._spill.add(line)
 
     def _give_up(self, answer: Answer) -> Answer:
+        """A row whose tries are used up: too many in a row, and the task asks no more."""
         self._streak.append(answer)
         if len(self._streak) >= self._settings["breaker"]:
             self._stop(BREAKER, f"{len(self._streak)} rows in a row got no answer, the last: {answer.error}")

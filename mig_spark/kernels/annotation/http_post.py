@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TRANSIENT = (408, 409, 425, 429)
 #: statuses that every further request would get too: no key, no right, no such model or address
 FATAL = (401, 403, 404)
+#: of these, what a gateway may say of one row alone (a filter of contents), where it has answered others
+OF_ONE_ROW = (403, 404)
 _LONGEST_WAIT = 300.0
 _SHOWN = 300
 #: of an answer that is an error no more is read
