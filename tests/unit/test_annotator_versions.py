@@ -103,7 +103,7 @@ TAGGERS = [
 ]
 SCORERS = [
     ({"kind": "column"}, "column", "90287b086663df29", "", "reads given"),
-    ({"kind": "heuristic"}, "heuristic", "6b3afd888f4cf0bd", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
+    ({"kind": "heuristic"}, "heuristic", "b859cc16699312a7", "no_answer,refusal,repetitive,cut_off,echo,garbled", ""),
     ({**JUDGE}, "endpoint judge", "5dae9fa75a939202", "truncated", "may fail, paid, slow"),
     ({**DEITA}, "deita m@621dc4ed35802c25 some/hub-name@v2", "3bf21dadc64b5235", "score_truncated", "may fail, slow"),
     (
@@ -139,7 +139,7 @@ SCORERS = [
     (
         {"kind": "combine", "quality": {"kind": "heuristic"}, "complexity": {"kind": "reward", **LM}},
         "combine quality: heuristic, complexity: reward m@621dc4ed35802c25",
-        "d7660ae005163091",
+        "cf5478d1bc8837f7",
         "no_answer,refusal,repetitive,cut_off,echo,garbled,score_truncated",
         "may fail, slow",
     ),

@@ -148,6 +148,21 @@ def test_flags_name_what_is_wrong(answered: str | None, flag: str) -> None:
     assert q < quality(QUESTION["en"], SHORT["en"])
 
 
+def test_where_a_long_answer_is_cut_to_be_scored_is_not_its_end() -> None:
+    words = " ".join(f"Loaf {k} takes {k * 7 % 113} minutes and {k * k % 89} grams of flour." for k in range(900))
+    assert len(words) > heuristics.MAX_CHARS + 5_000
+    at = heuristics.MAX_CHARS
+    # the cut is inside a word and inside a block of code
+    listing = f"{words[: at - 20]}\n```python\n{words[at:]}\n```\nThat is all."
+    for whole in (words, "x" * (words[:at][-1].isspace()) + words, listing):
+        assert "cut_off" not in score_messages(row(QUESTION["en"], whole))[2]
+    for broken in (words.rstrip(".") + " and then the", listing.replace("```\nThat is all.", "")):
+        assert "cut_off" in score_messages(row(QUESTION["en"], broken))[2]
+    # two messages in a row are one text, and it is all of it that is cut
+    twice = [*row(QUESTION["en"], words), {"role": "assistant", "content": "And the last"}]
+    assert "cut_off" in score_messages(twice)[2]
+
+
 def test_complexity_rises_with_demands_and_turns() -> None:
     plain = score_messages(row("Name a river.", SHORT["en"]))[1]
     demanding = score_messages(

@@ -18,6 +18,7 @@ from mig_spark.annotation.taggers.instag import instag_labels
 from mig_spark.errors import AnnotationError, DependencyError
 from mig_spark.kernels.annotation import causal_lm, endpoint, instag, lm_scores
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, TAGS, Step, annotate_batch
+from mig_spark.kernels.annotation.heuristics import MAX_CHARS
 from mig_spark.kernels.annotation.models import loaded_models
 
 pytestmark = pytest.mark.model
@@ -153,6 +154,16 @@ def test_long_prompts_lose_their_middle_and_say_so(folders: dict[str, str]) -> N
     assert made["score_flags"].to_pylist()[:4] == [[], [], ["score_truncated"], []]
     assert causal_lm.cut_middle(list(range(10)), 8) == ([0, 1, 2, 3, 4, 5, 8, 9], True)
     assert causal_lm.cut_middle(list(range(8)), 8) == (list(range(8)), False)
+
+
+def test_a_message_that_is_cut_before_the_model_sees_it_says_so() -> None:
+    long = "word " * (MAX_CHARS // 5 + 1)
+    said = [("user", "Sort"), ("assistant", long)], [("user", "Sort"), ("assistant", long[:MAX_CHARS])]
+    # of a turn without an answer nothing is read
+    talks, rows = lm_scores.read_talks(batch([*said, [*said[1], ("user", long)], [("user", long)]]))
+    assert rows.flags == [["score_truncated"], [], [], []]
+    assert [max((len(answer) for _, answer in pairs), default=0) for pairs in talks] == [MAX_CHARS, 19_999, 19_999, 0]
+    assert rows.errors == [None, None, None, lm_scores.NO_PAIR]
 
 
 def test_ifd_is_the_ratio_of_the_losses(folders: dict[str, str]) -> None:

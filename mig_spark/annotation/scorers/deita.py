@@ -89,8 +89,7 @@ def deita_scores(
         batch_tokens: tokens a batch, padding included.
         max_tokens: of longer prompts the middle is left out.
     """
-    talks = [lm_scores.pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = lm_scores.rows_of(talks)
+    talks, rows = lm_scores.read_talks(batch)
     row = np.repeat(np.arange(len(talks)), [len(pairs) for pairs in talks])
     flat = [pair for pairs in talks for pair in pairs]
     grades = []

@@ -51,8 +51,7 @@ def ifd_scores(
     at all: such rows score 0 and have the flag `ifd_ge_1`.
     """
     lm = causal_lm.load_lm(**model)
-    talks = [lm_scores.pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = lm_scores.rows_of(talks)
+    talks, rows = lm_scores.read_talks(batch)
     row: list[int] = []
     after: list[causal_lm.Ids] = []
     alone: list[causal_lm.Ids] = []

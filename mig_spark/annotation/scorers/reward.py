@@ -59,8 +59,7 @@ def reward_scores(
         max_tokens: of longer texts the middle is left out.
     """
     lm = causal_lm.load_lm(**model, head="reward")
-    talks = [lm_scores.pairs_of(messages) for messages in batch.column("messages").to_pylist()]
-    rows = lm_scores.rows_of(talks)
+    talks, rows = lm_scores.read_talks(batch)
     score = np.full(rows.n, np.nan)
     usable = [number for number, pairs in enumerate(talks) if pairs]
     if usable:

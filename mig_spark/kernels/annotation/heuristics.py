@@ -21,11 +21,11 @@ F64: TypeAlias = npt.NDArray[np.float64]
 Message: TypeAlias = Mapping[str, str | None]
 
 #: changes with any rule or number below, so that cached scores are not mixed with scores by other rules
-VERSION = 5
+VERSION = 6
 FLAGS = ("no_answer", "refusal", "repetitive", "cut_off", "echo", "garbled")
 
-# defects show before this, and zlib's time grows with the text
-_MAX_CHARS = 20_000
+#: characters of a text that are looked at: defects show before this, and zlib's time grows with the text
+MAX_CHARS = 20_000
 _MAX_TURNS = 16
 _ZLIB_EMPTY = len(zlib.compress(b"", 1))
 
@@ -161,13 +161,14 @@ def score_rows(rows: Sequence[Sequence[Message] | None]) -> tuple[F64, F64, list
     return quality, complexity, [f for _, _, f in scored]
 
 
-def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """(what was asked, what was answered) in order; messages in a row by the same side are one text."""
+def talk_turns(messages: Sequence[Message], most: int | None = None) -> list[tuple[str, str]]:
+    """(what was asked, what was answered) in order; messages in a row by the same side are one text. Of each message
+    the first `most` characters are taken; None: all."""
     turns: list[tuple[str, str]] = []
     asked: list[str] = []
     answered: list[str] = []
     for message in messages:
-        content = (message["content"] or "").strip()[:_MAX_CHARS]
+        content = (message["content"] or "").strip()[:most]
         if message["role"] in ("assistant", "function_call"):
             answered.append(content)
         elif message["role"] == "user":
@@ -180,11 +181,13 @@ def talk_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return turns
 
 
-def _quality(asked: str, answer: str, flags: set[str]) -> float:
-    if _NOTHING.fullmatch(answer):
+def _quality(asked: str, whole: str, flags: set[str]) -> float:
+    if _NOTHING.fullmatch(whole):
         return WORST
+    asked, answer = asked[:MAX_CHARS], whole[:MAX_CHARS]
     told, wanted = information(answer), information(asked)
-    left = _completeness(answer, told, flags) * _variety(answer, told, flags)
+    # where a text ends tells nothing of what was written once it is cut
+    left = _completeness(whole, told, flags) * _variety(answer, told, flags)
     left *= _novelty(asked, answer, told, wanted, flags) * _clean(answer, flags)
     if _refuses(answer[:300].lower()):
         flags.add("refusal")
@@ -247,7 +250,7 @@ def _clean(answer: str, flags: set[str]) -> float:
 
 def _complexity(turns: Sequence[tuple[str, str]]) -> float:
     """Kinds of thing that the request has, of five, and the number of turns."""
-    asked = "\n".join(question for question, _ in turns)[:_MAX_CHARS]
+    asked = "\n".join(question for question, _ in turns)[:MAX_CHARS]
     demands = sum(1 for demand in _DEMANDS if demand.search(asked))
     depth = math.log2(max(1, len(turns))) / 3
     return 1 + 5 * (0.70 * min(1.0, demands / 4) + 0.30 * min(1.0, depth))

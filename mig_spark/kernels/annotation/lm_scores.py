@@ -16,7 +16,7 @@ import pyarrow as pa
 from mig_spark.errors import AnnotationError
 from mig_spark.kernels.annotation import causal_lm
 from mig_spark.kernels.annotation.causal_lm import Ids, LanguageModel
-from mig_spark.kernels.annotation.heuristics import talk_turns
+from mig_spark.kernels.annotation.heuristics import MAX_CHARS, talk_turns
 
 #: changes with the prompts below and with how answers become scores
 VERSION = 1
@@ -77,8 +77,12 @@ class BatchScores:
 
 
 def pairs_of(messages: Sequence[Mapping[str, Any]] | None) -> list[Pair]:
-    """(question, answer) of every turn that has both."""
-    return [(asked, answered) for asked, answered in talk_turns(messages or ()) if asked and answered]
+    """(question, answer) of every turn that has both; of each message the first `MAX_CHARS` characters."""
+    return _pairs(messages, MAX_CHARS)
+
+
+def _pairs(messages: Sequence[Mapping[str, Any]] | None, most: int | None) -> list[Pair]:
+    return [(asked, answered) for asked, answered in talk_turns(messages or (), most) if asked and answered]
 
 
 def expected_grades(
@@ -185,8 +189,14 @@ def _as_talk(pairs: Sequence[Pair]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def rows_of(talks: Sequence[Sequence[Pair]]) -> BatchScores:
-    """The rows of a batch before a model has seen them: one without a pair has an error."""
+def read_talks(batch: pa.RecordBatch) -> tuple[list[list[Pair]], BatchScores]:
+    """The pairs of every row of a batch, by its column `messages`, and the rows before a model has seen them: one
+    without a pair has an error, one whose messages are cut here has the flag `score_truncated`."""
+    messages = batch.column("messages").to_pylist()
+    talks = [pairs_of(row) for row in messages]
     rows = BatchScores(len(talks))
     rows.errors = [None if pairs else NO_PAIR for pairs in talks]
-    return rows
+    for number, (row, pairs) in enumerate(zip(messages, talks, strict=True)):
+        if pairs != _pairs(row, None):
+            rows.flag(number, TRUNCATED)
+    return talks, rows
