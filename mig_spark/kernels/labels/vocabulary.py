@@ -145,14 +145,15 @@ def pinned_labels(entries: Iterable[Entry]) -> set[str]:
 
 def tag_map(entries: Sequence[Entry]) -> TagMap:
     """The label of every raw tag, None where the tag is dropped. Where an edited row and another one list the same
-    tag, the edited row decides.
+    tag, the edited row decides; where they have the same label (one was renamed by hand), the tags of both go where the
+    edited row goes.
 
     Raises:
         InputError: merges that go in a circle.
     """
     ends = resolve(entries)
     rows = _by_label(entries)
-    by_stage = {tag: ends[e.label] for e in rows.values() if not e.edited for tag in e.raw_tags}
+    by_stage = {tag: ends[e.label] for e in entries if not e.edited for tag in e.raw_tags}
     edited = [e for e in rows.values() if e.edited]
     return by_stage | {e.label: ends[e.label] for e in edited} | {t: ends[e.label] for e in edited for t in e.raw_tags}
 
@@ -169,7 +170,8 @@ def group_tags(
 
     A new spelling of a tag that an edited row lists goes where that row goes. Where several edited rows list spellings
     of the same normal form, or a tag was moved out of a row whose other tags nobody touched, someone has told them
-    apart, and a new spelling gets a row of its own or goes with those that were left.
+    apart, and a new spelling gets a row of its own or goes with those that were left. A row that was renamed to the
+    label of another one takes the spellings of that one too.
 
     Args:
         counts: raw tag to pool rows.
@@ -177,12 +179,14 @@ def group_tags(
         edited: from `edited_entries`.
         before: the table as it was found; rows that were edited are passed over.
     """
-    left = {t for e in before if not e.edited and not (e.reason or "").startswith(_SAME_WORDS) for t in e.raw_tags}
+    named = {entry.label: entry for entry in edited}
+    # a row whose label an edited row has taken is one with it
+    parted = (e for e in before if not (e.edited or e.label in named or (e.reason or "").startswith(_SAME_WORDS)))
+    left = {tag for entry in parted for tag in entry.raw_tags}
     owner = {entry.label: entry for entry in edited} | {tag: entry for entry in edited for tag in entry.raw_tags}
     by_form: dict[str, set[str]] = {}
     for tag, entry in owner.items():
         by_form.setdefault(forms[tag], set()).add(entry.label)
-    named = {entry.label: entry for entry in edited}
     groups: dict[str, dict[str, int]] = {}
     for tag in sorted(counts):
         if tag not in owner:
