@@ -270,13 +270,18 @@ def _do_chunk(work: Work, first: int, last: int, chunks: int, about: int) -> Non
 
 
 def _asking_tasks(work: Work, rows: int) -> int | None:
-    """How many tasks a pass has where an endpoint is asked: no more than run at a time, since they share rate and
-    caps."""
+    """How many tasks a pass has where an endpoint is asked: no more than run at a time, since they share rate and caps,
+    and no more than can each send a request of what the caps leave."""
     if not work.plan.paid:
         return None
     most = [a.max_tasks for a in work.plan.annotators if a.max_tasks is not None]
-    requests, _ = work.left()
-    return max(1, min([slots(work.store), rows, *most, *([requests] if requests else [])]))
+    requests, tokens = work.left()
+    if requests is not None:
+        most.append(requests)
+    if tokens is not None:
+        steps = [leaf for a in work.plan.annotators if a.step is not None for leaf in a.step.leaves]
+        most.append(tokens // max(step.ask.most_tokens() for step in steps if step.ask is not None))
+    return max(1, min([slots(work.store), rows, *most]))
 
 
 def _pass(work: Work, rows: DataFrame, chunk: int, *, tasks: int | None, again: int = 0) -> _Outcome:

@@ -57,7 +57,8 @@ def why_it_stops(work: Work, reason: str) -> str:
         caps = {"max_requests": work.config.max_requests, "max_tokens": work.config.max_tokens}
         named = " and ".join(f"annotate.{name} = {value:,}" for name, value in caps.items() if value is not None)
         what = f"stopped at the spend cap ({named})"
-        then = "run it again to spend as much once more, or raise the cap"
+        again = "run it again to spend as much once more, or raise the cap"
+        then = again if work.cost["requests"] else "raise the cap, for one request sets aside more than it allows"
     elif reason.startswith(UNKNOWN):
         what = f"stopped, since the spend cap could not be kept ({reason})"
         then = (

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from mig_spark.annotation.chunks import refuse_speculation
+from mig_spark.annotation.annotators import make_scorer
+from mig_spark.annotation.chunks import _asking_tasks, refuse_speculation
 from mig_spark.annotation.health import Health
 from mig_spark.annotation.plan import Plan
 from mig_spark.annotation.preflight import Preview, describe_preview, duration
+from mig_spark.annotation.scorers.endpoint import EndpointScorer
+from mig_spark.annotation.stops import why_it_stops
 from mig_spark.annotation.work import Work, one_price
 from mig_spark.config import AnnotateConfig
 from mig_spark.errors import PlatformError
 from mig_spark.kernels.annotation.annotators import COST_COLUMNS, Step, placed
+from mig_spark.kernels.annotation.endpoint import CAP, NOT_ASKED
 from mig_spark.kernels.annotation.folders import local_folder
 from mig_spark.summary import summarise
 
@@ -64,6 +68,42 @@ def test_what_a_run_may_still_spend() -> None:
     # what was on its way when the cap was reached may have taken a little more
     assert work.left() == (60, 0)
     assert Work(None, None, AnnotateConfig(), "run-1", None).left() == (None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("caps", "tasks"),
+    [
+        ({}, 16),
+        ({"max_tokens": 50_000_000}, 16),
+        ({"max_tokens": 5_000}, 4),
+        ({"max_tokens": 500}, 1),
+        ({"max_requests": 2}, 2),
+    ],
+)
+def test_a_share_of_a_cap_is_enough_for_a_request(
+    caps: dict[str, int], tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mig_spark.annotation.chunks.slots", lambda _: 40)
+    judge = make_scorer(EndpointScorer(base_url="http://h/v1", model="m", max_chars=500))
+    assert judge.step is not None
+    assert judge.step.ask is not None
+    plan = Plan(SimpleNamespace(step=None, paid=False, max_tasks=None), judge)  # type: ignore[arg-type]
+    work = Work(None, plan, AnnotateConfig(**caps), "run-1", None)  # type: ignore[arg-type]
+    found = _asking_tasks(work, 1000)
+    assert found == tasks
+    # the longest rows that the judge reads fit in what a task may spend, in any script
+    content = [{"role": "user", "content": "语" * 1000}]
+    needed = judge.step.ask.row_tokens(content) + judge.step.ask.settings["max_output_tokens"]
+    if "max_tokens" in caps and found > 1:
+        assert needed <= caps["max_tokens"] // found
+
+
+def test_a_cap_that_is_too_small_for_one_request_says_so() -> None:
+    work = Work(None, asking(None), AnnotateConfig(max_tokens=9), "run-1", None)  # type: ignore[arg-type]
+    told = why_it_stops(work, f"{NOT_ASKED}{CAP}: spent")
+    assert told.endswith(": raise the cap, for one request sets aside more than it allows")
+    work.cost["requests"] = 3
+    assert "run it again" in why_it_stops(work, f"{NOT_ASKED}{CAP}: spent")
 
 
 class Tasks:

@@ -74,6 +74,11 @@ class Ask:
         """About how many tokens the request for a row has."""
         return estimate_tokens(self.system) + estimate_tokens(conversation(messages, self.settings["max_chars"])[0])
 
+    def most_tokens(self) -> int:
+        """About how many tokens the longest request and its answer set aside, in any script."""
+        body = request_body(self.settings, self.system, "")
+        return estimate_tokens(body.decode()) + self.settings["max_chars"] + self.settings["max_output_tokens"]
+
 
 @dataclass(frozen=True)
 class Secret:
