@@ -94,6 +94,13 @@ TAGGERS = [
         "may fail, paid, slow",
     ),
     (
+        {**JUDGE, "vocabulary": "{unlike}"},
+        "endpoint judge",
+        "7d4ba7dca76b6cc9",
+        "truncated,label_outside",
+        "may fail, paid, slow",
+    ),
+    (
         {**JUDGE, "language": None, "max_chars": 500},
         "endpoint judge",
         "f06f9e8ea8f2b9ed",
@@ -149,11 +156,13 @@ SCORERS = [
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     folder, labels, rows = tmp_path / "m", tmp_path / "labels.json", tmp_path / "rows.jsonl"
+    unlike = tmp_path / "unlike.json"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"1")
     labels.write_text(json.dumps(["a", "b"]))
+    unlike.write_text(json.dumps(["go", "Go"]))
     rows.write_text('{"instruction": "ask", "output": "answer"}')
-    return {"{folder}": str(folder), "{labels}": str(labels), "{rows}": str(rows)}
+    return {"{folder}": str(folder), "{labels}": str(labels), "{rows}": str(rows), "{unlike}": str(unlike)}
 
 
 def filled(section: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:

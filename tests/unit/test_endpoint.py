@@ -29,7 +29,14 @@ from mig_spark.kernels.annotation.annotators import (
 )
 from mig_spark.kernels.annotation.endpoint import NOT_ASKED, UNPARSABLE
 from mig_spark.kernels.annotation.http_post import RateLimit, backoff, retry_after
-from mig_spark.kernels.annotation.prompts import conversation, estimate_tokens, read_labels, read_object, read_scores
+from mig_spark.kernels.annotation.prompts import (
+    conversation,
+    estimate_tokens,
+    is_plain,
+    read_labels,
+    read_object,
+    read_scores,
+)
 from mig_spark.kernels.annotation.spill import Spill, read_spill
 from mig_spark.masking import MASK
 
@@ -309,6 +316,44 @@ def test_choosing_from_a_list(tmp_path: Path) -> None:
     assert made["labels"] == [["baking"]]
     assert made["tag_flags"] == [["label_outside"]]
     assert '["baking", "history"]' in server.bodies[0]["messages"][0]["content"]
+
+
+LONG = "the user asks for " + "a very " * 20 + "long label"
+
+
+@pytest.mark.parametrize(
+    ("said", "labels", "outside"),
+    [
+        (["Go"], ["Go"], False),
+        (["go"], ["go"], False),
+        (["two  blanks"], ["two  blanks"], False),
+        (["Two blanks"], ["two  blanks"], False),
+        ([LONG], [LONG], False),
+        ([LONG.upper(), "  "], [LONG], False),
+        (["go", "go"], ["go"], False),
+        (["chess", "go"], ["go"], True),
+        ([LONG + "s"], None, False),
+        (["go", 3], None, False),
+    ],
+)
+def test_a_label_of_a_list_is_found_exactly_then_by_its_words(
+    said: list[Any], labels: list[str] | None, outside: bool, tmp_path: Path
+) -> None:
+    listed = tmp_path / "labels.json"
+    listed.write_text(json.dumps(["Go", "go", "two  blanks", LONG]))
+    with endpoint(lambda *_: completion({"labels": said})) as server:
+        made, _ = ask("tagger", server.url, ["a"], vocabulary=str(listed))
+    assert (made["labels"], made["tag_flags"]) == ([labels], [["label_outside"] * outside])
+    assert (made["tag_error"][0] or "").startswith(UNPARSABLE if labels is None else "")
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "plain"),
+    [(["a", "b c"], True), (["Go", "go"], False), (["a  b"], False), (["a" * 100], True), (["a" * 101], False)],
+)
+def test_which_lists_were_read_alike_before_labels_were_looked_for_exactly(vocabulary: list[str], plain: bool) -> None:
+    # the version of other lists stays: their answers are paid
+    assert is_plain(vocabulary) is plain
 
 
 def test_the_language_of_labels(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mig_spark.annotation.endpoints import EndpointConfig
 from mig_spark.annotation.label_lists import vocabulary_labels
 from mig_spark.kernels.annotation.annotators import ARROW_TYPES, OUTSIDE, TRUNCATED, Made
 from mig_spark.kernels.annotation.endpoint import Ask, Task, ask_rows, read_answer, why_unread
-from mig_spark.kernels.annotation.prompts import PROMPT_VERSION, read_labels, tag_prompt
+from mig_spark.kernels.annotation.prompts import PROMPT_VERSION, choices, is_plain, read_choice, read_labels, tag_prompt
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,9 +41,11 @@ class EndpointTagger(EndpointConfig, Tagger):
         language = self.language if vocabulary is None else None
         own = {"top": self.top, "vocabulary": vocabulary, "language": language}
         prompt = tag_prompt(self.top, vocabulary, language)
+        # how labels are found on a list has changed for these alone: answers by other lists are not paid again
+        choice = {} if vocabulary is None or is_plain(vocabulary) else {"choice": 2}
         return self.by_kernel(
             endpoint_labels,
-            version=version_of(prompt=PROMPT_VERSION, kernel="endpoint_labels", **own, **self.said()),
+            version=version_of(prompt=PROMPT_VERSION, kernel="endpoint_labels", **own, **choice, **self.said()),
             name=f"endpoint {self.model}",
             ask=Ask(self.settings(**own), prompt, _TOKENS_A_LABEL * self.top),
             flags=(TRUNCATED,) if vocabulary is None else (TRUNCATED, OUTSIDE),
@@ -55,17 +57,18 @@ class EndpointTagger(EndpointConfig, Tagger):
 def endpoint_labels(batch: pa.RecordBatch, *, ask: Ask, task: Task) -> Made:
     """Labels of `messages`; flags `truncated`, and `label_outside` where a label was not on the list that was given."""
     top, vocabulary = ask.settings["top"], ask.settings["vocabulary"]
-    listed = None if vocabulary is None else {label.casefold(): label for label in vocabulary}
+    listed = None if vocabulary is None else choices(vocabulary)
     answers, cuts = ask_rows(batch, ask, task)
     labels: list[list[str] | None] = []
     flags, errors = [], []
     for answer, cut in zip(answers, cuts, strict=True):
-        found = read_answer(answer, lambda text: read_labels(text, top))
-        kept = found
-        if found is not None and listed is not None:
-            kept = list(dict.fromkeys(listed[name.casefold()] for name in found if name.casefold() in listed))
-        labels.append(kept)
-        flags.append([TRUNCATED] * cut + [OUTSIDE] * (len(kept or ()) < len(found or ())))
+        if listed is None:
+            found, outside = read_answer(answer, lambda text: read_labels(text, top)), False
+        else:
+            chosen = read_answer(answer, lambda text: read_choice(text, top, listed))
+            found, outside = chosen or (None, False)
+        labels.append(found)
+        flags.append([TRUNCATED] * cut + [OUTSIDE] * outside)
         errors.append(why_unread(answer, parsed=found is not None))
     task.put_aside([a.key for a, error in zip(answers, errors, strict=True) if a.text is not None and error])
     return {

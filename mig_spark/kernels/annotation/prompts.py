@@ -81,14 +81,57 @@ def estimate_tokens(text: str) -> int:
 
 def read_labels(answer: str, top: int) -> list[str] | None:
     """The labels of an answer, each once; None where it is not the JSON that was asked for."""
+    named = _named(answer)
+    if named is None or any(len(_collapsed(label)) > _MOST_LABEL_CHARS for label in named):
+        return None
+    return list(dict.fromkeys(_collapsed(label) for label in named if label.strip()))[:top]
+
+
+def choices(vocabulary: Sequence[str]) -> dict[str, str]:
+    """The labels of a list by what an answer may call them: exactly, or in another case or with other white space."""
+    return {_folded(label): label for label in vocabulary} | {label: label for label in vocabulary}
+
+
+def is_plain(vocabulary: Sequence[str]) -> bool:
+    """Whether labels of a list are told apart, and known again, without regard to case, white space and length."""
+    exact = all(label == _collapsed(label) and len(label) <= _MOST_LABEL_CHARS for label in vocabulary)
+    return exact and len({_folded(label) for label in vocabulary}) == len(vocabulary)
+
+
+def read_choice(answer: str, top: int, listed: Mapping[str, str]) -> tuple[list[str], bool] | None:
+    """The labels of a list that an answer names, each once, and whether it names another one too; None where it is not
+    the JSON that was asked for.
+
+    Args:
+        answer: of the model.
+        top: of the labels in it so many are looked at.
+        listed: from `choices`.
+    """
+    named = _named(answer)
+    if named is None:
+        return None
+    found = {label: listed.get(label) or listed.get(_folded(label)) for label in named if label.strip()}
+    if any(known is None and len(_collapsed(label)) > _MOST_LABEL_CHARS for label, known in found.items()):
+        return None
+    first = list(found.values())[:top]
+    return list(dict.fromkeys(known for known in first if known is not None)), None in first
+
+
+def _named(answer: str) -> list[str] | None:
+    """The labels of an answer as they stand; None where it is not the JSON that was asked for."""
     found = read_object(answer)
     labels = found.get("labels") if found is not None else None
     if not isinstance(labels, list) or not all(isinstance(label, str) and is_text(label) for label in labels):
         return None
-    plain = [" ".join(label.split()) for label in labels]
-    if any(len(label) > _MOST_LABEL_CHARS for label in plain):
-        return None
-    return list(dict.fromkeys(label for label in plain if label))[:top]
+    return labels
+
+
+def _collapsed(label: str) -> str:
+    return " ".join(label.split())
+
+
+def _folded(label: str) -> str:
+    return _collapsed(label).casefold()
 
 
 def read_scores(answer: str) -> tuple[float, float] | None:
