@@ -74,14 +74,14 @@ TAGGERS = [
     (
         {"kind": "instag", **LM},
         "instag m@621dc4ed35802c25",
-        "2f5adaef5b12cc4e",
+        "3d4820703b9fa73c",
         "truncated,unparsable",
         "may fail, slow",
     ),
     (
         {"kind": "instag", "model": "some/hub-name", "revision": "v1", "prompt": "Tags of {text}", "dtype": "float16"},
         "instag some/hub-name@v1",
-        "bbea62c87550faa2",
+        "aabf84534f6f21bb",
         "truncated,unparsable",
         "may fail, slow",
     ),

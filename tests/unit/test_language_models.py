@@ -265,10 +265,13 @@ def test_babble_gives_no_tag_and_is_counted(folders: dict[str, str]) -> None:
     loads = loaded_models()
     before = endpoint.SPENT.unparsable
     made, cost = annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
-    assert made["labels"].to_pylist() == [None] * len(TALKS)
-    assert all("unparsable" in flags for flags in made["tag_flags"].to_pylist())
-    assert all(why.startswith(endpoint.UNPARSABLE) for why in made["tag_error"].to_pylist())
-    assert (cost.unparsable, endpoint.SPENT.unparsable - before) == (len(TALKS), len(TALKS))
+    # in the last row nobody asks for anything
+    asked = len(TALKS) - 1
+    assert made["labels"].to_pylist() == [None] * asked + [[]]
+    assert made["tag_flags"].to_pylist()[asked:] == [[]]
+    assert all("unparsable" in flags for flags in made["tag_flags"].to_pylist()[:asked])
+    assert all(why.startswith(endpoint.UNPARSABLE) for why in made["tag_error"].to_pylist()[:asked])
+    assert (cost.unparsable, endpoint.SPENT.unparsable - before) == (asked, asked)
     assert loaded_models() <= loads + 1
     annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
     assert loaded_models() <= loads + 1
@@ -276,7 +279,7 @@ def test_babble_gives_no_tag_and_is_counted(folders: dict[str, str]) -> None:
 
 def test_readable_answers_become_tags(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model cannot write JSON, so what it says is put in its mouth; all else is the real thing."""
-    said = [json.dumps([{"tag": "baking"}]), "sorry", '["x", "y"', "[]", '["z"]', ""]
+    said = [json.dumps([{"tag": "baking"}]), "sorry", '["x", "y"', "[]", '["z"]']
     asked: list[str] = []
 
     def answers(prompts: list[list[int]], lm: causal_lm.LanguageModel, **_: int) -> list[str]:
@@ -285,8 +288,13 @@ def test_readable_answers_become_tags(folders: dict[str, str], monkeypatch: pyte
 
     monkeypatch.setattr(causal_lm, "generate", answers)
     made, _ = annotate_batch(batch(), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
-    assert made["labels"].to_pylist() == [["baking"], None, ["x", "y"], [], ["z"], None]
-    assert [why is None for why in made["tag_error"].to_pylist()] == [True, False, True, True, True, False]
+    assert made["labels"].to_pylist() == [["baking"], None, ["x", "y"], [], ["z"], []]
+    assert [why is None for why in made["tag_error"].to_pylist()] == [True, False, True, True, True, True]
+    # a row without a request is not asked about
+    assert len(asked) == len(TALKS) - 1
+    monkeypatch.undo()
+    made, _ = annotate_batch(batch(TALKS[-1:]), [Step(instag_labels, TAGS, instag_options(folders["llama"]))])
+    assert made["labels"].to_pylist() == [[]]
     assert "How does bread rise?" in asked[0]
     assert asked[0].startswith("<s>user\n")
     assert asked[0].endswith("<s>assistant\n")

@@ -67,19 +67,24 @@ def instag_labels(
     max_tokens: int,
     max_new_tokens: int,
 ) -> Made:
-    """Tags of `messages`; an answer that cannot be read leaves the row without labels, with the flag `unparsable`."""
+    """Tags of `messages`; an answer that cannot be read leaves the row without labels, with the flag `unparsable`.
+    A row in which the user says nothing has no tags, and the model is not asked about it."""
     lm = causal_lm.load_lm(model, revision=revision, device=device, dtype=dtype, threads=threads)
     limit = max(1, min(max_tokens, lm.limit - max_new_tokens))
     texts = [instag.request_text(messages) for messages in batch.column("messages").to_pylist()]
-    asked = [causal_lm.as_user(instag.fill(prompt, text=text), lm) for text in texts]
+    # of a row without a request a model would name the intentions all the same
+    said = [number for number, text in enumerate(texts) if text]
+    asked = [causal_lm.as_user(instag.fill(prompt, text=texts[number]), lm) for number in said]
     cut = [causal_lm.cut_middle(causal_lm.prompt_ids(text, lm), limit) for text in asked]
     answers = causal_lm.generate([ids for ids, _ in cut], lm, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens)
-    labels, flags, errors = [], [], []
-    for answer, (_, shortened) in zip(answers, cut, strict=True):
+    labels: list[list[str] | None] = [[] for _ in texts]
+    flags: list[list[str]] = [[] for _ in texts]
+    errors: list[str | None] = [None for _ in texts]
+    for number, answer, (_, shortened) in zip(said, answers, cut, strict=True):
         tags = instag.parse_tags(answer)
-        labels.append(tags)
-        flags.append([TRUNCATED] * shortened + [instag.UNPARSABLE] * (tags is None))
-        errors.append(None if tags is not None else f"{UNPARSABLE}{answer[:80]!r}")
+        labels[number] = tags
+        flags[number] = [TRUNCATED] * shortened + [instag.UNPARSABLE] * (tags is None)
+        errors[number] = None if tags is not None else f"{UNPARSABLE}{answer[:80]!r}"
         SPENT.unparsable += tags is None
     return {
         "labels": pa.array(labels, ARROW_TYPES["labels"]),

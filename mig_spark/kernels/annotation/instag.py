@@ -9,8 +9,9 @@ from typing import Any
 
 from mig_spark.kernels.annotation.prompts import is_text, without_thinking
 
-#: changes with any word of `PROMPT` and with how answers are read, so that cached tags are never mixed
-VERSION = 1
+#: changes with any word of `PROMPT`, with how answers are read and with which rows are asked about, so that cached tags
+#: are never mixed
+VERSION = 2
 #: what the model is asked; `{text}` is the user's side of the row
 PROMPT = (
     "Which intentions does the user have in the request below? Name each one by a tag: a short phrase in lower case "
