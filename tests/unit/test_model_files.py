@@ -89,6 +89,20 @@ def test_what_is_not_one_model_is_refused(site: Path, monkeypatch: pytest.Monkey
         check_readable(str(there), there)
 
 
+def test_what_is_hidden_in_a_folder_is_no_part_of_the_model(tmp_path: Path) -> None:
+    # the folder itself may be in a hidden one
+    folder = tmp_path / ".models" / "m"
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "model.safetensors").write_text("1")
+    first = model_identity(str(folder))
+    for hidden in (".cache/huggingface/download/model.lock", ".git/HEAD", "onnx/.git/HEAD", ".gitattributes"):
+        (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (folder / hidden).write_text(hidden)
+    assert model_identity(str(folder)) == first
+    (folder / "onnx" / "model.onnx").write_text("2")
+    assert model_identity(str(folder)) != first
+
+
 @pytest.mark.model
 def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = save_causal(tmp_path / "m", template=True)

