@@ -128,6 +128,21 @@ def test_what_passes_is_tried_again_and_what_does_not_is_not() -> None:
     assert server.most_at_once <= 3
 
 
+@pytest.mark.parametrize("header", ["0", "-3", "Thu, 01 Jan 1970 00:00:00 GMT", "soon", None])
+def test_a_wait_of_no_time_is_the_usual_pause(header: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[int] = []
+
+    def pause(tries: int, **_: float) -> float:
+        pauses.append(tries)
+        return 0.0
+
+    monkeypatch.setattr("mig_spark.kernels.annotation.endpoint.backoff", pause)
+    headers = {} if header is None else {"Retry-After": header}
+    with endpoint(lambda *_: Say(429, b"", headers)) as server:
+        ask("tagger", server.url, ["a"], max_tries=4)
+    assert pauses == [1, 2, 3]
+
+
 def test_a_server_that_never_answers_in_time_is_given_up_on() -> None:
     with endpoint(tags, delay=0.5) as server:
         made, _ = ask("tagger", server.url, ["a"], timeout=0.05, max_tries=2)

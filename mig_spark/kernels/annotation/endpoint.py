@@ -248,7 +248,7 @@ class Asker:
                 return Answer(key, error=str(reply.error))
             if reply.wait:
                 self._rate.close_for(reply.wait)
-            elif tries < self._settings["max_tries"] and reply.wait is None:
+            elif tries < self._settings["max_tries"]:
                 await self._pause(backoff(tries, base=_FIRST_WAIT, longest=self._settings["max_wait"]))
         return self._give_up(Answer(key, error=str(reply.error)))
 
