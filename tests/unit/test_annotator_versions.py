@@ -72,6 +72,13 @@ TAGGERS = [
         "",
     ),
     (
+        {"kind": "distilled", "vocabulary": "{labels}", **LM, **BEFORE, "floor": 0},
+        "distilled m@621dc4ed35802c25",
+        "d2c961077df1964e",
+        "truncated",
+        "",
+    ),
+    (
         {"kind": "instag", **LM},
         "instag m@621dc4ed35802c25",
         "3d4820703b9fa73c",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import save_embedder
 
 from mig_spark.annotation.sample_rows import sample_texts
+from mig_spark.annotation.taggers.embedding import nearest
 from mig_spark.errors import DependencyError, InputError
 from mig_spark.kernels.annotation import distilled
 from mig_spark.kernels.annotation.distilled import Static, _sums, embed_static, mean_vectors
@@ -88,6 +90,36 @@ def test_distilled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         vectors, _ = embed_static(texts, first, max_tokens=32)
         assert np.isfinite(vectors).all()
     np.testing.assert_array_equal(vectors, 0)
+
+
+@pytest.mark.model
+def test_another_machine_may_distil_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = load_model(save_embedder(tmp_path), device="cpu"), tmp_path / "cache" / "distilled-x"
+    whole = distilled.distill
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        folder.mkdir(parents=True)
+        (folder / "tokenizer.json").write_text("theirs")
+        return whole(*args, **options)
+
+    monkeypatch.setattr(distilled, "distill", slowly)
+    distilled._write(folder, model, LABELS, SAMPLE, 256)
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+    assert (folder / "tokenizer.json").read_text() == "theirs"
+    # a folder that cannot be made is an error all the same
+    monkeypatch.setattr(distilled, "distill", whole)
+    blocked = tmp_path / "cache" / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError, match="file"):
+        distilled._write(blocked, model, LABELS, SAMPLE, 256)
+
+
+def test_a_row_without_a_known_word_has_no_label_whatever_the_floor() -> None:
+    rows = np.array([[0.0, 0.0], [0.0, 1.0]], np.float32)
+    made = nearest(
+        ["?!", "b"], rows, np.zeros(2, bool), ["a", "b"], np.eye(2, dtype=np.float32), top=1, floor=-1, margin=2
+    )
+    assert made["labels"].to_pylist() == [[], ["b"]]
 
 
 @pytest.mark.model

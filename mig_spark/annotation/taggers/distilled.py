@@ -53,10 +53,14 @@ class DistilledTagger(NearestTagger):
         fitted = {"vocabulary": labels, "sample": sample_texts(self.sample, spark)}
         parameters = {**said, **fitted, "model": self.model, "identity": identity, "cache_dir": self.cache_dir}
         parameters["text"] = self.text
+        # under such a floor alone a row without a known word had the first labels of the list
+        unknown = {"unknown": "no label"} if self.floor <= 0 else {}
         return self.by_kernel(
             distilled_labels,
             {**parameters, "threads": threads},
-            version=version_of(model=identity, text=self.text_rule(), rule=distilled.VERSION, **fitted, **said),
+            version=version_of(
+                model=identity, text=self.text_rule(), rule=distilled.VERSION, **fitted, **said, **unknown
+            ),
             name=f"distilled {identity}",
             flags=(TRUNCATED,),
             among=self.among(),

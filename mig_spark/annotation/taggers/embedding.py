@@ -162,7 +162,7 @@ def nearest(
 
     Args:
         texts: of the n rows; an empty one has no label.
-        vectors: float32 (n, d), theirs, of length 1.
+        vectors: float32 (n, d), theirs, of length 1; one of zeros, of a text without a known word, has no label.
         truncated: bool (n,): the texts that were cut.
         vocabulary: L labels.
         label_vectors: float32 (L, d), theirs, of length 1.
@@ -173,7 +173,8 @@ def nearest(
 
     ptr, found = nearest_labels(vectors, label_vectors, **limits)
     # a row without text has a vector too, but it says nothing
-    counts = np.where([bool(text) for text in texts], np.diff(ptr), 0)
+    says = np.array([bool(text) for text in texts], np.bool_) & vectors.any(axis=1)
+    counts = np.where(says, np.diff(ptr), 0)
     kept = np.repeat(counts > 0, np.diff(ptr))
     labels = pa.array(vocabulary, pa.string()).take(pa.array(found[kept]))
     return {

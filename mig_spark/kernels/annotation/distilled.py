@@ -273,9 +273,12 @@ def _write(folder: Path, encoder: Encoder, labels: Sequence[str], sample: Sequen
         for name, array in zip(ARRAYS, distill(encoder, labels, sample, max_tokens=max_tokens), strict=True):
             np.save(made / f"{name}.npy", array)
         fast.save(str(made / "tokenizer.json"))
-        # another machine may share the folder and have been faster; its vectors are as good
-        with contextlib.suppress(FileExistsError):
+        try:
             made.rename(folder)
+        except OSError:
+            # another machine may share the folder and have been faster; its vectors are as good
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
     logger.info("distilled %s into %s in %.1f s", encoder.name, folder, time.perf_counter() - started)
