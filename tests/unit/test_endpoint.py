@@ -37,7 +37,7 @@ from mig_spark.kernels.annotation.prompts import (
     read_object,
     read_scores,
 )
-from mig_spark.kernels.annotation.spill import Spill, read_spill
+from mig_spark.kernels.annotation.spill import Spill, read_spent, read_spill
 from mig_spark.masking import MASK
 
 from oracles.endpoint_server import Say, completion, endpoint
@@ -272,6 +272,36 @@ def test_a_cap_on_tokens_is_kept() -> None:
     assert 0 < cost.prompt_tokens + cost.completion_tokens <= 1500
     assert cost.requests == server.requests < 40
     assert None in made["labels"]
+
+
+@pytest.mark.parametrize(
+    ("say", "delay"),
+    [
+        (completion({"labels": ["a"]}), 0.5),
+        (Say(200, b'{"choices": [', cut=True), 0),
+        (completion({"labels": ["a" * 9000]}), 0),
+    ],
+    ids=["late", "cut off", "too long"],
+)
+def test_an_answer_that_was_not_read_counts_as_likely(say: Say, delay: float, tmp_path: Path) -> None:
+    limits = {"tokens": 5000, "spill": str(tmp_path / "run" / "000000")}
+    few = {"timeout": 0.1 if delay else 30, "max_tries": 2, "max_response_bytes": 4096, "concurrency": 1, "breaker": 99}
+    with endpoint(lambda *_: say, delay=delay) as server:
+        made, cost = ask("tagger", server.url, [str(n) for n in range(40)], limits=limits, **few)
+        tokens = cost.prompt_tokens + cost.completion_tokens
+        # a request likely takes 256 tokens for its answer and half of that for itself
+        assert 4500 < tokens <= 5000
+        assert cost.requests == server.requests < 20
+        assert made["tag_error"][-1] == f"{NOT_ASKED}spend cap: what the run may spend is spent"
+        # another try of the task knows of it
+        spent = read_spent(str(tmp_path / "run" / "000000"), 0)
+    assert (spent.requests, spent.prompt_tokens + spent.completion_tokens) == (cost.requests, tokens)
+
+
+def test_a_request_that_did_not_go_out_costs_no_tokens() -> None:
+    made, cost = ask("tagger", "http://127.0.0.1:9/v1", ["a"], max_tries=2, limits={"tokens": 500})
+    assert "ConnectionRefusedError" in made["tag_error"][0]
+    assert (cost.requests, cost.prompt_tokens, cost.completion_tokens) == (2, 0, 0)
 
 
 def test_answers_are_written_through_and_read_by_the_next_attempt(tmp_path: Path) -> None:

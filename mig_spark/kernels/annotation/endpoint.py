@@ -271,8 +271,14 @@ class Asker:
                 await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _take(self, key: str, reply: Reply, reserved: int) -> Answer | None:
-        """The answer in a reply: its tokens are counted and it is written through. None where the reply holds none."""
+        """The answer in a reply: its tokens are counted and it is written through. None where the reply holds none;
+        where the server may have worked for it all the same, the tokens set aside count."""
         text, cut, prompt, completion = _content(reply)
+        if text is None and reply.may_cost:
+            # what it cost nobody knows, so what was set aside counts; so does a line of a request without an end
+            SPENT.prompt_tokens += reserved - self._settings["max_output_tokens"]
+            SPENT.completion_tokens += self._settings["max_output_tokens"]
+            return None
         if text is None:
             self._task.budget.give_back(reserved)
             self._write(nothing_line(key))

@@ -17,7 +17,7 @@ import random
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Reply:
         error: what went wrong.
         transient: another try may help.
         fatal: every further request would fail in the same way.
+        may_cost: the server may have worked for it, and want to be paid, though there is no answer to read: the request
+            went out, and then no reply came, or only a part of one, or one that is too long.
         wait: seconds that the server asked to wait.
         status: of HTTP; None where no answer came.
     """
@@ -58,6 +60,7 @@ class Reply:
     error: str | None = None
     transient: bool = False
     fatal: bool = False
+    may_cost: bool = False
     wait: float | None = None
     status: int | None = None
 
@@ -131,19 +134,26 @@ class Poster:
         """Send the request once; without a body it is a GET. Every failure is told in the reply; nothing is raised."""
         import httpx2
 
+        went = False
+
+        async def see(event: str, _: Mapping[str, Any]) -> None:
+            nonlocal went
+            went = went or event.endswith("send_request_body.complete")
+
         try:
-            status, wait, data = await asyncio.wait_for(self._exchange(connection, body), self.timeout)
+            status, wait, data = await asyncio.wait_for(self._exchange(connection, body, see), self.timeout)
         except (asyncio.TimeoutError, httpx2.TimeoutException):
-            return Reply(error=f"no answer in {self.timeout:g} s", transient=True)
+            return Reply(error=f"no answer in {self.timeout:g} s", transient=True, may_cost=went)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError, RuntimeError) as e:
             cause = _root(e)
-            return Reply(error=shown(f"{type(cause).__name__}: {cause}"), transient=True)
+            # what a proxy was sent went no further
+            paid = went and not isinstance(e, httpx2.ProxyError)
+            return Reply(error=shown(f"{type(cause).__name__}: {cause}"), transient=True, may_cost=paid)
         if status == 200:
             if len(data) > self.max_bytes:
                 # it was paid for, and the next one would be as long
-                return Reply(
-                    error=f"the answer is longer than {self.max_bytes} bytes (max_response_bytes)", status=status
-                )
+                said = f"the answer is longer than {self.max_bytes} bytes (max_response_bytes)"
+                return Reply(error=said, may_cost=True, status=status)
             found = read_json(data)
             if found is not None:
                 return Reply(data=found, status=status)
@@ -160,7 +170,10 @@ class Poster:
         )
 
     async def _exchange(
-        self, connection: httpx2.AsyncHTTPTransport, body: bytes | None
+        self,
+        connection: httpx2.AsyncHTTPTransport,
+        body: bytes | None,
+        see: Callable[[str, Mapping[str, Any]], Awaitable[None]],
     ) -> tuple[int, str | None, bytes]:
         import httpx2
 
@@ -173,6 +186,7 @@ class Poster:
         if self.key:
             headers[self.key_header] = f"Bearer {self.key}" if self.key_header.lower() == "authorization" else self.key
         request = httpx2.Request("GET" if body is None else "POST", self.url, headers=headers, content=body)
+        request.extensions["trace"] = see
         response = await connection.handle_async_request(request)
         try:
             most = self.max_bytes if response.status_code == 200 else _ERROR_BYTES
