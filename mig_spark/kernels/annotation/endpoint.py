@@ -77,7 +77,8 @@ class Ask:
     def most_tokens(self) -> int:
         """About how many tokens the longest request and its answer set aside, in any script."""
         body = request_body(self.settings, self.system, "")
-        return estimate_tokens(body.decode()) + self.settings["max_chars"] + self.settings["max_output_tokens"]
+        most = estimate_tokens(body.decode()) + self.settings["max_chars"] + self.settings["max_output_tokens"]
+        return int(most)
 
 
 @dataclass(frozen=True)
