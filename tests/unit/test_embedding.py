@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import save_embedder
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation import embedding, model_files, models
@@ -126,6 +127,21 @@ def test_one_load_a_process(encoder: Encoder, capfd: pytest.CaptureFixture[str])
     assert loaded_models() == before
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
+
+
+@pytest.mark.model
+def test_a_model_that_is_saved_over_another_is_loaded_anew(tmp_path: Path) -> None:
+    folder = save_embedder(tmp_path)
+    first = load_model(folder, device="cpu")
+    before = embed_labels(["Yeast gas"], first)
+    assert load_model(folder, device="cpu") is first
+    for weights in first.model.parameters():
+        weights.data *= -0.5
+    first.model.save(folder)
+    second = load_model(folder, device="cpu")
+    assert second is not first
+    assert not np.allclose(embed_labels(["Yeast gas"], second), before)
+    assert load_model(folder, device="cpu") is second
 
 
 @pytest.mark.model

@@ -300,6 +300,18 @@ def test_readable_answers_become_tags(folders: dict[str, str], monkeypatch: pyte
     assert asked[0].endswith("<s>assistant\n")
 
 
+def test_a_model_that_is_saved_over_another_is_loaded_anew(tmp_path: Path) -> None:
+    folder = save_causal(tmp_path / "m")
+    first = causal_lm.load_lm(folder, **CPU)
+    assert causal_lm.load_lm(folder, **CPU) is first
+    first.model.lm_head.weight.data *= -1
+    first.model.save_pretrained(folder)
+    second = causal_lm.load_lm(folder, **CPU)
+    assert second is not first
+    assert torch.equal(second.model.lm_head.weight, first.model.lm_head.weight)
+    assert causal_lm.load_lm(folder, **CPU) is second
+
+
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, folders: dict[str, str]) -> None:
     with pytest.raises(DependencyError, match="/no/such/model"):
         causal_lm.load_lm("/no/such/model")

