@@ -57,7 +57,7 @@ def joined(store: Store, plan: Plan, *columns: str | Column) -> DataFrame:
     return rows.join(_one_each(mine, plan.flags, values, "flags"), "_key").drop("_key")
 
 
-def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
+def with_known(todo: DataFrame, store: Store, plan: Plan, pool: DataFrame) -> DataFrame:
     """Add the labels or scores that the cache has for rows that still lack the other one, so that they are not paid
     again.
 
@@ -68,6 +68,7 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
         todo: rows to annotate, by `_key`.
         store: holds the cache.
         plan: the tagger and scorer of this run.
+        pool: the pool's rows that have these keys: `_key`, `text_hash`, `given`.
 
     Returns:
         `todo` with the columns of an annotator where the cache has some of it: null in the rows that it does not have.
@@ -88,8 +89,19 @@ def with_known(todo: DataFrame, store: Store, plan: Plan) -> DataFrame:
             found = store.read(table).where(by(role, annotator) & answered & useful[table.name]).select(*_HALVES)
             earlier = found if earlier is None else earlier.unionByName(found)
         if earlier is not None and not earlier.isEmpty():
+            if annotator.slow and not annotator.reads_given:
+                earlier = _under_either_key(earlier, plan, pool)
             todo = todo.join(_one_each(earlier, annotator.flags, values, flags), "_key", "left")
     return todo
+
+
+def _under_either_key(earlier: DataFrame, plan: Plan, pool: DataFrame) -> DataFrame:
+    """Annotations by their key in this plan: those that were made beside an annotator which looked at what the pool
+    brought, or beside one that did not, have the other key, though this annotator read the same text."""
+    from pyspark.sql import functions as sf
+
+    ways = pool.select("_key", sf.explode(sf.array(*plan.keys())).alias("content_hash"))
+    return ways.join(earlier, "content_hash").drop("content_hash").withColumnRenamed("_key", "content_hash")
 
 
 def _one_each(annotations: DataFrame, own_flags: Sequence[str], values: Sequence[str], flags: str) -> DataFrame:

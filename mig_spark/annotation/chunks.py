@@ -204,7 +204,7 @@ def _annotate(work: Work, missing: Missing) -> None:
     if not heavy or (chunks == 1 and not work.plan.may_fail):
         rows = missing.rows.select("_key", "messages", "given")
         rows = rows.repartition(task_count(work.store, missing.count), "_key").dropDuplicates(["_key"])
-        _pass(work, with_known(rows, work.store, work.plan), 0, tasks=None)
+        _pass(work, with_known(rows, work.store, work.plan, missing.rows), 0, tasks=None)
         return
     _stage(work, missing, chunks)
     at, together = 0, 1
@@ -227,7 +227,7 @@ def _stage(work: Work, missing: Missing, chunks: int) -> None:
     rows = missing.rows.select(sf.col("_key").alias("content_hash"), "messages", "given").withColumn("chunk", chunk)
     tasks = min(chunks, task_count(work.store, missing.count))
     rows = rows.dropDuplicates(["content_hash"]).withColumnRenamed("content_hash", "_key")
-    rows = with_known(rows, work.store, work.plan).withColumnRenamed("_key", "content_hash")
+    rows = with_known(rows, work.store, work.plan, missing.rows).withColumnRenamed("_key", "content_hash")
     for column in ANNOTATE_TODO.columns:
         if column.name not in rows.columns:
             rows = rows.withColumn(column.name, sf.lit(None).cast(column.type))

@@ -74,14 +74,18 @@ class Plan:
         }
         return {**self.versions(), **recipes}
 
+    def keys(self) -> tuple[Column, Column]:
+        """The cache keys that a pool row may have: the hash of its text, where neither annotator looks at what the pool
+        brought, and the hash of both, where one does."""
+        from pyspark.sql import functions as sf
+
+        both = sf.concat(sf.col("text_hash"), sf.coalesce(sf.to_json("given"), sf.lit("")))
+        return sf.col("text_hash"), sf.sha2(both, 256)
+
     def key(self) -> Column:
         """The cache key of a pool row: the hash of what annotators read of it, that is its text, and where they look at
         it what the pool brought."""
-        from pyspark.sql import functions as sf
-
-        if not self.reads_given:
-            return sf.col("text_hash")
-        return sf.sha2(sf.concat(sf.col("text_hash"), sf.coalesce(sf.to_json("given"), sf.lit(""))), 256)
+        return self.keys()[self.reads_given]
 
     def current(self) -> Column:
         """Whether an annotation is by these annotators in these versions."""

@@ -90,7 +90,7 @@ def preview_annotation(store: Store, config: Config) -> Preview:
     preview = Preview(missing.total, missing.cached, max(0, missing.count), 0)
     if preview.missing:
         _estimate(preview, rows.select("_key", "messages", "given"), plan, store)
-    known = with_known(missing.rows.select("_key"), store, plan) if preview.requests else None
+    known = with_known(missing.rows.select("_key"), store, plan, missing.rows) if preview.requests else None
     if known is not None and len(known.columns) > 1:
         preview.notes.append("answers from earlier tries or beside another annotator are in the cache: fewer requests")
     return preview

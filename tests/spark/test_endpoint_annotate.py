@@ -240,6 +240,23 @@ def test_caps_stop_cleanly_and_nothing_is_asked_twice(store: Store, server: Serv
 
 
 @pytest.mark.long
+def test_answers_are_found_again_when_the_other_half_comes_to_read_the_pool(
+    store: Store, server: Server, tmp_path: Path
+) -> None:
+    given = (None, None, None, 2.0, None)
+    rows = [{**r.asDict(), "given": given} for r in store.read(POOL).collect()]
+    store.write(POOL, store.spark.createDataFrame(rows, POOL.ddl()))
+    brought, rules = {"kind": "column"}, {"kind": "heuristic"}
+    for number, (first, then) in enumerate([(rules, brought), (brought, rules)], start=1):
+        tagger = {"kind": "endpoint", "base_url": server.url, "model": f"m-{number}"}
+        config = make_config(tmp_path, server.url, tagger=tagger, scorer=first)
+        assert run(store, config, 2 * number)["requests"] == ROWS
+        counts = run(store, make_config(tmp_path, server.url, tagger=tagger, scorer=then), 2 * number + 1)
+        assert (counts["requests"], counts["annotated"]) == (0, ROWS)
+        assert {r.id: r.labels for r in store.read(ANNOTATED).collect()}["row-9"] == ["label 2"]
+    assert server.requests == 2 * ROWS
+
+
 @pytest.mark.long
 def test_rows_without_an_answer_are_tried_again_then_rejected(
     store: Store, server: Server, model: Model, tmp_path: Path
