@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mig_spark.compare.data import NOT_SET, Comparison, Difference, Example, Firsts, LabelOverlap, Measured, Side
 from mig_spark.compare.sides import Found, find_side
-from mig_spark.config import Config, unlike_defaults
+from mig_spark.config import Config, SelectConfig, unlike_defaults
 from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.finished import last_finished
 from mig_spark.errors import InputError
@@ -28,8 +28,10 @@ from mig_spark.kernels.selection.state import State
 from mig_spark.labels.label_graph import LabelGraph, load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.phi import make_phi
+from mig_spark.selection.phi import start_state
 from mig_spark.selection.settings import select_settings, settled
+from mig_spark.selection.spark_rows import SparkRows
+from mig_spark.selection.stage import annotated_rows, listed_ids
 from mig_spark.selection.story import rows_of
 
 if TYPE_CHECKING:
@@ -76,7 +78,13 @@ def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> C
     both = min(len(one.ids), len(other.ids))
     sizes = sorted({max(1, round(share * both)) for share in _PREFIXES}) if both else []
     graph = load_graph(store)
-    sides = [_side(store, config, graph, side) for side in (one, other)]
+    # with `phi.b: auto` or a target, the numbers that are there now
+    made = last_finished(store, "select")
+    settings = settled(select_settings(store, config), made.certificate if made else None)
+    start = _start(store, config, graph, settings)
+    sides = [
+        _side(store, side, objectives(start, side.facts, graph, norm=settings.label_exponent)) for side in (one, other)
+    ]
     return Comparison(
         sides[0],
         sides[1],
@@ -160,10 +168,9 @@ def label_overlap(a: pa.Table, b: pa.Table) -> LabelOverlap:
     return LabelOverlap(both, len(one) - both, len(other) - both, differ)
 
 
-def _side(store: Store, config: Config, graph: LabelGraph, side: Found) -> Side:
+def _side(store: Store, side: Found, objective: npt.NDArray[np.float64]) -> Side:
     facts = side.facts
-    rows = facts.num_rows
-    covered, objective = labels_by_rank(facts["labels"]), _objectives(store, config, graph, facts)
+    rows, covered = facts.num_rows, labels_by_rank(facts["labels"])
     at = sample_ranks(rows, _POINTS) - 1
 
     answers = facts["answer_characters"].drop_null().to_numpy()
@@ -190,16 +197,26 @@ def _side(store: Store, config: Config, graph: LabelGraph, side: Found) -> Side:
     )
 
 
-def _objectives(store: Store, config: Config, graph: LabelGraph, facts: pa.Table) -> npt.NDArray[np.float64]:
-    """The objective of the first k rows of a side, by the label graph, and with `phi.b: auto` or a target the
-    numbers, that are there now; float64 (rows,)."""
-    made = last_finished(store, "select")
-    settings = settled(select_settings(store, config), made.certificate if made else None)
+def _start(store: Store, config: Config, graph: LabelGraph, settings: SelectConfig) -> State:
+    """The state before the first row of either side: the information of the rows that `select.given` names."""
+    ids, given = listed_ids(store, config), None
+    if "given" in ids:
+        given, _ = SparkRows.of(annotated_rows(store, config), settings).usable().find(ids["given"], "select.given")
+    return start_state(settings, graph, read_parameters(settings, store.spark), given)
+
+
+def objectives(start: State, facts: pa.Table, graph: LabelGraph, *, norm: float) -> npt.NDArray[np.float64]:
+    """The objective of the first k rows of a side; float64 (rows,).
+
+    Args:
+        start: the state before the first of them; it stays as it is.
+        facts: the rows in order of rank: id, labels, score.
+        graph: the label graph.
+        norm: power of the number of labels that a row's score is divided by.
+    """
     labels = pa.array(graph.labels, pa.string())
-    rows = rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=settings.label_exponent)
-    phi = make_phi(settings, graph, read_parameters(settings, store.spark))
-    _, objectives = rescore(State.start(graph.propagation, phi, exact=settings.gain == "exact"), rows)
-    return np.asarray(objectives, np.float64)
+    _, found = rescore(start.copy(), rows_of_table(facts.select(["id", "labels", "score"]), labels, norm=norm))
+    return np.asarray(found, np.float64)
 
 
 def _why_missing(store: Store, side: Found, other: Found, theirs: Collection[str]) -> tuple[Difference, ...]:

@@ -10,37 +10,37 @@ from mig_spark.config import SelectConfig
 from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.curve import sample_ranks
 from mig_spark.kernels.selection.rescore import rescore
-from mig_spark.kernels.selection.state import State
-from mig_spark.kernels.selection.usable import usable_sql
 from mig_spark.labels.label_graph import LabelGraph
-from mig_spark.lakehouse.runtime import collect_arrow
-from mig_spark.selection.drawing import random_rows
+from mig_spark.selection.drawing import random_table
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.phi import make_phi
+from mig_spark.selection.phi import start_state
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import SparkSession
+
+    from mig_spark.selection.constraints import PoolRows
 
 #: Points of the random selection's curve.
 CURVE_POINTS = 100
 
 
 def random_objective(
-    df: DataFrame, graph: LabelGraph, config: SelectConfig, *, budget: int, rows: int, seed: int
-) -> list[dict[str, Any]]:
-    """The objective of a random selection of usable rows by its size: [{rank, objective}], the whole budget last.
+    rows: PoolRows, graph: LabelGraph, config: SelectConfig, *, many: int, budget: int, seed: int,
+    given: pa.Table | None = None, spark: SparkSession | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The objective of a random selection by its size: [{rank, objective}], the whole budget last.
 
     Args:
-        df: columns id, labels, score.
-        budget: how many rows to draw.
-        rows: how many usable rows `df` has.
+        rows: those that can be used and may be taken.
+        many: how many rows that is.
+        budget: how many of them to draw.
+        given: rows whose information is there from the start, as it is for the selection that this is compared with.
+        spark: reads `select.label_parameters`; None: local files alone.
     """
-    usable = df.where(usable_sql(df.columns))
-    table = collect_arrow(random_rows(usable, budget, rows=rows, seed=seed).select("_hash", "id", "labels", "score"))
-    table = table.sort_by([("_hash", "ascending"), ("id", "ascending")])
-    drawn = rows_of_table(table, pa.array(graph.labels, pa.string()), norm=config.label_exponent)
-    phi = make_phi(config, graph, read_parameters(config, df.sparkSession))
-    state = State.start(graph.propagation, phi)
+    table = random_table(rows, budget, many=many, seed=seed)
+    labels = pa.array(graph.labels, pa.string())
+    drawn = rows_of_table(table.select(["id", "labels", "score"]), labels, norm=config.label_exponent)
+    state = start_state(config, graph, read_parameters(config, spark), given)
     _, objectives = rescore(state, drawn)
     places = sample_ranks(drawn.size, CURVE_POINTS)
     return [{"rank": int(k), "objective": float(objectives[k - 1])} for k in places]

@@ -127,7 +127,8 @@ def prepare(
         exclude = list(exclude) if isinstance(exclude, Iterator) else exclude
         notes += _absent(rows, exclude, "exclude")
         rows = rows.without(exclude, "exclude")
-    told = None if given is None else _rows_of(rows, given, "given", strict=False, notes=notes)
+    # in the whole pool: what a row knows counts although the row itself is excluded
+    told = None if given is None else _rows_of(whole, given, "given", strict=False, notes=notes)
     if told is not None:
         rows = rows.without(told["id"], "given")
     first, forced = _taken_first(rows, whole, include, keep, resume)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mig_spark.kernels.selection.usable import one_chunk
 from mig_spark.kernels.selection.xxhash import xxhash64
+from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.ordering import first_rows, quota_limits
 from mig_spark.selection.spark_rows import SparkRows
@@ -54,6 +55,21 @@ def random_rows(df: DataFrame, budget: int, *, rows: int, seed: int) -> DataFram
         rows: how many rows `df` has.
     """
     return _near(df.withColumn(HASH, id_hash(seed)), budget, rows).orderBy(HASH, "id").limit(budget)
+
+
+def random_table(rows: PoolRows, budget: int, *, many: int, seed: int) -> pa.Table:
+    """The same rows at the driver, in this order, with `HASH`, `id`, `labels` and `score`.
+
+    Args:
+        many: how many rows there are.
+    """
+    if isinstance(rows, ArrowRows):
+        hashed = with_hash(rows, seed)
+        assert isinstance(hashed, ArrowRows)
+        return hashed.table.sort_by([(HASH, "ascending"), ("id", "ascending")]).slice(0, budget)
+    assert isinstance(rows, SparkRows)
+    drawn = random_rows(rows.df, budget, rows=many, seed=seed).select(HASH, "id", "labels", "score")
+    return collect_arrow(drawn).sort_by([(HASH, "ascending"), ("id", "ascending")])
 
 
 def _near(df: DataFrame, budget: int, rows: int) -> DataFrame:

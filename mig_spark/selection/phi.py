@@ -1,11 +1,15 @@
-"""The concave function of each label, by the config."""
+"""The concave function of each label, by the config, and the state that a selection starts from."""
 
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from mig_spark.config import SelectConfig
+from mig_spark.kernels.selection.blocks import rows_of_table
 from mig_spark.kernels.selection.objective import Phi
+from mig_spark.kernels.selection.rescore import rescore
+from mig_spark.kernels.selection.state import State
 from mig_spark.kernels.selection.target import aimed
 from mig_spark.labels.label_graph import LabelGraph
 
@@ -39,3 +43,22 @@ def make_phi(select: SelectConfig, graph: LabelGraph, parameters: dict[str, dict
     scale = select.target.scale
     assert scale is not None, "a target stands for one c a label, see selection.settings.settled"
     return aimed(phi, np.array([scale.get(label, 0.0) for label in graph.labels]))
+
+
+def start_state(
+    config: SelectConfig, graph: LabelGraph, parameters: dict[str, dict[str, float]] | None, given: pa.Table | None
+) -> State:
+    """The state before the first row of a selection is taken: nothing selected, but for the information of the rows
+    that `select.given` names.
+
+    Args:
+        config: the section `select`, with numbers for `norm`, `phi.b` and the target.
+        graph: the label graph.
+        parameters: phi of single labels.
+        given: those rows, with `id`, `labels` and `score`, in order of id; None: there are none.
+    """
+    state = State.start(graph.propagation, make_phi(config, graph, parameters), exact=config.gain == "exact")
+    if given is not None:
+        labels, columns = pa.array(graph.labels, pa.string()), ["id", "labels", "score"]
+        rescore(state, rows_of_table(given.select(columns), labels, norm=config.label_exponent))
+    return state

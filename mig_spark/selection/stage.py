@@ -12,7 +12,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.annotation.vectors import row_vectors
-from mig_spark.config import Config, SelectConfig
+from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, POOL, REJECTED, SELECTION
 from mig_spark.errors import ContractError, InputError
 from mig_spark.labels.label_graph import load_graph
@@ -28,7 +28,7 @@ from mig_spark.selection.extend import Former, Published, former_selection, grow
 from mig_spark.selection.outcome import Selection
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.settings import select_settings, settled
-from mig_spark.selection.spark_rows import rejected_rows
+from mig_spark.selection.spark_rows import SparkRows, rejected_rows
 from mig_spark.selection.strategy import KnownGraph
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def select_pool(
     _, certificate, _ = at_once(
         store.spark,
         lambda: _write_rejected(store, config, annotated, rejected, run_id),
-        lambda: _certificate(selection, annotated, select_settings(store, config), config.seed),
+        lambda: _certificate(selection, store, config, annotated),
         write,
     )
     saved.remove()
@@ -210,7 +210,7 @@ def _extended(former: Former, selected: int) -> list[str]:
     return [f"the first {len(former.kept):,} rows stay from the selection before; the others were chosen after them"]
 
 
-def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfig, seed: int) -> dict[str, Any]:
+def _certificate(selection: Selection, store: Store, config: Config, annotated: DataFrame) -> dict[str, Any]:
     told = {
         "strategy": selection.strategy,
         "objective": selection.objective,
@@ -220,10 +220,17 @@ def _certificate(selection: Selection, annotated: DataFrame, select: SelectConfi
     }
     if selection.certificate is None or selection.graph is None:
         return {"certified": False, **told}
-    own = selection.certificate.to_dict()
+    own, ids = selection.certificate.to_dict(), listed_ids(store, config)
+    select = settled(select_settings(store, config), own)
+    whole = SparkRows.of(annotated, select).usable()
+    rows, given = whole, None
+    for name in ("exclude", "given"):
+        rows = rows.without(ids[name], name) if name in ids else rows
+    if "given" in ids:
+        given, _ = whole.find(ids["given"], "given")
     curve = random_objective(
-        annotated.select("id", "labels", "score"), selection.graph, settled(select, own), budget=len(selection),
-        rows=selection.counts["rows"], seed=seed,
+        rows, selection.graph, select, many=selection.counts["rows"], budget=len(selection), seed=config.seed,
+        given=given, spark=store.spark,
     )  # fmt: skip
     random = {"random_objective": curve[-1]["objective"] if curve else None, "random_curve": curve}
     return {**own, **told, **random}

@@ -24,7 +24,7 @@ from mig_spark.lakehouse.runtime import collect_arrow, from_arrow, from_rows, se
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.constraints import quota_arrays
 from mig_spark.selection.label_parameters import read_parameters
-from mig_spark.selection.phi import make_phi
+from mig_spark.selection.phi import start_state
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows, listed_ids
@@ -137,8 +137,8 @@ def usable_rows(rows: SparkRows, names: Sequence[str]) -> pa.Table:
 
 #: Status and reason of rows that the config keeps out of a selection by name; where two hold, the first.
 _BY_NAME = {
-    "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
     "given": ("given", "select.given names it: its information is there from the start, and it is not taken again"),
+    "exclude": ("excluded", "select.exclude names it, so it could not be taken"),
 }
 _OF_NEAREST = {"nearest_rank": "int", "nearest_id": "string", "nearest_gain": "double", "score_needed": "double",
                "gain_start": "double", "gain_end": "double"}  # fmt: skip
@@ -208,13 +208,10 @@ class Story:
 
     @cached_property
     def _start(self) -> State:
-        select = self._select
-        phi = make_phi(select, self._graph, read_parameters(select, self._spark))
-        state = State.start(self._graph.propagation, phi, exact=select.gain == "exact")
+        given = None
         if "given" in self._listed:
             given, _ = self._rows.usable().find(self._listed["given"], "select.given")
-            rescore(state, self._as_rows(given))
-        return state
+        return start_state(self._select, self._graph, read_parameters(self._select, self._spark), given)
 
     def selected(self, ranks: Sequence[int]) -> list[Explanation]:
         """Why the rows of these ranks (1 is the first) were taken."""

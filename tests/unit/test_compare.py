@@ -19,14 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import HOSTILE, Tags, filled, invented_evidence
 
+from mig_spark import select
 from mig_spark.compare import Comparison, describe_comparison, render_comparison
-from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank, measured_of
+from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank, measured_of, objectives
 from mig_spark.compare.data import Difference, LabelOverlap, Side
 from mig_spark.compare.sides import asked_strategy
 from mig_spark.config import PhiConfig, SelectConfig
 from mig_spark.errors import ConfigError
 from mig_spark.evaluation.table import Published
+from mig_spark.labels.label_graph import LabelGraph
 from mig_spark.masking import MASK
+from mig_spark.selection.phi import start_state
 from mig_spark.selection.settings import by_strategy
 
 LABEL_SETS = st.lists(st.lists(st.sampled_from("abcdef"), unique=True), max_size=12)
@@ -58,6 +61,16 @@ def test_labels_of_two_selections(one: list[list[str]], other: list[list[str]]) 
 def test_rows_are_put_in_the_order_of_the_ids() -> None:
     facts = pa.table({"id": ["c", "a", "b"], "n": [3, 1, 2]})
     assert in_order(facts, ["b", "gone", "c", "a"])["n"].to_pylist() == [2, 3, 1]
+
+
+def test_the_objective_of_a_side_starts_from_the_rows_that_are_given() -> None:
+    """As that of a selection does, whose certificate would say something else otherwise."""
+    pool = pa.table({"id": ["a", "b", "c"], "labels": [["x"], ["x", "y"], ["y"]], "score": [3.0, 2.0, 1.0]})
+    section, graph = SelectConfig(budget=2), LabelGraph.without_edges(["x", "y"])
+    start = start_state(section, graph, None, pool.slice(0, 1))
+    found = objectives(start, pool.slice(1), graph, norm=0.0)
+    assert found[-1] == pytest.approx(select(pool, 2, given=["a"]).objective)
+    assert objectives(start, pool.slice(1), graph, norm=0.0).tolist() == found.tolist()
 
 
 def _bare(rows: int, pool: int) -> Side:

@@ -152,6 +152,13 @@ def test_ids_of_exclude_and_given_that_are_not_in_the_pool_are_told():
     assert note.startswith("1 of 2 ids in given are not among the pool's usable rows ('nobody': not in the pool)")
 
 
+def test_what_a_given_row_knows_counts_where_the_row_is_excluded_too():
+    pool = table_of(medium(20))
+    both = select(pool, 5, given=["r0001", "r0002"], exclude=["r0001"])
+    alone = select(pool, 5, given=["r0001", "r0002"])
+    assert (both.ids, both.objective, both.notes) == (alone.ids, alone.objective, [])
+
+
 @pytest.mark.skipif(not hasattr(pa, "uuid"), reason="this pyarrow has no type for UUIDs")
 def test_uuids_as_ids_and_labels_as_categories():
     rows = medium(20)

@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 
 from mig_spark import select
 from mig_spark.cli import cli
-from mig_spark.config import Config, build_config
+from mig_spark.config import Config, SelectConfig, build_config
 from mig_spark.errors import ConfigError, ContractError, InputError
 from mig_spark.kernels.selection.ids import RepeatedIdsError
 from mig_spark.kernels.selection.xxhash import xxhash64
+from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.baselines import random_objective
 from mig_spark.selection.strategy import Strategy
 
 LEAST = {"pool": {"path": "x"}, "output": {"path": "y"}}
@@ -62,6 +65,23 @@ def test_random_rows_are_those_of_the_least_hashes_in_whatever_order_they_come()
     numbers = pool(integers=True)
     hashes = dict(zip(numbers["id"].to_pylist(), xxhash64(numbers["id"].combine_chunks(), 0).tolist(), strict=True))
     assert select(numbers, 9, strategy="random").ids == sorted(hashes, key=hashes.__getitem__)[:9]
+
+
+def test_the_random_baseline_of_a_certificate_starts_from_the_rows_that_are_given():
+    """It is what `mig` would have if it took the same rows: drawn of those that may be taken, after the given ones."""
+    table, config = pool(), SelectConfig(strategy="mig", budget=20)
+    ids = table["id"].to_pylist()
+    given_ids = sorted(ids[:100])
+    whole = ArrowRows.of(table, config).usable()
+    known, _ = whole.find(given_ids, "given")
+    rows = whole.without(given_ids, "given")
+    graph = LabelGraph.without_edges(list("abcdef"))
+    curve = random_objective(rows, graph, config, many=len(rows.table), budget=20, seed=3, given=known)
+    drawn = select(table, 20, strategy="random", seed=3, given=given_ids).ids
+    # every other row is out of the way, so mig takes these
+    others = [name for name in ids if name not in {*drawn, *given_ids}]
+    assert curve[-1]["rank"] == 20
+    assert curve[-1]["objective"] == pytest.approx(select(table, 20, given=given_ids, exclude=others).objective)
 
 
 def test_a_selection_without_gains_has_none_and_says_who_chose():
