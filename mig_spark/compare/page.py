@@ -247,7 +247,9 @@ def _why(found: Comparison) -> Section:
 
 def _config_card(found: Comparison) -> str:
     if found.config is None:
-        return empty("One of the two is a list of ids, so there are no two configs to compare.")
+        return empty(
+            "No config is on record for one of the two (a list of ids has none), so there are no two to compare."
+        )
     if not found.config:
         return empty("Both were made by the same config.")
     shown = list(found.config.items())[:_MOST_VALUES]

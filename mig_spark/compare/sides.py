@@ -16,6 +16,7 @@ from mig_spark.compare.data import BY_STRATEGY, PUBLISHED
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
+from mig_spark.curation.published import config_of_selection
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import ConfigError, InputError
 from mig_spark.lakehouse.lists import NOTHING_THERE
@@ -39,7 +40,8 @@ class Found:
         ids: in order of rank.
         version: of the table `annotated` that describes its rows.
         made: the record of the stage that made it; None for lists and strategies.
-        config: of the run that made it, or by which it was computed, without secrets; None for a list.
+        config: of the run that made it, or by which it was computed, without secrets; None for a list,
+            and where that run is not on record.
         strategy: the kind of the strategy that chose it just now; None where it was there before.
         facts: its rows of that table, in order of rank.
     """
@@ -65,12 +67,13 @@ def find_side(store: Store, config: Config, name: str) -> Found:
 
     if store.exists(RUNS) and not store.read(RUNS).where(sf.col("run_id") == name).isEmpty():
         record = find_run(store, name)
-        return _selected(store, name, selection_of(store, record), record)
+        return _selected(store, name, selection_of(store, record), json.loads(record["config"]))
     if name == PUBLISHED:
         made = last_finished(store, "select")
         if made is None or not store.exists(SELECTION):
             raise InputError(f"no selection at {store.location(SELECTION)}: run the stage `select` first")
-        return _selected(store, name, made, find_run(store, made.run_id))
+        # a run that failed after this stage has published it all the same
+        return _selected(store, name, made, config_of_selection(store, made))
     if name.startswith(BY_STRATEGY):
         return _chosen_now(store, config, name)
     try:
@@ -92,26 +95,42 @@ def find_side(store: Store, config: Config, name: str) -> Found:
     return Found(name, ids, store.version(ANNOTATED))
 
 
-def _selected(store: Store, name: str, made: Finished, record: Mapping[str, Any]) -> Found:
+def _selected(store: Store, name: str, made: Finished, config: Mapping[str, Any] | None) -> Found:
     """The selection that a finished stage wrote, at the versions that it wrote and read."""
     pins = {SELECTION.name: made.writes[SELECTION.name], ANNOTATED.name: int(made.reads["tables"][ANNOTATED.name])}
     see_that_versions_are_there(store, pins)
     rows = collect_arrow(store.read(SELECTION, version=pins[SELECTION.name]).select("rank", "id")).sort_by("rank")
-    return Found(name, rows["id"].to_pylist(), pins[ANNOTATED.name], made, json.loads(record["config"]))
+    plain = None if config is None else dict(config)
+    return Found(name, rows["id"].to_pylist(), pins[ANNOTATED.name], made, plain)
 
 
 def _chosen_now(store: Store, config: Config, name: str) -> Found:
     """What a strategy takes of the annotated pool by the rest of the config; no table is written."""
-    section, unused = by_strategy(config.select, asked_strategy(name), where="compare")
+    chosen, unused = chosen_config(config, name)
+    kind = chosen.select.strategy.kind
     if unused:
-        keys = ", ".join(f"select.{key}" for key in unused)
-        logger.warning("%s: not used, for strategy %s does not go by it: %s", name, section.strategy.kind, keys)
+        logger.warning("%s: not used, for strategy %s does not go by it: %s", name, kind, ", ".join(unused))
     # a bound takes passes over the pool, and nobody asks for it here
-    chosen = config.model_copy(update={"select": section.model_copy(update={"upper_bound": False})})
-    selection = compute_selection(store, chosen, annotated_rows(store, chosen), make_vectors=True, keep_vectors=False)
+    quick = chosen.model_copy(update={"select": chosen.select.model_copy(update={"upper_bound": False})})
+    selection = compute_selection(store, quick, annotated_rows(store, quick), make_vectors=True, keep_vectors=False)
     ids = [str(i) for i in selection.ids]
-    plain = mask_secrets(config.model_copy(update={"select": section}).to_dict())
-    return Found(name, ids, store.version(ANNOTATED), config=plain, strategy=section.strategy.kind)
+    return Found(name, ids, store.version(ANNOTATED), config=mask_secrets(chosen.to_dict()), strategy=kind)
+
+
+def chosen_config(config: Config, name: str) -> tuple[Config, list[str]]:
+    """The config with the strategy that `strategy:NAME` asks for, and the keys that are set in it and left out, for
+    that strategy does not go by them.
+
+    Raises:
+        ConfigError: there is no such strategy, or it cannot have such options or the section's values.
+    """
+    section, unused = by_strategy(config.select, asked_strategy(name), where="compare")
+    keys, screen = [f"select.{key}" for key in unused], config.screen
+    if screen.near_duplicates is not None and screen.max_per_group and "quotas" not in section.strategy.goes_by:
+        keys.append("screen.near_duplicates.max_per_group")
+        near = screen.near_duplicates.model_copy(update={"max_per_group": None})
+        screen = screen.model_copy(update={"near_duplicates": near})
+    return config.model_copy(update={"select": section, "screen": screen}), keys
 
 
 def asked_strategy(name: str) -> str | dict[str, Any]:

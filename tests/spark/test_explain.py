@@ -14,7 +14,7 @@ from mig_spark import build_config, run_pipeline
 from mig_spark.compare import compare_selections, describe_comparison, render_comparison, write_comparison
 from mig_spark.config import OutputConfig, PoolConfig, build_part, unlike_defaults
 from mig_spark.config.run import ReportConfig
-from mig_spark.contracts import ANNOTATED, POOL, SELECTION, VECTORS
+from mig_spark.contracts import ANNOTATED, POOL, RUNS, SELECTION, VECTORS
 from mig_spark.curation.finished import last_finished, record_finished
 from mig_spark.curation.history import describe_run, describe_runs, past_runs
 from mig_spark.curation.published import story_of
@@ -385,9 +385,17 @@ def test_strategies_and_the_published_selection_are_compared_by_name(spark, file
     assert most.common == len({row.id for row in _of_most_labels(spark, store)} & set(first))
     assert {path: path.stat().st_mtime_ns for path in Path(config.output.path).rglob("*")} == before
 
+    # what a run published that failed in a stage after `select`
+    spark.sql(f"UPDATE {store.sql_name(RUNS)} SET status = 'failed' WHERE run_id = '{made}'")
+    failed = compare_selections(spark, config, "selection", "strategy:random")
+    assert (failed.a.run_id, failed.a.measures, failed.config) == (made, found.a.measures, found.config)
+    spark.sql(f"DELETE FROM {store.sql_name(RUNS)} WHERE run_id = '{made}'")
+    unknown = compare_selections(spark, config, "selection", "strategy:random")
+    assert (unknown.a.measures, unknown.config) == (found.a.measures, None)
+
     for strategy, side in (("random", found.b), ({"kind": "top", "by": "labels"}, most.a)):
         run_pipeline(spark, config_of(files, strategy=strategy), STAGES)
-        again = compare_selections(spark, config, "selection", made)
+        again = compare_selections(spark, config, "selection", "strategy:mig")
         assert (again.a.rows, again.a.measures) == (side.rows, side.measures)
         assert again.common == (found.common if strategy == "random" else most.common)
 

@@ -23,8 +23,8 @@ from mig_spark import select
 from mig_spark.compare import Comparison, describe_comparison, render_comparison
 from mig_spark.compare.collect import example, in_order, label_overlap, labels_by_rank, measured_of, objectives
 from mig_spark.compare.data import Difference, LabelOverlap, Side
-from mig_spark.compare.sides import asked_strategy
-from mig_spark.config import PhiConfig, SelectConfig
+from mig_spark.compare.sides import asked_strategy, chosen_config
+from mig_spark.config import PhiConfig, SelectConfig, build_config
 from mig_spark.errors import ConfigError
 from mig_spark.evaluation.table import Published
 from mig_spark.labels.label_graph import LabelGraph
@@ -124,6 +124,21 @@ def test_a_strategy_takes_the_values_of_the_section_that_it_goes_by() -> None:
     assert by_strategy(SelectConfig(seed=3, target={}), "mig", where="compare")[0].seed == 3
     threshold, unused = by_strategy(SelectConfig(mode="threshold", epsilon=0.2), "mig", where="compare")
     assert (threshold.mode, threshold.epsilon, unused) == ("threshold", 0.2, [])
+
+
+def test_a_strategy_without_classes_of_rows_is_compared_without_the_limit_on_near_duplicates() -> None:
+    """Such a strategy cannot keep to it; as a config of its own it would be refused."""
+    config = build_config({
+        "pool": {"path": "x"}, "output": {"path": "y"}, "screen": {"near_duplicates": {"max_per_group": 1}},
+        "select": {"budget": 5, "gain": "exact"},
+    })  # fmt: skip
+    chosen, unused = chosen_config(config, "strategy:instag")
+    assert unused == ["select.gain", "screen.near_duplicates.max_per_group"]
+    assert (chosen.screen.max_per_group, chosen.screen.near_duplicates is None) == (None, False)
+    assert (chosen.select.strategy.kind, chosen.select.budget) == ("instag", 5)
+    for kept in ("top", "random"):
+        same, unused = chosen_config(config, f"strategy:{kept}")
+        assert (same.screen.max_per_group, unused) == (1, ["select.gain"])
 
 
 def test_a_strategy_that_the_section_has_keeps_its_options() -> None:
