@@ -86,7 +86,7 @@ class Explanation:
         rank: of a selected row.
         gain: of a selected row, when it was taken; of a row passed over, at the pick that it came nearest to.
         nearest_rank, nearest_id, nearest_gain: that pick, and the gain of the row that was taken there.
-        score_needed: above which score the row would have been taken there, where its gain is in proportion to it.
+        score_needed: above which score the row would have been taken there; None where that is not known, as `enough`.
         parts: its labels.
         gain_start, gain_end: of a row passed over, its gain before the first pick, which is its best, and after the
             last; by unit of cost where `gain` is.
@@ -353,7 +353,7 @@ class Story:
         near = near.withColumn("nearest_rank", (sf.col("step") + 1).cast("int")).join(
             ids.withColumn("nearest_rank", sf.col("nearest_rank").cast("int")), "nearest_rank", "left"
         )
-        linear = sf.lit(self._select.gain == "gradient") & (sf.col("_taken") >= sf.col("_gain"))
+        linear = sf.lit(self._gain_decides) & (sf.col("_taken") >= sf.col("_gain"))
         needed = sf.when(linear, sf.col("score") * sf.col("_taken") / sf.col("_gain"))
         found = over.drop("gain").join(near, "id", "left")
         return found.withColumns({
@@ -423,13 +423,20 @@ class Story:
             why = f"at {there} its gain was that of the row taken, {gain:.4g}{unit}, and its id comes later"
         else:
             why = f"at {there} its gain was {gain:.4g}{unit}, above that of the row taken, {taken:.4g}: {self._above()}"
-        linear = self._select.gain == "gradient" and taken >= gain
+        linear = self._gain_decides and taken >= gain
         needed = row["score"] * taken / gain if linear else None
         if needed is not None and taken > gain:
             why += f"; with a score above {needed:.4g} in place of {row['score']:.4g} it would have been taken there"
         return Explanation(
             row["id"], "passed over", why, *facts(row), None, gain, k + 1, self.ids[k], taken, needed, parts
         )
+
+    @property
+    def _gain_decides(self) -> bool:
+        """Whether the row of the best gain is taken whatever else there is, and the gain is in proportion to the score:
+        only then is it known what would have had another row taken."""
+        select = self._select
+        return select.gain == "gradient" and select.mode == "greedy" and not select.quotas and not select.cost
 
     def _above(self) -> str:
         select = self._select
@@ -454,19 +461,25 @@ class Story:
         if quotas is None or quotas.unit == "cost":
             # by cost, a class has room there for a row of one cost and none for one of another
             return {}
-        quotas = quotas.of(max(self._select.budget or 0, len(self.ids)))
+        budget = max(self._select.budget or 0, len(self.ids))
+        # no pick comes after the last, so a class that is full from there on has kept no row out, but where the budget
+        # had room for more; that of an extended selection may be another than the config's
+        ended_early = budget > len(self.ids) and not self._kept
+        quotas = quotas.of(budget)
         of_picks = self._table["quota"].to_pylist()
         asked = list(self._rows.classes()) if values is None else values
         classes = sorted({*of_picks, *asked})
-        upper = dict(zip(classes, quota_arrays(quotas, classes, len(self.ids))[1].tolist(), strict=True))
+        upper = dict(zip(classes, quota_arrays(quotas, classes, budget)[1].tolist(), strict=True))
         places: dict[str, list[int]] = {}
         for k, value in enumerate(of_picks):
             places.setdefault(value, []).append(k)
         found = {}
         for value in classes:
             at, most = places.get(value, []), upper[value]
-            if most < len(self.ids) and len(at) >= most:
-                rank = at[most - 1] + 1 if most else 0
+            if len(at) < most:
+                continue
+            rank = at[most - 1] + 1 if most else 0
+            if rank < len(self.ids) or ended_early:
                 found[value] = rank, f"{quotas.column} {value!r} may have {most:,} rows and had them"
         return found
 
@@ -519,13 +532,12 @@ class Story:
         Args:
             wanted: (pick, rows, place, taken): the row at `place` of `rows`, and the gain of what was taken there.
         """
-        select = self._select
-        if select.gain == "exact" or select.mode != "greedy" or select.quotas or select.cost:
+        if not self._gain_decides:
             return [(None, ())] * len(wanted)
         found: dict[int, tuple[int | None, tuple[str, ...]]] = {}
         for at, state in self._states([k for k, *_ in wanted]):
             _, rows, place, taken = wanted[at]
             own = rows.label_ids[rows.label_ptr[place] : rows.label_ptr[place + 1]]
-            enough = labels_enough(state, own, rows.scores[place], taken, norm=select.label_exponent)
+            enough = labels_enough(state, own, rows.scores[place], taken, norm=self._select.label_exponent)
             found[at] = len(enough), tuple(self._graph.labels[label] for label in enough[:_NAMED].tolist())
         return [found[at] for at in range(len(wanted))]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mig_spark.config import SelectConfig
 from mig_spark.kernels.selection.passed_over import labels_enough, nearest_steps
 from mig_spark.kernels.selection.rescore import rescore
 from mig_spark.kernels.selection.rows import Rows
+from mig_spark.selection.story import Story
 
-from oracles.dense import dense_greedy, dense_propagation, gain_after
+from oracles.dense import Row, dense_greedy, dense_propagation, gain_after
 from oracles.pools import make_state, seeded_pool
 
 BUDGET = 25
@@ -67,6 +70,59 @@ def test_gains_around_the_selection_are_by_unit_of_cost():
     near = nearest_steps(make_state(n, edges), as_rows(picks), dear)
     for told, taken in ((near.first, []), (near.last, picks)):
         assert told == pytest.approx([gain_after(taken, row, P) / (j + 2) for j, row in enumerate(others)], rel=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(score=st.floats(0.1, 9), cost=st.integers(2, 300))
+def test_a_tie_is_one_with_a_cost_too(score, cost):
+    """The copy of a row that was taken has the same gain by unit of cost, to the last place."""
+    n, _, edges = seeded_pool(20, 5, 1)
+    copies = replace(as_rows([Row("a", (0, 1), score), Row("b", (0, 1), score)]), cost=np.full(2, float(cost)))
+    near = nearest_steps(make_state(n, edges), copies.take_rows(np.array([0])), copies.take_rows(np.array([1])))
+    assert near.gain.tolist() == near.taken.tolist() == near.first.tolist()
+
+
+def _story(ids=("p0", "p1"), *, quotas=None, kept=0, **section):
+    """What `explain` knows of a selection, as far as it says it of rows that were passed over."""
+    story = Story.__new__(Story)
+    story._select, story._kept, story.ids = SelectConfig(budget=len(ids), quotas=quotas, **section), kept, list(ids)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("section", "known"),
+    [
+        ({}, True),
+        ({"mode": "threshold"}, False),
+        ({"gain": "exact"}, False),
+        ({"cost": {"column": "tokens", "budget": 9}}, False),
+        ({"quotas": {"column": "source", "limits": {"y": {"min": 1}}}}, False),
+    ],
+)
+def test_a_score_that_would_have_been_enough_is_said_only_where_the_best_gain_decides(section, known):
+    """Under minima, a cost or mode threshold a row with a higher gain need not be the one that is taken."""
+    row = {"id": "x", "score": 2.0, "labels": ["a"]}
+    told = _story(**section)._outdone(row, 1, 3.0, 6.0, ())
+    assert told.score_needed == (4.0 if known else None)
+    assert ("with a score above 4" in told.reason) == known
+
+
+@pytest.mark.parametrize(
+    ("picks", "budget", "kept", "full"),
+    [
+        ("xyx", 3, 0, None),  # full with the last pick: no other pick was barred
+        ("xxy", 3, 0, 2),
+        ("xyx", 4, 0, 3),  # a row more had room, but for its class
+        ("xyx", 4, 1, None),  # the budget of an extended selection is another
+    ],
+)
+def test_a_full_class_is_the_reason_only_where_a_pick_was_barred(picks, budget, kept, full):
+    quotas = {"column": "source", "limits": {"x": {"max": 2}}}
+    story = _story([f"p{k}" for k in range(len(picks))], quotas=quotas, kept=kept)
+    story._select = story._select.model_copy(update={"budget": budget})
+    story.__dict__["_table"] = pa.table({"quota": list(picks)})
+    found = story._full_classes(["x", "y"])
+    assert {value: rank for value, (rank, _) in found.items()} == ({} if full is None else {"x": full})
 
 
 @settings(deadline=None, max_examples=20)

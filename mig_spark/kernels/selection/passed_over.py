@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -65,8 +65,9 @@ class Followed:
 def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) -> Nearest:
     """Follow a selection step by step, and compare each pick with rows that were not taken.
 
-    A gradient gain is the row's score times a sum over its labels, so rows of one label set and cost come nearest at
-    one step, and are followed once.
+    A gradient gain is the row's score times a sum over its labels, so rows of one label set come nearest at one step,
+    and are followed once: with score and cost 1, for the engine multiplies by the score before it divides by the cost,
+    and a tie is one only with the same roundings.
 
     Args:
         state: before the first pick; it is moved along, in place.
@@ -77,13 +78,14 @@ def nearest_steps(state: State, picks: Rows, others: Rows, *, begin: int = 0) ->
     if state.exact:
         return _followed(state, picks, others, others.scores, begin)
     first, of_row = _label_sets(others)
-    found = _followed(state, picks, others.take_rows(first), np.ones(len(first)), begin)
-    scores, there = others.scores, others.scores > 0
+    ones = np.ones(len(first))
+    found = _followed(state, picks, replace(others.take_rows(first), cost=ones), ones, begin)
+    scores, cost, there = others.scores, others.cost, others.scores > 0
     step = np.where(there, found.step[of_row], -1)
     known = step >= 0
     return Nearest(
-        step, np.where(known, scores * found.gain[of_row], 0.0), np.where(known, found.taken[of_row], 0.0),
-        scores * found.first[of_row], scores * found.last[of_row],
+        step, np.where(known, scores * found.gain[of_row] / cost, 0.0), np.where(known, found.taken[of_row], 0.0),
+        scores * found.first[of_row] / cost, scores * found.last[of_row] / cost,
     )  # fmt: skip
 
 
@@ -106,12 +108,12 @@ def labels_enough(state: State, own: npt.NDArray[np.int32], score: float, taken:
 
 
 def _label_sets(rows: Rows) -> tuple[I64, I64]:
-    """The first row of each label set and cost, and which of those each row has."""
-    seen: dict[tuple[bytes, float], int] = {}
+    """The first row of each label set, and which of those each row has."""
+    seen: dict[bytes, int] = {}
     first: list[int] = []
     of_row = np.empty(rows.size, np.int64)
-    for k, cost in enumerate(rows.cost.tolist()):
-        key = (rows.label_ids[rows.label_ptr[k] : rows.label_ptr[k + 1]].tobytes(), cost)
+    for k in range(rows.size):
+        key = rows.label_ids[rows.label_ptr[k] : rows.label_ptr[k + 1]].tobytes()
         of_row[k] = seen.setdefault(key, len(first))
         if of_row[k] == len(first):
             first.append(k)
