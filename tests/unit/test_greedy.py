@@ -207,6 +207,11 @@ def test_threshold_mode_takes_rows_within_the_slack(pool, slack, asked):
         _, (best,) = dense_greedy(rest, P, 1, gain="exact", given=picked[:k])
         _, (mine,) = dense_greedy([row], P, 1, gain="exact", given=picked[:k])
         assert mine >= (1 - slack) * best * (1 - 1e-9)
+        # what was better by the slack is on record: in the margin, which is over bounds, and in those
+        others = [r for r in rest if r is not row]
+        if others and mine > 0:
+            _, (other,) = dense_greedy(others, P, 1, gain="exact", given=picked[:k])
+            assert certificate.margin <= (mine - other) / mine + 1e-9
 
 
 @settings(max_examples=50, deadline=None)

@@ -52,7 +52,8 @@ class Certificate:
         evaluations: gains that the driver computed.
         rows_sent: rows that came from the blocks to the driver.
         margin: the least lead of a pick over the next bound, relative to the pick's gain; 0 where a tie was decided by
-            the order of ids, infinite where nothing else was left.
+            the order of ids, infinite where nothing else was left. With `mode: threshold` over the best that was kept
+            back of any class too: below 0 where a pick's gain was less.
         upper_bound: no selection of as many rows has a higher objective; None where it was not computed.
         bounds: for each round, the highest gain by unit of cost of any row that a block kept back; -1 where none was.
         certified_by_round: for each round, how many rows were taken.
@@ -213,6 +214,7 @@ class Rounds:
             # nor does the id of a kept row say which of its group would come first: it has to be beaten outright
             ceiling_key[ceiling > 0] = -1
             ceiling[ceiling > 0] *= widening(len(self.state.x))
+        bound = float(ceiling.max())
         ceiling[ceiling > 0] *= 1 - self.slack
         picks = run_greedy(
             self.state, held.units(keys), self.constraints, ceiling=ceiling, ceiling_key=ceiling_key, grouped=grouped
@@ -220,7 +222,12 @@ class Rounds:
         certificate.rounds += 1
         certificate.rows_sent += sum(o.rows.size for o in offers)
         certificate.add(picks)
-        certificate.bounds.append(float(ceiling.max()))
+        if self.slack and len(picks.rows):
+            # over what was kept back as it is: the greedy itself saw less of it
+            gains = picks.gains / held.rows.cost[picks.units]
+            gains = gains[gains > 0]
+            certificate.margin = min(certificate.margin, float(np.min((gains - bound) / gains, initial=np.inf)))
+        certificate.bounds.append(bound)
         certificate.certified_by_round.append(len(picks.rows))
         return picks
 
