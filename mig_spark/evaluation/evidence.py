@@ -143,13 +143,13 @@ def in_order(lines: Iterable[Line], strategies: Sequence[str]) -> list[Line]:
 
 def verdicts(evidence: Evidence) -> Iterator[str]:
     """By measure, which strategies the strategy of `select` is ahead of, behind, and not to be told from, at how many
-    of the budgets."""
+    of the budgets; and beside which no verdict can be given, for no run of either differs from another."""
     for measure, (what, better) in MEASURES.items():
         of_measure = [line for line in evidence.lines if line.measure == measure and line.own_beside is not None]
         if not better or not of_measure:
             continue
         budgets = len({line.share for line in of_measure})
-        ahead, behind, tied = dict[str, int](), dict[str, int](), list[str]()
+        ahead, behind = dict[str, int](), dict[str, int]()
         for line in of_measure:
             assert line.own_beside is not None
             ahead.setdefault(line.strategy, 0)
@@ -157,12 +157,17 @@ def verdicts(evidence: Evidence) -> Iterator[str]:
             if line.own_beside.told_apart:
                 side = ahead if line.own_beside.value * better > 0 else behind
                 side[line.strategy] += 1
-        tied = [name for name in ahead if not ahead[name] and not behind[name]]
+        even = [name for name in ahead if not ahead[name] and not behind[name]]
+        unknown = [name for name in even if all(
+            not line.own_beside.decided for line in of_measure if line.strategy == name and line.own_beside is not None
+        )]  # fmt: skip
+        tied = [name for name in even if name not in unknown]
         parts = [
             f"{word} {', '.join(_at(name, n, budgets) for name, n in side.items() if n)}"
             for word, side in (("ahead of", ahead), ("behind", behind)) if any(side.values())
         ]  # fmt: skip
         parts += [f"not to be told from {', '.join(tied)}"] if tied else []
+        parts += [f"without a verdict beside {', '.join(unknown)} (no run differs from another)"] if unknown else []
         yield f"{what[0].upper()}{what[1:]}: {evidence.own} is {'; '.join(parts)}"
 
 

@@ -231,10 +231,10 @@ def invented_evidence(**better: float) -> Evidence:
         for name in names:
             ahead = {"mig": 0.02, "longest": -0.2, **better}.get(name, 0.0)
             measured[name] = [
-                Measured(int(30 + 20 * ahead), np.clip(0.4 + ahead + rng.normal(0, 0.05, 8), 0, 1),
+                Measured(int(30 + 20 * ahead) + run % 2, np.clip(0.4 + ahead + rng.normal(0, 0.05, 8), 0, 1),
                          np.clip(0.5 - ahead + rng.normal(0, 0.05, 40), 0, 2), 1.4 + ahead + rng.normal(0, 0.05),
                          1.1 + max(-9 * ahead, 0))
-                for _ in range(5)
+                for run in range(5)
             ]  # fmt: skip
         lines += lines_of(share, rows, measured, random="random", own="mig", asked_strata=strata, one_stratum=False)
     return Evidence(

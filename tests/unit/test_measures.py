@@ -98,10 +98,19 @@ def test_the_same_runs_are_not_told_apart_and_shifted_ones_are():
     assert not none.told_apart
     assert none.low < 0 < none.high
     # the members are the same for both sides, so what they have in common cancels
-    alone = [runs[0]]
-    exact = difference([runs[0] + 0.01], alone)
-    assert (exact.low, exact.high) == (pytest.approx(0.01), pytest.approx(0.01))
-    assert exact.told_apart
+    near = difference([runs[0] + 0.01 + 0.001 * runs[1]], [runs[0]])
+    assert 0.009 < near.low < near.high < 0.011
+    assert near.told_apart
+
+
+@pytest.mark.parametrize("members", [1, 200])
+def test_where_nothing_varies_there_is_no_verdict(members):
+    """An interval without width has 0 outside of it whenever there is a difference: that is no evidence."""
+    found = difference([np.full(members, 12.0)] * 3, [np.full(members, 11.0)] * 3)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert (found.told_apart, found.decided) == (False, False)
+    same = difference([np.full(members, 12.0)] * 3, [np.full(members, 12.0)] * 3)
+    assert (same.told_apart, same.decided) == (False, True)
 
 
 def test_an_interval_has_the_true_difference_in_it_as_often_as_it_says():

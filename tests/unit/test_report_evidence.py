@@ -10,6 +10,7 @@ from report_data import invented, invented_evidence
 
 from mig_spark.evaluate import describe_evidence
 from mig_spark.evaluation.evidence import MEASURES, behind_random, verdicts
+from mig_spark.kernels.evaluation.measures import Difference
 from mig_spark.report import render_report
 from mig_spark.report.data import EvidenceFacts, ReportData
 from mig_spark.report.evidence import evidence
@@ -43,6 +44,17 @@ def test_verdicts_name_every_other_strategy_once():
             assert len(re.findall(rf"\b{name}\b", said)) == 1, (name, said)
         assert "ahead of" in said.partition("not to be told")[0]
         assert "longest" in said.partition(";")[0]
+
+
+def test_where_no_run_differs_from_another_no_verdict_is_given():
+    found = invented_evidence()
+    flat = [
+        replace(x, own_beside=Difference(1.0, 1.0, 1.0)) if (x.strategy, x.measure) == ("longest", "strata") else x
+        for x in found.lines
+    ]  # fmt: skip
+    said = next(line for line in verdicts(replace(found, lines=flat)) if line.startswith("Strata"))
+    assert said.endswith("; without a verdict beside longest (no run differs from another)")
+    assert len(re.findall(r"\blongest\b", said)) == 1
 
 
 def test_one_stratum_says_nothing_of_strata():

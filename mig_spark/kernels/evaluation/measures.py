@@ -163,8 +163,14 @@ class Difference:
 
     @property
     def told_apart(self) -> bool:
-        """Whether 0 is outside of the interval."""
-        return self.low > 0 or self.high < 0
+        """Whether 0 is outside of the interval. An interval without width says nothing of chance: no run of either side
+        differs from another there."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval says anything: it has a width, or there is no difference."""
+        return self.low < self.high or not self.value
 
 
 def difference(ours: Sequence[Floats], theirs: Sequence[Floats], groups: Ints | None = None) -> Difference:
