@@ -126,16 +126,18 @@ def is_as_selected() -> Column:
 def grown(select: SelectConfig, incremental: IncrementalConfig, kept: int, *, unchanged: bool = False) -> SelectConfig:
     """The section `select` of an incremental run: its budget covers the rows that stay.
 
-    With `incremental.add` the budget is that many rows more than stay; else it is `select.budget`, or the number of
-    rows that stay where that is greater.
+    With `incremental.add` the budget is that many rows more than stay, whether `select.budget` is null or not; else it
+    is `select.budget`, or the number of rows that stay where that is greater.
 
     Args:
         unchanged: neither the rows nor the settings are others than those of the selection that is extended: then
             `incremental.add` adds none.
     """
-    if select.budget is None or incremental.select == "refresh":
+    if incremental.select == "refresh":
         return select
     budget = select.budget if incremental.add is None else kept + (0 if unchanged else incremental.add)
+    if budget is None:
+        return select
     if unchanged and incremental.add:
         logger.info("select: rows and settings are those of the selection before, so incremental.add adds none")
     if kept > budget:

@@ -19,6 +19,7 @@ from mig_spark.selection.constraints import (
     see_that_there_are_rows,
 )
 from mig_spark.selection.outcome import Selection
+from mig_spark.selection.settings import near_groups
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.strategy import ByVectors, Context, Graph, Ranked, check_ranking
 
@@ -88,15 +89,17 @@ def select_rows(
 
 def _left_over(config: SelectConfig, taken: int, usable: int, notes: Sequence[str]) -> Iterator[str]:
     """What is said where quotas or the cost have ended a selection before the budget, and the strategy says nothing."""
-    limits = [name for name, there in (("select.quotas", config.quotas), ("select.cost", config.cost)) if there]
+    of_groups = config.quotas is not None and config.quotas == near_groups(config.quotas.each)
+    quotas = "screen.near_duplicates.max_per_group" if of_groups else "select.quotas"
+    limits = [name for name, there in ((quotas, config.quotas), ("select.cost", config.cost)) if there]
     if not limits or taken >= usable or any("left over" in note for note in notes):
         return
-    named = " and ".join(limits)
+    named, verb = " and ".join(limits), "allows" if len(limits) == 1 and limits != ["select.quotas"] else "allow"
     if config.budget is not None and taken < config.budget:
         left = min(config.budget, usable) - taken
-        yield f"{left:,} rows of the budget are left over: {named} allow no other row"
+        yield f"{left:,} rows of the budget are left over: {named} {verb} no other row"
     elif not taken:
-        yield f"no row is taken: {named} allow none"
+        yield f"no row is taken: {named} {verb} none"
 
 
 def _table(ranked: Ranked, context: Context, labels: pa.ListArray | pa.ChunkedArray) -> pa.Table:

@@ -26,8 +26,12 @@ def select_settings(store: Store, config: Config) -> SelectConfig:
     select, most = located(store, config), config.screen.max_per_group
     if most is None:
         return select
-    limit = QuotaConfig(column=GROUP, each=QuotaLimit(max=most), missing="unlimited", first_may_exceed=True)
-    return select.model_copy(update={"quotas": limit})
+    return select.model_copy(update={"quotas": near_groups(QuotaLimit(max=most))})
+
+
+def near_groups(limit: QuotaLimit | None) -> QuotaConfig:
+    """The quotas that groups of near duplicates stand for."""
+    return QuotaConfig(column=GROUP, each=limit, missing="unlimited", first_may_exceed=True)
 
 
 def settled(select: SelectConfig, certificate: Mapping[str, Any] | None) -> SelectConfig:

@@ -18,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mig_spark import select
+from mig_spark.config import IncrementalConfig, QuotaLimit, SelectConfig
 from mig_spark.errors import ConfigError, ContractError, InputError, MigError
+from mig_spark.selection.extend import grown
+from mig_spark.selection.settings import near_groups
 
 from oracles.dense import Row, dense_greedy, dense_propagation
 from oracles.pools import pools
@@ -386,13 +389,28 @@ def test_only_the_columns_that_are_needed_are_looked_at():
         select(pa.table([["a"], ["b"], [["x"]], [1.0]], names=["id", "id", "labels", "score"]), 1)
 
 
+@pytest.mark.parametrize("budget", [30, None])
+def test_as_many_rows_are_added_as_the_config_says_with_a_cost_alone_too(budget):
+    section = SelectConfig(budget=budget, cost={"column": "tokens", "budget": 1e6})
+    assert grown(section, IncrementalConfig(add=5), 10).budget == 15
+    assert grown(section, IncrementalConfig(add=5), 10, unchanged=True).budget == 10
+    assert grown(section, IncrementalConfig(), 10).budget == budget
+    assert grown(section, IncrementalConfig(select="refresh"), 10).budget == budget
+
+
 def test_what_a_selection_did_not_go_by_is_told(caplog):
     pool = table_of(medium(20), kind=pa.array(["u", "v"] * 10))
     few = select(pool, 15, quotas={"column": "kind", "each": {"max": 3}})
     assert (len(few), few.notes[-1]) == (6, "9 rows of the budget are left over: select.quotas allow no other row")
+    # what a run goes by with screen.near_duplicates.max_per_group, which the note has to name
+    groups = near_groups(QuotaLimit(max=1)).model_dump()
+    near = select(pool.append_column("near_group", pa.array(["g"] * 20)), 15, quotas=groups)
+    assert near.notes[-1] == (
+        "14 rows of the budget are left over: screen.near_duplicates.max_per_group allows no other row"
+    )
     cheap = pool.append_column("cost", pa.array([5.0] * 20))
     none = select(cheap, None, cost={"column": "cost", "budget": 1.0})
-    assert (len(none), none.notes[-1]) == (0, "no row is taken: select.cost allow none")
+    assert (len(none), none.notes[-1]) == (0, "no row is taken: select.cost allows none")
     assert select(pool, 15).notes == []
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
     select(pool, 3, edges=[("X", "Y", 0.5)])
