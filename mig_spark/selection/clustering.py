@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from mig_spark.errors import InputError
 from mig_spark.kernels.selection.clusters import find_centers
 from mig_spark.selection.ordering import Limits, Order, first_rows
-from mig_spark.selection.row_vectors import PoolVectors
+from mig_spark.selection.row_vectors import PoolVectors, left_over
 
 if TYPE_CHECKING:
     from mig_spark.selection.constraints import PoolRows
@@ -42,7 +43,8 @@ def best_of_clusters(
     points = vectors.sample(sample) if clusters else np.zeros((0, 0), np.float32)
     if not len(points):
         # no room for clusters: the highest scores alone
-        return context.after_first(first_rows(rows, _BEST, budget)["id"].to_pylist())
+        taken = vectors.best(budget)
+        return replace(context.after_first(taken), notes=left_over(budget - len(taken)))
     centers = find_centers(points, clusters, context.seed)
     with vectors.clustered(centers) as found:
         names, none = [str(k) for k in range(len(centers))], np.zeros(len(centers), np.int64)
@@ -54,4 +56,5 @@ def best_of_clusters(
         for name, value in zip(table["id"].to_pylist(), table["score"].to_pylist(), strict=True):
             if len(score) < budget:
                 score.setdefault(name, value)
-    return context.after_first(sorted(score, key=lambda name: (-score[name], name)))
+    ranked = context.after_first(sorted(score, key=lambda name: (-score[name], name)))
+    return replace(ranked, notes=left_over(budget - len(score)))

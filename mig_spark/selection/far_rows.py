@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mig_spark.kernels.selection.apart import Apart
-from mig_spark.selection.row_vectors import PoolVectors
+from mig_spark.selection.row_vectors import PoolVectors, left_over
 
 if TYPE_CHECKING:
     from mig_spark.selection.constraints import PoolRows
@@ -28,8 +28,8 @@ def take_apart(rows: PoolRows, budget: int, context: Context, *, threshold: floa
             break
         if context.on_round is not None:
             context.on_round([*context.first, *taken])
-    notes = []
-    if len(taken) < budget:
+    notes = left_over(budget - len(taken)) if looked_at == len(taken) else []
+    if len(taken) < min(budget, looked_at):
         notes.append(
             f"{budget - len(taken):,} rows of the budget are left over: each of the other {looked_at - len(taken):,} "
             f"rows with a vector has a cosine of {threshold:g} or more to one that was taken"

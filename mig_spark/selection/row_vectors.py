@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from mig_spark.lakehouse.runtime import (
 )
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.drawing import HASH, id_hash, with_hash
-from mig_spark.selection.ordering import Order, first_rows
+from mig_spark.selection.ordering import first_rows
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.udfs import clusters_of_rows, picks_of_parts
 
@@ -130,20 +130,46 @@ class PoolVectors:
         return df.select("id", "score").join(self._made, "id")
 
     def sample(self, count: int) -> F32:
-        """The vectors of the `count` rows with the smallest hashes of their ids (rows without one left out), in this
+        """The vectors of the `count` rows with the smallest hashes of their ids, of those that have a vector, in this
         order: float32 (at most `count`, d).
 
         Raises:
             InputError: they do not fit the driver's memory.
         """
         count = self._context.rows_to_take(count)
-        order: Order = [(HASH, "ascending"), ("id", "ascending")]
-        hashed = with_hash(self._rows, self._context.seed)
-        if isinstance(hashed, ArrowRows):
-            return unit_vectors(hashed.table.sort_by(list(order)).slice(0, count)["vector"])[0]
-        self._see_that_they_fit(count, 0, "lower the rows of the sample")
-        drawn = first_rows(hashed, order[:1], count)
-        return unit_vectors(self._joined(drawn)["vector"])[0]
+        if isinstance(self._rows, SparkRows):
+            self._see_that_they_fit(count, 0, "lower the rows of the sample")
+        return self._first(with_hash(self._with_some(), self._context.seed), HASH, "ascending", count)[1]
+
+    def best(self, count: int) -> list[Any]:
+        """The ids of the `count` rows with the highest scores, of those that have a vector, in this order."""
+        return self._first(self._with_some(), "score", "descending", count)[0]
+
+    def _with_some(self) -> PoolRows:
+        """The rows, without those of a pool in Spark of which it is known that they have no vector."""
+        if isinstance(self._rows, ArrowRows):
+            return self._rows
+        df = cast(SparkRows, self._rows).df
+        made = self._made
+        return SparkRows(df.where("vector is not null") if made is None else df.join(made, "id", "left_semi"))
+
+    def _first(
+        self, rows: PoolRows, by: str, way: Literal["ascending", "descending"], count: int
+    ) -> tuple[list[Any], F32]:
+        """The ids and the vectors of the first `count` rows by a column, then by id, that have a vector: whether a list
+        has a direction shows when it is here, and then more rows are asked for."""
+        asked = count
+        while True:
+            if isinstance(rows, ArrowRows):
+                page = rows.table.sort_by([(by, way), ("id", "ascending")]).slice(0, asked)
+                found = page
+            else:
+                page = first_rows(rows, [(by, way)], asked)
+                found = self._joined(page)
+            matrix, there = unit_vectors(found["vector"])
+            if len(matrix) >= count or page.num_rows < asked:
+                return found["id"].filter(pa.array(there)).to_pylist()[:count], matrix[:count]
+            asked *= 2
 
     def best_score(self) -> float:
         """The largest score."""
@@ -255,6 +281,16 @@ class PoolVectors:
         strategy = cast("ByVectors", self._context.config.strategy)
         made = vectors_here(one_chunk(table["messages"]), strategy.embedding, strategy.model)
         return table.append_column("vector", made)
+
+
+def left_over(rows: int) -> list[str]:
+    """What is to be told where all rows that have a vector were taken, and so many rows of the budget are left."""
+    if not rows:
+        return []
+    return [
+        f"{rows:,} rows of the budget are left over: the other rows have no vector, for they have no text, or a vector "
+        "without a direction"
+    ]
 
 
 def _lacking(context: Context, what: str) -> str:

@@ -195,7 +195,7 @@ def test_car_takes_the_best_of_each_cluster_and_of_all():
     names = sorted(rows)
     hashes = dict(zip(names, xxhash64(pa.array(names), 7).tolist(), strict=True))
     every = dict(zip(table["id"].to_pylist(), xxhash64(table["id"].combine_chunks(), 7).tolist(), strict=True))
-    drawn = [i for i in sorted(every, key=every.__getitem__)[:90] if i in hashes]
+    drawn = [i for i in sorted(every, key=every.__getitem__) if i in hashes][:90]
     points = np.array([rows[i][1] for i in drawn], np.float32)
     centers = find_centers(points, 10, 7)
     order = sorted(rows, key=lambda i: (-rows[i][0], i))
@@ -211,7 +211,7 @@ def test_car_takes_the_best_of_each_cluster_and_of_all():
     assert got.ids == [i for i in order if i in taken]
     assert got.ids == select(shuffled(table), 40, strategy=strategy, seed=7).ids
     assert len(select(table, 300, strategy="car").ids) == len(rows)
-    assert select(table, 1, strategy={"kind": "car", "each": 2}).ids == select(table, 1, strategy="top").ids
+    assert select(table, 1, strategy={"kind": "car", "each": 2}).ids == order[:1]
     with pytest.raises(InputError, match="30 clusters with 2 rows of each, and no more than 40 rows"):
         select(table, 40, strategy={**strategy, "clusters": 30})
 
@@ -222,7 +222,7 @@ def test_qdit_rows_each_add_most(n, seed, budget, alpha):
     table = pool(n, seed, groups=20)
     rows = with_vector(table)
     every = dict(zip(table["id"].to_pylist(), xxhash64(table["id"].combine_chunks(), seed).tolist(), strict=True))
-    reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__)[:15] if i in rows])
+    reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__) if i in rows][:15])
     strategy = {"kind": "qdit", "alpha": alpha, "reference": 15}
     first = [i for i in sorted(rows) if i.endswith("5")][:1]
     got = select(table, budget + len(first), strategy=strategy, seed=seed, given=first)
@@ -230,7 +230,7 @@ def test_qdit_rows_each_add_most(n, seed, budget, alpha):
     best = max(row["score"] for row in table.to_pylist() if row["id"] not in first) or 1.0
     if first:
         every = {i: h for i, h in every.items() if i not in first}
-        reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__)[:15] if i in rows])
+        reference = np.array([rows[i][1] for i in sorted(every, key=every.__getitem__) if i in rows][:15])
     near = {i: reference @ rows[i][1] for i in rows}
     covered = np.max([np.zeros(len(reference)), *(near[i] for i in first)], axis=0)
     left = {i for i in rows if i not in first}
@@ -255,6 +255,39 @@ def test_qdit_in_parts_is_nearly_as_good_as_at_once():
         near = np.array([row[1] for row in rows.values()]) @ np.array([rows[i][1] for i in got.ids]).T
         covers.append(0.8 * np.maximum(near.max(axis=1), 0).mean() + 0.2 * np.mean([rows[i][0] for i in got.ids]) / 7)
     assert covers[1] >= covers[0] >= 0.95 * covers[1]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "deita", "k_center", "qdit", {"kind": "qdit", "reference": 1}, "car", {"kind": "car", "each": 9},
+        {"kind": "k_center", "part_rows": 2}, {"kind": "qdit", "part_rows": 2},
+    ],
+)  # fmt: skip
+def test_rows_without_a_vector_are_never_taken_and_what_is_left_over_is_told(strategy):
+    """The best score has no vector, nor has the row with the least hash, for some seed."""
+    vectors = [None, [0.0, 0.0], None, [1.0, 0.0], [0.0, 1.0]]
+    table = pa.table(
+        {"id": list("abcde"), "labels": [["x"]] * 5, "score": [9.0, 8.0, 7.0, 2.0, 1.0], "vector": vectors}
+    )
+    for seed in range(1 if strategy == "deita" else 5):
+        got = select(table, 4, strategy=strategy, seed=seed)
+        assert sorted(got.ids) == ["d", "e"]
+        assert got.notes == [
+            "2 rows of the budget are left over: the other rows have no vector, for they have no text, or a vector "
+            "without a direction"
+        ]
+        (one,) = select(table, 1, strategy=strategy, seed=seed).ids
+        assert one in "de"
+    assert select(table, 2, strategy=strategy).notes == []
+
+
+def test_rows_left_over_have_a_reason_each():
+    vectors = [None, [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    table = pa.table({"id": list("abcd"), "labels": [["x"]] * 4, "score": [9.0, 2.0, 1.0, 1.0], "vector": vectors})
+    got = select(table, 4, strategy="deita")
+    assert (got.ids, len(got.notes)) == (["b", "d"], 1)
+    assert "each of the other 1 rows with a vector has a cosine of 0.9 or more" in got.notes[0]
 
 
 def test_rows_that_do_not_fit_are_told_before(monkeypatch):

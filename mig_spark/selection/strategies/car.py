@@ -31,6 +31,7 @@ class Car(ByVectors):
     each: int = Field(1, ge=1, description="rows that are taken of each cluster, the highest scores")
     sample: int = Field(100_000, ge=1, description="rows that the centers are found on, at the driver")
 
+    version: ClassVar[str] = "2"
     goes_by: ClassVar[frozenset[str]] = frozenset({"given", "seed"})
 
     def select(self, rows: PoolRows, budget: int | None, context: Context) -> Ranked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from mig_spark.selection.strategy import InParts
@@ -33,8 +34,9 @@ class KCenter(InParts):
             InputError: the vectors do not fit the driver's memory.
         """
         from mig_spark.kernels.selection.farthest import FarthestFirst
-        from mig_spark.selection.row_vectors import PoolVectors
+        from mig_spark.selection.row_vectors import PoolVectors, left_over
 
         most, vectors = context.rows_to_take(budget), PoolVectors(rows, context)
         picks = FarthestFirst(most, vectors.aside(), context.seed)
-        return context.after_first(vectors.choose(picks, self.part_rows, most))
+        taken = vectors.choose(picks, self.part_rows, most)
+        return replace(context.after_first(taken), notes=left_over(most - len(taken)))
