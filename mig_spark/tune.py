@@ -19,8 +19,8 @@ from mig_spark.labels.edges import choose_edges, describe_threshold, embed_label
 from mig_spark.labels.graph import count_labels
 from mig_spark.labels.label_graph import LabelGraph, graph_of, load_graph
 from mig_spark.lakehouse.tables import Store
-from mig_spark.selection.constraints import prepare
-from mig_spark.selection.from_pool import tried_on_pool, with_b, with_norm
+from mig_spark.selection.constraints import Prepared, prepare
+from mig_spark.selection.from_pool import tried_on_pool, with_norm
 from mig_spark.selection.settings import select_settings
 from mig_spark.selection.spark_rows import SparkRows
 from mig_spark.selection.stage import annotated_rows, listed_ids
@@ -78,8 +78,9 @@ class Tuned:
 
 def tune(spark: SparkSession, config: Config) -> Tuned:
     """What `graph.threshold: auto` and `select.phi.b: auto` would choose for the annotated pool of a config, whatever
-    the config says there; b on the label graph of the threshold chosen. With `select.target` also how near to it a
-    selection would come, with the config's own b. The functions are those that a run calls.
+    the config says there; b on the label graph of the threshold chosen. With `norm: auto` also which power a selection
+    would take, and with `select.target` how near to it one would come, both with the config's own b. The functions are
+    those that a run calls.
 
     Raises:
         InputError: the pool is not annotated, or was before it changed; or the label graph of the tables is needed and
@@ -103,17 +104,32 @@ def tune(spark: SparkSession, config: Config) -> Tuned:
         include=ids.get("include"), exclude=ids.get("exclude"),
     )  # fmt: skip
     notes += work.notes
-    first = tried_on_pool(work, graph, given if select is None else select, spark)
-    if given.target is None:
-        return Tuned(threshold, first.balance, notes, None, first.norm)
-    if first.norm is not None:
-        given = with_norm(given, first.norm.gamma)
-    if given.phi.b == AUTO and first.balance is not None:
-        given = with_b(given, first.balance.b)
-    found = first if select is None else tried_on_pool(work, graph, given, spark)
-    # what is told of a label that is nowhere; the rest has lines of its own
-    notes += [note for note in found.notes if found.scale is None or note != f"select.target: {found.scale.describe()}"]
-    return Tuned(threshold, first.balance, notes, found.scale, first.norm)
+    norm, balance, scale, said = _tried(work, graph, given, select, spark)
+    return Tuned(threshold, balance, notes + said, scale, norm)
+
+
+def _tried(
+    work: Prepared, graph: LabelGraph, given: SelectConfig, select: SelectConfig | None, spark: SparkSession | None
+) -> tuple[ChosenNorm | None, ChosenBalance | None, ChosenScale | None, list[str]]:
+    """What a selection by the config would choose for `norm` and `target`; and what it would for `phi.b: auto`, by that
+    norm, whatever the config says there.
+
+    Args:
+        given: the section `select`.
+        select: the same with `phi.b: auto`; None where that cannot be.
+    """
+    norm = balance = scale = None
+    notes: list[str] = []
+    if given.tries_selections:
+        found = tried_on_pool(work, graph, given, spark)
+        norm, balance, scale = found.norm, found.balance, found.scale
+        if given.target is not None:
+            # what is told of a label that is nowhere; the rest has lines of its own
+            notes = [note for note in found.notes if scale is None or note != f"select.target: {scale.describe()}"]
+    if select is not None and balance is None:
+        by_norm = select if norm is None else with_norm(select, norm.gamma)
+        balance = tried_on_pool(work, graph, by_norm, spark).balance
+    return norm, balance, scale, notes
 
 
 def _threshold(

@@ -6,16 +6,21 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
 import yaml
 from click.testing import CliRunner
 
+from mig_spark import select
 from mig_spark.cli import cli
 from mig_spark.config import SelectConfig, build_config
 from mig_spark.kernels.labels.threshold import choose_threshold
 from mig_spark.kernels.selection.frontier import ChosenBalance, FrontierPoint
 from mig_spark.kernels.selection.label_count import ChosenNorm, CountPoint
 from mig_spark.kernels.selection.target import Attempt, ChosenScale
-from mig_spark.tune import Tuned, _auto, describe_tuned
+from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.selection.arrow_rows import ArrowRows
+from mig_spark.selection.constraints import prepare
+from mig_spark.tune import Tuned, _auto, _tried, describe_tuned
 
 FRONTIER = [FrontierPoint(0.5, 8.0, 30.0), FrontierPoint(0.8, 9.6, 20.0), FrontierPoint(0.99, 10.0, 10.0)]
 BALANCE = ChosenBalance(0.8, "frontier", 0.95, 500, 100, 5000, 1000, 12, 2.0, FRONTIER)
@@ -100,6 +105,30 @@ def test_where_b_is_not_chosen_the_reason_is_told():
         assert words in notes[0]
     auto = _auto(SelectConfig(phi={"b": 0.3, "a": 0.5}, target={}), [])
     assert (auto.phi.b, auto.phi.a, auto.phi.score_share, auto.target) == ("auto", 0.5, 0.95, None)
+
+
+def test_the_norm_is_the_one_that_a_run_by_the_config_takes_and_b_is_chosen_by_it():
+    rng = np.random.default_rng(0)
+    rows = 1500
+    labels = [
+        sorted({int(x) for x in (rng.pareto(1, int(rng.integers(1, 8))) * 3).astype(int) % 60}) for _ in range(rows)
+    ]
+    pool = pa.table({
+        "id": [f"r{k}" for k in range(rows)], "labels": [[f"l{x}" for x in own] for own in labels],
+        "score": rng.random(rows) * 5 + 1,
+    })  # fmt: skip
+    graph = LabelGraph.without_edges(sorted({f"l{x}" for own in labels for x in own}))
+    taken = {}
+    for b in (0.3, 0.8):
+        given = SelectConfig(budget=150, norm="auto", phi={"b": b})
+        work = prepare(ArrowRows.of(pool, given), given)
+        norm, balance, scale, notes = _tried(work, graph, given, _auto(given, []), None)
+        run = select(pool, 150, norm="auto", phi={"b": b}).certificate
+        taken[b] = norm.gamma
+        assert (norm.gamma, scale, notes) == (run.norm["gamma"], None, [])
+        by_norm = select(pool, 150, norm=norm.gamma, phi={"b": "auto"}).certificate
+        assert balance.b == by_norm.balance["b"]
+    assert taken[0.3] != taken[0.8]
 
 
 def test_the_command_is_there():
