@@ -18,7 +18,7 @@ from mig_spark.kernels.selection.candidates import Candidates
 from mig_spark.kernels.selection.greedy import BOUND, Constraints, run_greedy
 from mig_spark.kernels.selection.rounds import Rounds, select_local
 
-from oracles.dense import Row, dense_greedy, dense_propagation
+from oracles.dense import Row, dense_greedy, dense_propagation, gain_after
 from oracles.pools import in_process, make_state, pack, pools
 
 #: Units that the heap holds: with few, its floor is lowered again and again; with many, never.
@@ -207,11 +207,33 @@ def test_threshold_mode_takes_rows_within_the_slack(pool, slack, asked):
         _, (best,) = dense_greedy(rest, P, 1, gain="exact", given=picked[:k])
         _, (mine,) = dense_greedy([row], P, 1, gain="exact", given=picked[:k])
         assert mine >= (1 - slack) * best * (1 - 1e-9)
-        # what was better by the slack is on record: in the margin, which is over bounds, and in those
-        others = [r for r in rest if r is not row]
-        if others and mine > 0:
-            _, (other,) = dense_greedy(others, P, 1, gain="exact", given=picked[:k])
-            assert certificate.margin <= (mine - other) / mine + 1e-9
+
+
+@pytest.mark.parametrize("cost", [1.0, 3.0])
+def test_bounds_and_margin_of_threshold_mode_are_not_lowered_by_the_slack(cost):
+    rng = np.random.default_rng(4)
+    rows = [
+        Row(f"r{k:03d}", tuple(sorted(set(rng.integers(0, 6, 3).tolist()))), float(rng.random() * 5 + 1), cost=cost)
+        for k in range(400)
+    ]  # fmt: skip
+    P, blocks = dense_propagation(6, []), pack(rows, 6, block_rows=20)
+
+    def run(slack):
+        work = Rounds(in_process(blocks), make_state(6, []), Constraints.budget(50), candidates_asked=1, slack=slack)
+        return work.run()
+
+    exact, slack = run(0.0), run(0.5)
+    # both have asked the same question first
+    assert slack[1].bounds[0] == exact[1].bounds[0] > 0
+    by_key = {r.key: r for r in rows}
+    picked = [by_key[i] for i in ids(slack[0])]
+    leads = []
+    for k, row in enumerate(picked):
+        gains = {r.key: gain_after(picked[:k], r, P) for r in rows if r not in picked[:k]}
+        mine = gains.pop(row.key)
+        leads.append((mine - max(gains.values())) / mine)
+    assert slack[1].margin <= min(leads)
+    assert slack[1].margin < 0 < exact[1].margin
 
 
 @settings(max_examples=50, deadline=None)

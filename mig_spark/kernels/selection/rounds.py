@@ -52,8 +52,8 @@ class Certificate:
         evaluations: gains that the driver computed.
         rows_sent: rows that came from the blocks to the driver.
         margin: the least lead of a pick over the next bound, relative to the pick's gain; 0 where a tie was decided by
-            the order of ids, infinite where nothing else was left. With `mode: threshold` over the best that was kept
-            back of any class too: below 0 where a pick's gain was less.
+            the order of ids, infinite where nothing else was left. With `mode: threshold` over the bound of
+            its round too, whatever the class: below 0 where a pick's gain is below what a row kept back may have.
         upper_bound: no selection of as many rows has a higher objective; None where it was not computed.
         bounds: for each round, the highest gain by unit of cost of any row that a block kept back; -1 where none was.
         certified_by_round: for each round, how many rows were taken.
