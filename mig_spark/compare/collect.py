@@ -17,6 +17,7 @@ from mig_spark.compare.sides import Found, find_side
 from mig_spark.config import Config, SelectConfig, unlike_defaults
 from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.finished import last_finished
+from mig_spark.curation.fresh import see_that_graph_is_fresh
 from mig_spark.errors import InputError
 from mig_spark.evaluation.evidence import MEASURES
 from mig_spark.evaluation.table import Published, read_evidence
@@ -64,13 +65,16 @@ def compare_selections(spark: SparkSession, config: Config, a: str, b: str) -> C
         b: the same; the run that came later, where one did.
 
     Raises:
-        InputError: a name is none of these, there is no annotated pool, or an id is there twice.
+        InputError: a name is none of these, there is no annotated pool, or an id is there twice; the label graph is not
+            of this pool; or a strategy is asked for, and the pool was annotated before it changed.
         ConfigError: there is no such strategy, or it cannot have what the config says.
         ReplayError: what a run wrote or read has been removed by VACUUM.
     """
     store = Store(spark, config.output)
     if not store.exists(ANNOTATED):
         raise InputError(f"no annotated pool at {store.location(ANNOTATED)}: run the stage `annotate` first")
+    # by this graph the objective of both is told, whatever their rows were chosen by
+    see_that_graph_is_fresh(store)
     one, other = (find_side(store, config, name) for name in (a, b))
     for side in (one, other):
         side.facts = in_order(rows_of(_described(store, side.version), side.ids), side.ids)

@@ -16,6 +16,7 @@ from mig_spark.compare.data import BY_STRATEGY, PUBLISHED
 from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED, RUNS, SELECTION
 from mig_spark.curation.finished import Finished, last_finished
+from mig_spark.curation.fresh import see_that_annotated_is_fresh
 from mig_spark.curation.published import config_of_selection
 from mig_spark.curation.replay import find_run, see_that_versions_are_there, selection_of
 from mig_spark.errors import ConfigError, InputError
@@ -107,6 +108,7 @@ def _selected(store: Store, name: str, made: Finished, config: Mapping[str, Any]
 def _chosen_now(store: Store, config: Config, name: str) -> Found:
     """What a strategy takes of the annotated pool by the rest of the config; no table is written."""
     chosen, unused = chosen_config(config, name)
+    see_that_annotated_is_fresh(store, config)
     kind = chosen.select.strategy.kind
     if unused:
         logger.warning("%s: not used, for strategy %s does not go by it: %s", name, kind, ", ".join(unused))

@@ -438,3 +438,12 @@ def test_what_cannot_be_compared_ends_in_one_line(spark, files):
         with pytest.raises(error, match=said) as told:
             compare_selections(spark, config, name, "strategy:top")
         assert "\n" not in str(told.value)
+    # the labels of another pool would count for nothing in the objective, and the rows are not those of this one
+    with (files / "pool.jsonl").open("a") as out:
+        out.write("\n" + json.dumps({**record(make_rows()[0]), "_id": "new"}))
+    run_pipeline(spark, config, STAGES[:2])
+    with pytest.raises(InputError, match=r"the table `pool` has changed.*run the stage `annotate` again"):
+        compare_selections(spark, config, "strategy:random", "strategy:top")
+    run_pipeline(spark, config, STAGES[2:3])
+    with pytest.raises(InputError, match="run the stage `graph` again"):
+        compare_selections(spark, config, "strategy:random", "strategy:top")
