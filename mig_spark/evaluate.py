@@ -9,6 +9,7 @@ from mig_spark.config import Config
 from mig_spark.contracts import ANNOTATED
 from mig_spark.curation.fresh import see_that_annotated_is_fresh, see_that_graph_is_fresh
 from mig_spark.evaluation.evidence import MEASURES, Evidence, Line, verdicts
+from mig_spark.evaluation.strategies import reads_graph
 from mig_spark.evaluation.table import write_evidence
 from mig_spark.evaluation.trials import evaluate_pool
 from mig_spark.lakehouse.leases import leased
@@ -31,7 +32,7 @@ def evaluate(spark: SparkSession, config: Config) -> Evidence:
     """
     store = Store(spark, config.output)
     see_that_annotated_is_fresh(store, config)
-    if config.select.strategy.reads_graph:
+    if reads_graph(config):
         see_that_graph_is_fresh(store)
     version = store.version(ANNOTATED)
     found = evaluate_pool(store.pinned({ANNOTATED.name: version}), config)

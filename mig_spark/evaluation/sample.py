@@ -20,12 +20,14 @@ from mig_spark.lakehouse.runtime import collect_arrow
 from mig_spark.lakehouse.sql import quote
 from mig_spark.lakehouse.tables import Store
 from mig_spark.selection.drawing import random_rows
+from mig_spark.selection.stage import annotated_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 #: Columns of the sample beside what strategies read.
 STRATUM, MESSAGES = "_stratum", "messages"
+_ALWAYS = ("id", "labels", "score", "answer_characters", MESSAGES)
 _LEAST_ROWS = 20
 
 
@@ -34,7 +36,8 @@ class Sample:
     """Rows of an annotated pool: those that selections are made from, and those whose prompts are kept back.
 
     Attributes:
-        pool: `id`, `labels`, `score`, `answer_characters`, `messages` and `_stratum` of n rows.
+        pool: `id`, `labels`, `score`, `answer_characters`, `messages`, `_stratum`, and the columns that the strategy of
+            `select` reads, of n rows.
         asked: `messages` and `_stratum` of q others.
         names: the strata's names, in the order of their numbers in `_stratum`.
         rows_in_all: of the annotated pool.
@@ -56,7 +59,7 @@ def draw_sample(store: Store, config: Config) -> Sample:
     at most half of it.
 
     Raises:
-        ContractError: no row has the column that says the stratum.
+        ContractError: no row has the column that says the stratum, or there is no column that the strategy reads.
         InputError: the annotated pool has too few rows.
     """
     from pyspark.sql import functions as sf
@@ -73,9 +76,11 @@ def draw_sample(store: Store, config: Config) -> Sample:
         annotated.select("id", "labels", "score", "answer_characters", *_own(section.stratum)),
         section.rows + section.prompts, rows=there, seed=config.seed,
     )  # fmt: skip
+    if more := more_columns(config):
+        kept = kept.join(annotated_rows(store, config).select("id", *more), "id")
     texts = store.read(POOL).select(sf.col("id"), MESSAGES, "raw")
     found = kept.join(texts, "id").withColumn(STRATUM, _stratum(kept, section.stratum).cast("string"))
-    names = ["id", "labels", "score", "answer_characters", MESSAGES, STRATUM]
+    names = [*_ALWAYS, *more, STRATUM]
     table = collect_arrow(found.select(*names)).sort_by("id")
     if section.stratum not in OWN_COLUMNS and table[STRATUM].null_count == table.num_rows:
         raise ContractError(
@@ -83,6 +88,11 @@ def draw_sample(store: Store, config: Config) -> Sample:
             f"that has values, or one of {', '.join(OWN_COLUMNS)}"
         )
     return _parted(table, section.prompts, there, config.seed)
+
+
+def more_columns(config: Config) -> list[str]:
+    """The columns of the annotated pool that the strategy of `select` reads beside those that every sample has."""
+    return [name for name in config.select.strategy.reads_columns() if name not in _ALWAYS]
 
 
 def _own(name: str) -> list[Any]:

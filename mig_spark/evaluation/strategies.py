@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mig_spark.annotation.vectors import By, vectors_here
-from mig_spark.config import FREQUENCY, KEYS_OF_LIMITS, KEYS_OF_WORK, Config, SelectConfig
+from mig_spark.config import FREQUENCY, KEYS_OF_LIMITS, KEYS_OF_WORK, Config, SelectConfig, build_part
 from mig_spark.config.evaluate import AS_LONG, LONGEST
-from mig_spark.evaluation.sample import MESSAGES, Sample
+from mig_spark.errors import InputError
+from mig_spark.evaluation.sample import MESSAGES, Sample, more_columns
 from mig_spark.kernels.evaluation.measures import Ints
 from mig_spark.labels.label_graph import LabelGraph
+from mig_spark.lakehouse.lists import read_list
 from mig_spark.selection.arrow_rows import ArrowRows
 from mig_spark.selection.label_parameters import read_parameters
 from mig_spark.selection.select_rows import select_rows
 from mig_spark.selection.settings import by_strategy
+from mig_spark.selection.strategies.matched import Matched
 from mig_spark.selection.strategy import ByVectors, KnownGraph
 from mig_spark.selection.targets import read_weights
 
@@ -40,14 +44,17 @@ class Strategies:
         sample: the rows.
         config: its sections `select` and `evaluate` say which strategies, and with which options.
         graph: loads the label graph, when it is first needed.
-        spark: reads `select.label_parameters` and the list of `select.target`.
+        spark: reads `select.label_parameters` and the lists of `select.target` and of `matched`; None: local files
+            alone.
 
     Attributes:
         own: the name of the strategy of `select`.
         notes: what of the config is left out of the comparison.
     """
 
-    def __init__(self, sample: Sample, config: Config, graph: Callable[[], LabelGraph], spark: SparkSession) -> None:
+    def __init__(
+        self, sample: Sample, config: Config, graph: Callable[[], LabelGraph], spark: SparkSession | None
+    ) -> None:
         self._sample, self._select = sample, config.select
         self.own = config.select.strategy.kind
         self._loaded: LabelGraph | None = None
@@ -57,13 +64,12 @@ class Strategies:
         self._parameters = read_parameters(config.select, spark)
         target = config.select.target
         self._weights = None if target is None or target.by == FREQUENCY else read_weights(target.by, spark)
-        self._table = sample.pool.select(["labels", "score", "answer_characters", MESSAGES])
-        self._kinds: dict[str, Any] = {
-            RANDOM: {"kind": "random"},
-            self.own: None,
-            **{name: _strategy(name) for name in config.evaluate.strategies if name != self.own},
-        }
+        self._table = sample.pool.select(["labels", "score", "answer_characters", MESSAGES, *more_columns(config)])
+        self._kinds = _kinds(config)
         self.notes = list(_left_out(config))
+        self._like: Ints | None = None
+        if isinstance(config.select.strategy, Matched):
+            self._like = self._those_of(config.select.strategy, spark)
 
     @property
     def names(self) -> list[str]:
@@ -91,10 +97,12 @@ class Strategies:
         ids = [f"{k:09d}" for k in number.tolist()]
         with tempfile.TemporaryDirectory() as folder:
             strategy = self._kinds[name]
-            if name == AS_LONG:
-                first = self.select(self.own, budget, 0)
+            if name == AS_LONG or (name == self.own and self._like is not None):
+                # rows have other ids in every run
+                first = self._like if name == self.own and self._like is not None else self.select(self.own, budget, 0)
                 like = _written(Path(folder, "like.json"), [{"id": ids[k]} for k in first.tolist()])
-                strategy = {"kind": "matched", "like": like}
+                by = {"by": self._select.strategy.by} if isinstance(self._select.strategy, Matched) else {}
+                strategy = {"kind": "matched", "like": like, **(by if name == self.own else {})}
             config = self._settings(strategy, budget, run, Path(folder))
             table = self._table.append_column("id", pa.array(ids))
             if isinstance(config.strategy, ByVectors):
@@ -104,12 +112,33 @@ class Strategies:
         place = np.argsort(number)
         return place[np.array([int(name) for name in found.ids], np.int64)]
 
+    def _those_of(self, strategy: Matched, spark: SparkSession | None) -> Ints:
+        """The places in the sample of the rows that `matched` takes others after.
+
+        Raises:
+            InputError: the list cannot be read, or the sample has none of them.
+        """
+        option, like = "select.strategy.like", strategy.like
+        listed = pc.unique(read_list(like, {"id": "text"}, option, spark=spark)["id"])
+        there = np.flatnonzero(pc.is_in(self._sample.pool["id"], value_set=listed).to_numpy())
+        if not len(there):
+            raise InputError(
+                f"{option} = {like}: none of its {len(listed):,} rows is among the {self._sample.pool.num_rows:,} that "
+                "strategies are compared on, so there is nothing to match: raise evaluate.rows, or compare by another "
+                "select.strategy"
+            )
+        self.notes.append(
+            f"rows are matched with the {len(there):,} of {len(listed):,} rows of {like} that are in the sample"
+        )
+        return there
+
     def _settings(self, strategy: Any, budget: int, run: int, folder: Path) -> SelectConfig:
         """The section `select` for one selection: what the config says of the strategy, without limits."""
         usual = SelectConfig()
         told = {**dict.fromkeys(KEYS_OF_LIMITS), **{key: getattr(usual, key) for key in KEYS_OF_WORK}, "budget": budget}
-        if self._parameters:
-            told["label_parameters"] = _written(folder / "parameters.json", self._parameters)
+        if self._parameters is not None:
+            own = _written(folder / "parameters.json", self._parameters) if self._parameters else None
+            told["label_parameters"] = own
         if self._weights is not None and self._select.target is not None:
             weights = {label: {"weight": weight} for label, weight in self._weights.items()}
             by = _written(folder / "target.json", weights)
@@ -136,6 +165,21 @@ def _written(file: Path, plain: Any) -> str:
     """Write a list that came from anywhere to a file that is read without Spark; its path."""
     file.write_text(json.dumps(plain))
     return str(file)
+
+
+def _kinds(config: Config) -> dict[str, Any]:
+    """What is compared, by name: random first, then the strategy of `select` (None), then the others as the config has
+    them."""
+    own = config.select.strategy.kind
+    others = {name: _strategy(name) for name in config.evaluate.strategies if name != own}
+    return {RANDOM: {"kind": "random"}, own: None, **others}
+
+
+def reads_graph(config: Config) -> bool:
+    """Whether any of the strategies that are compared reads the label graph."""
+    asked = [kind for name, kind in _kinds(config).items() if kind is not None and name != AS_LONG]
+    made = [build_part(SelectConfig, {"strategy": kind, "budget": 0}, where="evaluate").strategy for kind in asked]
+    return any(strategy.reads_graph for strategy in [config.select.strategy, *made])
 
 
 def _strategy(name: str) -> Any:

@@ -21,6 +21,7 @@ from mig_spark.kernels.evaluation.texts import check_installed, spelling_vectors
 from mig_spark.labels.label_graph import load_graph
 from mig_spark.lakehouse.tables import Store
 from mig_spark.masking import mask_secrets
+from mig_spark.selection.label_parameters import located
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ def evaluate_pool(store: Store, config: Config) -> Evidence:
     learner = None if section.train is None else _Learning(section.train)
     sample = draw_sample(store, config)
     n, one_stratum = sample.pool.num_rows, len(sample.names) < 2
-    strategies = Strategies(sample, config, lambda: load_graph(store), store.spark)
+    # the run's own label parameters are in its table
+    there = config.model_copy(update={"select": located(store, config)})
+    strategies = Strategies(sample, there, lambda: load_graph(store), store.spark)
     logger.info("evaluate: %d rows, %d prompts kept back, strategies %s", n, sample.asked.num_rows,
                 ", ".join(strategies.names))  # fmt: skip
     trial = _trial(sample, section.model)

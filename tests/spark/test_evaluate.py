@@ -116,6 +116,12 @@ def test_limits_are_left_out_and_told_and_label_parameters_are_kept(spark, made,
     assert any("without select.quotas" in note for note in found.notes)
     assert any("all rows of the sample have the same source" in note for note in found.notes)
     assert {line.measure for line in found.lines} == {"distance", "novelty", "length"}
+    own = type(made.select).model_validate({"budget": 10, "label_parameters": "labels"})
+    assert evaluate(spark, config.model_copy(update={"select": own})).own == "mig"
+    by_task = type(made.select).model_validate({"budget": 10, "strategy": {"kind": "top", "by": "characters"}})
+    assert (
+        "turns" in draw_sample(Store(spark, made.output), made.model_copy(update={"select": by_task})).pool.column_names
+    )
     store = Store(spark, made.output)
     sample = draw_sample(store, made)
     labels = sample.pool["labels"].to_pylist()
