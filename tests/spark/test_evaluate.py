@@ -120,7 +120,8 @@ def test_limits_are_left_out_and_told_and_label_parameters_are_kept(spark, made,
     assert evaluate(spark, config.model_copy(update={"select": own})).own == "mig"
     by_task = type(made.select).model_validate({"budget": 10, "strategy": {"kind": "top", "by": "characters"}})
     assert (
-        "turns" in draw_sample(Store(spark, made.output), made.model_copy(update={"select": by_task})).pool.column_names
+        "characters"
+        in draw_sample(Store(spark, made.output), made.model_copy(update={"select": by_task})).pool.column_names
     )
     store = Store(spark, made.output)
     sample = draw_sample(store, made)
