@@ -239,6 +239,27 @@ def test_alpaca() -> None:
     assert reason("alpaca", {"prompt": [*HISTORY, ASKED], "completion": [BLUE]}).startswith("answers in the prompt")
 
 
+def test_reasoning_of_a_record_goes_to_its_answer() -> None:
+    for prompt, answer in (("instruction", "output"), ("question", "answer")):
+        record = {prompt: "2+2?", "reasoning": "Two and two.", answer: "4"}
+        told = {"role": "assistant", "content": "4", "reasoning_content": "Two and two."}
+        assert line("trl", record) == {"prompt": [{"role": "user", "content": "2+2?"}], "completion": [told]}
+        assert reason("alpaca", record).startswith("`reasoning_content` (turn 2): alpaca has no place")
+        assert reason("sharegpt", record).startswith("reasoning (turn 2)")
+    # a setting, and one that may be of any of several answers, stay where they are
+    assert line("trl", {"question": "a", "reasoning": "off", "answer": "b"})["reasoning"] == "off"
+    assert line("trl", {"messages": [*HISTORY, ASKED, BLUE], "reasoning": "So."})["reasoning"] == "So."
+
+
+def test_texts_that_begin_alike_are_split_between_turns_or_words() -> None:
+    begun = "\n\nHuman: Hi\n\nAssistant: "
+    got = line("trl", {"chosen": f"{begun}I haven't.", "rejected": f"{begun}I'm not."})
+    assert got["prompt"] == [{"role": "user", "content": "Hi"}]
+    assert [got[k][0]["content"] for k in ("chosen", "rejected")] == ["I haven't.", "I'm not."]
+    got = line("trl", {"chosen": "The sky is blue.", "rejected": "The sky is bright."})
+    assert (got["prompt"][0]["content"], got["chosen"][0]["content"]) == ("The sky is", " blue.")
+
+
 def test_keys_that_no_trainer_reads_stay_out_and_are_told() -> None:
     found = {known.name: row_of(known.record).dialogue.left_out for known in FORMATS}
     assert {name: keys for name, keys in found.items() if keys} == {

@@ -182,6 +182,25 @@ def test_flags_that_are_no_answers_make_no_preference_row() -> None:
     assert (got.schema, got.kind) == ("messages", "sft")
 
 
+def test_what_stands_beside_a_prompt_is_taken_once_and_numbers_are_none() -> None:
+    for beside in ({"context": 5}, {"context": "Sky?"}, {"input": " ", "context": "the Sky? is"}, {"input": {}}):
+        assert row({"prompt": "Is it the Sky? is it?", "completion": "b", **beside}).messages[0] == (
+            "user",
+            "Is it the Sky? is it?",
+        )
+    assert row({"input": "a", "context": "b", "output": "c"}).messages[0] == ("user", "a\nb")
+    assert row({"instruction": "", "input": "a", "history": [["b", "c"]], "output": "d"}).schema == "alpaca"
+
+
+def test_a_kto_tag_that_is_no_verdict_rejects_the_row() -> None:
+    for tag in ("yes", 2, 0.5, [True]):
+        got = parse_record(json.dumps({"prompt": "a", "completion": "b", "kto_tag": tag}))
+        assert isinstance(got, Rejection)
+        assert got.reason == "kto_tag not true or false"
+    assert row({"prompt": "a", "completion": "b", "label": 1}).kind == "sft"
+    assert row({"prompt": "a", "completion": "b", "kto_tag": None, "label": True}).kind == "kto"
+
+
 # --- out again
 
 

@@ -11,8 +11,8 @@ from mig_spark.kernels.export.dialogue import Dialogue
 from mig_spark.kernels.export.messages import LEARNED, parsed
 from mig_spark.kernels.export.tools import are_tools, as_json, tools_list, tools_of
 from mig_spark.kernels.export.turns import shape_problem, turn_problems
+from mig_spark.kernels.ingest.names import is_empty
 from mig_spark.kernels.ingest.rejects import show
-from mig_spark.kernels.ingest.turns import is_empty
 
 #: Roles that axolotl's preference type knows.
 _PREFERENCE_ROLES = ("system", "user", "assistant", "tool")

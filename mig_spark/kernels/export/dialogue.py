@@ -14,11 +14,23 @@ from typing import Any
 from mig_spark.kernels.export.messages import Message, as_messages, features_of, parsed
 from mig_spark.kernels.ingest.chat import DECODER
 from mig_spark.kernels.ingest.extras import extras_of, left_out_of, with_system
-from mig_spark.kernels.ingest.forms import PREFERENCE, PROMPT, SFT, Reading, kind_of, read, recognise
-from mig_spark.kernels.ingest.names import Names, first_of
+from mig_spark.kernels.ingest.forms import (
+    KTO,
+    PREFERENCE,
+    PROMPT,
+    SFT,
+    Reading,
+    kind_of,
+    read,
+    recognise,
+    shared_text,
+    spoken_turns,
+)
+from mig_spark.kernels.ingest.names import Names, answer_of, first_of
 from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
 from mig_spark.kernels.ingest.turns import (
     CALLS,
+    REASONING,
     Turn,
     is_conversation,
     is_message,
@@ -30,6 +42,8 @@ MEDIA = frozenset(("image", "images", "video", "videos", "audio", "audios", "fil
 _CALLS = frozenset(CALLS)
 TEMPLATE = frozenset(("chat_template_kwargs", "enable_thinking", "reasoning_effort", "model_identity"))
 WEIGHTS = frozenset(("weight", "loss_mask", "train_on_turn"))
+#: What `reasoning` says where it is a setting and no text, as in Llama-Nemotron's set.
+_SWITCHES = frozenset(("on", "off", "yes", "no", "true", "false", "none", "low", "medium", "high"))
 
 
 @dataclass
@@ -134,6 +148,8 @@ def dialogue(raw: str, schema: str | None, names: Names) -> Dialogue:
         further |= {k: v for k, v in inside.items() if k not in further}
     found.tools = _tools(further)
     found.further = further
+    if kind in (SFT, KTO):
+        _take_reasoning(found)
     if kind == PROMPT:
         found.prompt = None
     return found
@@ -180,7 +196,7 @@ def _pair(found: Dialogue, record: Mapping[str, Any], reading: Reading, names: N
     key, prompt = first_of(record, names.prompt)
     if key in reading.used and is_conversation(prompt):
         found.messages = as_messages(prompt)
-    answer_key, answer = first_of(record, names.response)
+    answer_key, answer = answer_of(record, names)
     told = is_message(answer) or is_conversation(answer)
     if found.messages or told:
         asked = found.messages or _texts([turn for turn in reading.turns if turn[0] == "user"][:1])
@@ -237,9 +253,13 @@ def _prompt_of(record: Mapping[str, Any], reading: Reading, names: Names) -> lis
 
 def _two_answers(found: Dialogue, chosen: Any, rejected: Any, prompt: list[Message] | None) -> None:
     if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
-        shared = _shared_text(chosen, rejected)
-        prompt = [{"role": "user", "content": shared}] if shared else []
-        chosen, rejected = chosen[len(shared) :], rejected[len(shared) :]
+        good, bad = spoken_turns(chosen), spoken_turns(rejected)
+        if good and bad:
+            chosen, rejected = _texts(good), _texts(bad)
+        else:
+            shared = shared_text(chosen, rejected)
+            prompt = [{"role": "user", "content": shared}] if shared else []
+            chosen, rejected = chosen[len(shared) :], rejected[len(shared) :]
     better, worse = _answer(chosen, "chosen"), _answer(rejected, "rejected")
     if prompt is None or _begins_with_user(better):
         size = _shared(better, worse)
@@ -268,19 +288,26 @@ def _shared(better: list[Message], worse: list[Message]) -> int:
     return next((k for k in range(max(most, 0)) if better[k] != worse[k]), max(most, 0))
 
 
-def _shared_text(chosen: str, rejected: str) -> str:
-    """The prompt that both texts begin with, as `forms` finds it."""
-    size = next((k for k, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    shared = chosen[: min(len(chosen), len(rejected)) if size is None else size].removesuffix(" ")
-    return shared if shared.strip() and chosen[len(shared) :].strip() else ""
-
-
 def _add_system(found: Dialogue, record: Mapping[str, Any], names: Names) -> None:
     _, system = first_of(record, names.system)
     if isinstance(system, str) and system.strip() and not (found.messages and found.messages[0]["role"] == "system"):
         found.messages = [{"role": "system", "content": system}, *found.messages]
         if found.prompt is not None:
             found.prompt += 1
+
+
+def _take_reasoning(found: Dialogue) -> None:
+    """Move the reasoning of a whole record into its answer, where it has one answer: there it is learned, or formats
+    without a place for it list the row."""
+    answers = [m for m in found.messages if m["role"] == "assistant"]
+    key = next((k for k in REASONING if _is_thought(found.further.get(k))), None)
+    if key is None or len(answers) != 1 or answers[0] is not found.messages[-1] or answers[0].keys() & set(REASONING):
+        return
+    found.messages = [*found.messages[:-1], {**answers[0], "reasoning_content": found.further.pop(key)}]
+
+
+def _is_thought(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.strip().lower() not in _SWITCHES
 
 
 def _take_prompt_beside(found: Dialogue, further: dict[str, Any], names: Names) -> None:

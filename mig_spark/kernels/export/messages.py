@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from mig_spark.kernels.ingest.names import is_empty
 from mig_spark.kernels.ingest.rejects import show
-from mig_spark.kernels.ingest.turns import CALLS, REASONING, compact, further_of, head_of, is_empty, read_content
+from mig_spark.kernels.ingest.turns import CALLS, REASONING, compact, further_of, head_of, read_content
 
 Message = dict[str, Any]
 

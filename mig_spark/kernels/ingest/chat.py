@@ -1,7 +1,7 @@
 """From one record of the source, in any supported schema, to a normalised row or the reason why it cannot be used.
 
-Texts are kept exactly as they are, with two exceptions: an alpaca `input` follows its instruction on a new line, and
-the parts of one message are joined in order.
+Texts are kept exactly as they are, with three exceptions: what stands beside a prompt follows it on a new line, the
+parts of one message are joined in order, and a text with turns after `Human:` and `Assistant:` is read as these turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_ke
 _BOM = "\ufeff"
 #: Changes when the same record gives another row, so that an incremental run reads everything anew.
 #: 2: what a trainer sees beyond role and content counts; preference, KTO and other forms are known. 3: a source may be
-#: a number, a score is at most `GREATEST_SCORE`.
+#: a number, a score is at most `GREATEST_SCORE`; `system_prompt`, what stands beside a pair's prompt, `solution` of a
+#: `problem`, turns after Human: and Assistant:, and 0 and 1 under `kto_tag` are read; an empty key hides no full one.
 RULES = 3
 _GREATEST = sys.float_info.max
 #: A record with more labels than this is not a plausible annotated row.

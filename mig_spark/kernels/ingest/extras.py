@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mig_spark.kernels.ingest.forms import Reading
-from mig_spark.kernels.ingest.names import DIALOGUE_KEYS, TRAINER_KEYS, Names, first_of
+from mig_spark.kernels.ingest.names import DIALOGUE_KEYS, TRAINER_KEYS, Names, first_of, is_empty
 from mig_spark.kernels.ingest.rejects import CONTENT_NOT_TEXT, BadRecord, show
-from mig_spark.kernels.ingest.turns import Turn, is_conversation, is_empty, read_messages
+from mig_spark.kernels.ingest.turns import Turn, is_conversation, read_messages
 
 
 def with_system(reading: Reading, record: Mapping[str, Any], names: Names) -> list[Turn]:

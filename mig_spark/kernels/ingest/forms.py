@@ -5,15 +5,17 @@ docs/formats.md has the table. A reader gives the view for annotation; what a tr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mig_spark.kernels.ingest.names import VERIFIER_KEYS, Names, first_of
+from mig_spark.kernels.ingest.names import VERIFIER_KEYS, Names, answer_of, first_of, is_empty
 from mig_spark.kernels.ingest.rejects import (
     CONTENT_NOT_TEXT,
     EMPTY_CONTENT,
     NO_MESSAGES,
+    NO_VERDICT,
     UNKNOWN_SCHEMA,
     BadRecord,
     show,
@@ -22,7 +24,6 @@ from mig_spark.kernels.ingest.turns import (
     Turn,
     compact,
     is_conversation,
-    is_empty,
     is_message,
     none_empty,
     read_history,
@@ -62,17 +63,29 @@ class Reading:
             self.extras.setdefault(_FURTHER, []).extend(further)
 
 
+#: Where a speaker's turn begins in a text of several turns.
+_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \n]?")
+
 Reader = Callable[[Mapping[str, Any], Names], Reading]
 
 
 def recognise(record: Mapping[str, Any], names: Names) -> str:
-    """The schema of a record, or "" where none fits. Keys that hold null count only where no other key fits."""
+    """The schema of a record, or "" where none fits. Keys that hold nothing count only where no other key fits, and
+    those that hold null only after these."""
     if _is_openai_preference(record):
         return "openai_preference"
-    found = _recognise(lambda key: record.get(key) is not None, names)
+    found = _recognise(lambda key: _is_full(key, record, names), names)
     if not found and _has_answers(record, names):
         return "preference"
+    found = found or _recognise(lambda key: record.get(key) is not None, names)
     return refine(found or _recognise(record.__contains__, names), record, names)
+
+
+def _is_full(key: str, record: Mapping[str, Any], names: Names) -> bool:
+    """Whether a key holds something. An empty instruction does where an input follows it: alpaca's prompt is both."""
+    if key in names.instruction and isinstance(record.get(key), str):
+        return not all(is_empty(record.get(k)) for k in (key, *names.input))
+    return not is_empty(record.get(key))
 
 
 def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
@@ -83,7 +96,7 @@ def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
         return base
     if _is_stepwise(record, names):
         return "stepwise"
-    prompt, answer = first_of(record, names.prompt)[1], first_of(record, names.response)[1]
+    prompt, answer = first_of(record, names.prompt)[1], answer_of(record, names)[1]
     if answer is None:
         checked = any(not is_empty(record.get(key)) for key in VERIFIER_KEYS)
         return "prompt_only" if is_conversation(prompt) or (checked and prompt is not None) else base
@@ -93,11 +106,22 @@ def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
 
 
 def kto_label(record: Mapping[str, Any], names: Names) -> tuple[str, bool] | None:
-    """The key and value of KTO's label: a boolean under `kto_tag` or `label`."""
+    """The key and value of KTO's label: a boolean under `kto_tag` or `label`, or 0 or 1 under `kto_tag`. A number
+    under `label` is more often the class of something else.
+
+    Raises:
+        BadRecord: `kto_tag` has another value.
+    """
     for key in ("kto_tag", "label"):
         value = record.get(key)
-        if isinstance(value, bool) and key not in names.aside:
+        if key in names.aside or is_empty(value):
+            continue
+        if isinstance(value, bool):
             return key, value
+        if key == "kto_tag":
+            if not isinstance(value, int | float) or value not in (0, 1):
+                raise BadRecord(NO_VERDICT, f"{key} is {show(value)}, neither true nor false")
+            return key, bool(value)
     return None
 
 
@@ -112,8 +136,8 @@ def read(record: Mapping[str, Any], schema: str, names: Names) -> Reading:
         keys = ", ".join(sorted(map(show, record))[:12]) or "none"
         raise BadRecord(UNKNOWN_SCHEMA, f"{schema or 'no known schema'} among the keys {keys}")
     reading = reader(record, names)
-    label = kto_label(record, names)
-    if label is not None and schema not in _OTHER_KINDS:
+    label = None if schema in _WITHOUT_LABEL else kto_label(record, names)
+    if label is not None:
         reading.extras[_LABEL] = label[1]
         reading.used.add(label[0])
     return reading
@@ -173,7 +197,7 @@ def _is_stepwise(record: Mapping[str, Any], names: Names) -> bool:
 def _alpaca_prompt(record: Mapping[str, Any], names: Names) -> Reading:
     key, prompt = _text(record, names.instruction, required=True)
     reading = Reading(read_history(record.get("history")), {key, "history"})
-    extra = _context(record, names, reading)
+    extra = _context(record, names.input, reading)
     reading.turns.append(("user", "\n".join(t for t in (prompt, extra) if t.strip())))
     return reading
 
@@ -196,8 +220,11 @@ def _prompt(record: Mapping[str, Any], names: Names) -> Reading:
         reading.turns, reading.extras[_INPUT] = [("user", compact(value))], value
     else:
         key, prompt = _text(record, names.prompt, required=True)
-        # `input` is also a common name of the prompt, so it is taken as context only where the config says so
-        extra = _context(record, names, reading) if "input" in names.configured else ""
+        keys = names.input
+        if "input" not in names.configured:
+            # `input` is also a common name of the prompt
+            keys = tuple(k for k in keys if k != key and _is_beside(prompt, record.get(k)))
+        extra = _context(record, keys, reading)
         user = "\n".join(t for t in (prompt, extra) if t.strip()) if extra else prompt
         reading.turns = none_empty([("user", user)])
     return reading
@@ -205,14 +232,15 @@ def _prompt(record: Mapping[str, Any], names: Names) -> Reading:
 
 def _pair(record: Mapping[str, Any], names: Names) -> Reading:
     reading = _prompt(record, names)
-    key, answer = _text(record, names.response, required=True)
+    key, _ = answer_of(record, names)
+    key, answer = _text(record, (key,) if key else names.response, required=True)
     reading.used.add(key)
     reading.turns += none_empty([("assistant", answer)])
     return reading
 
 
 def _prompt_completion(record: Mapping[str, Any], names: Names) -> Reading:
-    key, value = first_of(record, names.response)
+    key, value = answer_of(record, names)
     reading = _prompt(record, names)
     prompted, before = reading.messages, len(reading.turns)
     if _is_said(value):
@@ -293,13 +321,34 @@ def _begins_with_user(turns: list[Turn]) -> bool:
 
 
 def _implicit(chosen: str, rejected: Any) -> list[Turn]:
-    """A chosen text that begins with its prompt: what it has in common with the rejected one."""
+    """A chosen text that begins with its prompt: the turns that it is written in, or what it has in common with the
+    rejected one."""
     other = rejected if isinstance(rejected, str) else ""
-    pairs = enumerate(zip(chosen, other, strict=False))
-    size = next((k for k, (a, b) in pairs if a != b), min(len(chosen), len(other)))
-    shared = chosen[:size].removesuffix(" ")
-    parts = [("user", shared), ("assistant", chosen[len(shared) :])]
-    return parts if all(text.strip() for _, text in parts) else [("assistant", chosen)]
+    if (turns := spoken_turns(chosen)) and spoken_turns(other):
+        return turns
+    shared = shared_text(chosen, other)
+    return [("user", shared), ("assistant", chosen[len(shared) :])] if shared else [("assistant", chosen)]
+
+
+def spoken_turns(text: str) -> list[Turn]:
+    """The turns of a text that has them after `Human:` and `Assistant:`, each at the beginning of a paragraph, as
+    Anthropic's hh-rlhf; empty where it begins or ends otherwise."""
+    before, *parts = _SPEAKER.split(text)
+    names, texts = parts[::2], parts[1::2]
+    if before or not names or names[0] != "Human" or names[-1] != "Assistant":
+        return []
+    return [("user" if name == "Human" else "assistant", said) for name, said in zip(names, texts, strict=True)]
+
+
+def shared_text(chosen: str, rejected: str) -> str:
+    """The prompt that two texts begin with: what they have in common up to its last line end, or where it has none its
+    last space, so that no word is cut; empty where one of the two would be all of it."""
+    size = next((k for k, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+    shared = chosen[: min(len(chosen), len(rejected)) if size is None else size]
+    end = shared.rfind("\n") + 1
+    if not shared[:end].strip():
+        end = max(shared.rfind(" "), 0)
+    return shared[:end] if shared[:end].strip() and chosen[end:].strip() else ""
 
 
 def _openai_preference(record: Mapping[str, Any], _names: Names) -> Reading:
@@ -352,6 +401,7 @@ _OTHER_KINDS = {
     **dict.fromkeys((name for name in READERS if name.endswith("preference")), PREFERENCE),
     "stepwise": STEPWISE,
 }
+_WITHOUT_LABEL = frozenset((*_OTHER_KINDS, "annotation"))
 
 
 def _text(record: Mapping[str, Any], keys: tuple[str, ...], *, required: bool) -> tuple[str, str]:
@@ -365,11 +415,17 @@ def _text(record: Mapping[str, Any], keys: tuple[str, ...], *, required: bool) -
     return key, value
 
 
-def _context(record: Mapping[str, Any], names: Names, reading: Reading) -> str:
+def _context(record: Mapping[str, Any], keys: tuple[str, ...], reading: Reading) -> str:
     """The text of what follows the instruction; of an `input` that is a list or an object, its JSON text."""
-    key, value = first_of(record, names.input)
+    key, value = first_of(record, keys)
     reading.used.add(key)
     if isinstance(value, list | dict) and value:
         reading.extras[_INPUT] = value
         return compact(value)
-    return "" if is_empty(value) else _text(record, names.input, required=False)[1]
+    return "" if is_empty(value) else _text(record, keys, required=False)[1]
+
+
+def _is_beside(prompt: str, value: Any) -> bool:
+    """Whether a value adds something to a prompt that it stands beside: it is no number, and no text that the prompt
+    has already."""
+    return value.strip() not in prompt if isinstance(value, str) else isinstance(value, list | dict)

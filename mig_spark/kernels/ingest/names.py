@@ -18,7 +18,7 @@ class Names:
     prompt: tuple[str, ...] = ("prompt", "question", "query", "problem", "input")
     response: tuple[str, ...] = ("completion", "response", "answer", "output", "solution")
     input: tuple[str, ...] = ("input", "context")
-    system: tuple[str, ...] = ("system",)
+    system: tuple[str, ...] = ("system", "system_prompt")
     messages: tuple[str, ...] = ("messages",)
     conversations: tuple[str, ...] = ("conversations", "conversation")
     chosen: tuple[str, ...] = ("chosen",)
@@ -93,9 +93,29 @@ VERIFIER_KEYS = (
 
 
 def first_of(record: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, Any]:
-    """The first of the keys that is there and not null, with its value; ("", None) where there is none."""
+    """The first of the keys whose value says something, with it; where none does, the first that is not null;
+    ("", None) where there is none."""
+    silent: tuple[str, Any] = ("", None)
     for key in keys:
         value = record.get(key)
-        if value is not None:
+        if not is_empty(value):
             return key, value
-    return "", None
+        if value is not None and not silent[0]:
+            silent = (key, value)
+    return silent
+
+
+def answer_of(record: Mapping[str, Any], names: Names) -> tuple[str, Any]:
+    """The key and value of a pair's answer. Beside a `problem` a text under `solution` is what is learned, and `answer`
+    its last line or its number alone, as in sets of mathematics."""
+    key, value = first_of(record, names.response)
+    if key == "answer" and "solution" in names.response and first_of(record, names.prompt)[0] == "problem":
+        solution = record.get("solution")
+        if isinstance(value, str) and isinstance(solution, str) and solution.strip():
+            return "solution", solution
+    return key, value
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: null, or an empty text, list or object, as tables fill in where a key is absent."""
+    return value is None or (isinstance(value, str | list | dict) and not value)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mig_spark.kernels.ingest.names import is_empty
 from mig_spark.kernels.ingest.rejects import (
     CONTENT_NOT_TEXT,
     EMPTY_CONTENT,
@@ -52,11 +53,6 @@ CALLS = ("tool_calls", "function_call", "function_calls")
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "analysis")
 _TEXT_PART = frozenset(("type", "text", "value"))
 _TEXT_TYPES = (None, "text", "input_text", "output_text")
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: null, or an empty text, list or object, as tables fill in where a key is absent."""
-    return value is None or (isinstance(value, str | list | dict) and not value)
 
 
 def is_message(value: Any) -> bool:
