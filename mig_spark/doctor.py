@@ -283,15 +283,28 @@ def _output(spark: SparkSession, base: str) -> Finding:
     probe = f"{base.rstrip('/')}/.mig-spark-doctor-{uuid.uuid4().hex[:8]}"
 
     def write() -> None:
-        files, parts = Files(spark), base.rstrip("/").split("/")
+        files = Files(spark)
         # the folders that the file brings into being, which go with it
-        new = sum(not files.exists("/".join(parts[:k])) for k in range(2, len(parts) + 1))
+        new = sum(not files.exists(folder) for folder in folders_of(base))
         with new_file(probe, spark) as file:
             file.write(b"mig-spark doctor\n")
         files.remove_folder(probe, empty_parents=new)
 
     found = _tried("output.path", write, "give output.path a place that you can write")
     return found if isinstance(found, Finding) else Finding("output.path", True, f"{base} can be written")
+
+
+def folders_of(path: str) -> list[str]:
+    """The folders on the way to a path, itself the last one; the root of a storage, such as a bucket, is none.
+
+    >>> folders_of("s3a://bucket/a/b/")
+    ['s3a://bucket/a', 's3a://bucket/a/b']
+    >>> folders_of("/a/b")
+    ['/a', '/a/b']
+    """
+    parts = path.rstrip("/").split("/")
+    first = 4 if "://" in path else 2
+    return ["/".join(parts[:k]) for k in range(first, len(parts) + 1)]
 
 
 def _tried(what: str, look: Callable[[], Any], advice: str) -> Any:

@@ -15,6 +15,7 @@ from mig_spark.config import AUTO, FREQUENCY, Config
 from mig_spark.contracts import (
     ANNOTATED,
     ANNOTATIONS,
+    EVIDENCE,
     LABEL_EDGES,
     LABELS,
     POOL,
@@ -386,7 +387,7 @@ STAGES = {
         ),
         Stage(
             "report", "Write report.html from the tables.", _report,
-            reads=(POOL, REJECTED, ANNOTATED, LABELS, LABEL_EDGES, SELECTION), writes=_writes(),
+            reads=(POOL, REJECTED, ANNOTATED, LABELS, LABEL_EDGES, SELECTION, EVIDENCE), writes=_writes(),
             settings=_sections("annotate", "vocabulary", "graph", "select", "output.path", "report"),
             file="report.html",
             of_all=True,

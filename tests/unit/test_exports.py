@@ -414,6 +414,12 @@ def test_images_are_where_trl_puts_them() -> None:
     assert len(FORMS["trl"].problems(as_text)) == 1, "a file that somebody has"
 
 
+def test_keys_of_parts_that_a_table_fills_in_are_no_content() -> None:
+    parts = [{"type": "image", "text": None, "image": None}, {"type": "text", "text": "hi", "image": None}]
+    got = line("trl", {"messages": [{"role": "user", "content": parts}, BLUE], "images": ["a.png"]})
+    assert got["messages"][0]["content"] == [{"type": "image"}, {"type": "text", "text": "hi"}]
+
+
 def test_trl_takes_the_rows_with_images() -> None:
     utils = pytest.importorskip("trl.data_utils")
     for content in ("<image>What?", [{"type": "image"}, {"type": "text", "text": "What?"}], "What?"):
@@ -608,6 +614,8 @@ def test_trainers_are_told_where_the_sets_are(export: Callable[..., Any], tmp_pa
     for name in ("kto", "preference", "sft"):
         (entry,) = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())["datasets"]
         assert (entry["path"], entry["ds_type"]) == (f"{name}.jsonl", "json")
+        if name == "kto":  # the type that reads prompt, completion and system, by names of columns that are fixed
+            assert entry["type"] == "chatml.ultra"
 
 
 BROKEN: list[tuple[str, dict[str, Any], str]] = [

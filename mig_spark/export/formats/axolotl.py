@@ -21,8 +21,9 @@ _TYPES = {
     "    message_field_training_detail: train_detail\n",
     "preference": "    type: chat_template.default\n    field_messages: messages\n    field_chosen: chosen\n"
     "    field_rejected: rejected\n",
-    "kto": "    type:\n      field_prompt: prompt\n      field_system: system\n      field_completion: completion\n"
-    '      field_label: label\n      prompt_format: "{prompt}"\n      completion_format: "{completion}"\n',
+    # its type of one's own fields stops with and without a `completion_format`, and has no place for a system prompt
+    "kto": "    # prompt, completion and system between the marks of ChatML; llama3.ultra: those of Llama 3\n"
+    "    type: chatml.ultra\n",
 }
 
 

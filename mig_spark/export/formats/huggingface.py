@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -44,7 +44,7 @@ def _card(sets: Sequence[Written], told: Told) -> str:
     config = yaml.safe_dump(dict(told.config), sort_keys=False, allow_unicode=True)
     return f"""# Selected by mig-spark
 
-Rows selected from a pool by Maximizing Information Gain (MIG), in order of rank.
+Rows selected from a pool by {_strategy(told.config)}, in order of rank.
 
     datasets.load_dataset("this folder", {sets[0].name!r}, split="train")
 
@@ -65,6 +65,11 @@ Run `{told.run_id}`, with this config:
 ```yaml
 {config}```
 """
+
+
+def _strategy(config: Mapping[str, Any]) -> str:
+    strategy = config.get("select", {}).get("strategy", {}).get("kind", "mig")
+    return "Maximizing Information Gain (MIG)" if strategy == "mig" else f"the strategy `{strategy}`"
 
 
 def _cell(text: str) -> str:

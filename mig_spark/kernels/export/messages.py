@@ -34,7 +34,8 @@ def as_message(item: Any, where: str) -> Message | None:
     message: Message = {"role": "developer" if said == "developer" else role, "content": text}
     if not whole:
         # an object that a tool returned is text to a chat template; parts stay parts
-        message["content"] = content if isinstance(content, list) and role != "function_call" else compact(content)
+        parts = isinstance(content, list) and role != "function_call"
+        message["content"] = [_without_nulls(part) for part in content] if parts else compact(content)
     if role == "function_call":
         calls = as_calls(content)
         if calls is not None:
@@ -47,6 +48,11 @@ def as_message(item: Any, where: str) -> Message | None:
             message["tool_calls"] = calls
             break
     return {**message, **further}
+
+
+def _without_nulls(part: Any) -> Any:
+    """A part without the keys that a table fills in for those of other parts."""
+    return {k: v for k, v in part.items() if v is not None} if isinstance(part, dict) else part
 
 
 def as_messages(value: Any, first: int = 0) -> list[Message]:
