@@ -33,7 +33,8 @@ from mig_spark.kernels.ingest.records import plain_path
 from mig_spark.kernels.ingest.rejects import FILE_UNREADABLE
 from mig_spark.labels.edges import read_edges, similarity_edges, similarity_edges_here
 from mig_spark.labels.label_graph import LabelGraph, graph_of
-from mig_spark.lakehouse.files import local_path, write_lines
+from mig_spark.lakehouse.files import local_path, read_with, write_lines
+from mig_spark.lakehouse.local_files import GLOB
 from mig_spark.lakehouse.runtime import collect_arrow, computed_once, from_arrow, result_limit, shipped
 from mig_spark.lakehouse.spark_failures import spark_failures, unreadable_files
 from mig_spark.lakehouse.sql import quote
@@ -131,6 +132,20 @@ def _refuse_to_overwrite(options: SampleOptions, also: Sequence[str]) -> None:
         if place in taken:
             raise InputError(f"{path} would be written over {taken[place]}: give the output another name")
         taken[place] = path
+        if (source := _reader_of(path, options.sources)) is not None:
+            raise InputError(
+                f"{path} lies in {source}, so the next sample would read it as records: give it a place elsewhere, or "
+                "a name that begins with _, which is passed over"
+            )
+
+
+def _reader_of(path: str, sources: Sequence[str]) -> str | None:
+    """The source, a folder or a pattern, that has a file of this path among its own; None where there is none."""
+    for source in sources:
+        inside = read_with(path, source)
+        if inside and not any(part[:1] in ("_", ".") for part in inside.split("/")):
+            return source
+    return None
 
 
 def sample(
@@ -202,12 +217,15 @@ def sample(
     }
 
 
-def default_out(source: str, budget: int) -> str:
-    """Where the records go when nothing is said: `pool.jsonl` to `pool-sampled-100.jsonl`, in the current folder."""
-    name = source.rstrip("/").rpartition("/")[2]
+def default_out(sources: Sequence[str], budget: int) -> str:
+    """Where the records go when nothing is said: `pool.jsonl` to `pool-sampled-100.jsonl`, in the current folder; with
+    a _ before it where the sources would read that again."""
+    name = sources[0].rstrip("/").rpartition("/")[2]
     for ending in (".gz", ".jsonl", ".json", ".parquet"):
         name = name.removesuffix(ending)
-    return f"{name or 'pool'}-sampled-{budget}.jsonl"
+    name = GLOB.sub("", name).strip("-_.,")
+    out = f"{name or 'pool'}-sampled-{budget}.jsonl"
+    return out if _reader_of(out, sources) is None else f"_{out}"
 
 
 class _Clock:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
 import decimal
 import itertools
 import math
@@ -303,6 +302,8 @@ def _look_at_parquet(found: Survey, part: Part, config: PoolConfig, _spark: Spar
                     source = config.source or source_name(plain_path(file.path))
                     for row in _rows_of(opened, _TABLE_ROWS // len(chosen) + 1):
                         found.seen.add_value({**row, **_partition(part, file)}, source)
+        except InputError as e:
+            raise InputError(f"cannot read {plain_path(file.path)} as Parquet: {e}") from None
         except (pa.ArrowException, OSError) as e:
             raise InputError(f"cannot read {plain_path(file.path)} as Parquet: {' '.join(str(e).split())}") from None
     found.add(rows)
@@ -313,13 +314,39 @@ def _rows_of(opened: Any, wanted: int) -> Iterator[dict[str, Any]]:
     groups = _spread(range(opened.metadata.num_row_groups), 16)
     each = wanted // max(1, len(groups)) + 1
     for group in groups:
-        rows = (row for batch in opened.iter_batches(batch_size=each, row_groups=[group]) for row in batch.to_pylist())
+        rows = (row for batch in opened.iter_batches(batch_size=each, row_groups=[group]) for row in _as_python(batch))
         yield from (plain_value(row) for row in itertools.islice(rows, each))
+
+
+def _as_python(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch.
+
+    Raises:
+        InputError: a column cannot be read.
+    """
+    columns = [_values(kind, column) for kind, column in zip(batch.schema, batch.columns, strict=True)]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(kind: Any, column: Any) -> list[Any]:
+    """The values of a column; dates that Python does not have as texts, times of an unknown zone as texts in UTC."""
+    import pyarrow as pa
+
+    try:
+        return list(column.to_pylist())
+    except (ArithmeticError, LookupError, ValueError):
+        zone = pa.types.is_timestamp(kind.type) and kind.type.tz
+        try:
+            plain = column.cast(pa.timestamp(kind.type.unit)) if zone else column
+            return list(plain.cast(pa.string()).to_pylist())
+        except pa.ArrowException as e:
+            raise InputError(f"the column {kind.name} ({kind.type}) cannot be read: {e}") from None
 
 
 def plain_value(value: Any) -> Any:
     """A value of a table as the JSON that ingest reads: without nulls; dates and times as text, binary data as base64.
 
+    >>> import datetime as dt
     >>> plain_value({"a": None, "b": dt.date(2026, 1, 2), "c": [("k", 1)], "d": b"x"})
     {'b': '2026-01-02', 'c': {'k': 1}, 'd': 'eA=='}
     """
@@ -334,9 +361,8 @@ def plain_value(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if isinstance(value, decimal.Decimal):
         return float(value)
-    if isinstance(value, dt.date | dt.time | dt.timedelta):
-        return str(value)
-    return value
+    # dates and times, and whatever else Arrow has a type of, such as UUIDs
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _partition(part: Part, file: FileInfo) -> dict[str, str]:

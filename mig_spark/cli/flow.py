@@ -158,6 +158,17 @@ def export(
     if check and out is None:
         if hub is not None:
             raise click.UsageError("--push-to-hub puts on the Hub what an export writes: name its folder with --out")
+        unread = {"--first": first is not None, "--strict": strict, "--set": overrides, "--run-id": run_id is not None}
+        if given := [name for name, there in unread.items() if there]:
+            raise click.UsageError(
+                f"{given[0]} does not go with --check of files that are there; give --out DIR too, to write an export "
+                "and read it again"
+            )
+        if config.lower().endswith((".yaml", ".yml")):
+            raise click.UsageError(
+                f"--check without --out looks at files that are there, and {config} is a config: give --out DIR too, "
+                "or name the files in place of the config"
+            )
         _check_files(config, form, tokenizer, max_tokens, as_json)
         return
     if out is None:

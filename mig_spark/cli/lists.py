@@ -114,7 +114,7 @@ def sample(src: tuple[str, ...], out: str | None, stats: str | None, **given: An
     from mig_spark.sample import sample as run_sample
 
     tell_unused_model(given)
-    out = default_out(src[0], given["budget"]) if out is None else out
+    out = default_out(src, given["budget"]) if out is None else out
     options = SampleOptions(
         src,
         out,

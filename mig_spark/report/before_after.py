@@ -12,7 +12,7 @@ import numpy as np
 
 from mig_spark.contracts import POOL
 from mig_spark.kernels.ingest.languages import language_of
-from mig_spark.report.data import Floats, Histogram, LengthFacts, ScoreFacts, Share
+from mig_spark.report.data import OTHERS, Floats, Histogram, LengthFacts, ScoreFacts, Share
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mig_spark.lakehouse.tables import Store
 
 SOURCES, SCORE_BINS = 10, 40
+#: A source with that share of the pool should have a selected row; the most frequent sources that are looked at, as no
+#: more can have such a share.
+MISSED = 0.01
+_SOURCES_READ = round(1 / MISSED)
 #: Bins of lengths and tokens, for each doubling.
 _BINS_A_DOUBLING = 2
 #: Rows with as many turns and more are one bin.
@@ -167,21 +171,27 @@ def _by_turns(lines: Sequence[Any]) -> Histogram:
     return Histogram(np.arange(first, last + 2, dtype=np.float64), pool[first:], picked[first:])
 
 
-def sources(annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[Share, ...]:
-    """Shares of the `SOURCES` most frequent sources in the pool and in the selection, and of all others together."""
+def sources(annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[tuple[Share, ...], tuple[Share, ...]]:
+    """Where rows come from.
+
+    Returns:
+        Shares of the `SOURCES` most frequent sources in the pool and in the selection, and of all others together; and
+        of every source that has `MISSED` of the pool or more, and no selected row.
+    """
     from pyspark.sql import functions as sf
 
     source = sf.coalesce(sf.col("source"), sf.lit(UNKNOWN)).alias("source")
     chosen = selection.select("id", sf.lit(1).alias("chosen"))
     both = annotated.select("id", source).join(chosen, "id", "left").groupBy("source")
     counted = both.agg(sf.count(sf.lit(1)).alias("pool"), sf.count("chosen").alias("chosen"))
-    top = counted.orderBy(sf.desc("pool"), sf.desc("chosen"), "source").limit(SOURCES).collect()
+    top = counted.orderBy(sf.desc("pool"), sf.desc("chosen"), "source").limit(_SOURCES_READ).collect()
     rows, selected = max(scores.rows, 1), max(scores.selected, 1)
-    shares = [Share(s.source, s.pool / rows, s.chosen / selected) for s in top]
-    if sum(s.pool for s in top) < scores.rows:
+    found = [Share(s.source, s.pool / rows, s.chosen / selected) for s in top]
+    shares = found[:SOURCES]
+    if sum(s.pool for s in top[:SOURCES]) < scores.rows:
         rest = 1 - sum(s.selection for s in shares) if scores.selected else 0.0
-        shares.append(Share("all others", 1 - sum(s.pool for s in shares), max(rest, 0.0)))
-    return tuple(shares)
+        shares.append(Share(OTHERS, 1 - sum(s.pool for s in shares), max(rest, 0.0)))
+    return tuple(shares), tuple(s for s in found if s.pool >= MISSED and not s.selection)
 
 
 def languages(store: Store, annotated: DataFrame, selection: DataFrame, scores: Scores) -> tuple[Share, ...]:
@@ -213,5 +223,5 @@ def languages(store: Store, annotated: DataFrame, selection: DataFrame, scores: 
     ]
     shares.sort(key=lambda s: (-s.pool, s.name))
     rest = shares[LANGUAGES:]
-    others = [Share("all others", sum(s.pool for s in rest), sum(s.selection for s in rest))] if rest else []
+    others = [Share(OTHERS, sum(s.pool for s in rest), sum(s.selection for s in rest))] if rest else []
     return (*shares[:LANGUAGES], *others)

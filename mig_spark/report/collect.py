@@ -91,7 +91,7 @@ def collect_report_data(
 
     (
         (facts, graph, read), (scores, lengths), (rejected, examples), (objective, gains),
-        by_source, by_language, vocabulary, evidence,
+        (by_source, missed), by_language, vocabulary, evidence,
     ) = at_once(
         store.spark,
         of_labels,
@@ -113,6 +113,7 @@ def collect_report_data(
         random=_random_curve(run.get("random_curve")),
         labels=facts,
         sources=by_source,
+        missed=missed,
         languages=by_language,
         scores=scores,
         lengths=lengths,

@@ -18,6 +18,10 @@ def _empty() -> Floats:
     return np.zeros(0, dtype=np.float64)
 
 
+#: The name under which shares that are not shown one by one are put together.
+OTHERS = "all others"
+
+
 @dataclass(frozen=True)
 class Curve:
     """A quantity by rank: both arrays have one shape, ranks ascending and >= 1."""
@@ -254,6 +258,8 @@ class ReportData:
     `health` is `annotation.health.Health` as plain values, empty where none is known; where students annotated, its
     `students` says what they are (`annotation.students.told`), by role; its `asked` has what the last annotation
     counted: rows of the `pool` and those `unanswered`, and of endpoints `requests`, `retries` and `unparsable` answers.
+    `sources` are the most frequent ones and, as `OTHERS`, all others together; `missed` those, of all, that have a
+    share of the pool worth a warning and no selected row.
     `threshold` is `kernels.labels.threshold.ChosenThreshold` as plain values where `graph.threshold` is auto, else
     empty. `versions` are those of packages, `tables` the Delta versions that the selection read and wrote.
     `config` may hold secrets: rendering masks them. `run_id` is the run that selected, `reported_by` the one that made
@@ -269,6 +275,7 @@ class ReportData:
     random: Curve = Curve()
     labels: LabelFacts = LabelFacts()
     sources: tuple[Share, ...] = ()
+    missed: tuple[Share, ...] = ()
     languages: tuple[Share, ...] = ()
     scores: ScoreFacts = ScoreFacts()
     lengths: LengthFacts = LengthFacts()

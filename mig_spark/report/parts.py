@@ -119,7 +119,7 @@ def empty(words: str) -> str:
 
 def browser(rows: Sequence[RowExcerpt], *, shown: int = 8) -> str:
     """Rows with fields to search and filter by; without the page's script the first `shown` of them."""
-    sources = sorted({row.source for row in rows if row.source})
+    sources = sorted({row.source.strip() for row in rows if row.source} - {""})
     picks = "".join(f'<option value="{esc(s)}">{esc(shortened(s, limit=48))}</option>' for s in sources)
     by_source = f'<label>Source <select class="source"><option value="">all</option>{picks}</select></label>'
     names = sorted({label for row in rows for label in row.labels})
@@ -132,13 +132,22 @@ def browser(rows: Sequence[RowExcerpt], *, shown: int = 8) -> str:
         '<label>Label <input class="label" list="browse-labels" autocomplete="off"></label>'
         f'<datalist id="browse-labels">{known}</datalist><span class="told" role="status"></span></div>'
     )
-    body = "".join(pool_row(row, hidden=k >= shown) for k, row in enumerate(rows))
+    places = {name: k for k, name in enumerate(names)}
+    body = "".join(
+        pool_row(row, hidden=k >= shown, places=[places[label] for label in row.labels]) for k, row in enumerate(rows)
+    )
     more = '<button type="button" class="more" hidden>Show more</button>'
     return f'<div class="browse">{tools}<div class="rows">{body}</div>{more}</div>'
 
 
-def pool_row(row: RowExcerpt, *, hidden: bool = False) -> str:
-    """One row of the pool: its rank, what was asked and answered, its labels, score and gain."""
+def pool_row(row: RowExcerpt, *, hidden: bool = False, places: Sequence[int] = ()) -> str:
+    """One row of the pool: its rank, what was asked and answered, its labels, score and gain.
+
+    Args:
+        row: the row.
+        hidden: whether it is shown only once the reader asks for more.
+        places: of all its labels, those that have no chip too, in the list that a browser's filter offers.
+    """
     rank = f'<div class="rank">{count(row.rank)}</div>' if row.rank is not None else '<div class="rank off">–</div>'
     facts = [("score", number(row.score))]
     if row.gain is not None:
@@ -156,7 +165,8 @@ def pool_row(row: RowExcerpt, *, hidden: bool = False) -> str:
     why = f'<p class="why">{esc(row.why)}</p>' if row.why else ""
     state = "selected" if row.rank is not None else "over"
     return (
-        f'<article class="row" data-state="{state}" data-source="{esc(row.source or "")}"{" hidden" if hidden else ""}>'
+        f'<article class="row" data-state="{state}" data-source="{esc((row.source or "").strip())}" '
+        f'data-labels="{" ".join(map(str, places))}"{" hidden" if hidden else ""}>'
         f'{rank}<div class="turns">{turns}{_chips(row)}{why}</div>'
         f'<div class="side"><dl>{side}</dl><div class="id" title="{esc(row.id)}">{short}</div></div></article>'
     )
@@ -167,7 +177,7 @@ def _chips(row: RowExcerpt) -> str:
     uses: Sequence[int | None] = row.uses if len(row.uses) == n else [None] * n
     parts: Sequence[float | None] = row.parts if len(row.parts) == n else [None] * n
     shown = [
-        f'<li data-label="{esc(label)}">{esc(shortened(label, limit=48))}'
+        f"<li>{esc(shortened(label, limit=48))}"
         f"{f' <b>{count(many)}</b>' if many is not None else ''}"
         f"{f' <i>+{number(part, 3)}</i>' if part is not None else ''}</li>"
         for label, many, part in list(zip(row.labels, uses, parts, strict=True))[:MAX_CHIPS]

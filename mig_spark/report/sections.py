@@ -13,7 +13,7 @@ from mig_spark.lakehouse.durations import in_words
 from mig_spark.report import figures
 from mig_spark.report.before_after import MOST_TURNS
 from mig_spark.report.chosen import chosen
-from mig_spark.report.data import GraphFacts, ReportData, RowExcerpt
+from mig_spark.report.data import OTHERS, GraphFacts, ReportData, RowExcerpt
 from mig_spark.report.enough import knee, nested, prefixes
 from mig_spark.report.evidence import evidence
 from mig_spark.report.figures import Figure
@@ -170,9 +170,10 @@ def _mix_takeaway(data: ReportData) -> str:
     for name, said in (("turns", "turns"), ("tokens", "tokens")):
         if name in means:
             words.append(f"A row has {number(means[name][0], 3)} {said} before, {number(means[name][1], 3)} after.")
-    if len(data.sources) > 1:
-        up = max(data.sources, key=lambda s: s.selection - s.pool)
-        down = min(data.sources, key=lambda s: s.selection - s.pool)
+    named = [s for s in data.sources if s.name != OTHERS]
+    if len(named) > 1:
+        up = max(named, key=lambda s: s.selection - s.pool)
+        down = min(named, key=lambda s: s.selection - s.pool)
         words.append(
             f"{excerpt(up.name, limit=40)} grows from {percent(up.pool)} of the pool to {percent(up.selection)} of the "
             f"selection; {excerpt(down.name, limit=40)} goes from {percent(down.pool)} to {percent(down.selection)}."

@@ -21,8 +21,6 @@ from mig_spark.report.text import count, excerpt, number, percent, plural
 LONGER, ON_ROWS, NO_LABEL, REJECTED, COMPONENT = 3.0, 0.25, 0.05, 0.1, 0.3
 #: Medians of lengths that differ by less than this factor are alike.
 ALIKE = 1.5
-#: A source with that share of the pool should have a row.
-SOURCE = 0.01
 #: Where that share of the rows has nearly the same score, it is labels that decide.
 SAME_SCORE = 0.9
 #: Scores that differ by that share of the greater one, or less, are nearly the same.
@@ -181,7 +179,7 @@ def _wary(data: ReportData) -> Iterator[str]:
             f"label graph{_at_threshold(data)}: labels that mean different things share their information. A higher "
             "graph.threshold keeps them apart."
         )
-    missed = [s for s in data.sources if s.pool >= SOURCE and s.selection == 0] if c.selected else []
+    missed = data.missed if c.selected else ()
     if missed:
         names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the pool)" for s in missed[:4])
         yield f"{plural(len(missed), 'source has', 'sources have')} no selected row: {names}."

@@ -64,6 +64,8 @@ def test_collects_what_the_tables_hold(spark: SparkSession, tmp_path: Path) -> N
         s.name: (before[s.name] / N, after[s.name] / K) for s in shown
     }
     assert rest.name == "all others"
+    # also those that are none of the most frequent ones
+    assert {s.name for s in data.missed} == {name for name, n in before.items() if n >= N / 100 and not after[name]}
     assert rest.pool == pytest.approx(1 - sum(s.pool for s in shown))
     assert rest.selection == pytest.approx(1 - sum(s.selection for s in shown))
 

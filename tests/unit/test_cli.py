@@ -271,12 +271,15 @@ def test_what_is_not_taken_over_from_the_published_tool_is_refused_in_words(args
         ("pool.jsonl", "pool-sampled-7.jsonl"),
         ("a/b/pool.v2.json.gz", "pool.v2-sampled-7.jsonl"),
         ("s3://bucket/tables/pool/", "pool-sampled-7.jsonl"),
-        ("/", "pool-sampled-7.jsonl"),
+        ("/", "_pool-sampled-7.jsonl"),
+        ("elsewhere/part-*.jsonl", "part-sampled-7.jsonl"),
+        ("*.jsonl", "_pool-sampled-7.jsonl"),
+        (".", "_pool-sampled-7.jsonl"),
     ],
 )
 def test_where_the_sample_goes_when_nothing_is_said(source, out):
     assert sample_options(source, "-n", "7")["out"] is None
-    assert default_out(source, 7) == out
+    assert default_out([source], 7) == out
 
 
 def test_the_list_of_commands_cuts_no_sentence():

@@ -117,6 +117,16 @@ def test_a_sample_is_not_written_over_what_it_reads(tmp_path: Path) -> None:
             files_for(options, [str(stats)] if stats else [])
 
 
+def test_a_sample_is_not_written_where_the_next_one_reads(tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "*.jsonl"):
+        options = SampleOptions([str(source)], str(tmp_path / "out.jsonl"))
+        with pytest.raises(InputError, match="the next sample would read it as records"):
+            files_for(options)
+    row = json.dumps({"labels": ["a"], "score": 1.0})
+    (tmp_path / "pool.jsonl").write_text(f"{row}\n")
+    assert files_for(SampleOptions([str(tmp_path)], str(tmp_path / "_out.jsonl")), [str(tmp_path.parent / "s.json")])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -230,6 +230,15 @@ def test_the_file_of_long_foreign_rows_is_small_enough(data: ReportData) -> None
     assert len(render_report(dataclasses.replace(data, browse=rows)).encode()) < 1_500_000
 
 
+def test_rows_are_found_by_every_label_and_by_their_source(data: ReportData) -> None:
+    labels = tuple(f"label {k}" for k in range(12))
+    row = RowExcerpt("a", "b", "c", labels, 1.0, " web ", 1, 2.0)
+    shown = render_report(dataclasses.replace(data, browse=(row, dataclasses.replace(row, id="d", source="books"))))
+    assert 'data-labels="0 1 4 5 6 7 8 9 10 11 2 3"' in shown, "places in the list, also of those that have no chip"
+    assert 'data-source="web"' in shown
+    assert '<option value="web">' in shown
+
+
 def test_what_a_config_changes_stands_before_the_whole(data: ReportData) -> None:
     shown = render_report(data)
     own, whole = re.search(r"<h3>Config</h3>(.*?)<details>(.*?)</details>", shown, re.DOTALL).groups()

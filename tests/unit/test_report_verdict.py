@@ -15,6 +15,7 @@ from mig_spark.curation.stages import MOST_FOLLOWED
 from mig_spark.kernels.annotation.rank_correlation import FOLLOWS
 from mig_spark.report import render_report
 from mig_spark.report import verdict as rules
+from mig_spark.report.before_after import MISSED
 from mig_spark.report.collect import DRAWN_LABELS
 from mig_spark.report.data import LengthFacts, ReportData, Share
 from mig_spark.report.verdict import verdict
@@ -93,7 +94,7 @@ def test_a_run_without_faults_has_no_warning(calm: ReportData) -> None:
         ("labels.top", (Share("math", 0.31, 0.4), Share("code", 0.2, 0.2)), "1 label is on very many rows"),
         ("graph.component_labels", 400, "66.7% of the labels are joined into one component of the label graph (graph."),
         ("counts.eval_sets", (("exam", 50, 3), ("other", 9, 0)), "text of evaluation sets: exam (3 rows). These rows"),
-        ("sources", (Share("web", 0.9, 1.0), Share("books", 0.1, 0.0)), "1 source has no selected row: books (10.0%"),
+        ("missed", (Share("books", 0.1, 0.0),), "1 source has no selected row: books (10.0%"),
     ],
 )  # fmt: skip
 def test_each_warning_is_told_and_stands_alone(calm: ReportData, path: str, value: Any, words: str) -> None:
@@ -103,6 +104,13 @@ def test_each_warning_is_told_and_stands_alone(calm: ReportData, path: str, valu
     assert len(found.wary) == 1
     first = render_report(data).partition("<main>")[2].partition("<nav")[0]
     assert first.count('<ul class="wary"><li>') == 1
+
+
+def test_what_is_left_of_the_sources_is_none_itself(calm: ReportData) -> None:
+    data = replace(calm, sources=(Share("web", 0.5, 0.5), Share("books", 0.2, 0.3), Share("all others", 0.3, 0.0)))
+    assert not verdict(data).wary
+    assert "all others goes" not in render_report(data)
+    assert "web goes from 50.0%" in render_report(data)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +189,7 @@ def test_the_docs_name_the_same_limits() -> None:
     for words in (
         f"more than {rules.LONGER:g} times as long", f"more than {rules.REJECTED:.0%} of the rows",
         f"more than {rules.NO_LABEL:.0%} of the annotated rows", f"on more than {rules.ON_ROWS:.0%} of the rows",
-        f"more than {rules.COMPONENT:.0%} of the labels", f"with {rules.SOURCE:.0%} of the pool",
+        f"more than {rules.COMPONENT:.0%} of the labels", f"with {MISSED:.0%} of the pool",
         f"above {FOLLOWS}", f"more than {rules.SAME_SCORE:.0%} of the rows have",
         f"up to {MOST_FOLLOWED:,} rows", f"the {DRAWN_LABELS} most frequent labels",
     ):  # fmt: skip

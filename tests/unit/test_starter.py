@@ -88,6 +88,17 @@ def test_every_file_form_gives_the_same(form, tmp_path):
     assert ("gzipped" in found.forms[0]) == ("gz" in form)
 
 
+def test_values_that_python_has_no_type_for_are_texts(tmp_path):
+    far, nowhere = pa.array([3_000_000], pa.date32()), pa.array([1], pa.timestamp("us", "Mars/Phobos"))
+    columns = {"prompt": ["a"], "completion": ["b"], "u": pa.array([b"x" * 16], pa.uuid()), "d": far, "t": nowhere}
+    pq.write_table(pa.table(columns), tmp_path / "pool.parquet")
+    found = survey_pool(PoolConfig(path=str(tmp_path)))
+    assert (found.rows, found.seen.usable) == (1, 1)
+    pq.write_table(pa.table({"s": pa.StructArray.from_arrays([far], ["d"])}), tmp_path / "pool.parquet")
+    with pytest.raises(InputError, match=r"pool\.parquet as Parquet: the column s \(struct"):
+        survey_pool(PoolConfig(path=str(tmp_path)))
+
+
 @pytest.mark.parametrize("form", ["lines", "gzipped lines", "array", "gzipped array"])
 def test_the_rows_of_a_large_pool_are_estimated_from_pieces(form, tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "_WHOLE_BYTES", 1000)

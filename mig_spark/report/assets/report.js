@@ -139,10 +139,11 @@
   for (const box of document.querySelectorAll(".browse")) {
     const step = 8;
     let limit = step;
+    const known = [...box.querySelectorAll("datalist option")].map((option) => option.value.toLowerCase());
     const rows = [...box.querySelectorAll(".row")].map((row) => ({
       row,
       text: row.textContent.toLowerCase() + " " + row.querySelector(".id").title.toLowerCase(),
-      labels: [...row.querySelectorAll("[data-label]")].map((e) => e.dataset.label.toLowerCase()),
+      labels: row.dataset.labels.split(" ").filter(Boolean).map((place) => known[place]),
     }));
     const field = (name) => box.querySelector(name)?.value.trim() ?? "";
     const more = box.querySelector(".more");
