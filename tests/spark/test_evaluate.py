@@ -175,8 +175,9 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(spark, made, tmp_path):
     assert store.read(SELECTION).count() == 10
 
 
+@pytest.mark.long
 def test_a_report_is_made_anew_after_an_evaluation(spark, made):
     run_pipeline(spark, made, ("report",))
-    assert run_pipeline(spark, made, ("report",))["skipped"].keys() == {"report"}
+    assert run_pipeline(spark, made, ("report",), fresh=False)["skipped"].keys() == {"report"}
     evaluate(spark, with_(made, strategies=["longest"], budgets=[0.1]))
-    assert not run_pipeline(spark, made, ("report",))["skipped"]
+    assert not run_pipeline(spark, made, ("report",), fresh=False)["skipped"]
