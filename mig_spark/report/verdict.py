@@ -163,8 +163,9 @@ def _wary(data: ReportData) -> Iterator[str]:
         yield "The selection is not certified to be the exact greedy one."
     if kept := min(kept_rows(data), c.selected):
         yield (
-            f"{plural(kept, 'row')} stay from the selection before, whatever the pool and labels are now"
-            + (": the others were chosen after them" if kept < c.selected else ", and none was chosen anew")
+            (f"The first {plural(kept, 'row')}" if kept < c.selected else f"All {plural(kept, 'row')}")
+            + " stay from the selection before, whatever the pool and labels are now: "
+            + ("the others were chosen after them" if kept < c.selected else "none was chosen anew")
             + " (incremental.select: refresh chooses all anew)."
         )
     if (facts := _evidence(data)) is not None and (behind := behind_random(facts.evidence)):
