@@ -12,7 +12,10 @@ import uuid
 import psutil
 import pytest
 
+#: A test that is itself started in the background, where Ctrl-C is ignored, would pass that on.
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mig_spark.cli.base import _sigterm_as_ctrl_c
 from mig_spark.config import SparkConfig
 from mig_spark.lakehouse.session import SHORT_RUN_CONF, SHORT_RUN_JVM, get_session
