@@ -92,6 +92,7 @@ def test_a_run_by_auto_is_verified_explained_and_replayed_by_the_number_it_chose
     assert chosen(store) == ids
 
 
+@pytest.mark.long
 def test_a_run_with_a_target_and_a_norm_is_verified_explained_extended_and_replayed_by_the_c_it_chose(
     spark, tmp_path, monkeypatch
 ):
