@@ -74,18 +74,19 @@ def recognise(record: Mapping[str, Any], names: Names) -> str:
     those that hold null only after these."""
     if _is_openai_preference(record):
         return "openai_preference"
-    found = _recognise(lambda key: _is_full(key, record, names), names)
+    found = _recognise(_full_keys(record, names).__contains__, names)
     if not found and _has_answers(record, names):
         return "preference"
     found = found or _recognise(lambda key: record.get(key) is not None, names)
     return refine(found or _recognise(record.__contains__, names), record, names)
 
 
-def _is_full(key: str, record: Mapping[str, Any], names: Names) -> bool:
-    """Whether a key holds something. An empty instruction does where an input follows it: alpaca's prompt is both."""
-    if key in names.instruction and isinstance(record.get(key), str):
-        return not all(is_empty(record.get(k)) for k in (key, *names.input))
-    return not is_empty(record.get(key))
+def _full_keys(record: Mapping[str, Any], names: Names) -> set[str]:
+    """The keys that hold something. An empty instruction does where an input follows it: alpaca's prompt is both."""
+    full = {key for key, value in record.items() if value or not is_empty(value)}
+    if not full.isdisjoint(names.input):
+        full.update(key for key in names.instruction if isinstance(record.get(key), str))
+    return full
 
 
 def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
@@ -114,7 +115,7 @@ def kto_label(record: Mapping[str, Any], names: Names) -> tuple[str, bool] | Non
     """
     for key in ("kto_tag", "label"):
         value = record.get(key)
-        if key in names.aside or is_empty(value):
+        if value is None or key in names.aside or is_empty(value):
             continue
         if isinstance(value, bool):
             return key, value

@@ -98,9 +98,11 @@ def first_of(record: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, Any]:
     silent: tuple[str, Any] = ("", None)
     for key in keys:
         value = record.get(key)
-        if not is_empty(value):
+        if value is None:
+            continue
+        if value or not is_empty(value):
             return key, value
-        if value is not None and not silent[0]:
+        if not silent[0]:
             silent = (key, value)
     return silent
 
