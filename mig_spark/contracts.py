@@ -114,7 +114,12 @@ CHANGES = Table(
     "Records that changed in the source since the last run; removed when the ingest ends",
     (
         *STAGED.columns,
-        Column("op", "string", "insert, update or delete of the record at (file, block, seq)"),
+        Column(
+            "op",
+            "string",
+            "insert, update or delete of the record at (file, block, seq); astray: it is gone from the source, and was "
+            "never found as it is written now, so everything is read",
+        ),
         Column("old_id", "string", "the id that this record had before"),
     ),
     scratch=True,

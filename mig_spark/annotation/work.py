@@ -29,7 +29,8 @@ class _UnderWay:
 
 @dataclass
 class Work:
-    """One run of the stage: what it works with, and what it has cost so far."""
+    """One run of the stage `annotate`: its tables, config and annotators, and the requests, tokens and seconds that it
+    has spent so far."""
 
     store: Store
     plan: Plan
@@ -63,7 +64,8 @@ class Work:
         self.under_way = _UnderWay(dict(self.cost), before, again, counts)
 
     def end_pass(self) -> None:
-        """End the pass that was begun last, once `cost` has what it cost."""
+        """Tell that the pass which `begin_pass` began has ended and that `cost` includes it, so that `spent` no longer
+        adds what its tasks reported."""
         assert self.under_way is not None, "it has begun"
         self.under_way = replace(self.under_way, cost=dict(self.cost), counts=None)
 

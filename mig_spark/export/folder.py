@@ -8,10 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mig_spark.errors import InputError
-from mig_spark.lakehouse.local_files import part_name
+from mig_spark.lakehouse.local_files import part_name, writes_no_more
 from mig_spark.lakehouse.storage import Files, absolute_path
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def _put_in_order(files: Files, where: str) -> None:
     left = re.compile(rf"\.{re.escape(name)}\.(\d+)\.(part|{_ASIDE})")
     for found in files.children(folder) if files.exists(folder) else ():
         match = left.fullmatch(found.name)
-        if match is None or (int(match[1]) != os.getpid() and psutil.pid_exists(int(match[1]))):
+        if match is None or not writes_no_more(int(match[1])):
             continue
         if match[2] == _ASIDE and not files.exists(where):
             files.move(found.path, where)

@@ -152,7 +152,7 @@ def _last_state(store: Store) -> SourceState | None:
         if "source" in commit.told:
             state = SourceState(**commit.told["source"])
             noted = store.noted(RECORDS, _STATE)
-            # a note is of the commit that it has the number of, and later
+            # a note that was made since the newest change of rows has its number; one from before has a lower one
             later = state if noted is None else SourceState(**json.loads(noted))
             return later if later.data == state.data else state
     return None

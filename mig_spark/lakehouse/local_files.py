@@ -162,7 +162,13 @@ def is_left_behind(name: str) -> bool:
     """Whether it is the name of a file or folder that was being written, by no other process of this machine that still
     runs: such a one may not have ended with it, an export for example, which takes no lease."""
     found = _PART.fullmatch(name)
-    return found is not None and (int(found[1]) == os.getpid() or not psutil.pid_exists(int(found[1])))
+    return found is not None and writes_no_more(int(found[1]))
+
+
+def writes_no_more(process: int) -> bool:
+    """Whether what a process of this machine, by its id, had begun to write is abandoned: it has ended, or is this one,
+    which begins anew."""
+    return process == os.getpid() or not psutil.pid_exists(process)
 
 
 @contextlib.contextmanager

@@ -258,7 +258,8 @@ def resolve_jars(*, cache_dir: Path | None = None) -> list[str]:
 
 
 def _remembered(memo: Path) -> list[str]:
-    """The jars that a file of `resolve_jars` names; none where it is not there, or is cut short."""
+    """The paths of the jars that an earlier `resolve_jars` wrote down in this file; empty where the file is missing or
+    damaged, so that they are looked up again."""
     try:
         return [str(jar) for jar in json.loads(memo.read_bytes())["jars"]]
     except (OSError, ValueError, KeyError, TypeError):

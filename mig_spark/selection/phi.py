@@ -1,4 +1,5 @@
-"""The concave function of each label, by the config, and the state that a selection starts from."""
+"""What the greedy selection begins with: phi, the concave function of each label by which a further row on a covered
+label is worth less, and the information that each label has before the first row."""
 
 from __future__ import annotations
 

@@ -130,8 +130,8 @@ class PoolVectors:
         return df.select("id", "score").join(self._made, "id")
 
     def sample(self, count: int) -> F32:
-        """The vectors of the `count` rows with the smallest hashes of their ids, of those that have a vector, in this
-        order: float32 (at most `count`, d).
+        """Vectors of a random sample of the rows that have one: float32 (at most `count`, d). It is those rows whose
+        ids have the smallest hashes, in this order, so the same seed gives the same sample.
 
         Raises:
             InputError: they do not fit the driver's memory.

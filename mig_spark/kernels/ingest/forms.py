@@ -107,8 +107,9 @@ def refine(base: str, record: Mapping[str, Any], names: Names) -> str:
 
 
 def kto_label(record: Mapping[str, Any], names: Names) -> tuple[str, bool] | None:
-    """The key and value of KTO's label: a boolean under `kto_tag` or `label`, or 0 or 1 under `kto_tag`. A number
-    under `label` is more often the class of something else.
+    """Whether the answer of a KTO record is a wanted one, and the key that says so: (key, verdict), or None where the
+    record has no verdict. It is a boolean under `kto_tag` or `label`, or 0 or 1 under `kto_tag`; a number under `label`
+    is mostly a class of a data set for classification.
 
     Raises:
         BadRecord: `kto_tag` has another value.
