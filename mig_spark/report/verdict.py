@@ -173,7 +173,10 @@ def _wary(data: ReportData) -> Iterator[str]:
     yield from _wary_of_rows(data)
     if hubs := [share for share in data.labels.top if share.pool > ON_ROWS]:
         names = ", ".join(f"{excerpt(s.name, limit=40)} ({percent(s.pool)} of the rows)" for s in hubs[:3])
-        yield f"{plural(len(hubs), 'label is', 'labels are')} on very many rows, and tell them apart badly: {names}."
+        yield (
+            f"{plural(len(hubs), 'label is', 'labels are')} on very many rows, which "
+            f"{'it tells' if len(hubs) == 1 else 'they tell'} apart badly: {names}."
+        )
     if graph.labels >= _FEW_LABELS and graph.component_labels / graph.labels > COMPONENT:
         yield (
             f"{percent(graph.component_labels / graph.labels)} of the labels are joined into one component of the "
@@ -218,7 +221,7 @@ def _wary_of_rows(data: ReportData) -> Iterator[str]:
     refused = sum(n for _, n in c.rejected)
     if c.read and refused / c.read > REJECTED:
         reason = c.rejected[0][0]
-        yield f"{percent(refused / c.read)} of the rows that were read are rejected, most of them for: {reason}."
+        yield f"{percent(refused / c.read)} of the rows that were read are rejected, most often for: {reason}."
     rows, bare = health.get("rows") or 0, health.get("without_labels") or 0
     if rows and bare / rows > NO_LABEL:
         yield f"{percent(bare / rows)} of the annotated rows have no label, so they have no gain."

@@ -87,7 +87,7 @@ def test_a_run_without_faults_has_no_warning(calm: ReportData) -> None:
                                                     "alike (by the medians 1 times): a few very long"),
         ("config", config("select.budget", 100), "60 rows were selected of a budget of 100"),
         ("certificate", {"engine": "local", "certified": False}, "not certified"),
-        ("counts.rejected", (("broken JSON", 90), ("empty content", 10)), "most of them for: broken JSON"),
+        ("counts.rejected", (("broken JSON", 90), ("empty content", 10)), "most often for: broken JSON"),
         ("health", {**HEALTH, "without_labels": 200}, "33.3% of the annotated rows"),
         ("scores.pool", np.array([600.0] + [0.0] * 39), "nearly the same score"),
         ("config", config("screen.copies", "keep"), "Rows of equal content are all kept"),
